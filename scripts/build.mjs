@@ -1,0 +1,35 @@
+// Builds dist/: generates code from the .proto files when they changed, then compiles. Takes nothing, prints little.
+import { execFileSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const bin = (name) => join(root, "node_modules", ".bin", name);
+const run = (command, args) => execFileSync(command, args, { cwd: root, stdio: "inherit" });
+
+export function generate() {
+  const schemas = readdirSync(join(root, "protocol/schema")).map((name) => join(root, "protocol/schema", name));
+  const target = join(root, "protocol/generated/messages.js");
+  const types = join(root, "protocol/generated/messages.d.ts");
+  const newest = Math.max(...schemas.map((path) => statSync(path).mtimeMs), statSync(fileURLToPath(import.meta.url)).mtimeMs);
+  if (!existsSync(types) || statSync(types).mtimeMs < newest) {
+    mkdirSync(dirname(target), { recursive: true });
+    const shape = ["-w", "es6", "--no-verify", "--no-delimited", "--no-service", "--no-convert", "--force-number", "--no-beautify"];
+    run(bin("pbjs"), ["-t", "static-module", ...shape, "-o", target, ...schemas]);
+    run(bin("pbts"), ["-o", types, target]);
+  }
+  mkdirSync(join(root, "dist/protocol/generated"), { recursive: true });
+  for (const name of ["messages.js", "messages.d.ts"]) {
+    copyFileSync(join(root, "protocol/generated", name), join(root, "dist/protocol/generated", name));
+  }
+}
+
+export function compile() {
+  run(bin("tsc"), ["-p", "tsconfig.json"]);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  generate();
+  compile();
+}

@@ -1,8 +1,9 @@
 // Builds dist/: generates code from the .proto files when they changed, then compiles. Takes nothing, prints little.
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { messageTypes } from "./message-types.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const bin = (name) => join(root, "node_modules", ".bin", name);
@@ -15,9 +16,11 @@ export function generate() {
   const newest = Math.max(...schemas.map((path) => statSync(path).mtimeMs), statSync(fileURLToPath(import.meta.url)).mtimeMs);
   if (!existsSync(types) || statSync(types).mtimeMs < newest) {
     mkdirSync(dirname(target), { recursive: true });
-    const shape = ["-w", "es6", "--no-verify", "--no-delimited", "--no-service", "--no-convert", "--force-number", "--no-beautify"];
+    const shape = ["-w", "esm", "--no-verify", "--no-delimited", "--no-service", "--no-convert", "--force-number", "--no-beautify", "--no-typeurl", "--no-comments"];
     run(bin("pbjs"), ["-t", "static-module", ...shape, "-o", target, ...schemas]);
-    run(bin("pbts"), ["-o", types, target]);
+    const { types: messages, codecs } = messageTypes(schemas);
+    writeFileSync(join(root, "protocol/generated/message-types.ts"), messages);
+    writeFileSync(types, codecs);
   }
   mkdirSync(join(root, "dist/protocol/generated"), { recursive: true });
   for (const name of ["messages.js", "messages.d.ts"]) {

@@ -1,0 +1,45 @@
+/** The words that brokers, clients and tools share. */
+
+declare const offsetBrand: unique symbol;
+/** Position of a record in its partition, from 0. A whole number up to 2^53 - 1; checked where it enters the program. */
+export type Offset = number & { readonly [offsetBrand]: true };
+
+/** A number that is known to be an offset: a sum or a constant of the program. Input is checked by `parseOffset`. */
+export const toOffset = (value: number): Offset => value as Offset;
+
+/** The offset that `value` is, or undefined when it is not one (negative, fractional, above 2^53 - 1). */
+export function parseOffset(value: number): Offset | undefined {
+  return Number.isSafeInteger(value) && value >= 0 ? (value as Offset) : undefined;
+}
+
+/** Grows with each leader of a partition, from 0. */
+export type LeaderEpoch = number;
+/** Grows with each change of a partition's state (the version of its znode). */
+export type PartitionEpoch = number;
+/** Grows with each controller. */
+export type ControllerEpoch = number;
+/** From 0. */
+export type BrokerId = number;
+/** czxid of the broker's registration, decimal digits. Compare with `compareBrokerEpochs`. */
+export type BrokerEpoch = string;
+/** A UUID, lower case. A topic deleted and created again has another one. */
+export type TopicId = string;
+
+/** Below zero when `left` is older, zero when equal, above when newer. Uses all 64 bits, so not as numbers. */
+export function compareBrokerEpochs(left: BrokerEpoch, right: BrokerEpoch): number {
+  const difference = BigInt(left) - BigInt(right);
+  return difference < 0n ? -1 : difference > 0n ? 1 : 0;
+}
+
+/** One partition, whatever its topic is called. */
+export interface TopicPartition {
+  readonly topicId: TopicId;
+  readonly partition: number;
+}
+
+/** A key for maps. */
+export type PartitionKey = string;
+export const partitionKey = (topicId: TopicId, partition: number): PartitionKey => `${topicId}:${partition}`;
+
+/** What a producer waits for: `all` in-sync replicas (-1 on the wire), the leader (1), nothing (0). */
+export const acksCodes = { all: -1, leader: 1, none: 0 } as const;

@@ -8,9 +8,17 @@ export interface ErrorCodeEntry {
   readonly message: string;
 }
 
-const entry = (code: number, message: string): ErrorCodeEntry => ({ code, retriable: false, refreshMetadata: false, message });
+const entry = (code: number, message: string): ErrorCodeEntry => ({
+  code,
+  retriable: false,
+  refreshMetadata: false,
+  message,
+});
 const retriable = (code: number, message: string): ErrorCodeEntry => ({ ...entry(code, message), retriable: true });
-const elsewhere = (code: number, message: string): ErrorCodeEntry => ({ ...retriable(code, message), refreshMetadata: true });
+const elsewhere = (code: number, message: string): ErrorCodeEntry => ({
+  ...retriable(code, message),
+  refreshMetadata: true,
+});
 
 /**
  * Every error a broker can send. Codes are part of the protocol: add, never renumber. Where Kafka has the error it has
@@ -27,7 +35,10 @@ export const errorCodes = {
   MESSAGE_TOO_LARGE: entry(10, "The record batch is larger than max.message.bytes."),
   INVALID_TOPIC: entry(17, "A topic name has 1 to 249 characters of A-Z a-z 0-9 . _ - and is not . or .."),
   NOT_ENOUGH_REPLICAS: retriable(19, "Fewer replicas are in sync than min.insync.replicas asks for."),
-  NOT_ENOUGH_REPLICAS_AFTER_APPEND: retriable(20, "The records were appended, but fewer replicas are in sync than min.insync.replicas asks for."),
+  NOT_ENOUGH_REPLICAS_AFTER_APPEND: retriable(
+    20,
+    "The records were appended, but fewer replicas are in sync than min.insync.replicas asks for.",
+  ),
   INVALID_REQUIRED_ACKS: entry(21, "acks is 0, 1 or all, and an idempotent producer needs all."),
   CLUSTER_AUTHORIZATION_FAILED: entry(31, "Only a broker of this cluster may send this, on the inter-broker listener."),
   INVALID_TIMESTAMP: entry(32, "The timestamp of a record is more than an hour ahead of the broker's clock."),
@@ -60,11 +71,17 @@ export const errorCodes = {
   INVALID_UPDATE_VERSION: retriable(95, "The state has changed since the proposal was made."),
   INCONSISTENT_CLUSTER_ID: entry(104, "The request was meant for another cluster."),
   // Ours.
-  LEADERSHIP_UNCERTAIN: retriable(1000, "The broker has lost touch with ZooKeeper and with its followers; it may have been replaced."),
+  LEADERSHIP_UNCERTAIN: retriable(
+    1000,
+    "The broker has lost touch with ZooKeeper and with its followers; it may have been replaced.",
+  ),
   TOO_MANY_ELEMENTS: entry(1001, "The request has more elements than the broker accepts."),
   FRAME_TOO_LARGE: entry(1002, "The frame is larger than the broker accepts for this kind of request."),
   HANDSHAKE_REQUIRED: entry(1003, "The first request of a connection must be a handshake."),
-  ZOOKEEPER_UNAVAILABLE: retriable(1004, "ZooKeeper does not answer, so nothing can be administered now; data flows on."),
+  ZOOKEEPER_UNAVAILABLE: retriable(
+    1004,
+    "ZooKeeper does not answer, so nothing can be administered now; data flows on.",
+  ),
   WRONG_BROKER: elsewhere(1005, "The connection reached another broker than it was meant for."),
   SHUTTING_DOWN: elsewhere(1006, "The broker is stopping."),
   CORRUPT_LOG: entry(1007, "The records at this offset are damaged on the only replica there is; nothing was cut."),

@@ -182,8 +182,18 @@ export class RecordBatch {
 
   /** Throws BatchFault `stamp-crc` or `crc`: for followers, recovery, consumers. */
   verify(): void {
-    if (!this.stampMatches) throw new BatchFault("stamp-crc", this.start, `the stamp of the batch at byte ${this.start} does not match its checksum`);
-    if (!this.crcMatches) throw new BatchFault("crc", this.start, `the batch at byte ${this.start} (offset ${this.baseOffset}) does not match its checksum`);
+    if (!this.stampMatches)
+      throw new BatchFault(
+        "stamp-crc",
+        this.start,
+        `the stamp of the batch at byte ${this.start} does not match its checksum`,
+      );
+    if (!this.crcMatches)
+      throw new BatchFault(
+        "crc",
+        this.start,
+        `the batch at byte ${this.start} (offset ${this.baseOffset}) does not match its checksum`,
+      );
   }
 
   #stampCrc(): number {
@@ -242,7 +252,11 @@ export function writeBatchHead(buffer: Buffer, recordsStart: number, recordsEnd:
 export function batchSizeAt(buffer: Uint8Array, position: number, end: number): number | undefined {
   if (position >= end) return undefined;
   if (buffer[position] !== BATCH_TAG) {
-    throw new BatchFault("not-canonical", position, `byte ${position} does not begin a record batch (tag ${buffer[position]})`);
+    throw new BatchFault(
+      "not-canonical",
+      position,
+      `byte ${position} does not begin a record batch (tag ${buffer[position]})`,
+    );
   }
   const length = readVarint(buffer, position + 1, end, position);
   return length === undefined ? undefined : 1 + length.bytes + length.value;
@@ -267,7 +281,8 @@ export function readBatch(buffer: Buffer, position: number, end: number = buffer
     if (buffer[body + field.at] !== field.tag) refuse(`field ${field.tag >>> 3} is not in its place`);
   }
   if (buffer[body + FIXED_BYTES] !== RECORDS_TAG) refuse("field 13 is not in its place");
-  const recordsLength = readVarint(buffer, body + FIXED_BYTES + 1, batchEnd, position) ?? refuse("field 13 has no length");
+  const recordsLength =
+    readVarint(buffer, body + FIXED_BYTES + 1, batchEnd, position) ?? refuse("field 13 has no length");
   const recordsStart = body + FIXED_BYTES + 1 + recordsLength.bytes;
   if (recordsStart + recordsLength.value !== batchEnd) refuse("field 13 does not fill the batch");
   for (const field of [BASE_OFFSET, BASE_TIMESTAMP, MAX_TIMESTAMP]) {
@@ -276,14 +291,15 @@ export function readBatch(buffer: Buffer, position: number, end: number = buffer
   }
   const producerHigh = buffer.readInt32LE(body + PRODUCER_ID.at + 5);
   const producerLow = buffer.readInt32LE(body + PRODUCER_ID.at + 1);
-  if (producerHigh > 0x1fffff || (producerHigh < 0 && (producerHigh !== -1 || producerLow !== -1))) refuse("the producer id is neither -1 nor in 0 to 2^53 - 1");
+  if (producerHigh > 0x1fffff || (producerHigh < 0 && (producerHigh !== -1 || producerLow !== -1)))
+    refuse("the producer id is neither -1 nor in 0 to 2^53 - 1");
   return new RecordBatch(buffer, position, body, batchEnd, recordsStart);
 }
 
 /** Views of all batches in `buffer`, which must hold whole ones only. Throws BatchFault. */
 export function readBatches(buffer: Buffer): RecordBatch[] {
   const batches: RecordBatch[] = [];
-  for (let position = 0; position < buffer.length; ) {
+  for (let position = 0; position < buffer.length;) {
     const batch = readBatch(buffer, position);
     batches.push(batch);
     position = batch.end;
@@ -298,13 +314,18 @@ export function produceRefusal(batch: RecordBatch): string | undefined {
   if (batch.isTransactional) return "transactions are not supported";
   if (batch.compression !== 0) return `compression ${batch.compression} is not supported`;
   if (batch.recordCount === 0) return "it has no records";
-  if (batch.recordCount > RECORDS_PER_BATCH_MAX) return `it has ${batch.recordCount} records, more than ${RECORDS_PER_BATCH_MAX}`;
-  if (batch.lastOffsetDelta !== batch.recordCount - 1) return `last_offset_delta ${batch.lastOffsetDelta} does not fit record_count ${batch.recordCount}`;
+  if (batch.recordCount > RECORDS_PER_BATCH_MAX)
+    return `it has ${batch.recordCount} records, more than ${RECORDS_PER_BATCH_MAX}`;
+  if (batch.lastOffsetDelta !== batch.recordCount - 1)
+    return `last_offset_delta ${batch.lastOffsetDelta} does not fit record_count ${batch.recordCount}`;
   // A record takes two bytes at least: its tag and its length.
-  if (batch.recordCount * 2 > batch.end - batch.recordsStart) return `${batch.recordCount} records do not fit in ${batch.end - batch.recordsStart} bytes`;
-  if (batch.maxTimestamp < batch.baseTimestamp && batch.recordCount === 1) return "max_timestamp is before the only record";
+  if (batch.recordCount * 2 > batch.end - batch.recordsStart)
+    return `${batch.recordCount} records do not fit in ${batch.end - batch.recordsStart} bytes`;
+  if (batch.maxTimestamp < batch.baseTimestamp && batch.recordCount === 1)
+    return "max_timestamp is before the only record";
   const idempotent = batch.producerId >= 0;
-  if (idempotent !== batch.baseSequence >= 0 || idempotent !== batch.producerEpoch >= 0) return "producer id, epoch and sequence do not go together";
+  if (idempotent !== batch.baseSequence >= 0 || idempotent !== batch.producerEpoch >= 0)
+    return "producer id, epoch and sequence do not go together";
   return undefined;
 }
 
@@ -331,7 +352,12 @@ export function writeVarint(buffer: Uint8Array, position: number, value: number)
 }
 
 /** A minimal varint of up to 31 bits; undefined when the bytes end inside it. */
-function readVarint(buffer: Uint8Array, position: number, end: number, batchPosition: number): { value: number; bytes: number } | undefined {
+function readVarint(
+  buffer: Uint8Array,
+  position: number,
+  end: number,
+  batchPosition: number,
+): { value: number; bytes: number } | undefined {
   let value = 0;
   for (let count = 0; count < 5; count += 1) {
     const at = position + count;
@@ -344,7 +370,11 @@ function readVarint(buffer: Uint8Array, position: number, end: number, batchPosi
       return { value, bytes: count + 1 };
     }
   }
-  throw new BatchFault("not-canonical", batchPosition, `the batch at byte ${batchPosition} has a length that is not a minimal varint below 2^31`);
+  throw new BatchFault(
+    "not-canonical",
+    batchPosition,
+    `the batch at byte ${batchPosition} has a length that is not a minimal varint below 2^31`,
+  );
 }
 
 function readUnsigned64(buffer: Buffer, at: number): number {

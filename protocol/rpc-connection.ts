@@ -1,0 +1,246 @@
+import type { Env } from "../common/env/env.js";
+import type { Socket, SocketEnd } from "../common/env/network.js";
+import { ConnectFailure } from "../common/env/network.js";
+import type { Timer } from "../common/env/time.js";
+import { reasonOf } from "../common/logger.js";
+import type { RequestKind } from "./api-keys.js";
+import { RESPONSE_FRAME_BYTES_MAX } from "./api-keys.js";
+import { ApiError, errorNameOf } from "./error-codes.js";
+import { FrameReader } from "./frame-reader.js";
+import type { RequestBody, ResponseBody } from "./message-codec.js";
+import { decodeResponse, encodeRequest } from "./message-codec.js";
+import type { HandshakeRequest, HandshakeResponse, Init } from "./messages.js";
+import { TransportError } from "./rpc-error.js";
+
+export interface RpcConnectionOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly handshake: Init<HandshakeRequest>;
+  /** For the connection and the handshake together, in milliseconds. */
+  readonly connectTimeoutMs: number;
+  /** For requests that name none, in milliseconds. */
+  readonly requestTimeoutMs: number;
+  /** Where response frames are received; the receiver of a response owns its frame. @defaultValue a new buffer each */
+  readonly allocate?: (bytes: number) => Buffer;
+  /** The last call; everything in flight was failed before. */
+  readonly onClosed?: (end: SocketEnd) => void;
+}
+
+/** An answered request. */
+export interface RpcResponse<Kind extends RequestKind> {
+  readonly body: ResponseBody<Kind>;
+  readonly records: readonly Buffer[];
+}
+
+/** How a request ended: an answer, or why there is none (TransportError), or a refusal as a whole (ApiError). */
+export type RpcOutcome<Kind extends RequestKind> = RpcResponse<Kind> | TransportError | ApiError;
+
+interface PendingRequest {
+  readonly kind: RequestKind;
+  readonly deadlineMs: number;
+  readonly timeoutMs: number;
+  readonly onOutcome: (outcome: RpcOutcome<RequestKind>) => void;
+}
+
+/** How often deadlines are looked at. One timer for all requests of a connection, and none while it is idle. */
+const SWEEP_MS = 50;
+
+/**
+ * One connection to a broker, from the side that connected: correlation ids, deadlines, responses in any order. Clients
+ * and brokers use it. It never reconnects: whoever holds it decides what its end means.
+ */
+export class RpcConnection {
+  readonly address: string;
+  readonly #env: Env;
+  readonly #options: RpcConnectionOptions;
+  readonly #socket: Socket;
+  readonly #reader: FrameReader;
+  readonly #pending = new Map<number, PendingRequest>();
+  #peer: HandshakeResponse | undefined;
+  #nextCorrelationId = 1;
+  #sweep: Timer | undefined;
+  #end: SocketEnd | undefined;
+
+  /** Connects and shakes hands. Rejects with TransportError, or with ApiError when the broker refused. */
+  static async open(env: Env, options: RpcConnectionOptions): Promise<RpcConnection> {
+    const { host, port, connectTimeoutMs: timeoutMs } = options;
+    const startedMs = env.clock.monotonicMs();
+    let socket: Socket;
+    try {
+      socket = await env.network.connect({ host, port, timeoutMs });
+    } catch (cause) {
+      const refused = cause instanceof ConnectFailure && cause.reason === "refused";
+      throw new TransportError(
+        "connect",
+        true,
+        refused ? "refused" : undefined,
+        `no connection to ${host}:${port}: ${reasonOf(cause)}`,
+        { cause },
+      );
+    }
+    const connection = new RpcConnection(env, options, socket);
+    const leftMs = Math.max(1, timeoutMs - (env.clock.monotonicMs() - startedMs));
+    try {
+      const { body } = await connection.request("handshake", options.handshake, { timeoutMs: leftMs });
+      connection.#peer = body;
+      return connection;
+    } catch (error) {
+      connection.close();
+      if (error instanceof TransportError) {
+        throw new TransportError("connect", true, error.end, `${host}:${port} did not shake hands: ${error.message}`, {
+          cause: error,
+        });
+      }
+      throw error;
+    }
+  }
+
+  private constructor(env: Env, options: RpcConnectionOptions, socket: Socket) {
+    this.address = `${options.host}:${options.port}`;
+    this.#env = env;
+    this.#options = options;
+    this.#socket = socket;
+    this.#reader = new FrameReader({
+      frameBytesMax: () => RESPONSE_FRAME_BYTES_MAX,
+      allocate: options.allocate ?? ((bytes) => Buffer.allocUnsafeSlow(bytes)),
+      onFrame: (frame) => this.#onFrame(frame),
+    });
+    socket.start({
+      receiveBuffer: () => this.#reader.receiveBuffer(),
+      onReceived: (count) => this.#onReceived(count),
+      onDrained: () => undefined,
+      onClosed: (end) => this.#onClosed(end),
+    });
+  }
+
+  /** What the broker said of itself. */
+  get peer(): HandshakeResponse {
+    if (this.#peer === undefined) throw new Error("the handshake is not answered yet");
+    return this.#peer;
+  }
+
+  get isOpen(): boolean {
+    return this.#end === undefined;
+  }
+
+  /** Requests without an answer. */
+  get inFlight(): number {
+    return this.#pending.size;
+  }
+
+  /** Bytes that the kernel has not taken yet. */
+  get unsentBytes(): number {
+    return this.#socket.unsentBytes;
+  }
+
+  /** Resolves with the answer. Rejects with TransportError, or with ApiError when the request as a whole was refused. */
+  request<Kind extends RequestKind>(
+    kind: Kind,
+    body: Init<RequestBody<Kind>>,
+    options: { readonly timeoutMs?: number; readonly records?: readonly (readonly Uint8Array[])[] } = {},
+  ): Promise<RpcResponse<Kind>> {
+    return new Promise((resolve, reject) => {
+      const timeoutMs = options.timeoutMs ?? this.#options.requestTimeoutMs;
+      this.send(kind, body, { timeoutMs, ...(options.records && { records: options.records }) }, (outcome) => {
+        if (outcome instanceof Error) reject(outcome);
+        else resolve(outcome);
+      });
+    });
+  }
+
+  /** The same without a promise, for the paths where one costs too much. `onOutcome` is called exactly once, never in this turn. */
+  send<Kind extends RequestKind>(
+    kind: Kind,
+    body: Init<RequestBody<Kind>>,
+    options: { readonly timeoutMs: number; readonly records?: readonly (readonly Uint8Array[])[] },
+    onOutcome: (outcome: RpcOutcome<Kind>) => void,
+  ): void {
+    if (this.#end !== undefined) {
+      const closed = this.#closedError(kind, true);
+      this.#env.timers.afterThisTurn(() => onOutcome(closed));
+      return;
+    }
+    const correlationId = this.#nextCorrelationId;
+    this.#nextCorrelationId = (correlationId % 0xffffffff) + 1;
+    this.#pending.set(correlationId, {
+      kind,
+      timeoutMs: options.timeoutMs,
+      deadlineMs: this.#env.clock.monotonicMs() + options.timeoutMs,
+      onOutcome: onOutcome as PendingRequest["onOutcome"],
+    });
+    this.#sweep ??= this.#env.timers.after(SWEEP_MS, () => this.#onSweep());
+    this.#socket.send(encodeRequest(correlationId, kind, body, options.records));
+  }
+
+  /** For requests that are not answered (acks=0). */
+  sendWithoutResponse<Kind extends RequestKind>(
+    kind: Kind,
+    body: Init<RequestBody<Kind>>,
+    records: readonly (readonly Uint8Array[])[],
+    onSent: () => void,
+  ): void {
+    this.#socket.send(encodeRequest(0, kind, body, records), onSent);
+  }
+
+  /** Ends the connection at once; what is in flight fails with an unknown outcome. Idempotent. */
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  #onReceived(count: number): void {
+    try {
+      this.#reader.onReceived(count);
+    } catch {
+      // A peer that does not send frames is no broker: nothing it sends can be understood any more.
+      this.#reader.stop();
+      this.#socket.destroy();
+    }
+  }
+
+  #onFrame(frame: Buffer): void {
+    const response = decodeResponse(frame);
+    const pending = this.#pending.get(response.correlationId);
+    // Late: it timed out here before.
+    if (pending === undefined) return;
+    this.#pending.delete(response.correlationId);
+    if (response.error !== undefined) {
+      pending.onOutcome(new ApiError(errorNameOf(response.error.code), response.error.message));
+    } else if (response.kind !== pending.kind) {
+      pending.onOutcome(
+        new ApiError("UNKNOWN_SERVER_ERROR", `${this.address} answered ${pending.kind} with ${response.kind}`),
+      );
+    } else {
+      pending.onOutcome({ body: response.body, records: response.records } as RpcResponse<RequestKind>);
+    }
+  }
+
+  #onSweep(): void {
+    this.#sweep = undefined;
+    const nowMs = this.#env.clock.monotonicMs();
+    for (const [correlationId, pending] of this.#pending) {
+      if (pending.deadlineMs > nowMs) continue;
+      this.#pending.delete(correlationId);
+      pending.onOutcome(TransportError.timeout(pending.kind, this.address, pending.timeoutMs));
+    }
+    if (this.#pending.size > 0) this.#sweep ??= this.#env.timers.after(SWEEP_MS, () => this.#onSweep());
+  }
+
+  #onClosed(end: SocketEnd): void {
+    this.#end = end;
+    this.#reader.stop();
+    this.#sweep?.cancel();
+    const pending = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const request of pending) request.onOutcome(this.#closedError(request.kind, false));
+    this.#options.onClosed?.(end);
+  }
+
+  #closedError(kind: RequestKind, notSent: boolean): TransportError {
+    return new TransportError(
+      "closed",
+      notSent,
+      this.#end,
+      `the connection to ${this.address} ended (${this.#end ?? "open"}) before ${kind} was answered`,
+    );
+  }
+}

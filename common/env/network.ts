@@ -30,8 +30,9 @@ export interface Listener {
 
 /**
  * How a connection ended.
- * `ended`: the peer's FIN arrived. `reset`: the peer's RST, or the network's word for it.
- * `closed-here`: our own `destroy`, or our `end` after which the peer ended too. `failed`: anything else (timeout, EPIPE).
+ * `ended`: the peer's FIN arrived; it ends the connection, after what was accepted by `send` before was tried.
+ * `reset`: the peer's RST, or the network's word for it. Not noticed while paused with nothing to send.
+ * `closed-here`: our own `destroy`, or our `end` after which the peer ended too. `failed`: anything else (timeout).
  */
 export type SocketEnd = "ended" | "reset" | "closed-here" | "failed";
 
@@ -54,7 +55,8 @@ export interface Socket {
   start(handler: SocketHandler): void;
   /**
    * Sends the pieces as one gathered write, tried at once. They belong to the socket until `onSent`, which is also called
-   * when the connection ends first. After the end of the connection a write is dropped in silence: `onClosed` told.
+   * when the connection ends first, and never before `send` has returned. After the end of the connection, or our `end`, a
+   * write is dropped in silence.
    */
   send(pieces: readonly Uint8Array[], onSent?: () => void): void;
   /** Bytes accepted by `send` that the kernel has not taken yet. */

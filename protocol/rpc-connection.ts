@@ -6,7 +6,7 @@ import { reasonOf } from "../common/logger.js";
 import type { RequestKind } from "./api-keys.js";
 import { RESPONSE_FRAME_BYTES_MAX } from "./api-keys.js";
 import { ApiError, errorNameOf } from "./error-codes.js";
-import { FrameReader } from "./frame-reader.js";
+import { FrameFault, FrameReader } from "./frame-reader.js";
 import type { RequestBody, ResponseBody } from "./message-codec.js";
 import { decodeResponse, encodeRequest } from "./message-codec.js";
 import type { HandshakeRequest, HandshakeResponse, Init } from "./messages.js";
@@ -190,8 +190,9 @@ export class RpcConnection {
   #onReceived(count: number): void {
     try {
       this.#reader.onReceived(count);
-    } catch {
-      // A peer that does not send frames is no broker: nothing it sends can be understood any more.
+    } catch (error) {
+      if (!(error instanceof FrameFault || error instanceof ApiError)) throw error;
+      // A peer that sends no frames, or no messages in them, is no broker: nothing it sends can be understood any more.
       this.#reader.stop();
       this.#socket.destroy();
     }

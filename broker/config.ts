@@ -572,7 +572,7 @@ export class TopicConfig {
   }
 }
 
-/** What a min.insync.replicas of 0 (nobody said) means for a partition; never more than there are replicas. */
+/** What a min.insync.replicas of 0 (nobody said) means for a partition. */
 export function minInsyncReplicas(setting: number, replicationFactor: number): number {
-  return Math.min(setting > 0 ? setting : replicationFactor >= 3 ? 2 : 1, replicationFactor);
+  return setting > 0 ? setting : replicationFactor >= 3 ? 2 : 1;
 }

@@ -1,0 +1,307 @@
+import { InvariantViolation } from "../../common/assert.js";
+import type { Clock } from "../../common/env/time.js";
+import type { Socket, SocketEnd, SocketHandler } from "../../common/env/network.js";
+import { apiKeys, UNTRUSTED_FRAME_BYTES_MAX } from "../../protocol/api-keys.js";
+import { ApiError, errorReport } from "../../protocol/error-codes.js";
+import type { FrameHead } from "../../protocol/frame-reader.js";
+import { FrameFault, FrameReader, readFrameHead } from "../../protocol/frame-reader.js";
+import { decodeRequest, encodeErrorResponse } from "../../protocol/message-codec.js";
+import type { DecodedRequest } from "../../protocol/message-codec.js";
+import type { BrokerIdentity, HandshakeRequest } from "../../protocol/messages.js";
+import type { MemoryBudget } from "./memory-budget.js";
+import type { RequestContext } from "./request-context.js";
+import type { EncodedAnswer, RequestRouter } from "./request-router.js";
+
+/** Reading stops while so many bytes of responses are unsent, and goes on when all are sent. */
+const PAUSE_UNSENT_BYTES = 1024 * 1024;
+
+export interface ConnectionLimits {
+  readonly handshakeTimeoutMs: number;
+  readonly frameProgressTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly unreadBytesMax: number;
+  readonly unreadMsMax: number;
+}
+
+/** What a connection needs of its server. */
+export interface ConnectionParts {
+  readonly clock: Clock;
+  readonly router: RequestRouter;
+  readonly budget: MemoryBudget;
+  readonly limits: ConnectionLimits;
+  readonly onFatal: (error: Error) => void;
+  /** Something the peer did that operators should hear of, in one sentence without its payload. */
+  readonly onMisuse: (kind: string, sentence: string) => void;
+  readonly onClosed: (connection: Connection) => void;
+}
+
+/**
+ * One accepted connection: frames in, responses out as they are ready, back-pressure both ways. Requests are dispatched in
+ * the order they arrive. States: `greeting` (only a handshake is accepted), `open`, `closed`.
+ */
+export class Connection implements RequestContext, SocketHandler {
+  clientId = "";
+  broker: BrokerIdentity | undefined;
+  readonly remoteAddress: string;
+  readonly #reader: FrameReader;
+  readonly #closedListeners: (() => void)[] = [];
+  #state: "greeting" | "shaking-hands" | "open" | "ending" | "closed" = "greeting";
+  #answering = 0;
+  #paused = false;
+  readonly #openedMs: number;
+  #lastByteMs: number;
+  #lastRequestMs: number;
+  #unreadSinceMs: number | undefined;
+  readonly #retryMemory = (): void => this.#onMemory();
+
+  constructor(
+    readonly connectionId: number,
+    readonly listenerName: string,
+    readonly isInterBroker: boolean,
+    private readonly socket: Socket,
+    private readonly parts: ConnectionParts,
+  ) {
+    this.remoteAddress = socket.remoteAddress;
+    this.#openedMs = this.#lastByteMs = this.#lastRequestMs = parts.clock.monotonicMs();
+    this.#reader = new FrameReader({
+      frameBytesMax: (head) => this.#frameBytesMax(head),
+      allocate: (bytes) => (parts.budget.tryReserve(bytes) ? Buffer.allocUnsafeSlow(bytes) : undefined),
+      onFrame: (frame) => this.#onFrame(frame),
+    });
+    socket.start(this);
+  }
+
+  onClosed(listener: () => void): void;
+  onClosed(end: SocketEnd): void;
+  onClosed(argument: (() => void) | SocketEnd): void {
+    if (typeof argument === "function") {
+      if (this.#state === "closed") argument();
+      else this.#closedListeners.push(argument);
+      return;
+    }
+    this.#state = "closed";
+    this.#reader.stop();
+    this.parts.budget.forget(this.#retryMemory);
+    for (const listener of this.#closedListeners.splice(0)) listener();
+    this.parts.onClosed(this);
+  }
+
+  receiveBuffer(): Uint8Array {
+    return this.#reader.receiveBuffer();
+  }
+
+  onReceived(count: number): void {
+    this.#lastByteMs = this.parts.clock.monotonicMs();
+    this.#guarded(() => this.#reader.onReceived(count));
+  }
+
+  onDrained(): void {
+    this.#unreadSinceMs = undefined;
+    this.#setPaused(this.#reader.waitsForMemory);
+  }
+
+  /** Ends the connection at once. */
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  /** Called about once a second: what has gone on for too long ends here. */
+  checkDeadlines(): void {
+    const nowMs = this.parts.clock.monotonicMs();
+    const { limits } = this.parts;
+    const greeting = this.#state === "greeting" || this.#state === "shaking-hands";
+    if (greeting && nowMs - this.#openedMs > limits.handshakeTimeoutMs) {
+      this.#end("slow-handshake", `did not shake hands within ${limits.handshakeTimeoutMs} ms`);
+    } else if (
+      this.#reader.isInsideFrame &&
+      !this.#paused &&
+      nowMs - this.#lastByteMs > limits.frameProgressTimeoutMs
+    ) {
+      this.#end("slow-frame", `sent no byte of a frame it had begun for ${limits.frameProgressTimeoutMs} ms`);
+    } else if (this.#unreadSinceMs !== undefined && nowMs - this.#unreadSinceMs > limits.unreadMsMax) {
+      this.#end("unread", `left ${this.socket.unsentBytes} bytes of responses unread for ${limits.unreadMsMax} ms`);
+    } else if (
+      this.broker === undefined &&
+      this.#answering === 0 &&
+      nowMs - this.#lastRequestMs > limits.idleTimeoutMs
+    ) {
+      this.socket.end();
+    }
+  }
+
+  #frameBytesMax(head: FrameHead): number {
+    if (this.#state !== "open" || head.kind === undefined) return UNTRUSTED_FRAME_BYTES_MAX;
+    const { audience, frameBytesMax } = apiKeys[head.kind];
+    return audience === "brokers" && this.broker === undefined ? UNTRUSTED_FRAME_BYTES_MAX : frameBytesMax;
+  }
+
+  /** Runs a step of reading; a fault of the peer's ends the connection, a fault of ours the process. */
+  #guarded(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      if (error instanceof FrameFault)
+        this.#onFault(
+          error.firstBytes,
+          error.correlationId,
+          error.kind === "too-large" ? "FRAME_TOO_LARGE" : "INVALID_REQUEST",
+          error.message,
+        );
+      else this.parts.onFatal(error instanceof Error ? error : new InvariantViolation(String(error)));
+      return;
+    }
+    if (!this.#reader.waitsForMemory) return;
+    this.#setPaused(true);
+    this.parts.budget.whenReleased(this.#retryMemory);
+  }
+
+  #onMemory(): void {
+    if (this.#state === "closed") return;
+    this.#lastByteMs = this.parts.clock.monotonicMs();
+    this.#guarded(() => this.#reader.retry());
+    if (!this.#reader.waitsForMemory && this.socket.unsentBytes < PAUSE_UNSENT_BYTES) this.#setPaused(false);
+  }
+
+  #onFrame(frame: Buffer): void {
+    this.#lastRequestMs = this.#lastByteMs;
+    let released = false;
+    const release = (): void => {
+      if (released) return;
+      released = true;
+      this.#answering -= 1;
+      this.parts.budget.release(frame.length);
+    };
+    this.#answering += 1;
+    let request: DecodedRequest;
+    try {
+      request = decodeRequest(frame);
+    } catch (error) {
+      release();
+      if (!(error instanceof ApiError)) throw error;
+      const id = readFrameHead(frame.subarray(0, 16), frame.length)?.correlationId;
+      if (error.errorName === "INVALID_REQUEST") this.#onFault(withLength(frame), id, "INVALID_REQUEST", error.message);
+      else this.#send({ pieces: encodeErrorResponse(id ?? 0, error.report) });
+      return;
+    }
+    if (this.#state !== "open" && !this.#mayGreet(request)) {
+      release();
+      return;
+    }
+    this.parts.router.route(request, this, (answer) => {
+      release();
+      if (request.kind === "handshake") this.#greeted(request.body as HandshakeRequest, answer);
+      if (answer !== undefined) this.#send(answer);
+    });
+  }
+
+  /** Before the handshake was answered nothing else is accepted, and only one handshake. */
+  #mayGreet(request: DecodedRequest): boolean {
+    if (this.#state === "greeting" && request.kind === "handshake") {
+      this.#state = "shaking-hands";
+      return true;
+    }
+    this.#refuseAndEnd(
+      request.correlationId,
+      "HANDSHAKE_REQUIRED",
+      `${request.kind} came before the handshake was answered`,
+    );
+    return false;
+  }
+
+  #greeted(handshake: HandshakeRequest, answer: EncodedAnswer | undefined): void {
+    if (this.#state !== "shaking-hands" || answer === undefined) return;
+    this.clientId = handshake.clientId.slice(0, 256);
+    this.#state = "open";
+  }
+
+  /** The handler of the handshake has proven who is there. */
+  identify(broker: BrokerIdentity): void {
+    this.broker = broker;
+  }
+
+  #send(answer: EncodedAnswer): void {
+    if (this.#state === "closed" || this.#state === "ending") {
+      answer.onSent?.();
+      return;
+    }
+    this.socket.send(answer.pieces, answer.onSent);
+    const unsentBytes = this.socket.unsentBytes;
+    if (unsentBytes === 0) return;
+    this.#unreadSinceMs ??= this.parts.clock.monotonicMs();
+    if (unsentBytes > this.parts.limits.unreadBytesMax)
+      this.#end("unread", `left ${unsentBytes} bytes of responses unread`);
+    else if (unsentBytes > PAUSE_UNSENT_BYTES) this.#setPaused(true);
+  }
+
+  #setPaused(paused: boolean): void {
+    if (this.#paused === paused || this.#state === "closed") return;
+    this.#paused = paused;
+    if (paused) {
+      this.socket.pause();
+    } else {
+      this.#lastByteMs = this.parts.clock.monotonicMs();
+      this.socket.resume();
+    }
+  }
+
+  #onFault(
+    firstBytes: Uint8Array,
+    correlationId: number | undefined,
+    name: "FRAME_TOO_LARGE" | "INVALID_REQUEST",
+    detail: string,
+  ): void {
+    this.#reader.stop();
+    const stranger = strangerName(firstBytes);
+    if (stranger === "HTTP") {
+      this.socket.send([Buffer.from(httpAnswer, "latin1")]);
+      this.#end("http", "speaks HTTP; this port speaks ottla", true);
+    } else if (stranger !== undefined) {
+      this.#end("stranger", `is a ${stranger} client; this port speaks ottla`, true);
+    } else if (correlationId !== undefined) {
+      this.#refuseAndEnd(correlationId, name, detail);
+    } else {
+      this.#end("malformed", `sent bytes that are no frame: ${detail}`, true);
+    }
+  }
+
+  #refuseAndEnd(
+    correlationId: number,
+    name: "FRAME_TOO_LARGE" | "INVALID_REQUEST" | "HANDSHAKE_REQUIRED",
+    detail: string,
+  ): void {
+    this.socket.send(encodeErrorResponse(correlationId, errorReport(name, detail)));
+    this.#end("refused", `was refused: ${detail}`, true);
+  }
+
+  #end(kind: string, sentence: string, gently = false): void {
+    this.parts.onMisuse(kind, sentence);
+    this.#reader.stop();
+    this.#state = "ending";
+    if (gently) this.socket.end();
+    else this.socket.destroy();
+  }
+}
+
+const httpAnswer =
+  "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n" +
+  "This port speaks the ottla protocol, not HTTP. Try: ottla cluster describe --bootstrap HOST:PORT\n";
+
+const withLength = (frame: Buffer): Uint8Array => {
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(frame.length);
+  return Buffer.concat([length, frame.subarray(0, 12)]);
+};
+
+/** What a peer speaks that does not speak our protocol, by the first bytes it sent (its length prefix included). */
+function strangerName(firstBytes: Uint8Array): "HTTP" | "Kafka" | "TLS" | undefined {
+  const text = Buffer.from(firstBytes).toString("latin1");
+  if (/^(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT|TRACE|PRI) /.test(text)) return "HTTP";
+  if (firstBytes[0] === 0x16 && firstBytes[1] === 0x03) return "TLS";
+  // A Kafka request: length, api key 18 (ApiVersions) or 3 (Metadata), a small api version.
+  const isKafka =
+    firstBytes[4] === 0 &&
+    (firstBytes[5] === 18 || firstBytes[5] === 3) &&
+    firstBytes[6] === 0 &&
+    (firstBytes[7] ?? 255) < 32;
+  return isKafka ? "Kafka" : undefined;
+}

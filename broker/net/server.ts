@@ -1,0 +1,156 @@
+import type { Env } from "../../common/env/env.js";
+import type { Listener, Socket } from "../../common/env/network.js";
+import type { Timer } from "../../common/env/time.js";
+import type { Logger } from "../../common/logger.js";
+import type { ConnectionLimits } from "./connection.js";
+import { Connection } from "./connection.js";
+import { MemoryBudget } from "./memory-budget.js";
+import type { RequestRouter } from "./request-router.js";
+
+export interface ListenerOptions {
+  readonly name: string;
+  readonly host: string;
+  readonly port: number;
+  /** Replication and orders are accepted here, and its slots are reserved. */
+  readonly isInterBroker: boolean;
+}
+
+export interface ServerLimits extends ConnectionLimits {
+  readonly connectionsMax: number;
+  readonly connectionsPerAddressMax: number;
+  readonly connectionsPerSecondMax: number;
+  readonly inFlightBytesMax: number;
+}
+
+const DEADLINE_CHECK_MS = 1000;
+const LOG_AGAIN_MS = 1000;
+
+/** Listens, caps connections and watches their deadlines. */
+export class Server {
+  readonly #env: Env;
+  readonly #logger: Logger;
+  readonly #limits: ServerLimits;
+  readonly #router: RequestRouter;
+  readonly #onFatal: (error: Error) => void;
+  readonly #budget: MemoryBudget;
+  readonly #listeners: Listener[] = [];
+  readonly #connections = new Set<Connection>();
+  readonly #perAddress = new Map<string, number>();
+  readonly #loggedMs = new Map<string, { atMs: number; suppressed: number }>();
+  #clientConnections = 0;
+  #acceptedSecond = 0;
+  #acceptedInSecond = 0;
+  #nextConnectionId = 1;
+  #check: Timer | undefined;
+  #closed = false;
+
+  constructor(
+    env: Env,
+    logger: Logger,
+    parts: { limits: ServerLimits; router: RequestRouter; onFatal: (error: Error) => void },
+  ) {
+    this.#env = env;
+    this.#logger = logger;
+    this.#limits = parts.limits;
+    this.#router = parts.router;
+    this.#onFatal = parts.onFatal;
+    this.#budget = new MemoryBudget(parts.limits.inFlightBytesMax);
+  }
+
+  get connectionCount(): number {
+    return this.#connections.size;
+  }
+
+  /** Resolves with the bound port. Rejects with ListenFailure. */
+  async listen(options: ListenerOptions): Promise<number> {
+    const listener = await this.#env.network.listen(options, (socket) => this.#accept(socket, options));
+    this.#listeners.push(listener);
+    this.#check ??= this.#env.timers.after(DEADLINE_CHECK_MS, () => this.#onCheck());
+    return listener.port;
+  }
+
+  /** Stops listening, ends every connection. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#check?.cancel();
+    for (const connection of this.#connections) connection.destroy();
+    await Promise.all(this.#listeners.map((listener) => listener.close()));
+  }
+
+  #accept(socket: Socket, listener: ListenerOptions): void {
+    const refusal = this.#closed
+      ? "the broker is stopping"
+      : this.#refusal(socket.remoteAddress, listener.isInterBroker);
+    if (refusal !== undefined) {
+      this.#warn("refused-connection", `connection from ${socket.remoteAddress} refused: ${refusal}`);
+      socket.destroy();
+      return;
+    }
+    const address = socket.remoteAddress;
+    this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1);
+    if (!listener.isInterBroker) this.#clientConnections += 1;
+    const connection = new Connection(this.#nextConnectionId++, listener.name, listener.isInterBroker, socket, {
+      clock: this.#env.clock,
+      router: this.#router,
+      budget: this.#budget,
+      limits: this.#limits,
+      onFatal: this.#onFatal,
+      onMisuse: (kind, sentence) => this.#warn(kind, `${address} on ${listener.name} ${sentence}`),
+      onClosed: (closed) => this.#onConnectionClosed(closed),
+    });
+    this.#connections.add(connection);
+  }
+
+  /** Brokers keep their slots however many clients there are. */
+  #refusal(address: string, isInterBroker: boolean): string | undefined {
+    if (isInterBroker) return undefined;
+    const limits = this.#limits;
+    if (this.#clientConnections >= limits.connectionsMax)
+      return `there are ${limits.connectionsMax} already (connections.max)`;
+    if (isLoopback(address)) return undefined;
+    if ((this.#perAddress.get(address) ?? 0) >= limits.connectionsPerAddressMax) {
+      return `this address has ${limits.connectionsPerAddressMax} already (connections.per.ip.max)`;
+    }
+    const second = Math.floor(this.#env.clock.monotonicMs() / 1000);
+    if (second !== this.#acceptedSecond) {
+      this.#acceptedSecond = second;
+      this.#acceptedInSecond = 0;
+    }
+    this.#acceptedInSecond += 1;
+    return this.#acceptedInSecond > limits.connectionsPerSecondMax
+      ? `more than ${limits.connectionsPerSecondMax} a second (connection.creation.rate.max)`
+      : undefined;
+  }
+
+  #onConnectionClosed(connection: Connection): void {
+    if (!this.#connections.delete(connection)) return;
+    if (!connection.isInterBroker) this.#clientConnections -= 1;
+    const left = (this.#perAddress.get(connection.remoteAddress) ?? 1) - 1;
+    if (left === 0) this.#perAddress.delete(connection.remoteAddress);
+    else this.#perAddress.set(connection.remoteAddress, left);
+  }
+
+  #onCheck(): void {
+    if (this.#closed) return;
+    for (const connection of this.#connections) connection.checkDeadlines();
+    this.#check = this.#env.timers.after(DEADLINE_CHECK_MS, () => this.#onCheck());
+  }
+
+  /** One line a second for each kind of misuse, so that nobody can fill the log. */
+  #warn(kind: string, sentence: string): void {
+    const nowMs = this.#env.clock.monotonicMs();
+    const logged = this.#loggedMs.get(kind);
+    if (logged !== undefined && nowMs - logged.atMs < LOG_AGAIN_MS) {
+      logged.suppressed += 1;
+      return;
+    }
+    this.#loggedMs.set(kind, { atMs: nowMs, suppressed: 0 });
+    this.#logger.warn(
+      sentence,
+      logged !== undefined && logged.suppressed > 0 ? { alsoSuppressed: logged.suppressed } : undefined,
+    );
+  }
+}
+
+const isLoopback = (address: string): boolean =>
+  address.startsWith("127.") || address === "::1" || address.startsWith("::ffff:127.");

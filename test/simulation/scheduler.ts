@@ -1,0 +1,263 @@
+import { hashText, SimRandom } from "./sim-random.js";
+
+/**
+ * Virtual time and everything that happens in it. One queue holds all events, ordered by time and then by the order in
+ * which they were scheduled; `run` takes the first, sets the clock to its time, calls it, lets every promise it settled
+ * run to the end (one real `setImmediate`), checks the invariants, and goes on. Nothing else moves a simulated world, so
+ * the same seed gives the same run, event for event, which `traceHash` shows.
+ *
+ * Simulated code must not wait for anything real (files, sockets, the thread pool): its completion order is not ours.
+ */
+export class Scheduler {
+  readonly seed: number;
+  readonly random: SimRandom;
+  readonly #events: SimEvent[] = [];
+  readonly #checks: (() => void)[] = [];
+  readonly #lines: string[] | undefined;
+  #nowMs = 0;
+  #sequence = 0;
+  #eventCount = 0;
+  #sameInstant = 0;
+  #hash = 0;
+  #running = false;
+  #rejection: { readonly reason: unknown } | undefined;
+
+  constructor(options: SchedulerOptions) {
+    this.seed = options.seed;
+    this.random = new SimRandom(options.seed);
+    this.#lines = options.keepTrace ? [] : undefined;
+  }
+
+  /** Virtual milliseconds since the beginning, with a fraction. */
+  get nowMs(): number {
+    return this.#nowMs;
+  }
+
+  get eventCount(): number {
+    return this.#eventCount;
+  }
+
+  /** Over the labels and times of all events so far. Two runs that differ in it did not do the same. */
+  get traceHash(): number {
+    return this.#hash;
+  }
+
+  /** The events so far as readable lines; empty unless `keepTrace`. */
+  get trace(): readonly string[] {
+    return this.#lines ?? [];
+  }
+
+  /** Calls `action` as an event of its own, `delayMs` from now. The label names it in the trace. */
+  after(delayMs: number, label: string, action: () => void): SimEvent {
+    const event = new SimEvent(this.#nowMs + Math.max(0, delayMs), this.#sequence, label, action);
+    this.#sequence += 1;
+    this.#push(event);
+    return event;
+  }
+
+  /** Adds a line to the trace without an event: a fault, a decision of the test. */
+  note(label: string): void {
+    this.#record(label);
+  }
+
+  /** Calls `check` after every event; it throws when an invariant is broken, which ends the run. Returns its removal. */
+  afterEachEvent(check: () => void): () => void {
+    this.#checks.push(check);
+    return () => {
+      const index = this.#checks.indexOf(check);
+      if (index >= 0) this.#checks.splice(index, 1);
+    };
+  }
+
+  /** Runs all events of the next `durationMs` and sets the clock to the end of it. */
+  async run(durationMs: number): Promise<void> {
+    const endMs = this.#nowMs + durationMs;
+    await this.#drive(
+      () => false,
+      endMs,
+      () => undefined,
+    );
+    this.#nowMs = endMs;
+  }
+
+  /** Runs until `condition` holds, which is asked after each event; fails after `limitMs` of virtual time. */
+  async runUntil(condition: () => boolean, limitMs: number, what = "the condition"): Promise<void> {
+    await this.#drive(condition, this.#nowMs + limitMs, () => {
+      throw this.failure(`${what} did not come true within ${limitMs} ms`);
+    });
+  }
+
+  /** Runs until `work` settles, and settles like it; fails after `limitMs` of virtual time. */
+  async complete<T>(work: Promise<T>, limitMs = 60_000): Promise<T> {
+    let settled = false;
+    const settle = (): void => {
+      settled = true;
+    };
+    work.then(settle, settle);
+    await this.runUntil(() => settled, limitMs, "the awaited promise");
+    return work;
+  }
+
+  /** An error that says how to see this run again. */
+  failure(sentence: string, cause?: unknown): SimulationFailure {
+    return new SimulationFailure(
+      `${sentence} [seed ${this.seed}, at ${this.#nowMs.toFixed(3)} ms, event ${this.#eventCount}]`,
+      {
+        cause,
+      },
+    );
+  }
+
+  async #drive(condition: () => boolean, endMs: number, onLimit: () => void): Promise<void> {
+    if (this.#running) throw new Error("The scheduler runs already: drive it from the test only, one call at a time.");
+    this.#running = true;
+    realProcess.on("unhandledRejection", this.#onRejection);
+    try {
+      // What the test itself started before this call may have promises to run.
+      await drained();
+      while (!this.#holds(condition)) {
+        const event = this.#events[0];
+        if (event === undefined || event.timeMs > endMs) {
+          this.#nowMs = endMs;
+          onLimit();
+          return;
+        }
+        this.#pop();
+        if (event.cancelled) continue;
+        await this.#step(event);
+      }
+    } finally {
+      this.#running = false;
+      realProcess.removeListener("unhandledRejection", this.#onRejection);
+    }
+  }
+
+  async #step(event: SimEvent): Promise<void> {
+    this.#sameInstant = event.timeMs === this.#nowMs ? this.#sameInstant + 1 : 0;
+    if (this.#sameInstant > sameInstantMax)
+      throw this.failure(`time stands still: ${event.label} and others repeat for ever`);
+    this.#nowMs = event.timeMs;
+    this.#eventCount += 1;
+    this.#record(event.label);
+    try {
+      event.fire();
+    } catch (error) {
+      throw this.failure(`${event.label} threw: ${String(error)}`, error);
+    }
+    await drained();
+  }
+
+  /** Looks at what the last event left behind. */
+  #holds(condition: () => boolean): boolean {
+    if (this.#rejection !== undefined) {
+      const { reason } = this.#rejection;
+      this.#rejection = undefined;
+      throw this.failure(`a promise was rejected and nobody looked: ${String(reason)}`, reason);
+    }
+    for (const check of this.#checks) {
+      try {
+        check();
+      } catch (error) {
+        throw this.failure(`an invariant is broken: ${String(error)}`, error);
+      }
+    }
+    return condition();
+  }
+
+  readonly #onRejection = (reason: unknown): void => {
+    this.#rejection ??= { reason };
+  };
+
+  #record(label: string): void {
+    this.#hash = hashText(label, (Math.imul(this.#hash, 31) + Math.floor(this.#nowMs * 1000)) >>> 0);
+    this.#lines?.push(`${this.#nowMs.toFixed(3)} ${label}`);
+  }
+
+  // A binary heap: the parent of the event at i stands at (i - 1) / 2 and comes before it.
+
+  #push(event: SimEvent): void {
+    const heap = this.#events;
+    let index = heap.length;
+    heap.push(event);
+    while (index > 0) {
+      const parent = (index - 1) >> 1;
+      const above = heap[parent] as SimEvent;
+      if (above.isBefore(event)) break;
+      heap[index] = above;
+      index = parent;
+    }
+    heap[index] = event;
+  }
+
+  #pop(): void {
+    const heap = this.#events;
+    const last = heap.pop();
+    if (last === undefined || heap.length === 0) return;
+    let index = 0;
+    while (true) {
+      let child = 2 * index + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && (heap[child + 1] as SimEvent).isBefore(heap[child] as SimEvent)) child += 1;
+      const below = heap[child] as SimEvent;
+      if (last.isBefore(below)) break;
+      heap[index] = below;
+      index = child;
+    }
+    heap[index] = last;
+  }
+}
+
+export interface SchedulerOptions {
+  readonly seed: number;
+  /** Keeps a readable line for each event; costs memory. */
+  readonly keepTrace?: boolean;
+}
+
+/** Something that will happen. */
+export class SimEvent {
+  #action: (() => void) | undefined;
+
+  constructor(
+    readonly timeMs: number,
+    private readonly sequence: number,
+    readonly label: string,
+    action: () => void,
+  ) {
+    this.#action = action;
+  }
+
+  /** Idempotent; does nothing once the event has happened. */
+  cancel(): void {
+    this.#action = undefined;
+  }
+
+  get cancelled(): boolean {
+    return this.#action === undefined;
+  }
+
+  fire(): void {
+    const action = this.#action;
+    this.#action = undefined;
+    action?.();
+  }
+
+  isBefore(other: SimEvent): boolean {
+    return this.timeMs < other.timeMs || (this.timeMs === other.timeMs && this.sequence < other.sequence);
+  }
+}
+
+/** The run broke a promise, or did not get where the test wanted it. Says the seed. */
+export class SimulationFailure extends Error {
+  override readonly name = "SimulationFailure";
+}
+
+/** Events at one instant before it is taken for an endless loop. */
+const sameInstantMax = 200_000;
+
+/** Jest gives tests a copy of `process` that no event ever reaches. */
+const realProcess = process.getBuiltinModule("node:process");
+
+/** Resolves when all promises that could settle have run: they all do before the next turn of the real event loop. */
+function drained(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,770 @@
+import { StorageFailure } from "../../common/env/files.js";
+import type { File, FileLock, FileSystem, StorageFailureReason } from "../../common/env/files.js";
+import type { Scheduler } from "./scheduler.js";
+import type { SimProcess } from "./sim-process.js";
+import type { SimRandom } from "./sim-random.js";
+
+/**
+ * One host's disk. It outlives the host's processes and promises what files.ts says and no more: each file and each
+ * directory has what the page cache shows and what a power cut leaves, and between the two a list of changes that only
+ * `sync` and `syncDirectory` make certain. `powerCut` draws for every uncertain change on its own whether it happened.
+ */
+export class SimDisk {
+  /** How long an asynchronous read, write or directory operation takes, on the average. */
+  delayMeanMs = 0.1;
+  /** How long a sync takes, on the average. */
+  syncDelayMeanMs = 1;
+  /** For how long a synchronous write blocks the event loop of its process. */
+  syncWriteStallMs = 0;
+  /** Operations of one process that run at once; the others wait for a thread, first come, first served. */
+  poolThreads = 4;
+  #capacityBytes = Number.POSITIVE_INFINITY;
+  #usedBytes = 0;
+  readonly random: SimRandom;
+  readonly #faults = new Set<Fault>();
+  readonly #root = new Directory();
+  /** Changes of names that no `syncDirectory` has made durable, oldest first. */
+  #uncertainNames: NameChange[] = [];
+  #nameChanges = 0;
+  readonly #locks = new Map<string, SimProcess>();
+
+  constructor(
+    private readonly scheduler: Scheduler,
+    readonly hostName: string,
+  ) {
+    this.random = scheduler.random.stream(`disk/${hostName}`);
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  get freeBytes(): number {
+    return Math.max(0, this.#capacityBytes - this.#usedBytes);
+  }
+
+  /** Less than is used is allowed: then nothing more can be written. */
+  setCapacity(bytes: number): void {
+    this.#capacityBytes = bytes;
+  }
+
+  /**
+   * Makes an operation fail on the paths that `matches` names, `times` times. A failed write may have written a part. A
+   * failed sync takes the unsynced pages for clean, as Linux does: they are still read, never reach the disk, and the
+   * next sync succeeds. Returns the end of the fault.
+   */
+  fail(
+    operation: "read" | "write" | "sync",
+    matches: (path: string) => boolean,
+    options: { readonly reason?: StorageFailureReason; readonly times?: number } = {},
+  ): () => void {
+    const fault: Fault = {
+      operation,
+      matches,
+      reason: options.reason ?? "io",
+      left: options.times ?? Number.POSITIVE_INFINITY,
+    };
+    this.#faults.add(fault);
+    return () => this.#faults.delete(fault);
+  }
+
+  /** Rot: turns one bit of a file over, in the page cache and on the disk. */
+  flipBit(path: string, position: number, bit = 0): void {
+    this.scheduler.note(`${this.hostName} rot in ${path} at ${position}`);
+    this.#file(path, "flip a bit of").flipBit(position, bit);
+  }
+
+  /** What a program would read now. For checks by the test. */
+  contentOf(path: string): Uint8Array | undefined {
+    const node = this.#find(path);
+    return node instanceof FileNode ? node.content() : undefined;
+  }
+
+  /** Paths of all files, sorted. For checks by the test. */
+  paths(): string[] {
+    const found: string[] = [];
+    const walk = (directory: Directory, path: string): void => {
+      for (const [name, node] of directory.entries) {
+        if (node instanceof Directory) walk(node, `${path}/${name}`);
+        else found.push(`${path}/${name}`);
+      }
+    };
+    walk(this.#root, "");
+    return found.sort();
+  }
+
+  /** Forgets what was uncertain, or not: a draw for each change. To be called when all processes of the host are dead. */
+  powerCut(): void {
+    this.scheduler.note(`${this.hostName} disk loses power`);
+    const survivors = this.#uncertainNames.filter(() => this.random.chance(0.5));
+    this.#uncertainNames = [];
+    const everyNode = new Set<Node>();
+    collect(this.#root, everyNode);
+    for (const change of survivors)
+      for (const { node } of change.names) if (node !== undefined) collect(node, everyNode);
+    for (const node of everyNode) if (node instanceof Directory) node.entries = new Map(node.durableEntries);
+    for (const change of survivors) change.apply("both");
+    for (const node of everyNode) if (node instanceof FileNode) node.powerCut(this.random);
+    this.#locks.clear();
+    this.#usedBytes = 0;
+    const left = new Set<Node>();
+    collect(this.#root, left);
+    for (const node of left) {
+      if (!(node instanceof FileNode)) continue;
+      node.linked = true;
+      this.#usedBytes += node.size;
+    }
+  }
+
+  /** The disk as this process has it. */
+  fileSystemOf(process: SimProcess): FileSystem {
+    return new SimFileSystem(this, process);
+  }
+
+  // The rest is for SimFileSystem and SimFile: what the kernel does, in one instant.
+
+  open(path: string, mode: "read" | "write" | "create"): FileNode {
+    const found = this.#find(path);
+    if (found instanceof FileNode) {
+      found.openCount += 1;
+      return found;
+    }
+    if (found !== undefined) throw new StorageFailure("io", path, "open");
+    if (mode !== "create") throw new StorageFailure("not-found", path, "open");
+    const made = new FileNode();
+    made.openCount = 1;
+    this.#change([{ ...this.#place(path, "open"), node: made }]);
+    return made;
+  }
+
+  close(node: FileNode): void {
+    node.openCount -= 1;
+    this.#release(node);
+  }
+
+  list(path: string): string[] {
+    return [...this.#directory(path, "list").entries.keys()].sort();
+  }
+
+  makeDirectory(path: string): void {
+    let directory = this.#root;
+    for (const name of namesOf(path)) {
+      const found = directory.entries.get(name);
+      if (found instanceof FileNode) throw new StorageFailure("exists", path, "make directory");
+      const child = found ?? new Directory();
+      if (found === undefined) this.#change([{ directory, name, node: child }]);
+      directory = child;
+    }
+  }
+
+  syncDirectory(path: string): void {
+    const directory = this.#directory(path, "sync directory");
+    if (this.#drawFault("sync", path) !== undefined) throw new StorageFailure("io", path, "sync directory");
+    const certain = this.#uncertainNames.filter((change) => change.concerns(directory));
+    this.#uncertainNames = this.#uncertainNames.filter((change) => !change.concerns(directory));
+    for (const change of certain) {
+      change.apply("durable");
+      // An older change of a name that this one settles must not come back.
+      this.#uncertainNames = this.#uncertainNames.filter((other) => !other.isOvertakenBy(change));
+    }
+  }
+
+  rename(from: string, to: string): void {
+    const node = this.#find(from);
+    if (node === undefined) throw new StorageFailure("not-found", from, "rename");
+    const target = this.#find(to);
+    if (target === node) return;
+    if (target instanceof Directory && target.entries.size > 0) throw new StorageFailure("exists", to, "rename");
+    if (target !== undefined && target instanceof Directory !== node instanceof Directory)
+      throw new StorageFailure("io", to, "rename");
+    this.#change([
+      { ...this.#place(from, "rename"), node: undefined },
+      { ...this.#place(to, "rename"), node },
+    ]);
+    if (target instanceof FileNode) this.#unlinked(target);
+  }
+
+  remove(path: string): void {
+    const node = this.#find(path);
+    if (node === undefined) return;
+    if (node instanceof Directory) throw new StorageFailure("io", path, "remove");
+    this.#change([{ ...this.#place(path, "remove"), node: undefined }]);
+    this.#unlinked(node);
+  }
+
+  removeTree(path: string): void {
+    const node = this.#find(path);
+    if (node === undefined) return;
+    this.#change([{ ...this.#place(path, "remove"), node: undefined }]);
+    const removed = new Set<Node>();
+    collect(node, removed, "cached");
+    for (const each of removed) if (each instanceof FileNode) this.#unlinked(each);
+  }
+
+  exists(path: string): boolean {
+    return this.#find(path) !== undefined;
+  }
+
+  /** Writes `bytes`, which are the disk's from now on, or a part of them and then throws. */
+  write(node: FileNode, path: string, bytes: Uint8Array, position: number): void {
+    const reason = this.#drawFault("write", path);
+    const growth = Math.max(0, position + bytes.length - node.size);
+    const possible = growth <= this.freeBytes ? bytes.length : Math.max(0, bytes.length - (growth - this.freeBytes));
+    const count = reason === undefined ? possible : this.random.below(possible + 1);
+    this.#resized(node, () => node.write(bytes.subarray(0, count), position));
+    if (reason !== undefined) throw new StorageFailure(reason, path, "write");
+    if (count < bytes.length) throw new StorageFailure("full", path, "write");
+  }
+
+  read(node: FileNode, path: string, target: Uint8Array, position: number): number {
+    const reason = this.#drawFault("read", path);
+    if (reason !== undefined) throw new StorageFailure(reason, path, "read");
+    return node.read(target, position);
+  }
+
+  truncate(node: FileNode, path: string, length: number): void {
+    const reason = this.#drawFault("write", path);
+    if (reason !== undefined) throw new StorageFailure(reason, path, "truncate");
+    this.#resized(node, () => node.truncate(length));
+  }
+
+  sync(node: FileNode, path: string): void {
+    const reason = this.#drawFault("sync", path);
+    node.sync(reason === undefined);
+    if (reason !== undefined) throw new StorageFailure(reason, path, "sync");
+  }
+
+  /** Undefined when another living process holds it. */
+  lock(path: string, process: SimProcess): FileLock | undefined {
+    const holder = this.#locks.get(path);
+    if (holder !== undefined && !holder.dead) return undefined;
+    this.close(this.open(path, "create"));
+    this.#locks.set(path, process);
+    return {
+      release: async () => {
+        if (this.#locks.get(path) === process && !process.dead) {
+          this.#locks.delete(path);
+          this.remove(path);
+        }
+      },
+    };
+  }
+
+  #find(path: string): Node | undefined {
+    let node: Node | undefined = this.#root;
+    for (const name of namesOf(path)) node = node instanceof Directory ? node.entries.get(name) : undefined;
+    return node;
+  }
+
+  #file(path: string, operation: string): FileNode {
+    const node = this.#find(path);
+    if (node instanceof FileNode) return node;
+    throw new StorageFailure(node === undefined ? "not-found" : "io", path, operation);
+  }
+
+  #directory(path: string, operation: string): Directory {
+    const node = this.#find(path);
+    if (node instanceof Directory) return node;
+    throw new StorageFailure("not-found", path, operation);
+  }
+
+  #place(path: string, operation: string): { readonly directory: Directory; readonly name: string } {
+    const names = namesOf(path);
+    const name = names.pop();
+    if (name === undefined) throw new StorageFailure("io", path, operation);
+    return { directory: this.#directory(names.join("/"), operation), name };
+  }
+
+  #change(names: readonly NamedNode[]): void {
+    this.#nameChanges += 1;
+    const change = new NameChange(this.#nameChanges, names);
+    change.apply("cached");
+    this.#uncertainNames.push(change);
+  }
+
+  #resized(node: FileNode, work: () => void): void {
+    const before = node.size;
+    work();
+    this.#usedBytes += node.size - before;
+  }
+
+  #unlinked(node: FileNode): void {
+    node.linked = false;
+    this.#release(node);
+  }
+
+  /** The space of a removed file comes back when nobody has it open any more. */
+  #release(node: FileNode): void {
+    if (!node.linked && node.openCount === 0) this.#usedBytes -= node.size;
+  }
+
+  #drawFault(operation: Fault["operation"], path: string): StorageFailureReason | undefined {
+    for (const fault of this.#faults) {
+      if (fault.operation !== operation || !fault.matches(path)) continue;
+      fault.left -= 1;
+      if (fault.left <= 0) this.#faults.delete(fault);
+      this.scheduler.note(`${this.hostName} ${operation} of ${path} fails: ${fault.reason}`);
+      return fault.reason;
+    }
+    return undefined;
+  }
+}
+
+interface Fault {
+  readonly operation: "read" | "write" | "sync";
+  readonly matches: (path: string) => boolean;
+  readonly reason: StorageFailureReason;
+  left: number;
+}
+
+type Node = Directory | FileNode;
+
+class Directory {
+  /** As the page cache has it. */
+  entries = new Map<string, Node>();
+  /** As a power cut leaves it, but for what `SimDisk` holds as uncertain. */
+  readonly durableEntries = new Map<string, Node>();
+}
+
+interface NamedNode {
+  readonly directory: Directory;
+  readonly name: string;
+  /** Undefined: the name goes. */
+  readonly node: Node | undefined;
+}
+
+/** One operation on names, which happens wholly or not at all: a rename is two names. */
+class NameChange {
+  constructor(
+    private readonly sequence: number,
+    readonly names: readonly NamedNode[],
+  ) {}
+
+  apply(where: "cached" | "durable" | "both"): void {
+    for (const { directory, name, node } of this.names) {
+      const maps =
+        where === "cached"
+          ? [directory.entries]
+          : where === "durable"
+            ? [directory.durableEntries]
+            : [directory.entries, directory.durableEntries];
+      for (const map of maps) {
+        if (node === undefined) map.delete(name);
+        else map.set(name, node);
+      }
+    }
+  }
+
+  concerns(directory: Directory): boolean {
+    return this.names.some((named) => named.directory === directory);
+  }
+
+  isOvertakenBy(later: NameChange): boolean {
+    if (this.sequence > later.sequence) return false;
+    return this.names.some((mine) =>
+      later.names.some((its) => its.directory === mine.directory && its.name === mine.name),
+    );
+  }
+}
+
+/** All nodes below `node` and itself. Nodes that only the durable names lead to count too, unless `cached`. */
+function collect(node: Node, into: Set<Node>, names: "cached" | "all" = "all"): void {
+  if (into.has(node)) return;
+  into.add(node);
+  if (!(node instanceof Directory)) return;
+  for (const child of node.entries.values()) collect(child, into, names);
+  if (names === "all") for (const child of node.durableEntries.values()) collect(child, into, names);
+}
+
+type ContentChange =
+  | { readonly kind: "write"; readonly position: number; readonly bytes: Uint8Array }
+  | { readonly kind: "truncate"; readonly length: number };
+
+/** A file's bytes: as the page cache has them, as a power cut leaves them, and the changes between the two. */
+class FileNode {
+  openCount = 0;
+  linked = true;
+  readonly #cached = new Bytes();
+  readonly #durable = new Bytes();
+  #uncertain: ContentChange[] = [];
+
+  get size(): number {
+    return this.#cached.length;
+  }
+
+  content(): Uint8Array {
+    return this.#cached.slice();
+  }
+
+  write(bytes: Uint8Array, position: number): void {
+    if (bytes.length === 0) return;
+    this.#cached.write(bytes, position);
+    this.#uncertain.push({ kind: "write", position, bytes });
+  }
+
+  truncate(length: number): void {
+    this.#cached.resize(length);
+    this.#uncertain.push({ kind: "truncate", length });
+  }
+
+  read(target: Uint8Array, position: number): number {
+    return this.#cached.read(target, position);
+  }
+
+  /** `honest`: the changes reach the disk. Else they are forgotten, and the page cache goes on showing them. */
+  sync(honest: boolean): void {
+    if (honest) {
+      for (const change of this.#uncertain) {
+        if (change.kind === "write") this.#durable.write(change.bytes, change.position);
+        else this.#durable.resize(change.length);
+      }
+    }
+    this.#uncertain = [];
+  }
+
+  flipBit(position: number, bit: number): void {
+    this.#cached.flipBit(position, bit);
+    this.#durable.flipBit(position, bit);
+  }
+
+  /** For each change: all of it, nothing, its first sectors, or (a write that made the file longer) zeros in its place. */
+  powerCut(random: SimRandom): void {
+    for (const change of this.#uncertain) {
+      const draw = random.below(4);
+      if (draw === 0) continue;
+      if (change.kind === "truncate") {
+        if (draw === 1) this.#durable.resize(change.length);
+        continue;
+      }
+      const { bytes, position } = change;
+      if (draw === 1) this.#durable.write(bytes, position);
+      else if (draw === 2) this.#durable.write(bytes.subarray(0, tornLength(position, bytes.length, random)), position);
+      else if (position + bytes.length > this.#durable.length) this.#durable.resize(position + bytes.length);
+    }
+    this.#uncertain = [];
+    this.#cached.copyFrom(this.#durable);
+    this.openCount = 0;
+  }
+}
+
+const sectorBytes = 512;
+
+/** A length at which a write may tear: whole sectors of the file. */
+function tornLength(position: number, length: number, random: SimRandom): number {
+  const firstSector = Math.floor(position / sectorBytes);
+  const sectors = Math.ceil((position + length) / sectorBytes) - firstSector;
+  const end = (firstSector + random.below(sectors)) * sectorBytes;
+  return Math.max(0, Math.min(length, end - position));
+}
+
+/** A growing array of bytes; what is skipped over is zero. */
+class Bytes {
+  #buffer: Uint8Array = new Uint8Array(0);
+  #length = 0;
+
+  get length(): number {
+    return this.#length;
+  }
+
+  slice(): Uint8Array {
+    return this.#buffer.slice(0, this.#length);
+  }
+
+  write(bytes: Uint8Array, position: number): void {
+    if (position + bytes.length > this.#length) this.resize(position + bytes.length);
+    this.#buffer.set(bytes, position);
+  }
+
+  read(target: Uint8Array, position: number): number {
+    const count = Math.max(0, Math.min(target.length, this.#length - position));
+    if (count > 0) target.set(this.#buffer.subarray(position, position + count));
+    return count;
+  }
+
+  resize(length: number): void {
+    if (length > this.#buffer.length) {
+      const larger = new Uint8Array(Math.max(length, 2 * this.#buffer.length));
+      larger.set(this.#buffer.subarray(0, this.#length));
+      this.#buffer = larger;
+    } else if (length < this.#length) {
+      this.#buffer.fill(0, length, this.#length);
+    }
+    this.#length = length;
+  }
+
+  flipBit(position: number, bit: number): void {
+    if (position < this.#length) this.#buffer[position] = (this.#buffer[position] as number) ^ (1 << bit);
+  }
+
+  copyFrom(other: Bytes): void {
+    this.#buffer = other.slice();
+    this.#length = other.length;
+  }
+}
+
+function namesOf(path: string): string[] {
+  return path.split("/").filter((name) => name !== "" && name !== ".");
+}
+
+/** What a process sees of its host's disk: operations that take time, one of a few threads, and end with the process. */
+class SimFileSystem implements FileSystem {
+  #busyThreads = 0;
+  readonly #waiting: (() => void)[] = [];
+  /** One entry for each descriptor; the kernel closes them with the process. */
+  readonly #open: FileNode[] = [];
+
+  constructor(
+    private readonly disk: SimDisk,
+    private readonly process: SimProcess,
+  ) {
+    process.onDeath(() => {
+      for (const node of this.#open.splice(0)) this.disk.close(node);
+    });
+  }
+
+  open(path: string, mode: "read" | "write" | "create"): Promise<File> {
+    return this.inPool(`open ${path}`, () => this.openSync(path, mode));
+  }
+
+  openSync(path: string, mode: "read" | "write" | "create"): File {
+    return new SimFile(this, this.disk, this.process, path, this.openNode(path, mode), mode !== "read");
+  }
+
+  openNode(path: string, mode: "read" | "write" | "create"): FileNode {
+    const node = this.disk.open(path, mode);
+    this.#open.push(node);
+    return node;
+  }
+
+  closeNode(node: FileNode): void {
+    this.#open.splice(this.#open.indexOf(node), 1);
+    this.disk.close(node);
+  }
+
+  list(path: string): Promise<string[]> {
+    return this.inPool(`list ${path}`, () => this.disk.list(path));
+  }
+
+  makeDirectory(path: string): Promise<void> {
+    return this.inPool(`make directory ${path}`, () => this.disk.makeDirectory(path));
+  }
+
+  makeDirectorySync(path: string): void {
+    if (!this.process.dead) this.disk.makeDirectory(path);
+  }
+
+  syncDirectory(path: string): Promise<void> {
+    return this.inPool(`sync directory ${path}`, () => this.disk.syncDirectory(path), {
+      meanMs: this.disk.syncDelayMeanMs,
+    });
+  }
+
+  rename(from: string, to: string): Promise<void> {
+    return this.inPool(`rename ${from} ${to}`, () => this.disk.rename(from, to));
+  }
+
+  remove(path: string): Promise<void> {
+    return this.inPool(`remove ${path}`, () => this.disk.remove(path));
+  }
+
+  removeTree(path: string): Promise<void> {
+    return this.inPool(`remove tree ${path}`, () => this.disk.removeTree(path));
+  }
+
+  exists(path: string): Promise<boolean> {
+    return this.inPool(`look for ${path}`, () => this.disk.exists(path));
+  }
+
+  readFile(path: string): Promise<Uint8Array> {
+    return this.inPool(`read ${path}`, () => {
+      const node = this.openNode(path, "read");
+      try {
+        const content = new Uint8Array(node.size);
+        this.disk.read(node, path, content, 0);
+        return content;
+      } finally {
+        this.closeNode(node);
+      }
+    });
+  }
+
+  async writeFile(path: string, content: Uint8Array | string): Promise<void> {
+    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    // In two steps, as the kernel sees it: a crash between them leaves an empty file.
+    const node = await this.inPool(`empty ${path}`, () => {
+      const opened = this.openNode(path, "create");
+      if (opened.size > 0) this.disk.truncate(opened, path, 0);
+      return opened;
+    });
+    await this.inPool(
+      `write ${path}`,
+      () => {
+        try {
+          this.disk.write(node, path, bytes.slice(), 0);
+        } finally {
+          this.closeNode(node);
+        }
+      },
+      { ifCut: () => this.writePart(node, path, bytes.slice(), 0) },
+    );
+  }
+
+  freeBytes(path: string): Promise<number> {
+    return this.inPool(`measure ${path}`, () => {
+      if (!this.disk.exists(path)) throw new StorageFailure("not-found", path, "measure");
+      return this.disk.freeBytes;
+    });
+  }
+
+  lock(path: string): Promise<FileLock | undefined> {
+    return this.inPool(`lock ${path}`, () => this.disk.lock(path, this.process));
+  }
+
+  /** Does `work` in one instant, after a wait for a thread and a drawn delay. `ifCut` is what a death in between does. */
+  inPool<T>(
+    label: string,
+    work: () => T,
+    options: { readonly meanMs?: number; readonly ifCut?: () => void } = {},
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.process.dead) return;
+      const start = (): void => {
+        this.#busyThreads += 1;
+        const delayMs = this.disk.random.delayMs(options.meanMs ?? this.disk.delayMeanMs);
+        const forget = this.process.onDeath(() => {
+          done.cancel();
+          if (this.disk.random.chance(0.5)) options.ifCut?.();
+        });
+        // The device finishes whether or not the process runs; the process learns of it when it does.
+        const done = this.process.scheduler.after(delayMs, `${this.process.name} ${label}`, () => {
+          forget();
+          this.#busyThreads -= 1;
+          let settle: () => void;
+          try {
+            const result = work();
+            settle = () => resolve(result);
+          } catch (error) {
+            settle = () => reject(error as Error);
+          }
+          this.#waiting.shift()?.();
+          this.process.arrive("io", settle);
+        });
+      };
+      if (this.#busyThreads < this.disk.poolThreads) start();
+      else this.#waiting.push(start);
+    });
+  }
+
+  /** A write that its process did not live to see finished. */
+  writePart(node: FileNode, path: string, bytes: Uint8Array, position: number): void {
+    try {
+      this.disk.write(node, path, bytes.subarray(0, this.disk.random.below(bytes.length + 1)), position);
+    } catch (error) {
+      // Nobody is left to be told of a full or failing disk.
+      if (!(error instanceof StorageFailure)) throw error;
+    }
+  }
+}
+
+class SimFile implements File {
+  #closed: Promise<void> | undefined;
+  #inFlight = 0;
+  #onIdle: (() => void) | undefined;
+
+  constructor(
+    private readonly files: SimFileSystem,
+    private readonly disk: SimDisk,
+    private readonly process: SimProcess,
+    readonly path: string,
+    private readonly node: FileNode,
+    private readonly writable: boolean,
+  ) {}
+
+  size(): number {
+    this.#checkOpen("measure");
+    return this.node.size;
+  }
+
+  writeSync(pieces: readonly Uint8Array[], position: number): void {
+    this.#checkWritable("write");
+    if (this.process.dead) return;
+    this.process.stall(this.disk.syncWriteStallMs);
+    this.disk.write(this.node, this.path, joined(pieces), position);
+  }
+
+  write(pieces: readonly Uint8Array[], position: number): Promise<void> {
+    // The bytes are taken when the device takes them, so that a buffer used again too early shows.
+    return this.#inPool("write", () => this.disk.write(this.node, this.path, joined(pieces), position), {
+      ifCut: () => this.files.writePart(this.node, this.path, joined(pieces), position),
+    });
+  }
+
+  read(target: Uint8Array, position: number): Promise<number> {
+    return this.#inPool("read", () => this.disk.read(this.node, this.path, target, position));
+  }
+
+  readSync(target: Uint8Array, position: number): number {
+    this.#checkOpen("read");
+    return this.disk.read(this.node, this.path, target, position);
+  }
+
+  sync(): Promise<void> {
+    return this.#inPool("sync", () => this.disk.sync(this.node, this.path), { meanMs: this.disk.syncDelayMeanMs });
+  }
+
+  truncate(length: number): Promise<void> {
+    return this.#inPool("truncate", () => this.disk.truncate(this.node, this.path, length));
+  }
+
+  truncateSync(length: number): void {
+    this.#checkWritable("truncate");
+    if (!this.process.dead) this.disk.truncate(this.node, this.path, length);
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#inFlight > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
+    await this.files.inPool(`close ${this.path}`, () => this.files.closeNode(this.node));
+  }
+
+  async #inPool<T>(
+    operation: string,
+    work: () => T,
+    options: { readonly meanMs?: number; readonly ifCut?: () => void } = {},
+  ): Promise<T> {
+    if (operation === "write" || operation === "truncate") this.#checkWritable(operation);
+    else this.#checkOpen(operation);
+    this.#inFlight += 1;
+    try {
+      return await this.files.inPool(`${operation} ${this.path}`, work, options);
+    } finally {
+      this.#inFlight -= 1;
+      if (this.#inFlight === 0) this.#onIdle?.();
+    }
+  }
+
+  #checkWritable(operation: string): void {
+    this.#checkOpen(operation);
+    if (!this.writable)
+      throw new StorageFailure("io", this.path, operation, { cause: new Error("the file was opened to read") });
+  }
+
+  #checkOpen(operation: string): void {
+    if (this.#closed !== undefined)
+      throw new StorageFailure("io", this.path, operation, { cause: new Error("the file was closed here") });
+  }
+}
+
+function joined(pieces: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+  let offset = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, offset);
+    offset += piece.length;
+  }
+  return bytes;
+}

@@ -1,0 +1,170 @@
+import type { Env } from "../../common/env/env.js";
+import type { Timer, Timers } from "../../common/env/time.js";
+import type { Scheduler, SimEvent } from "./scheduler.js";
+
+/** Timers run before everything else after a pause, as in Node's event loop (a stalled judge: hazards.md 2.8). */
+export type CallbackKind = "timer" | "io";
+
+/** `crash`: kill -9, the kernel lives on and closes what the process had. `power-cut`: the kernel is gone too. */
+export type Death = "crash" | "power-cut";
+
+/**
+ * One incarnation of a simulated program: the unit that dies. Whatever may call into its code, be it a timer, a socket,
+ * a file or ZooKeeper, comes through `guard`, `schedule` or `arrive`, and each such call is one turn of its event loop:
+ * - dead: the call is cut. Promises it waits for stay pending for ever.
+ * - paused or busy: the calls pile up, and afterwards run one a turn, overdue timers first.
+ */
+export class SimProcess {
+  /** What the program is given. Set once by `Simulation.startProcess`, before any code of the program runs. */
+  env!: Env;
+  readonly name: string;
+  readonly timers: Timers;
+  #state: "running" | "paused" | "dead" = "running";
+  #busyUntilMs = 0;
+  readonly #overdueTimers: (() => void)[] = [];
+  readonly #otherCalls: (() => void)[] = [];
+  #catchingUp = false;
+  readonly #deathHooks = new Set<(death: Death) => void>();
+
+  constructor(
+    readonly scheduler: Scheduler,
+    readonly hostName: string,
+    readonly pid: number,
+  ) {
+    this.name = `${hostName}#${pid}`;
+    this.timers = {
+      after: (delayMs, callback) => this.#timer(delayMs, callback),
+      // A turn takes a little time; without that, code that polls with `soon` would stop the clock.
+      soon: (callback) => void this.schedule(turnMs, "soon", callback),
+      afterThisTurn: (callback) =>
+        process.nextTick(() => {
+          if (!this.dead) callback();
+        }),
+    };
+  }
+
+  get dead(): boolean {
+    return this.#state === "dead";
+  }
+
+  /** This process's own time: later than the scheduler's while a call it made keeps it busy. */
+  get nowMs(): number {
+    return Math.max(this.scheduler.nowMs, this.#busyUntilMs);
+  }
+
+  /** Ends it as kill -9 does. */
+  crash(): void {
+    this.die("crash");
+  }
+
+  die(death: Death): void {
+    if (this.dead) return;
+    this.scheduler.note(`${this.name} dies: ${death}`);
+    this.#state = "dead";
+    this.#overdueTimers.length = 0;
+    this.#otherCalls.length = 0;
+    const hooks = [...this.#deathHooks];
+    this.#deathHooks.clear();
+    for (const hook of hooks) hook(death);
+  }
+
+  /** SIGSTOP: no callback runs until `resume`; clocks go on. */
+  pause(): void {
+    if (this.dead) return;
+    this.scheduler.note(`${this.name} pauses`);
+    this.#state = "paused";
+  }
+
+  /** SIGCONT. */
+  resume(): void {
+    if (this.#state !== "paused") return;
+    this.scheduler.note(`${this.name} resumes`);
+    this.#state = "running";
+    this.#catchUpLater();
+  }
+
+  /** Blocks the event loop for so long, counted from the end of what blocks it now. */
+  stall(durationMs: number): void {
+    if (!this.dead) this.#busyUntilMs = this.nowMs + durationMs;
+  }
+
+  /** `callback`, bound to this incarnation. To be called from events of others (a simulated server, a device). */
+  guard<Arguments extends unknown[]>(callback: (...args: Arguments) => void): (...args: Arguments) => void {
+    return (...args) => this.arrive("io", () => callback(...args));
+  }
+
+  /** Calls into the program `delayMs` from now. Cancelling works until the event fires, not while the call is piled up. */
+  schedule(delayMs: number, label: string, callback: () => void, kind: CallbackKind = "io"): SimEvent {
+    return this.scheduler.after(delayMs, `${this.name} ${label}`, () => this.arrive(kind, callback));
+  }
+
+  /** Calls into the program now, or when it can. The caller is an event of its own. */
+  arrive(kind: CallbackKind, callback: () => void): void {
+    if (this.dead) return;
+    const mustWait = this.#state === "paused" || this.nowMs > this.scheduler.nowMs || this.#hasPile();
+    if (!mustWait) {
+      callback();
+      return;
+    }
+    (kind === "timer" ? this.#overdueTimers : this.#otherCalls).push(callback);
+    this.#catchUpLater();
+  }
+
+  /** A promise that `callback` settles with its result, `delayMs` from now; never, if the process dies before. */
+  result<T>(delayMs: number, label: string, callback: () => T): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.schedule(delayMs, label, () => {
+        try {
+          resolve(callback());
+        } catch (error) {
+          reject(error as Error);
+        }
+      });
+    });
+  }
+
+  /** Calls `hook` when the process dies, in the same turn. Returns its removal. */
+  onDeath(hook: (death: Death) => void): () => void {
+    this.#deathHooks.add(hook);
+    return () => this.#deathHooks.delete(hook);
+  }
+
+  #timer(delayMs: number, callback: () => void): Timer {
+    let cancelled = false;
+    // Node has no shorter timeout than a millisecond.
+    const delayFromNowMs = Math.max(1, delayMs) + this.nowMs - this.scheduler.nowMs;
+    const event = this.schedule(
+      delayFromNowMs,
+      "timer",
+      () => {
+        if (!cancelled) callback();
+      },
+      "timer",
+    );
+    return {
+      cancel: () => {
+        cancelled = true;
+        event.cancel();
+      },
+    };
+  }
+
+  #hasPile(): boolean {
+    return this.#overdueTimers.length > 0 || this.#otherCalls.length > 0;
+  }
+
+  #catchUpLater(): void {
+    if (this.#catchingUp || this.#state !== "running" || !this.#hasPile()) return;
+    this.#catchingUp = true;
+    this.scheduler.after(this.nowMs - this.scheduler.nowMs, `${this.name} catches up`, () => {
+      this.#catchingUp = false;
+      if (this.#state !== "running") return;
+      // It may have become busy in the meantime.
+      if (this.nowMs <= this.scheduler.nowMs) (this.#overdueTimers.shift() ?? this.#otherCalls.shift())?.();
+      this.#catchUpLater();
+    });
+  }
+}
+
+/** What one turn of an event loop takes at least. */
+const turnMs = 0.001;

@@ -1,6 +1,6 @@
 import { InvariantViolation } from "../../common/assert.js";
 import type { Clock } from "../../common/env/time.js";
-import type { Socket, SocketEnd, SocketHandler } from "../../common/env/network.js";
+import type { Socket, SocketHandler } from "../../common/env/network.js";
 import { apiKeys, UNTRUSTED_FRAME_BYTES_MAX } from "../../protocol/api-keys.js";
 import { ApiError, errorReport } from "../../protocol/error-codes.js";
 import type { FrameHead } from "../../protocol/frame-reader.js";
@@ -71,14 +71,12 @@ export class Connection implements RequestContext, SocketHandler {
     socket.start(this);
   }
 
-  onClosed(listener: () => void): void;
-  onClosed(end: SocketEnd): void;
-  onClosed(argument: (() => void) | SocketEnd): void {
-    if (typeof argument === "function") {
-      if (this.#state === "closed") argument();
-      else this.#closedListeners.push(argument);
-      return;
-    }
+  whenClosed(listener: () => void): void {
+    if (this.#state === "closed") listener();
+    else this.#closedListeners.push(listener);
+  }
+
+  onClosed(): void {
     this.#state = "closed";
     this.#reader.stop();
     this.parts.budget.forget(this.#retryMemory);

@@ -14,7 +14,7 @@ export interface RequestContext {
   /** The broker that proved to be the sender. Only on the inter-broker listener. */
   readonly broker: BrokerIdentity | undefined;
   /** Calls `listener` once when the connection has ended, so that what waits for it can be dropped. */
-  onClosed(listener: () => void): void;
+  whenClosed(listener: () => void): void;
 }
 
 /** What a handler answers. `undefined` in its place: the sender wants no answer. */

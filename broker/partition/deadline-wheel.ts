@@ -1,0 +1,71 @@
+import type { Clock, Timer, Timers } from "../../common/env/time.js";
+
+/** Deadlines within one slot of so many milliseconds expire together. */
+const SLOT_MS = 10;
+
+/** Something that waits until a deadline at most. */
+export interface Deadline {
+  /** Idempotent. */
+  cancel(): void;
+}
+
+interface Entry extends Deadline {
+  readonly onExpired: () => void;
+}
+
+/**
+ * The deadlines of all requests that wait in this broker, on one timer: a timer each would cost more than the requests.
+ * A deadline expires up to SLOT_MS late, never early.
+ */
+export class DeadlineWheel {
+  readonly #slots = new Map<number, Set<Entry>>();
+  #timer: Timer | undefined;
+  #timerSlot = Number.POSITIVE_INFINITY;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly timers: Timers,
+  ) {}
+
+  /** Calls `onExpired` once, `delayMs` or a little more from now, unless cancelled. */
+  after(delayMs: number, onExpired: () => void): Deadline {
+    const slot = Math.ceil((this.clock.monotonicMs() + delayMs) / SLOT_MS);
+    let entries = this.#slots.get(slot);
+    if (entries === undefined) this.#slots.set(slot, (entries = new Set()));
+    const entry: Entry = { onExpired, cancel: () => this.#cancel(slot, entry) };
+    entries.add(entry);
+    if (slot < this.#timerSlot) this.#schedule(slot);
+    return entry;
+  }
+
+  close(): void {
+    this.#timer?.cancel();
+    this.#slots.clear();
+  }
+
+  #cancel(slot: number, entry: Entry): void {
+    const entries = this.#slots.get(slot);
+    if (entries?.delete(entry) && entries.size === 0) this.#slots.delete(slot);
+  }
+
+  #schedule(slot: number): void {
+    this.#timer?.cancel();
+    this.#timerSlot = slot;
+    this.#timer = this.timers.after(Math.max(0, slot * SLOT_MS - this.clock.monotonicMs()), () => this.#onTimer());
+  }
+
+  #onTimer(): void {
+    this.#timerSlot = Number.POSITIVE_INFINITY;
+    const nowSlot = Math.floor(this.clock.monotonicMs() / SLOT_MS);
+    let next = Number.POSITIVE_INFINITY;
+    for (const [slot, entries] of this.#slots) {
+      if (slot > nowSlot) {
+        next = Math.min(next, slot);
+        continue;
+      }
+      this.#slots.delete(slot);
+      for (const entry of entries) entry.onExpired();
+    }
+    if (next < this.#timerSlot) this.#schedule(next);
+  }
+}

@@ -1,0 +1,30 @@
+import type { PartitionState as PartitionStateMessage } from "../../protocol/messages.js";
+import type { BrokerId, LeaderEpoch, PartitionEpoch } from "../../protocol/types.js";
+
+/** The state of a partition as the controller committed it. */
+export interface CommittedState {
+  /** undefined: it has none at the moment. */
+  readonly leaderId: BrokerId | undefined;
+  readonly leaderEpoch: LeaderEpoch;
+  readonly partitionEpoch: PartitionEpoch;
+  readonly replicas: readonly BrokerId[];
+  readonly isr: readonly BrokerId[];
+  readonly elr: readonly BrokerId[];
+}
+
+export function committedState(message: PartitionStateMessage): CommittedState {
+  return {
+    leaderId: message.leaderId < 0 ? undefined : message.leaderId,
+    leaderEpoch: message.leaderEpoch,
+    partitionEpoch: message.partitionEpoch,
+    replicas: message.replicas,
+    isr: message.isr,
+    elr: message.elr,
+  };
+}
+
+/** Whether `left` is at least as new as `right`, within one topic id. */
+export function isAtLeastAsNew(left: CommittedState, right: CommittedState): boolean {
+  if (left.leaderEpoch !== right.leaderEpoch) return left.leaderEpoch > right.leaderEpoch;
+  return left.partitionEpoch >= right.partitionEpoch;
+}

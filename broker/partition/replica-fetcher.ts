@@ -1,0 +1,424 @@
+import type { Env } from "../../common/env/env.js";
+import type { Timer } from "../../common/env/time.js";
+import type { Logger } from "../../common/logger.js";
+import { reasonOf } from "../../common/logger.js";
+import { ApiError, errorNameOf } from "../../protocol/error-codes.js";
+import type { FetchedPartition, FetchPartition, Init, PartitionName } from "../../protocol/messages.js";
+import type { RpcConnection, RpcOutcome } from "../../protocol/rpc-connection.js";
+import type { BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionKey } from "../../protocol/types.js";
+import { parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
+import type { Partition } from "./partition.js";
+
+/** How a follower reaches its leader; the simulator and tests give another one. */
+export type ConnectToLeader = (leaderId: BrokerId, onClosed: () => void) => Promise<RpcConnection>;
+
+export interface ReplicaFetcherSettings {
+  readonly waitMsMax: number;
+  readonly partitionBytesMax: number;
+  readonly responseBytesMax: number;
+}
+
+export interface ReplicaFetcherParts {
+  readonly env: Env;
+  readonly logger: Logger;
+  readonly connect: ConnectToLeader;
+  readonly settings: () => ReplicaFetcherSettings;
+  /** Who fetches; undefined while this broker is not registered. */
+  readonly identity: () => { readonly brokerId: BrokerId; readonly brokerEpoch: BrokerEpoch } | undefined;
+}
+
+/** A partition that is followed, and what was last said of it to the leader. */
+interface Followed {
+  readonly partition: Partition;
+  readonly epoch: LeaderEpoch;
+  sentOffset: Offset | undefined;
+  /** Nothing is fetched meanwhile: a truncation or a write is under way, or it waits after an error. */
+  busy: boolean;
+}
+
+/** The leader may be slow to answer by so much before the connection counts as dead. */
+const ANSWER_GRACE_MS = 3000;
+const RECONNECT_MS_MIN = 20;
+const RECONNECT_MS_MAX = 500;
+const RETRY_SOON_MS = 50;
+const RETRY_LATER_MS = 1000;
+/** One may be parked at the leader while a newer one, which completes it, brings news. */
+const IN_FLIGHT_MAX = 2;
+
+/**
+ * Follows all partitions that one broker leads: fetch, truncate where logs part, append, repeat. One connection and one
+ * fetch session carry all of them, and only partitions whose position changed travel.
+ */
+export class ReplicaFetcher {
+  readonly #parts: ReplicaFetcherParts;
+  readonly #followed = new Map<PartitionKey, Followed>();
+  /** To be named in the next request. */
+  readonly #changed = new Set<Followed>();
+  readonly #forgotten = new Map<PartitionKey, PartitionName>();
+  #connection: RpcConnection | undefined;
+  #sessionId = 0;
+  #sessionEpoch = 1;
+  #inFlight = 0;
+  #connecting = false;
+  #reconnectMs = RECONNECT_MS_MIN;
+  #reconnect: Timer | undefined;
+  #closed = false;
+
+  constructor(
+    parts: ReplicaFetcherParts,
+    readonly leaderId: BrokerId,
+  ) {
+    this.#parts = parts;
+  }
+
+  get isIdle(): boolean {
+    return this.#followed.size === 0;
+  }
+
+  follow(partition: Partition, epoch: LeaderEpoch): void {
+    const key = partitionKey(partition.topicId, partition.partition);
+    const before = this.#followed.get(key);
+    if (before?.epoch === epoch && before.partition === partition) return;
+    if (before !== undefined) this.#changed.delete(before);
+    const followed: Followed = { partition, epoch, sentOffset: undefined, busy: false };
+    this.#followed.set(key, followed);
+    this.#forgotten.delete(key);
+    this.#markChanged(followed);
+  }
+
+  unfollow(partition: Partition): void {
+    const key = partitionKey(partition.topicId, partition.partition);
+    const followed = this.#followed.get(key);
+    if (followed === undefined) return;
+    this.#followed.delete(key);
+    this.#changed.delete(followed);
+    this.#forgotten.set(key, { topicId: partition.topicId, partition: partition.partition });
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#reconnect?.cancel();
+    this.#followed.clear();
+    this.#changed.clear();
+    this.#connection?.close();
+  }
+
+  #markChanged(followed: Followed): void {
+    this.#changed.add(followed);
+    // All that changes in one turn travels in one request.
+    this.#parts.env.timers.afterThisTurn(() => this.#pump());
+  }
+
+  #isCurrent(followed: Followed): boolean {
+    const { partition, epoch } = followed;
+    if (this.#followed.get(partitionKey(partition.topicId, partition.partition)) !== followed) return false;
+    const { role } = partition;
+    return role.kind === "follower" && role.epoch === epoch && role.leaderId === this.leaderId;
+  }
+
+  // -- Requests -------------------------------------------------------------------------------------------------------
+
+  #pump(): void {
+    if (this.#closed || this.isIdle) return;
+    if (this.#connection === undefined) {
+      this.#connect();
+      return;
+    }
+    const hasNews = this.#changed.size > 0 || this.#forgotten.size > 0;
+    if (this.#inFlight === 0 || (hasNews && this.#inFlight < IN_FLIGHT_MAX && this.#sessionId > 0))
+      this.#send(this.#connection);
+  }
+
+  #send(connection: RpcConnection): void {
+    const identity = this.#parts.identity();
+    if (identity === undefined) {
+      this.#reconnectLater();
+      return;
+    }
+    const settings = this.#parts.settings();
+    const partitions: Init<FetchPartition>[] = [];
+    for (const followed of this.#changed) {
+      if (followed.busy) continue;
+      this.#changed.delete(followed);
+      if (this.#isCurrent(followed)) partitions.push(this.#position(followed, settings.partitionBytesMax));
+    }
+    const forgotten = [...this.#forgotten.values()];
+    this.#forgotten.clear();
+    const request = {
+      maxWaitMs: settings.waitMsMax,
+      minBytes: 1,
+      maxBytes: settings.responseBytesMax,
+      sessionId: this.#sessionId,
+      sessionEpoch: this.#sessionEpoch,
+      partitions,
+      forgotten,
+      replica: identity,
+    };
+    this.#sessionEpoch += 1;
+    this.#inFlight += 1;
+    connection.send("fetch", request, { timeoutMs: settings.waitMsMax + ANSWER_GRACE_MS }, (outcome) =>
+      this.#onOutcome(connection, outcome),
+    );
+  }
+
+  #position(followed: Followed, maxBytes: number): Init<FetchPartition> {
+    const { partition, epoch } = followed;
+    const { log } = partition;
+    followed.sentOffset = log.logEndOffset;
+    return {
+      topicId: partition.topicId,
+      partition: partition.partition,
+      fetchOffset: log.logEndOffset,
+      leaderEpochPlusOne: epoch + 1,
+      maxBytes,
+      lastFetchedEpochPlusOne: log.lastEpoch === undefined ? 0 : log.lastEpoch + 1,
+      logStartOffset: log.logStartOffset,
+      flushedOffset: log.flushedOffset,
+    };
+  }
+
+  // -- Answers --------------------------------------------------------------------------------------------------------
+
+  #onOutcome(connection: RpcConnection, outcome: RpcOutcome<"fetch">): void {
+    if (connection !== this.#connection) return;
+    this.#inFlight -= 1;
+    if (outcome instanceof Error) {
+      this.#onFailure(connection, outcome);
+      return;
+    }
+    this.#reconnectMs = RECONNECT_MS_MIN;
+    this.#sessionId = outcome.body.sessionId;
+    let recordsIndex = 0;
+    for (const fetched of outcome.body.partitions) {
+      const records = fetched.recordBytes > 0 ? outcome.records[recordsIndex++] : undefined;
+      const followed = this.#followed.get(partitionKey(fetched.topicId, fetched.partition));
+      if (followed !== undefined && this.#isCurrent(followed)) this.#onFetched(followed, fetched, records);
+    }
+    this.#pump();
+  }
+
+  #onFailure(connection: RpcConnection, error: Error): void {
+    const sessionLost =
+      error instanceof ApiError &&
+      (error.errorName === "FETCH_SESSION_ID_NOT_FOUND" || error.errorName === "INVALID_FETCH_SESSION_EPOCH");
+    if (sessionLost) {
+      this.#resetSession();
+      this.#pump();
+      return;
+    }
+    this.#parts.logger.debug(`fetching from broker ${this.leaderId} failed: ${error.message}`);
+    connection.close();
+    this.#onConnectionLost(connection);
+  }
+
+  #onFetched(followed: Followed, fetched: FetchedPartition, records: Buffer | undefined): void {
+    const { partition } = followed;
+    const { log } = partition;
+    if (fetched.error !== null) {
+      this.#onRefused(followed, fetched);
+      return;
+    }
+    if (followed.busy || followed.sentOffset !== log.logEndOffset) {
+      // The log has changed since this was asked for; what came does not continue it.
+      if (!followed.busy) this.#markChanged(followed);
+      return;
+    }
+    if (fetched.diverging !== null) {
+      this.#truncate(followed, fetched.diverging.leaderEpochPlusOne - 1, toOffset(fetched.diverging.endOffset));
+      return;
+    }
+    if (records !== undefined && !this.#append(followed, records)) return;
+    this.#noteLeaderOffsets(followed, fetched);
+  }
+
+  /** Returns whether the records are in the log now; otherwise they will be, or the partition waits. */
+  #append(followed: Followed, records: Buffer): boolean {
+    const { partition } = followed;
+    try {
+      const { written } = partition.log.appendAsFollower(records);
+      if (written === undefined) {
+        this.#changed.add(followed);
+        return true;
+      }
+      followed.busy = true;
+      written.then(
+        () => this.#resume(followed),
+        (error: unknown) => this.#retryAfter(followed, RETRY_LATER_MS, `its disk refused records: ${reasonOf(error)}`),
+      );
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.#retryAfter(followed, RETRY_LATER_MS, `records of the leader were not taken: ${error.message}`);
+    }
+    return false;
+  }
+
+  #noteLeaderOffsets(followed: Followed, fetched: FetchedPartition): void {
+    const { partition } = followed;
+    const leaderStart = parseOffset(fetched.logStartOffset);
+    const leaderHighWatermark = parseOffset(fetched.highWatermark);
+    if (leaderHighWatermark !== undefined) partition.followHighWatermark(leaderHighWatermark);
+    if (
+      leaderStart !== undefined &&
+      leaderStart > partition.log.logStartOffset &&
+      leaderStart <= partition.log.highWatermark
+    ) {
+      partition.log.advanceLogStart(leaderStart).catch((error: unknown) => {
+        this.#parts.logger.warn(
+          `${partition.name}: the log start offset could not follow the leader's: ${reasonOf(error)}`,
+        );
+      });
+    }
+  }
+
+  /** Cuts the log where it and the leader's part: never by high watermark, only by epoch (KIP-101, KIP-279). */
+  #truncate(followed: Followed, leaderEpoch: LeaderEpoch, leaderEndOffset: Offset): void {
+    const { partition } = followed;
+    const here = leaderEpoch < 0 ? undefined : partition.log.endOffsetForEpoch(leaderEpoch);
+    const target = toOffset(
+      Math.max(
+        partition.log.logStartOffset,
+        Math.min(leaderEndOffset, here?.endOffset ?? partition.log.logStartOffset),
+      ),
+    );
+    this.#parts.logger.info(
+      `${partition.name}: truncates its log from ${partition.log.logEndOffset} to ${target}, where it and the log of leader ${this.leaderId} part`,
+      {
+        leaderEpoch: followed.epoch,
+      },
+    );
+    this.#whileBusy(followed, partition.log.truncateTo(target));
+  }
+
+  #onRefused(followed: Followed, fetched: FetchedPartition): void {
+    const name = errorNameOf(fetched.error?.code ?? -1);
+    const { partition } = followed;
+    const leaderStart = toOffset(fetched.logStartOffset);
+    if (name === "OFFSET_OUT_OF_RANGE" && partition.log.logEndOffset < leaderStart) {
+      this.#parts.logger.info(
+        `${partition.name}: starts anew at ${leaderStart}, the log start offset of leader ${this.leaderId}; its own log ended at ${partition.log.logEndOffset}`,
+      );
+      this.#whileBusy(followed, partition.log.truncateFullyAndStartAt(leaderStart));
+      return;
+    }
+    const soon =
+      name === "NOT_LEADER_OR_FOLLOWER" ||
+      name === "UNKNOWN_LEADER_EPOCH" ||
+      name === "FENCED_LEADER_EPOCH" ||
+      name === "UNKNOWN_TOPIC_ID";
+    this.#retryAfter(
+      followed,
+      soon ? RETRY_SOON_MS : RETRY_LATER_MS,
+      soon ? undefined : `leader ${this.leaderId} refused its fetch: ${name}: ${fetched.error?.message ?? ""}`,
+    );
+  }
+
+  #whileBusy(followed: Followed, work: Promise<void>): void {
+    followed.busy = true;
+    work.then(
+      () => this.#resume(followed),
+      (error: unknown) => this.#retryAfter(followed, RETRY_LATER_MS, `its log could not be cut: ${reasonOf(error)}`),
+    );
+  }
+
+  #retryAfter(followed: Followed, delayMs: number, why: string | undefined): void {
+    if (why !== undefined) this.#parts.logger.warn(`${followed.partition.name}: ${why}`);
+    followed.busy = true;
+    this.#parts.env.timers.after(delayMs, () => this.#resume(followed));
+  }
+
+  #resume(followed: Followed): void {
+    followed.busy = false;
+    if (!this.#closed && this.#isCurrent(followed)) this.#markChanged(followed);
+  }
+
+  // -- Connection -----------------------------------------------------------------------------------------------------
+
+  #connect(): void {
+    if (this.#connecting || this.#reconnect !== undefined) return;
+    if (this.#parts.identity() === undefined) {
+      this.#reconnectLater();
+      return;
+    }
+    this.#connecting = true;
+    let lost = false;
+    const opened: { connection?: RpcConnection } = {};
+    const onClosed = (): void => {
+      lost = true;
+      if (opened.connection !== undefined) this.#onConnectionLost(opened.connection);
+    };
+    this.#parts.connect(this.leaderId, onClosed).then(
+      (connection) => {
+        this.#connecting = false;
+        if (this.#closed || lost) {
+          connection.close();
+          if (!this.#closed) this.#reconnectLater();
+          return;
+        }
+        opened.connection = connection;
+        this.#connection = connection;
+        this.#resetSession();
+        this.#pump();
+      },
+      (error: unknown) => {
+        this.#connecting = false;
+        this.#parts.logger.debug(`broker ${this.leaderId} cannot be reached for fetching: ${reasonOf(error)}`);
+        this.#reconnectLater();
+      },
+    );
+  }
+
+  #onConnectionLost(connection: RpcConnection): void {
+    if (this.#connection !== connection) return;
+    this.#connection = undefined;
+    this.#inFlight = 0;
+    this.#reconnectLater();
+  }
+
+  #reconnectLater(): void {
+    if (this.#closed || this.#reconnect !== undefined) return;
+    this.#reconnect = this.#parts.env.timers.after(this.#reconnectMs, () => {
+      this.#reconnect = undefined;
+      this.#pump();
+    });
+    this.#reconnectMs = Math.min(this.#reconnectMs * 2, RECONNECT_MS_MAX);
+  }
+
+  #resetSession(): void {
+    this.#sessionId = 0;
+    this.#sessionEpoch = 1;
+    this.#forgotten.clear();
+    for (const followed of this.#followed.values()) this.#changed.add(followed);
+  }
+}
+
+/** The fetchers of this broker: one for each broker that leads a partition followed here. */
+export class ReplicaFetchers {
+  readonly #fetchers = new Map<BrokerId, ReplicaFetcher>();
+
+  constructor(private readonly parts: ReplicaFetcherParts) {}
+
+  /** Follows the leader that the partition's role names, and nobody else. */
+  update(partition: Partition): void {
+    const { role } = partition;
+    const leaderId = role.kind === "follower" ? role.leaderId : undefined;
+    for (const [id, fetcher] of this.#fetchers) {
+      if (id === leaderId) continue;
+      fetcher.unfollow(partition);
+      if (!fetcher.isIdle) continue;
+      fetcher.close();
+      this.#fetchers.delete(id);
+    }
+    if (role.kind !== "follower") return;
+    let fetcher = this.#fetchers.get(role.leaderId);
+    if (fetcher === undefined) {
+      fetcher = new ReplicaFetcher(this.parts, role.leaderId);
+      this.#fetchers.set(role.leaderId, fetcher);
+    }
+    fetcher.follow(partition, role.epoch);
+  }
+
+  close(): void {
+    for (const fetcher of this.#fetchers.values()) fetcher.close();
+    this.#fetchers.clear();
+  }
+}

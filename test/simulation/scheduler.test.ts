@@ -1,4 +1,4 @@
-import { Scheduler } from "./scheduler.js";
+import { realProcess, Scheduler } from "./scheduler.js";
 import { SimProcess } from "./sim-process.js";
 
 describe("Scheduler", () => {
@@ -98,7 +98,6 @@ describe("Scheduler", () => {
 
   it("fails the run when a promise is rejected and nobody looks", async () => {
     // Jest listens too and would fail this test; it gets its listeners back.
-    const realProcess = process.getBuiltinModule("node:process");
     const listeners = realProcess.listeners("unhandledRejection");
     realProcess.removeAllListeners("unhandledRejection");
     try {

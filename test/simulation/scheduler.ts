@@ -254,8 +254,11 @@ export class SimulationFailure extends Error {
 /** Events at one instant before it is taken for an endless loop. */
 const sameInstantMax = 200_000;
 
-/** Jest gives tests a copy of `process` that no event ever reaches. */
-const realProcess = process.getBuiltinModule("node:process");
+/**
+ * Jest gives tests a copy of `process` that no event ever reaches. `setImmediate` is Node's own even there, and the
+ * function constructor of the realm it comes from evaluates in that realm, where `process` is the real one.
+ */
+export const realProcess = (setImmediate.constructor as FunctionConstructor)("return process")() as NodeJS.Process;
 
 /** Resolves when all promises that could settle have run: they all do before the next turn of the real event loop. */
 function drained(): Promise<void> {

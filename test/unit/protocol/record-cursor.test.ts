@@ -1,0 +1,135 @@
+import fc from "fast-check";
+import { codecs } from "../../../protocol/messages.js";
+import { BATCH_HEAD_BYTES_MAX, BatchFault, readBatch, writeBatchHead } from "../../../protocol/record-batch.js";
+import type { RecordBatch } from "../../../protocol/record-batch.js";
+import { RecordCursor, readHeaders } from "../../../protocol/record-cursor.js";
+
+const BASE_TIMESTAMP = 1_700_000_000_000;
+
+/** A batch with the given bytes as its records, the rest of its buffer filled with bytes that must never be read. */
+function batchOf(records: Uint8Array, recordCount: number, lastOffsetDelta = recordCount - 1): RecordBatch {
+  const buffer = Buffer.alloc(BATCH_HEAD_BYTES_MAX + records.length + 32, 0x0a);
+  buffer.set(records, BATCH_HEAD_BYTES_MAX);
+  const end = BATCH_HEAD_BYTES_MAX + records.length;
+  const start = writeBatchHead(buffer, BATCH_HEAD_BYTES_MAX, end, {
+    attributes: 0,
+    lastOffsetDelta,
+    baseTimestamp: BASE_TIMESTAMP,
+    maxTimestamp: BASE_TIMESTAMP,
+    producerId: -1,
+    producerEpoch: -1,
+    baseSequence: -1,
+    recordCount,
+  });
+  return readBatch(buffer, start, end);
+}
+
+function readAll(batch: RecordBatch) {
+  const cursor = new RecordCursor(batch);
+  const records = [];
+  while (cursor.next()) {
+    const part = (start: number, end: number): number[] | null =>
+      start < 0 ? null : [...batch.buffer.subarray(start, end)];
+    records.push({
+      timestampDelta: cursor.timestamp - BASE_TIMESTAMP,
+      offsetDelta: cursor.offset,
+      key: part(cursor.keyStart, cursor.keyEnd),
+      value: part(cursor.valueStart, cursor.valueEnd),
+      header: readHeaders(batch.buffer, cursor.headersStart, cursor.headersEnd).map(({ key, value }) => ({
+        key,
+        value: value && [...value],
+      })),
+    });
+    for (const at of [cursor.keyEnd, cursor.valueEnd, cursor.headersEnd]) expect(at).toBeLessThanOrEqual(batch.end);
+  }
+  return records;
+}
+
+const optionalBytes = fc.option(fc.uint8Array({ maxLength: 200 }));
+const message = fc
+  .array(
+    fc.record({
+      timestampDelta: fc.oneof(fc.integer(), fc.constantFrom(0, -1, 1, 63, -64, 64, 2 ** 40)),
+      key: optionalBytes,
+      value: optionalBytes,
+      header: fc.array(fc.record({ key: fc.string({ maxLength: 10 }), value: optionalBytes }), { maxLength: 2 }),
+    }),
+    { minLength: 1, maxLength: 10 },
+  )
+  .map((records) => ({ record: records.map((record, offsetDelta) => ({ ...record, offsetDelta })) }));
+
+describe("RecordCursor", () => {
+  it("reads what protobufjs has written", () => {
+    fc.assert(
+      fc.property(message, ({ record }) => {
+        const read = readAll(batchOf(codecs.Records.encode({ record }).finish(), record.length));
+        expect(read).toEqual(
+          record.map((one) => ({
+            timestampDelta: one.timestampDelta,
+            offsetDelta: one.offsetDelta,
+            key: one.key && [...one.key],
+            value: one.value && [...one.value],
+            header: one.header.map((header) => ({ key: header.key, value: header.value && [...header.value] })),
+          })),
+        );
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it("answers any bytes with records inside the batch or a BatchFault, never with anything else", () => {
+    const hostile = fc.oneof(
+      fc.uint8Array({ minLength: 2, maxLength: 60 }),
+      // Nearly right: one byte of a valid message replaced.
+      fc.tuple(message, fc.nat(), fc.integer({ min: 0, max: 255 })).map(([valid, at, byte]) => {
+        const bytes = Uint8Array.from(codecs.Records.encode(valid).finish());
+        bytes[at % bytes.length] = byte;
+        return bytes;
+      }),
+      // Cut short.
+      fc.tuple(message, fc.nat()).map(([valid, at]) => {
+        const bytes = codecs.Records.encode(valid).finish();
+        return bytes.subarray(0, at % bytes.length);
+      }),
+    );
+    fc.assert(
+      fc.property(hostile, fc.integer({ min: 1, max: 10 }), (bytes, count) => {
+        if (bytes.length === 0) return;
+        try {
+          expect(readAll(batchOf(bytes, count))).toHaveLength(count);
+        } catch (error) {
+          if (!(error instanceof BatchFault)) throw error;
+          expect(error.kind).toBe("not-canonical");
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it("refuses records that are fewer or more than the head of the batch says", () => {
+    const bytes = codecs.Records.encode({ record: [{ offsetDelta: 0 }, { offsetDelta: 1 }] }).finish();
+    expect(readAll(batchOf(bytes, 2))).toHaveLength(2);
+    expect(() => readAll(batchOf(bytes, 3))).toThrow(/has 2 records where its head says 3/);
+    expect(() => readAll(batchOf(bytes, 1, 1))).toThrow(/more records than the 1/);
+  });
+
+  it("takes gaps between offsets, as compaction leaves them, and refuses offsets that do not grow", () => {
+    const withDeltas = (deltas: number[]): RecordBatch =>
+      batchOf(
+        codecs.Records.encode({ record: deltas.map((offsetDelta) => ({ offsetDelta })) }).finish(),
+        deltas.length,
+        9,
+      );
+    expect(readAll(withDeltas([1, 4, 9])).map((record) => record.offsetDelta)).toEqual([1, 4, 9]);
+    expect(() => readAll(withDeltas([1, 1]))).toThrow(/offset delta 1 after 1/);
+    expect(() => readAll(withDeltas([1, 10]))).toThrow(/offset delta 10/);
+  });
+
+  it("skips fields that a newer version has added", () => {
+    const known = codecs.Records.encode({ record: [{ key: Buffer.from("k"), value: Buffer.from("v") }] }).finish();
+    // Field 9 as varint, field 10 as bytes, field 11 as fixed32, field 12 as fixed64.
+    const unknown = [0x48, 0x96, 0x01, 0x52, 0x02, 1, 2, 0x5d, 1, 2, 3, 4, 0x61, 1, 2, 3, 4, 5, 6, 7, 8];
+    const bytes = Uint8Array.from([0x0a, known.length - 2 + unknown.length, ...known.subarray(2), ...unknown]);
+    expect(readAll(batchOf(bytes, 1))).toMatchObject([{ key: [107], value: [118] }]);
+  });
+});

@@ -10,7 +10,7 @@ export function nodeEnv(overrides: Partial<Env> = {}): Env {
     clock: nodeClock,
     timers: nodeTimers,
     random: nodeRandom,
-    network: nodeNetwork,
+    network: nodeNetwork(),
     files: nodeFileSystem,
     compute: nodeCompute,
     zookeeper: {

@@ -21,7 +21,18 @@ import type {
  *
  * Reading starts at `start`. Until then the kernel holds the peer's bytes, its FIN and its RST.
  */
-export const nodeNetwork: Network = { connect, listen };
+export function nodeNetwork(options: NodeNetworkOptions = {}): Network {
+  const direct = options.receiveDirectly ?? true;
+  return { connect, listen: (listenOptions, onConnection) => listen(listenOptions, direct, onConnection) };
+}
+
+export interface NodeNetworkOptions {
+  /**
+   * Whether accepted connections may use the private handle; false tests the way that works without.
+   * @defaultValue true
+   */
+  readonly receiveDirectly?: boolean;
+}
 
 /** What `onread` hands over before the handler is known, and after the end; small, because each socket has one. */
 const scratchBytes = 256;
@@ -58,11 +69,11 @@ function connect(options: ConnectOptions): Promise<Socket> {
   });
 }
 
-function listen(options: ListenOptions, onConnection: (socket: Socket) => void): Promise<Listener> {
+function listen(options: ListenOptions, direct: boolean, onConnection: (socket: Socket) => void): Promise<Listener> {
   const address = `${options.host}:${options.port}`;
   return new Promise((resolve, reject) => {
     const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (accepted) =>
-      onConnection(wrapAccepted(accepted)),
+      onConnection(direct ? wrapAccepted(accepted) : new NodeSocket(accepted, undefined)),
     );
     const onListenError = (error: Error): void =>
       reject(new ListenFailure(listenFailureReason(error), address, { cause: error }));

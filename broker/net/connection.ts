@@ -44,7 +44,7 @@ export class Connection implements RequestContext, SocketHandler {
   broker: BrokerIdentity | undefined;
   readonly remoteAddress: string;
   readonly #reader: FrameReader;
-  readonly #closedListeners: (() => void)[] = [];
+  readonly #closedListeners = new Set<() => void>();
   #state: "greeting" | "shaking-hands" | "open" | "ending" | "closed" = "greeting";
   #answering = 0;
   #paused = false;
@@ -71,16 +71,18 @@ export class Connection implements RequestContext, SocketHandler {
     socket.start(this);
   }
 
-  whenClosed(listener: () => void): void {
+  whenClosed(listener: () => void): () => void {
     if (this.#state === "closed") listener();
-    else this.#closedListeners.push(listener);
+    else this.#closedListeners.add(listener);
+    return () => this.#closedListeners.delete(listener);
   }
 
   onClosed(): void {
     this.#state = "closed";
     this.#reader.stop();
     this.parts.budget.forget(this.#retryMemory);
-    for (const listener of this.#closedListeners.splice(0)) listener();
+    for (const listener of this.#closedListeners) listener();
+    this.#closedListeners.clear();
     this.parts.onClosed(this);
   }
 

@@ -13,8 +13,8 @@ export interface RequestContext {
   readonly clientId: string;
   /** The broker that proved to be the sender. Only on the inter-broker listener. */
   readonly broker: BrokerIdentity | undefined;
-  /** Calls `listener` once when the connection has ended, so that what waits for it can be dropped. */
-  whenClosed(listener: () => void): void;
+  /** Calls `listener` once when the connection has ended, so that what waits for it can be dropped. Returns how to forget it. */
+  whenClosed(listener: () => void): () => void;
 }
 
 /** What a handler answers. `undefined` in its place: the sender wants no answer. */

@@ -344,20 +344,33 @@ export class Partition {
   }
 
   /**
-   * Notes how far a follower is and returns what it lacks: records, or where its log must be cut. Throws ApiError.
+   * Notes how far a follower is: this moves the high watermark and may make it a member of the ISR. Returns where its log
+   * must be cut, when it and this one part. Throws ApiError.
    */
-  fetchAsLeader(
-    fetch: FollowerFetch,
-    leaderEpoch: LeaderEpoch | undefined,
-    maxBytes: number,
-  ): LogRead | Promise<LogRead> | Divergence | undefined {
+  noteFollower(fetch: FollowerFetch, leaderEpoch: LeaderEpoch | undefined): Divergence | undefined {
     const role = this.assertLeader(leaderEpoch);
+    if (this.#state?.replicas.includes(fetch.brokerId) !== true) {
+      throw new ApiError(
+        "UNKNOWN_TOPIC_OR_PARTITION",
+        `${this.name}: broker ${fetch.brokerId} is not one of its replicas`,
+      );
+    }
     const divergence = this.#divergence(fetch);
     if (divergence !== undefined) return divergence;
     if (fetch.fetchOffset < this.log.logStartOffset || fetch.fetchOffset > this.log.logEndOffset)
       throw this.#outOfRange(fetch.fetchOffset);
-    this.#noteFollower(role, fetch);
-    return fetch.fetchOffset >= this.log.logEndOffset ? undefined : this.log.read(fetch.fetchOffset, { maxBytes });
+    this.#notePosition(role, fetch);
+    return undefined;
+  }
+
+  /** What a follower may read: everything that is written here. Throws ApiError. */
+  readAppended(
+    offset: Offset,
+    leaderEpoch: LeaderEpoch | undefined,
+    maxBytes: number,
+  ): LogRead | Promise<LogRead> | undefined {
+    this.assertLeader(leaderEpoch);
+    return offset >= this.log.logEndOffset ? undefined : this.log.read(offset, { maxBytes });
   }
 
   /** The latest offset for a consumer that wants only new records (KIP-207). Throws ApiError. */
@@ -387,13 +400,7 @@ export class Partition {
     return { leaderEpoch: here.epoch, endOffset: here.endOffset };
   }
 
-  #noteFollower(role: LeaderRole, fetch: FollowerFetch): void {
-    if (this.#state?.replicas.includes(fetch.brokerId) !== true) {
-      throw new ApiError(
-        "UNKNOWN_TOPIC_OR_PARTITION",
-        `${this.name}: broker ${fetch.brokerId} is not one of its replicas`,
-      );
-    }
+  #notePosition(role: LeaderRole, fetch: FollowerFetch): void {
     const nowMs = this.#parts.clock.monotonicMs();
     const before = role.followers.get(fetch.brokerId);
     role.followers.set(fetch.brokerId, {

@@ -32,6 +32,8 @@ interface Followed {
   readonly partition: Partition;
   readonly epoch: LeaderEpoch;
   sentOffset: Offset | undefined;
+  /** The newest high watermark heard of; it may be above what is here yet, and is not told again. */
+  leaderHighWatermark: Offset;
   /** Nothing is fetched meanwhile: a truncation or a write is under way, or it waits after an error. */
   busy: boolean;
 }
@@ -80,7 +82,13 @@ export class ReplicaFetcher {
     const before = this.#followed.get(key);
     if (before?.epoch === epoch && before.partition === partition) return;
     if (before !== undefined) this.#changed.delete(before);
-    const followed: Followed = { partition, epoch, sentOffset: undefined, busy: false };
+    const followed: Followed = {
+      partition,
+      epoch,
+      sentOffset: undefined,
+      leaderHighWatermark: toOffset(0),
+      busy: false,
+    };
     this.#followed.set(key, followed);
     this.#forgotten.delete(key);
     this.#markChanged(followed);
@@ -227,47 +235,43 @@ export class ReplicaFetcher {
       this.#truncate(followed, fetched.diverging.leaderEpochPlusOne - 1, toOffset(fetched.diverging.endOffset));
       return;
     }
-    if (records !== undefined && !this.#append(followed, records)) return;
-    this.#noteLeaderOffsets(followed, fetched);
+    const leaderHighWatermark = parseOffset(fetched.highWatermark);
+    if (leaderHighWatermark !== undefined) followed.leaderHighWatermark = leaderHighWatermark;
+    if (records !== undefined) this.#append(followed, records);
+    partition.followHighWatermark(followed.leaderHighWatermark);
+    this.#followLogStart(partition, parseOffset(fetched.logStartOffset));
   }
 
-  /** Returns whether the records are in the log now; otherwise they will be, or the partition waits. */
-  #append(followed: Followed, records: Buffer): boolean {
+  #append(followed: Followed, records: Buffer): void {
     const { partition } = followed;
     try {
       const { written } = partition.log.appendAsFollower(records);
       if (written === undefined) {
         this.#changed.add(followed);
-        return true;
+        return;
       }
       followed.busy = true;
       written.then(
-        () => this.#resume(followed),
+        () => {
+          if (this.#isCurrent(followed)) partition.followHighWatermark(followed.leaderHighWatermark);
+          this.#resume(followed);
+        },
         (error: unknown) => this.#retryAfter(followed, RETRY_LATER_MS, `its disk refused records: ${reasonOf(error)}`),
       );
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.#retryAfter(followed, RETRY_LATER_MS, `records of the leader were not taken: ${error.message}`);
     }
-    return false;
   }
 
-  #noteLeaderOffsets(followed: Followed, fetched: FetchedPartition): void {
-    const { partition } = followed;
-    const leaderStart = parseOffset(fetched.logStartOffset);
-    const leaderHighWatermark = parseOffset(fetched.highWatermark);
-    if (leaderHighWatermark !== undefined) partition.followHighWatermark(leaderHighWatermark);
-    if (
-      leaderStart !== undefined &&
-      leaderStart > partition.log.logStartOffset &&
-      leaderStart <= partition.log.highWatermark
-    ) {
-      partition.log.advanceLogStart(leaderStart).catch((error: unknown) => {
-        this.#parts.logger.warn(
-          `${partition.name}: the log start offset could not follow the leader's: ${reasonOf(error)}`,
-        );
-      });
-    }
+  #followLogStart(partition: Partition, leaderStart: Offset | undefined): void {
+    const { log } = partition;
+    if (leaderStart === undefined || leaderStart <= log.logStartOffset || leaderStart > log.highWatermark) return;
+    log.advanceLogStart(leaderStart).catch((error: unknown) => {
+      this.#parts.logger.warn(
+        `${partition.name}: the log start offset could not follow the leader's: ${reasonOf(error)}`,
+      );
+    });
   }
 
   /** Cuts the log where it and the leader's part: never by high watermark, only by epoch (KIP-101, KIP-279). */

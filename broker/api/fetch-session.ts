@@ -1,0 +1,153 @@
+import type { ApiError } from "../../protocol/error-codes.js";
+import type { FetchPartition } from "../../protocol/messages.js";
+import type { BrokerId, LeaderEpoch, Offset, PartitionKey, TopicId } from "../../protocol/types.js";
+import { partitionKey } from "../../protocol/types.js";
+import type { Divergence, Partition, PartitionObserver } from "../partition/partition.js";
+
+/** One partition of a fetch session: what its reader asked for last, and what it was told last. */
+export interface SessionPartition {
+  readonly topicId: TopicId;
+  readonly index: number;
+  partition: Partition | undefined;
+  fetchOffset: Offset;
+  leaderEpoch: LeaderEpoch | undefined;
+  maxBytes: number;
+  /** What came of the reader's last word on this partition, told in place of records: it is refused, or its log parts. */
+  refusal: ApiError | undefined;
+  divergence: Divergence | undefined;
+  /** undefined: never told. */
+  toldHighWatermark: Offset | undefined;
+  toldLogStart: Offset | undefined;
+}
+
+/** How strongly a change asks for an answer. `records`: now. `watermark`: soon, a follower need not hear of it at once. */
+export type Urgency = "records" | "watermark";
+
+/**
+ * A reader's standing interest in partitions (KIP-227). Partitions tell the session when they change, so a fetch looks only
+ * at those that did, however many the session holds.
+ */
+export class FetchSession implements PartitionObserver {
+  /** The next request must carry this. */
+  nextEpoch = 2;
+  lastUsedMs: number;
+  /** Called by `close`. */
+  onClosed: (() => void) | undefined;
+  readonly #partitions = new Map<PartitionKey, SessionPartition>();
+  readonly #byPartition = new Map<Partition, SessionPartition>();
+  /** Those with something to tell, longest waiting first. */
+  readonly #changed = new Set<SessionPartition>();
+  #onChange: ((urgency: Urgency) => void) | undefined;
+
+  constructor(
+    /** 0: lasts for one request. */
+    readonly id: number,
+    readonly connectionId: number,
+    /** The follower that reads; undefined: a consumer. */
+    readonly replicaId: BrokerId | undefined,
+    nowMs: number,
+  ) {
+    this.lastUsedMs = nowMs;
+  }
+
+  get size(): number {
+    return this.#partitions.size;
+  }
+
+  changed(): ReadonlySet<SessionPartition> {
+    return this.#changed;
+  }
+
+  markTold(partition: SessionPartition): void {
+    this.#changed.delete(partition);
+  }
+
+  /** It could not be told all; it goes to the end of the line. */
+  markWaiting(partition: SessionPartition): void {
+    this.#changed.delete(partition);
+    this.#changed.add(partition);
+  }
+
+  /** Adds a partition or changes what is asked of it. */
+  put(request: FetchPartition, partition: Partition | undefined, fetchOffset: Offset): SessionPartition {
+    const key = partitionKey(request.topicId, request.partition);
+    let entry = this.#partitions.get(key);
+    if (entry === undefined) {
+      entry = {
+        topicId: request.topicId,
+        index: request.partition,
+        partition: undefined,
+        fetchOffset,
+        leaderEpoch: undefined,
+        maxBytes: 0,
+        refusal: undefined,
+        divergence: undefined,
+        toldHighWatermark: undefined,
+        toldLogStart: undefined,
+      };
+      this.#partitions.set(key, entry);
+    }
+    this.#attach(entry, partition);
+    entry.fetchOffset = fetchOffset;
+    entry.leaderEpoch = request.leaderEpochPlusOne === 0 ? undefined : request.leaderEpochPlusOne - 1;
+    entry.maxBytes = request.maxBytes;
+    entry.refusal = undefined;
+    entry.divergence = undefined;
+    this.#changed.add(entry);
+    return entry;
+  }
+
+  forget(key: PartitionKey): void {
+    const entry = this.#partitions.get(key);
+    if (entry === undefined) return;
+    this.#attach(entry, undefined);
+    this.#partitions.delete(key);
+    this.#changed.delete(entry);
+  }
+
+  /** `onChange` is called whenever a partition of the session changes, until it is replaced. */
+  park(onChange: ((urgency: Urgency) => void) | undefined): void {
+    this.#onChange = onChange;
+  }
+
+  close(): void {
+    this.#onChange = undefined;
+    for (const entry of this.#partitions.values()) this.#attach(entry, undefined);
+    this.#partitions.clear();
+    this.#changed.clear();
+    this.onClosed?.();
+    this.onClosed = undefined;
+  }
+
+  onAppended(partition: Partition): void {
+    if (this.replicaId !== undefined) this.#noteChange(partition, "records");
+  }
+
+  onHighWatermark(partition: Partition): void {
+    this.#noteChange(partition, this.replicaId === undefined ? "records" : "watermark");
+  }
+
+  onRoleChanged(partition: Partition): void {
+    this.#noteChange(partition, "records");
+  }
+
+  #noteChange(partition: Partition, urgency: Urgency): void {
+    const entry = this.#byPartition.get(partition);
+    if (entry === undefined) return;
+    this.#changed.add(entry);
+    this.#onChange?.(urgency);
+  }
+
+  #attach(entry: SessionPartition, partition: Partition | undefined): void {
+    if (entry.partition === partition) return;
+    if (entry.partition !== undefined) {
+      entry.partition.unobserve(this);
+      this.#byPartition.delete(entry.partition);
+    }
+    entry.partition = partition;
+    if (partition !== undefined) {
+      partition.observe(this);
+      this.#byPartition.set(partition, entry);
+    }
+  }
+}

@@ -1,0 +1,333 @@
+import type { Clock } from "../../common/env/time.js";
+import { ApiError, errorReport } from "../../protocol/error-codes.js";
+import type { FetchedPartition, FetchingReplica, FetchRequest, Init } from "../../protocol/messages.js";
+import type { BrokerEpoch, Offset } from "../../protocol/types.js";
+import { parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
+import type { LogRead } from "../log/log.js";
+import type { MetadataCache } from "../metadata/metadata-cache.js";
+import type { Answer, Handler, RequestContext } from "../net/request-context.js";
+import type { Deadline, DeadlineWheel } from "../partition/deadline-wheel.js";
+import type { PartitionTable } from "../partition/partition-table.js";
+import type { ReplicaActivity } from "../partition/replica-activity.js";
+import { FetchSession } from "./fetch-session.js";
+import type { SessionPartition } from "./fetch-session.js";
+import { notHere } from "./produce.js";
+
+const PARTITIONS_MAX = 10_000;
+const WAIT_MS_MAX = 60_000;
+const RESPONSE_BYTES_MAX = 16 * 1024 * 1024;
+/** A follower hears of a high watermark with its next records, or after this long. */
+const WATERMARK_NEWS_MS = 25;
+
+export interface FetchParts {
+  readonly clock: Clock;
+  readonly wheel: DeadlineWheel;
+  readonly partitions: PartitionTable;
+  readonly metadata: MetadataCache;
+  readonly activity: ReplicaActivity;
+  readonly sessionsMax: () => number;
+  /** The epoch under which a broker is registered, as far as known here. */
+  readonly brokerEpochOf: (brokerId: number) => BrokerEpoch | undefined;
+}
+
+/** What one partition contributes to a response. */
+interface Contribution {
+  readonly entry: SessionPartition;
+  readonly body: Init<FetchedPartition>;
+  readonly highWatermark: Offset;
+  readonly logStart: Offset;
+  readonly read: LogRead | undefined;
+  /** It can wait for company: there is only a new watermark. */
+  readonly isWatermarkOnly: boolean;
+}
+
+/** A fetch that waits for records. */
+interface Parked {
+  complete(): void;
+  /** Nobody waits for the answer any more. */
+  abandon(): void;
+}
+
+/**
+ * Reads records for consumers and followers; waits until there are some. It looks only at partitions that changed since the
+ * session was last answered.
+ */
+export class FetchApi {
+  readonly #parts: FetchParts;
+  readonly #sessions = new Map<number, FetchSession>();
+  readonly #parked = new Map<FetchSession, Parked>();
+  #nextSessionId = 1;
+
+  constructor(parts: FetchParts) {
+    this.#parts = parts;
+  }
+
+  readonly handle: Handler<"fetch"> = (request, context) => {
+    if (request.partitions.length > PARTITIONS_MAX)
+      throw new ApiError("TOO_MANY_ELEMENTS", `a fetch may name ${PARTITIONS_MAX} partitions`);
+    if (request.replica !== null) this.#assertReplica(request.replica, context);
+    const session = this.#sessionOf(request, context);
+    for (const name of request.forgotten) session.forget(partitionKey(name.topicId, name.partition));
+    this.#take(request, session);
+    // A newer request of a session completes the parked one: its sender has news, and will hear through this one.
+    this.#parked.get(session)?.complete();
+    return this.#answerOrPark(request, session, context);
+  };
+
+  /** Only a broker, on the inter-broker listener, under its present registration, may move watermarks. */
+  #assertReplica(replica: FetchingReplica, context: RequestContext): void {
+    if (context.broker?.brokerId !== replica.brokerId) {
+      throw new ApiError(
+        "CLUSTER_AUTHORIZATION_FAILED",
+        `a fetch as replica ${replica.brokerId} is accepted from that broker only, on the inter-broker listener`,
+      );
+    }
+    const registered = this.#parts.brokerEpochOf(replica.brokerId);
+    if (registered !== undefined && BigInt(replica.brokerEpoch) < BigInt(registered)) {
+      throw new ApiError(
+        "STALE_BROKER_EPOCH",
+        `broker ${replica.brokerId} has registered again since epoch ${replica.brokerEpoch}`,
+      );
+    }
+    this.#parts.activity.onFetch(replica.brokerId);
+  }
+
+  // -- Sessions -------------------------------------------------------------------------------------------------------
+
+  #sessionOf(request: FetchRequest, context: RequestContext): FetchSession {
+    const nowMs = this.#parts.clock.monotonicMs();
+    if (request.sessionId !== 0) {
+      const session = this.#sessions.get(request.sessionId);
+      if (session === undefined || session.connectionId !== context.connectionId) {
+        throw new ApiError(
+          "FETCH_SESSION_ID_NOT_FOUND",
+          `fetch session ${request.sessionId} is not known on this connection; begin a new one`,
+        );
+      }
+      if (request.sessionEpoch !== session.nextEpoch) {
+        throw new ApiError(
+          "INVALID_FETCH_SESSION_EPOCH",
+          `fetch session ${request.sessionId} expects epoch ${session.nextEpoch}, not ${request.sessionEpoch}; begin a new one`,
+        );
+      }
+      session.nextEpoch += 1;
+      session.lastUsedMs = nowMs;
+      return session;
+    }
+    const mayKeep = request.sessionEpoch === 1 && this.#sessions.size < this.#parts.sessionsMax();
+    const session = new FetchSession(
+      mayKeep ? this.#nextSessionId++ : 0,
+      context.connectionId,
+      request.replica?.brokerId,
+      nowMs,
+    );
+    if (mayKeep) this.#sessions.set(session.id, session);
+    session.onClosed = context.whenClosed(() => {
+      this.#sessions.delete(session.id);
+      this.#parked.get(session)?.abandon();
+      session.close();
+    });
+    return session;
+  }
+
+  #take(request: FetchRequest, session: FetchSession): void {
+    const { replica } = request;
+    for (const asked of request.partitions) {
+      const fetchOffset = parseOffset(asked.fetchOffset);
+      const flushedOffset = parseOffset(asked.flushedOffset);
+      if (fetchOffset === undefined || flushedOffset === undefined)
+        throw new ApiError("INVALID_REQUEST", "an offset is above 2^53 - 1");
+      const partition = this.#parts.partitions.get(asked.topicId, asked.partition);
+      const entry = session.put(asked, partition, fetchOffset);
+      if (replica === null || partition === undefined) continue;
+      const lastFetchedEpoch = asked.lastFetchedEpochPlusOne === 0 ? undefined : asked.lastFetchedEpochPlusOne - 1;
+      try {
+        entry.divergence = partition.noteFollower(
+          {
+            brokerId: replica.brokerId,
+            brokerEpoch: replica.brokerEpoch,
+            fetchOffset,
+            flushedOffset,
+            lastFetchedEpoch,
+          },
+          entry.leaderEpoch,
+        );
+      } catch (error) {
+        if (!(error instanceof ApiError)) throw error;
+        entry.refusal = error;
+      }
+    }
+  }
+
+  // -- Answers --------------------------------------------------------------------------------------------------------
+
+  #answerOrPark(
+    request: FetchRequest,
+    session: FetchSession,
+    context: RequestContext,
+  ): Answer<"fetch"> | Promise<Answer<"fetch"> | undefined> {
+    const collected = this.#collect(request, session, context);
+    if (collected instanceof Promise) return collected.then((contributions) => this.#answer(session, contributions));
+    if (isEnough(collected, request) || request.maxWaitMs === 0) return this.#answer(session, collected);
+    for (const { read } of collected) read?.release();
+    return new Promise((resolve) => this.#park(request, session, context, resolve));
+  }
+
+  #park(
+    request: FetchRequest,
+    session: FetchSession,
+    context: RequestContext,
+    resolve: (answer: Answer<"fetch"> | Promise<Answer<"fetch">>) => void,
+  ): void {
+    const { wheel } = this.#parts;
+    let soon: Deadline | undefined;
+    const finish = (contributions: readonly Contribution[] | Promise<readonly Contribution[]>): void => {
+      abandon();
+      session.park(undefined);
+      resolve(
+        contributions instanceof Promise
+          ? contributions.then((all) => this.#answer(session, all))
+          : this.#answer(session, contributions),
+      );
+    };
+    const complete = (): void => finish(this.#collect(request, session, context));
+    const deadline = wheel.after(Math.min(request.maxWaitMs, WAIT_MS_MAX), complete);
+    const abandon = (): void => {
+      this.#parked.delete(session);
+      deadline.cancel();
+      soon?.cancel();
+    };
+    const parked: Parked = { complete: () => finish([]), abandon };
+    this.#parked.set(session, parked);
+    const onChange = (urgency: "records" | "watermark"): void => {
+      if (urgency === "watermark") {
+        soon ??= wheel.after(WATERMARK_NEWS_MS, complete);
+        return;
+      }
+      const collected = this.#collect(request, session, context);
+      if (collected instanceof Promise || isEnough(collected, request)) finish(collected);
+      else for (const { read } of collected) read?.release();
+    };
+    session.park(onChange);
+    if (session.changed().size > 0) soon = wheel.after(WATERMARK_NEWS_MS, complete);
+  }
+
+  #collect(
+    request: FetchRequest,
+    session: FetchSession,
+    context: RequestContext,
+  ): readonly Contribution[] | Promise<readonly Contribution[]> {
+    let bytesLeft = Math.min(Math.max(request.maxBytes, 1), RESPONSE_BYTES_MAX);
+    const contributions: (Contribution | Promise<Contribution>)[] = [];
+    let isAsync = false;
+    for (const entry of session.changed()) {
+      if (bytesLeft <= 0) break;
+      const contribution = this.#contribution(
+        entry,
+        session,
+        context,
+        Math.min(bytesLeft, Math.max(entry.maxBytes, 1)),
+      );
+      if (contribution === undefined) {
+        session.markTold(entry);
+        continue;
+      }
+      contributions.push(contribution);
+      if (contribution instanceof Promise) isAsync = true;
+      bytesLeft -= contribution instanceof Promise ? entry.maxBytes : (contribution.read?.bytes ?? 0);
+    }
+    return isAsync ? Promise.all(contributions) : (contributions as Contribution[]);
+  }
+
+  /** undefined: nothing to tell. */
+  #contribution(
+    entry: SessionPartition,
+    session: FetchSession,
+    context: RequestContext,
+    maxBytes: number,
+  ): Contribution | Promise<Contribution> | undefined {
+    const { partition, topicId, index } = entry;
+    if (partition === undefined) return this.#refusal(entry, context, notHere(this.#parts.metadata, topicId, index));
+    if (entry.refusal !== undefined) return this.#refusal(entry, context, entry.refusal.report);
+    const highWatermark = partition.highWatermark;
+    const logStart = partition.log.logStartOffset;
+    const body = { topicId, partition: index, highWatermark, logStartOffset: logStart };
+    try {
+      const { divergence } = entry;
+      if (divergence !== undefined) {
+        const diverging = { leaderEpochPlusOne: (divergence.leaderEpoch ?? -1) + 1, endOffset: divergence.endOffset };
+        return {
+          entry,
+          body: { ...body, diverging },
+          highWatermark,
+          logStart,
+          read: undefined,
+          isWatermarkOnly: false,
+        };
+      }
+      const read =
+        session.replicaId === undefined
+          ? partition.readCommitted(entry.fetchOffset, entry.leaderEpoch, maxBytes)
+          : partition.readAppended(entry.fetchOffset, entry.leaderEpoch, maxBytes);
+      if (read === undefined) {
+        if (entry.toldHighWatermark === highWatermark && entry.toldLogStart === logStart) return undefined;
+        return { entry, body, highWatermark, logStart, read: undefined, isWatermarkOnly: true };
+      }
+      const withRecords = (records: LogRead): Contribution => ({
+        entry,
+        body: { ...body, recordBytes: records.bytes },
+        highWatermark,
+        logStart,
+        read: records,
+        isWatermarkOnly: false,
+      });
+      if (!(read instanceof Promise)) return withRecords(read);
+      return read.then(withRecords, (error: unknown) => {
+        if (error instanceof ApiError) return this.#refusal(entry, context, error.report);
+        throw error;
+      });
+    } catch (error) {
+      if (error instanceof ApiError) return this.#refusal(entry, context, error.report);
+      throw error;
+    }
+  }
+
+  #refusal(entry: SessionPartition, context: RequestContext, error: ReturnType<typeof errorReport>): Contribution {
+    const { topicId, index, partition } = entry;
+    const highWatermark = partition?.highWatermark ?? toOffset(0);
+    const logStart = partition?.log.logStartOffset ?? toOffset(0);
+    const leader = this.#parts.metadata.leaderHint(topicId, index, context.listenerName);
+    const body = { topicId, partition: index, error, highWatermark, logStartOffset: logStart, leader };
+    return { entry, body, highWatermark, logStart, read: undefined, isWatermarkOnly: false };
+  }
+
+  #answer(session: FetchSession, contributions: readonly Contribution[]): Answer<"fetch"> {
+    const reads: LogRead[] = [];
+    for (const { entry, highWatermark, logStart, read, body } of contributions) {
+      entry.toldHighWatermark = highWatermark;
+      entry.toldLogStart = logStart;
+      // What is refused stays so until the reader asks again or the role changes.
+      session.markTold(entry);
+      if (read !== undefined && read.bytes > 0) reads.push(read);
+      else if (body.recordBytes !== undefined) read?.release();
+    }
+    if (session.id === 0) session.close();
+    return {
+      body: { sessionId: session.id, partitions: contributions.map(({ body }) => body) },
+      records: reads.map((read) => read.pieces),
+      onSent: () => {
+        for (const read of reads) read.release();
+      },
+    };
+  }
+}
+
+/** Whether an answer is worth sending now: it has records enough, or something that cannot wait. */
+function isEnough(contributions: readonly Contribution[], request: FetchRequest): boolean {
+  let bytes = 0;
+  for (const { read, isWatermarkOnly } of contributions) {
+    if (read === undefined && !isWatermarkOnly) return true;
+    bytes += read?.bytes ?? 0;
+  }
+  return bytes > 0 && bytes >= request.minBytes;
+}

@@ -1,0 +1,71 @@
+import { ApiError } from "../../protocol/error-codes.js";
+import type { BrokerIdentity, RegisteredBroker } from "../../protocol/messages.js";
+import type { BrokerEpoch, BrokerId } from "../../protocol/types.js";
+import type { Connection } from "../net/connection.js";
+import type { Handler } from "../net/request-context.js";
+
+export interface HandshakeParts {
+  readonly clusterId: string;
+  readonly brokerId: BrokerId;
+  readonly incarnation: string;
+  /** Under which this broker is registered; undefined: it is not. */
+  readonly brokerEpoch: () => BrokerEpoch | undefined;
+  /** A registration as it was last heard of. */
+  readonly knownBroker: (id: BrokerId) => Pick<RegisteredBroker, "incarnation" | "epoch"> | undefined;
+  /** A registration as it is now; rejects while ZooKeeper does not answer. */
+  readonly readRegistration: (id: BrokerId) => Promise<Pick<RegisteredBroker, "incarnation" | "epoch"> | undefined>;
+  readonly maxBatchBytes: () => number;
+}
+
+const MAX_FRAME_BYTES = 8 * 1024 * 1024;
+
+/** The first request of each connection: says who we are, and on the inter-broker listener makes the peer prove who it is. */
+export function handshakeHandler(parts: HandshakeParts): Handler<"handshake"> {
+  return (request, context) => {
+    if (request.clusterId !== "" && request.clusterId !== parts.clusterId) {
+      throw new ApiError(
+        "INCONSISTENT_CLUSTER_ID",
+        `this is cluster ${parts.clusterId}, not ${request.clusterId.slice(0, 64)}; check the address`,
+      );
+    }
+    const body = {
+      clusterId: parts.clusterId,
+      brokerId: parts.brokerId,
+      features: [],
+      maxBatchBytes: parts.maxBatchBytes(),
+      maxFrameBytes: MAX_FRAME_BYTES,
+      incarnation: context.isInterBroker ? parts.incarnation : "",
+      brokerEpoch: parts.brokerEpoch() ?? "",
+    };
+    const { broker } = request;
+    if (broker === null) return { body };
+    if (!context.isInterBroker) {
+      throw new ApiError(
+        "CLUSTER_AUTHORIZATION_FAILED",
+        `brokers talk to brokers on the inter-broker listener, not on ${context.listenerName}`,
+      );
+    }
+    return prove(parts, broker).then(() => {
+      // The router hands its connection over as context; only there can an identity be noted.
+      (context as Connection).identify(broker);
+      return { body };
+    });
+  };
+}
+
+async function prove(parts: HandshakeParts, broker: BrokerIdentity): Promise<void> {
+  if (broker.toBrokerId !== parts.brokerId) {
+    throw new ApiError("WRONG_BROKER", `this is broker ${parts.brokerId}, not ${broker.toBrokerId}`);
+  }
+  // A restarted broker must not be believed to be its former self before the world knows of the restart.
+  if (parts.brokerEpoch() === undefined)
+    throw new ApiError("SHUTTING_DOWN", `broker ${parts.brokerId} is not registered yet`);
+  if (parts.knownBroker(broker.brokerId)?.incarnation === broker.incarnation) return;
+  const registered = await parts.readRegistration(broker.brokerId);
+  if (registered?.incarnation !== broker.incarnation) {
+    throw new ApiError(
+      "CLUSTER_AUTHORIZATION_FAILED",
+      `the sender is not the process that is registered as broker ${broker.brokerId}`,
+    );
+  }
+}

@@ -1,0 +1,68 @@
+import { errorReport } from "../../protocol/error-codes.js";
+import type { BrokerMetadata, Init, RegisteredBroker, TopicMetadata } from "../../protocol/messages.js";
+import type { BrokerId } from "../../protocol/types.js";
+import type { CachedTopic, MetadataCache } from "../metadata/metadata-cache.js";
+import type { Handler } from "../net/request-context.js";
+
+/** Answers who leads what, from what this broker was last told. */
+export function metadataHandler(
+  clusterId: string,
+  metadata: MetadataCache,
+  controllerId: () => BrokerId | undefined,
+): Handler<"metadata"> {
+  return (request, context) => ({
+    body: {
+      clusterId,
+      controllerId: controllerId() ?? -1,
+      controllerEpoch: metadata.controllerEpoch,
+      brokers: [...metadata.brokers()].flatMap((broker) => describeBroker(broker, context.listenerName)),
+      topics: request.noTopics ? [] : askedTopics(metadata, request.topics, request.topicIds),
+    },
+  });
+}
+
+/** A broker that does not have the listener the question came in on cannot be reached from there. */
+function describeBroker(broker: RegisteredBroker, listener: string): Init<BrokerMetadata>[] {
+  const endpoint = broker.endpoints.find((one) => one.listener === listener);
+  return endpoint === undefined
+    ? []
+    : [{ id: broker.id, host: endpoint.host, port: endpoint.port, rack: broker.rack, epoch: broker.epoch }];
+}
+
+function askedTopics(metadata: MetadataCache, names: readonly string[], ids: readonly string[]): Init<TopicMetadata>[] {
+  if (names.length === 0 && ids.length === 0) return [...metadata.topics()].map(describeTopic);
+  const named = names.map((name): Init<TopicMetadata> => {
+    const topic = metadata.topicNamed(name);
+    const error = (): Init<TopicMetadata> => ({
+      name,
+      error: errorReport(
+        "UNKNOWN_TOPIC_OR_PARTITION",
+        `there is no topic ${JSON.stringify(name.slice(0, 249))}; create it with: ottla topic create NAME`,
+      ),
+    });
+    return topic === undefined ? error() : describeTopic(topic);
+  });
+  const byId = ids.map((topicId): Init<TopicMetadata> => {
+    const topic = metadata.topic(topicId);
+    return topic === undefined
+      ? { topicId, error: errorReport("UNKNOWN_TOPIC_ID", `there is no topic with id ${topicId.slice(0, 64)}`) }
+      : describeTopic(topic);
+  });
+  return [...named, ...byId];
+}
+
+function describeTopic(topic: CachedTopic): Init<TopicMetadata> {
+  return {
+    name: topic.name,
+    topicId: topic.topicId,
+    partitions: [...topic.partitions].map(([partition, state]) => ({
+      partition,
+      leaderId: state.leaderId ?? -1,
+      leaderEpoch: state.leaderEpoch,
+      replicas: state.replicas,
+      isr: state.isr,
+      elr: state.elr,
+      partitionEpoch: state.partitionEpoch,
+    })),
+  };
+}

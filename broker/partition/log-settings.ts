@@ -1,0 +1,19 @@
+import type { BrokerConfig, TopicConfig } from "../config.js";
+import type { LogSettings } from "../log/log-settings.js";
+
+/** What a log needs to know of the settings of its broker and topic. */
+export function logSettings(broker: BrokerConfig, topic: TopicConfig): LogSettings {
+  return {
+    segmentBytes: topic.get("segment.bytes"),
+    segmentMs: topic.get("segment.ms"),
+    retentionMs: topic.get("retention.ms"),
+    retentionBytes: topic.get("retention.bytes"),
+    durability: topic.get("durability") as LogSettings["durability"],
+    flushMs: topic.get("flush.ms"),
+    indexIntervalBytes: topic.get("index.interval.bytes"),
+    maxMessageBytes: topic.get("max.message.bytes"),
+    fileDeleteDelayMs: topic.get("file.delete.delay.ms"),
+    producerIdExpirationMs: broker.get("producer.id.expiration.ms"),
+    producersMax: broker.get("producers.per.partition.max"),
+  };
+}

@@ -1,0 +1,127 @@
+import type { Logger } from "../../common/logger.js";
+import { reasonOf } from "../../common/logger.js";
+import type { TopicState } from "../../protocol/messages.js";
+import type { BrokerId, TopicId } from "../../protocol/types.js";
+import type { BrokerConfig } from "../config.js";
+import { TopicConfig } from "../config.js";
+import type { LogManager } from "../log/log-manager.js";
+import { logSettings } from "./log-settings.js";
+import { Partition } from "./partition.js";
+import type { PartitionParts } from "./partition.js";
+import { committedState } from "./partition-state.js";
+import type { ReplicaFetchers } from "./replica-fetcher.js";
+
+/**
+ * The replicas on this broker, by topic id and partition: turns what the controller committed into roles. A topic created
+ * again under the same name has another id, so its partitions are others.
+ */
+export class PartitionTable {
+  readonly #topics = new Map<TopicId, { config: TopicState["config"]; readonly partitions: Map<number, Partition> }>();
+
+  constructor(
+    private readonly logger: Logger,
+    private readonly brokerId: BrokerId,
+    private readonly brokerConfig: BrokerConfig,
+    private readonly logs: LogManager,
+    private readonly fetchers: ReplicaFetchers,
+    private readonly parts: PartitionParts,
+  ) {}
+
+  get(topicId: TopicId, partition: number): Partition | undefined {
+    return this.#topics.get(topicId)?.partitions.get(partition);
+  }
+
+  *all(): IterableIterator<Partition> {
+    for (const topic of this.#topics.values()) yield* topic.partitions.values();
+  }
+
+  /** Whether any partition of the topic is here or was ordered to be. */
+  knowsTopic(topicId: TopicId): boolean {
+    return this.#topics.has(topicId);
+  }
+
+  /** Takes over the states of a topic's partitions. Config comes first, so that no partition ever runs without its own. */
+  applyTopic(topic: TopicState): void {
+    const config = new TopicConfig(this.brokerConfig, topic.config);
+    const known = this.#topics.get(topic.topicId);
+    if (known === undefined) this.#topics.set(topic.topicId, { config: topic.config, partitions: new Map() });
+    else known.config = topic.config;
+    for (const partition of known?.partitions.values() ?? []) this.#configure(partition, config);
+    for (const message of topic.partitions) {
+      if (!message.replicas.includes(this.brokerId)) {
+        this.#giveUp(topic.topicId, message.partition);
+        continue;
+      }
+      const partition = this.#hosted(topic, message.partition, config);
+      if (partition.applyState(committedState(message))) this.fetchers.update(partition);
+    }
+  }
+
+  /** The broker's own settings changed: what topics inherit changes with them. */
+  reconfigure(): void {
+    for (const topic of this.#topics.values()) {
+      const config = new TopicConfig(this.brokerConfig, topic.config);
+      for (const partition of topic.partitions.values()) this.#configure(partition, config);
+    }
+  }
+
+  async deleteTopic(topicId: TopicId): Promise<void> {
+    const deleted = [...(this.#topics.get(topicId)?.partitions.values() ?? [])];
+    for (const partition of deleted) this.#forget(partition, "the topic is deleted");
+    this.#topics.delete(topicId);
+    await Promise.all(deleted.map((partition) => this.logs.remove(partition.topicId, partition.partition)));
+  }
+
+  /**
+   * After a complete image: logs on the disk that no order names are renamed aside, never served and never silently deleted.
+   */
+  async setStraysAside(): Promise<void> {
+    const strays = [...this.logs.all()].filter((log) => this.get(log.topicId, log.partition) === undefined);
+    for (const log of strays) {
+      this.logger.warn(
+        `${log.topic}-${log.partition} (topic id ${log.topicId}) is not among this broker's replicas; its log is set aside`,
+      );
+      await this.logs.setAside(log.topicId, log.partition);
+    }
+  }
+
+  /** Within this turn: no partition leads or follows any more. */
+  dropRoles(reason: string): void {
+    for (const partition of this.all()) {
+      partition.dropRole(reason);
+      this.fetchers.update(partition);
+    }
+  }
+
+  #hosted(topic: TopicState, index: number, config: TopicConfig): Partition {
+    const known = this.get(topic.topicId, index);
+    if (known !== undefined) return known;
+    const log =
+      this.logs.get(topic.topicId, index) ??
+      this.logs.create(topic.topicId, topic.name, index, logSettings(this.brokerConfig, config));
+    const partition = new Partition(this.parts, topic.topicId, topic.name, index, log, config);
+    this.#configure(partition, config);
+    this.#topics.get(topic.topicId)?.partitions.set(index, partition);
+    return partition;
+  }
+
+  #configure(partition: Partition, config: TopicConfig): void {
+    partition.log.updateSettings(logSettings(this.brokerConfig, config));
+    partition.setConfig(config);
+  }
+
+  #giveUp(topicId: TopicId, index: number): void {
+    const partition = this.get(topicId, index);
+    if (partition === undefined) return;
+    this.#forget(partition, "this broker is no replica of it any more");
+    this.logs.setAside(topicId, index).catch((error: unknown) => {
+      this.logger.error(`${partition.name}: its log could not be set aside: ${reasonOf(error)}`);
+    });
+  }
+
+  #forget(partition: Partition, reason: string): void {
+    partition.dropRole(reason);
+    this.fetchers.update(partition);
+    this.#topics.get(partition.topicId)?.partitions.delete(partition.partition);
+  }
+}

@@ -59,9 +59,6 @@ const openFlags = {
   create: fs.constants.O_RDWR | fs.constants.O_CREAT,
 };
 
-/** Pieces that one gathered write may have; the system refuses more (IOV_MAX). */
-const piecesMax = 1024;
-
 class NodeFile implements File {
   /** Undefined once `close` was called. */
   #fd: number | undefined;
@@ -88,10 +85,7 @@ class NodeFile implements File {
       let at = position;
       for (let count = bytesOf(rest); count > 0;) {
         const first = rest[0] as Uint8Array;
-        const written =
-          rest.length === 1
-            ? fs.writeSync(fd, first, 0, first.length, at)
-            : fs.writevSync(fd, rest.slice(0, piecesMax), at);
+        const written = rest.length === 1 ? fs.writeSync(fd, first, 0, first.length, at) : fs.writevSync(fd, rest, at);
         at += written;
         count -= written;
         if (count > 0) rest = withoutFirst(rest, written);
@@ -104,8 +98,7 @@ class NodeFile implements File {
       let rest: readonly Uint8Array[] = pieces;
       let at = position;
       for (let count = bytesOf(rest); count > 0;) {
-        const now = rest.slice(0, piecesMax);
-        const written = await called<number>((done) => fs.writev(fd, now, at, done));
+        const written = await called<number>((done) => fs.writev(fd, rest, at, done));
         at += written;
         count -= written;
         if (count > 0) rest = withoutFirst(rest, written);

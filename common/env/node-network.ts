@@ -279,7 +279,7 @@ class NodeSocket implements Socket {
 
   /** Called by the reader: bytes stand in the handler's buffer. */
   received(count: number): void {
-    if (this.#end === undefined) this.#handler?.onReceived(count);
+    this.#handler?.onReceived(count);
   }
 
   /** Bytes stand in a buffer that is not the handler's. */
@@ -329,6 +329,7 @@ class NodeSocket implements Socket {
   #onClose(): void {
     this.#ended("failed");
     this.#closed = true;
+    // Node confirms all writes before this, in the versions there are; but nothing says that it must.
     for (const onSent of this.#unconfirmed.splice(0)) onSent?.();
     this.#tellClosed();
   }

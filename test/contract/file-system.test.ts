@@ -439,6 +439,18 @@ describe("faults of the simulated file system", () => {
     expect(contentOf("/other/file")).toBeUndefined();
   });
 
+  it("does not bring a name back that a durable rename took away", async () => {
+    // The rename is durable by the sync of its target's directory, while the making of the old name is still uncertain.
+    const outcomes = await afterPowerCuts("/other/file", async (files) => {
+      await files.makeDirectory("/other");
+      await files.syncDirectory("/");
+      await files.writeFile("/other/file", "x");
+      await files.rename("/other/file", "/file");
+      await files.syncDirectory("/");
+    });
+    expect([...outcomes.keys()]).toEqual([undefined]);
+  });
+
   it("does not let a directory's sync settle a later change of another directory", async () => {
     // A rename from /a to /b, then the removal of the new name; syncing /a settles the rename and says nothing of the
     // removal, which a later sync of /b must still be able to settle.
@@ -486,11 +498,13 @@ describe("faults of the simulated file system", () => {
   });
 
   it("gives a dead process's lock to the next", async () => {
-    await complete(process.env.files.lock("/lock"));
+    const lock = await complete(process.env.files.lock("/lock"));
     const next = simulation.startProcess("alpha");
     expect(await complete(next.env.files.lock("/lock"))).toBeUndefined();
     process.crash();
     expect(await complete(next.env.files.lock("/lock"))).toBeDefined();
+    void lock!.release();
+    expect(await complete(next.env.files.lock("/lock"))).toBeUndefined();
   });
 
   it("takes nothing from a dead process", async () => {

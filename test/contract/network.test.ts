@@ -58,7 +58,8 @@ class Recorder implements SocketHandler {
   receivedBytes = 0;
   end: SocketEnd | undefined;
   drainedCount = 0;
-  onBytes: ((recorder: Recorder) => void) | undefined;
+  onBytes: (() => void) | undefined;
+  onEnd: (() => void) | undefined;
   readonly #buffer: Uint8Array;
 
   constructor(
@@ -78,7 +79,7 @@ class Recorder implements SocketHandler {
     expect(count).toBeLessThanOrEqual(this.#buffer.length);
     this.chunks.push(this.#buffer.slice(0, count));
     this.receivedBytes += count;
-    this.onBytes?.(this);
+    this.onBytes?.();
   }
 
   onDrained(): void {
@@ -89,6 +90,7 @@ class Recorder implements SocketHandler {
   onClosed(end: SocketEnd): void {
     this.calls.push("closed");
     this.end = end;
+    this.onEnd?.();
   }
 
   get bytes(): Buffer {
@@ -330,15 +332,20 @@ describe.each<[string, () => World]>([
     await world.until(() => client.end !== undefined);
   });
 
-  it("gives pieces back when the connection ends before they were sent", async () => {
+  it("gives pieces back when the connection ends before they were sent, and then tells of the end", async () => {
     const { near } = await pair();
     const client = started(near);
     let sent = 0;
     for (let count = 0; count < 16; count += 1) near.send([pattern(1024 * 1024)], () => (sent += 1));
     await world.settle();
     expect(sent).toBeLessThan(16);
+    let sentWhenClosed = 0;
+    client.onEnd = (): void => {
+      sentWhenClosed = sent;
+    };
     near.destroy();
-    await world.until(() => client.end !== undefined && sent === 16);
+    await world.until(() => client.end !== undefined);
+    expect(sentWhenClosed).toBe(16);
   });
 
   it("drops in silence what is sent after end, after destroy and after the peer's end", async () => {
@@ -438,19 +445,22 @@ describe("faults of the simulated network", () => {
     beta = simulation.startProcess("beta");
   });
 
+  /** The newest connection that beta accepted. */
+  let latest: Recorder | undefined;
+
   async function pair(): Promise<{ near: Recorder; far: Recorder }> {
-    let far: Recorder | undefined;
+    latest = undefined;
     await simulation.complete(
       beta.env.network.listen({ host: "beta", port: 9092 }, (socket) => {
-        far = new Recorder(socket);
-        socket.start(far);
+        latest = new Recorder(socket);
+        socket.start(latest);
       }),
     );
     const socket = await simulation.complete(connect());
     const near = new Recorder(socket);
     socket.start(near);
-    await simulation.runUntil(() => far !== undefined, 1000);
-    return { near, far: far as unknown as Recorder };
+    await simulation.runUntil(() => latest !== undefined, 1000);
+    return { near, far: latest as unknown as Recorder };
   }
 
   const connect = (timeoutMs = 1000, host = "beta"): Promise<Socket> =>
@@ -555,6 +565,21 @@ describe("faults of the simulated network", () => {
     await simulation.run(1000);
     alpha.resume();
     expect(await failureOf(connecting)).toMatchObject({ reason: "timed-out" });
+    await simulation.runUntil(() => latest?.end !== undefined, 100);
+    expect(latest?.end).toBe("ended");
+  });
+
+  it("holds as many bytes as the window has for a process that does not read, and no more", async () => {
+    const { near, far } = await pair();
+    far.socket.pause();
+    simulation.network.windowBytes = 1000;
+    for (let count = 0; count < 10; count += 1) near.socket.send([pattern(300)]);
+    expect(near.socket.unsentBytes).toBe(2000);
+    await simulation.run(100);
+    expect(near.socket.unsentBytes).toBe(2000);
+    far.socket.resume();
+    await simulation.runUntil(() => far.receivedBytes === 3000, 100);
+    expect(near.socket.unsentBytes).toBe(0);
   });
 
   it("resets every connection of a host at both ends", async () => {

@@ -70,7 +70,7 @@ export class Simulation {
       bootId: host.bootId,
       process: { pid: process.pid, hostname: host.name, isAlive: (pid) => host.isAlive(pid) },
     };
-    return { ...parts, zookeeper: this.#zookeeper(process, parts) };
+    return { ...parts, zookeeper: this.#zookeeper(process, parts, this.network) };
   }
 }
 
@@ -84,8 +84,15 @@ export interface SimulationOptions {
 
 export type EnvWithoutZooKeeper = Omit<Env, "zookeeper">;
 
-/** `process.guard` binds callbacks to the incarnation, and `process.onDeath` tells when its connections drop. */
-export type ZooKeeperFactory = (process: SimProcess, parts: EnvWithoutZooKeeper) => ZooKeeperConnector;
+/**
+ * `process.guard` binds callbacks to the incarnation, `process.onDeath` tells when its connections drop, and the network
+ * knows whether and how fast a message gets from `process.hostName` to a ZooKeeper server's host.
+ */
+export type ZooKeeperFactory = (
+  process: SimProcess,
+  parts: EnvWithoutZooKeeper,
+  network: SimNetwork,
+) => ZooKeeperConnector;
 
 const noZooKeeper: ZooKeeperFactory = (process) => ({
   open: (_options, handler) => {

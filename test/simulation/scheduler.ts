@@ -252,7 +252,7 @@ export class SimulationFailure extends Error {
 }
 
 /** Events at one instant before it is taken for an endless loop. */
-const sameInstantMax = 200_000;
+const sameInstantMax = 100_000;
 
 /**
  * Jest gives tests a copy of `process` that no event ever reaches. `setImmediate` is Node's own even there, and the

@@ -635,8 +635,9 @@ class Endpoint implements Socket {
 
   #acknowledge(count: number): void {
     this.#unacknowledged += count;
-    // Fewer packets than TCP sends; the sender cannot tell, because it is told whenever it waits.
-    if (this.peer.#pending.length === 0 && this.#unacknowledged < this.network.windowBytes / 2) return;
+    // Small ones would make the sender's packets small, and those the next acknowledgements, for ever. A sender that waits
+    // has the whole window out, so enough will be read.
+    if (this.#unacknowledged < this.network.windowBytes / 8) return;
     this.#out.push({ kind: "acknowledged", count: this.#unacknowledged });
     this.#unacknowledged = 0;
   }

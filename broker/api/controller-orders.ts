@@ -65,7 +65,10 @@ export class ControllerOrders {
     if (orders.chunks > 0) this.#onImageChunk(orders);
   }
 
-  /** Once an image is complete, what it does not name is no more: topics deleted meanwhile, logs that are nobody's. */
+  /**
+   * Once an image is complete, what it does not name is not ours: roles end, logs are set aside. Nothing is deleted on the
+   * word of an image; a topic that was deleted while this broker was away leaves its renamed logs to the operator.
+   */
   #onImageChunk(orders: ControllerOrdersRequest): void {
     if (orders.chunk === 1)
       this.#image = { controllerEpoch: orders.controllerEpoch, topicIds: new Set(), nextChunk: 1 };
@@ -81,7 +84,7 @@ export class ControllerOrders {
     for (const topic of [...this.metadata.topics()]) {
       if (image.topicIds.has(topic.topicId)) continue;
       this.metadata.forget(topic.topicId);
-      this.#delete(topic.topicId);
+      this.partitions.forgetTopic(topic.topicId, "the controller's image does not name the topic");
     }
     this.partitions
       .setStraysAside()

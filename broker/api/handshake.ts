@@ -1,7 +1,6 @@
 import { ApiError } from "../../protocol/error-codes.js";
 import type { BrokerIdentity, RegisteredBroker } from "../../protocol/messages.js";
 import type { BrokerEpoch, BrokerId } from "../../protocol/types.js";
-import type { Connection } from "../net/connection.js";
 import type { Handler } from "../net/request-context.js";
 
 export interface HandshakeParts {
@@ -46,8 +45,7 @@ export function handshakeHandler(parts: HandshakeParts): Handler<"handshake"> {
       );
     }
     return prove(parts, broker).then(() => {
-      // The router hands its connection over as context; only there can an identity be noted.
-      (context as Connection).identify(broker);
+      context.identify(broker);
       return { body };
     });
   };

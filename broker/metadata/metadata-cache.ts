@@ -27,6 +27,10 @@ export class MetadataCache {
   brokers(): IterableIterator<RegisteredBroker> {
     return this.#brokers.values();
   }
+  /** Registered ones, as far as heard of. */
+  get brokerCount(): number {
+    return this.#brokers.size;
+  }
   broker(id: BrokerId): RegisteredBroker | undefined {
     return this.#brokers.get(id);
   }

@@ -214,7 +214,6 @@ export class Connection implements RequestContext, SocketHandler {
     this.#state = "open";
   }
 
-  /** The handler of the handshake has proven who is there. */
   identify(broker: BrokerIdentity): void {
     this.broker = broker;
   }

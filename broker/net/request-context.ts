@@ -13,6 +13,8 @@ export interface RequestContext {
   readonly clientId: string;
   /** The broker that proved to be the sender. Only on the inter-broker listener. */
   readonly broker: BrokerIdentity | undefined;
+  /** The handler of the handshake has proven that this broker is the sender. */
+  identify(broker: BrokerIdentity): void;
   /** Calls `listener` once when the connection has ended, so that what waits for it can be dropped. Returns how to forget it. */
   whenClosed(listener: () => void): () => void;
 }

@@ -66,10 +66,16 @@ export class PartitionTable {
   }
 
   async deleteTopic(topicId: TopicId): Promise<void> {
-    const deleted = [...(this.#topics.get(topicId)?.partitions.values() ?? [])];
-    for (const partition of deleted) this.#forget(partition, "the topic is deleted");
-    this.#topics.delete(topicId);
+    const deleted = this.forgetTopic(topicId, "the topic is deleted");
     await Promise.all(deleted.map((partition) => this.logs.remove(partition.topicId, partition.partition)));
+  }
+
+  /** Ends the roles of a topic's partitions, within this turn. Their logs stay. */
+  forgetTopic(topicId: TopicId, reason: string): readonly Partition[] {
+    const partitions = [...(this.#topics.get(topicId)?.partitions.values() ?? [])];
+    for (const partition of partitions) this.#forget(partition, reason);
+    this.#topics.delete(topicId);
+    return partitions;
   }
 
   /**

@@ -1,0 +1,497 @@
+import { sleep } from "../common/env/time.js";
+import type { Env } from "../common/env/env.js";
+import type { Timer } from "../common/env/time.js";
+import type { Logger } from "../common/logger.js";
+import { reasonOf } from "../common/logger.js";
+import { ApiError } from "../protocol/error-codes.js";
+import type { Endpoint } from "../protocol/messages.js";
+import { RpcConnection } from "../protocol/rpc-connection.js";
+import { TransportError } from "../protocol/rpc-error.js";
+import type { BrokerEpoch, BrokerId } from "../protocol/types.js";
+import { describeConfigsHandler } from "./api/configs.js";
+import { ControllerOrders } from "./api/controller-orders.js";
+import { controllerHandlers } from "./api/controller-requests.js";
+import { deleteRecordsHandler } from "./api/delete-records.js";
+import { describeReplicasHandler } from "./api/describe-replicas.js";
+import { FetchApi } from "./api/fetch.js";
+import { handshakeHandler } from "./api/handshake.js";
+import { listOffsetsHandler } from "./api/list-offsets.js";
+import { metadataHandler } from "./api/metadata.js";
+import { ProducerIds } from "./api/producer-ids.js";
+import { produceHandler } from "./api/produce.js";
+import type { BrokerConfig } from "./config.js";
+import { TopicConfig } from "./config.js";
+import { ControllerNode } from "./controller/controller-node.js";
+import { controllerSettings } from "./controller/controller-settings.js";
+import { DataDirectory } from "./data-directory.js";
+import type { ListenerAddress } from "./listeners.js";
+import { advertisedAddress } from "./listeners.js";
+import { LogManager } from "./log/log-manager.js";
+import { LoopMonitor } from "./loop-monitor.js";
+import { MetadataCache } from "./metadata/metadata-cache.js";
+import type { Handlers } from "./net/request-context.js";
+import { RequestRouter } from "./net/request-router.js";
+import { Server } from "./net/server.js";
+import { DeadlineWheel } from "./partition/deadline-wheel.js";
+import { IsrProposals } from "./partition/isr-proposals.js";
+import { logSettings } from "./partition/log-settings.js";
+import { PartitionTable } from "./partition/partition-table.js";
+import { ReplicaActivity } from "./partition/replica-activity.js";
+import { ReplicaFetchers } from "./partition/replica-fetcher.js";
+import { BrokerRegistration } from "./zookeeper/broker-registration.js";
+import { ensureClusterId } from "./zookeeper/cluster-id.js";
+import { takeProducerIds } from "./zookeeper/producer-id-blocks.js";
+import { brokerEpochOf, decodeBroker, paths } from "./zookeeper/znodes.js";
+import { ZooKeeper } from "./zookeeper/zookeeper.js";
+
+const CLIENT_SOFTWARE = { clientSoftware: "ottla-broker", clientVersion: "0.1.0" };
+const CONNECT_TIMEOUT_MS = 1000;
+const REQUEST_TIMEOUT_MS = 5000;
+const CLOSE_SESSION_TIMEOUT_MS = 2000;
+const SHUTDOWN_RETRY_MS = 100;
+const ISR_CHECK_MS_MAX = 1000;
+
+export interface BrokerIdentityOptions {
+  readonly brokerId: BrokerId;
+  readonly dataDirectory: string;
+  readonly listeners: readonly ListenerAddress[];
+  readonly advertised: readonly ListenerAddress[];
+}
+
+/** A broker that cannot go on: a broken invariant, a disk that refuses to sync. The process must stop. */
+export type OnFatal = (error: Error) => void;
+
+/**
+ * One broker: the only file that knows every part. `start` builds them from the disk upwards and ends when the broker
+ * serves; `stop` takes them down in reverse, after its leaderships were handed over.
+ */
+export class Broker {
+  readonly #env: Env;
+  readonly #logger: Logger;
+  readonly #config: BrokerConfig;
+  readonly #options: BrokerIdentityOptions;
+  readonly #onFatal: OnFatal;
+  readonly #incarnation: string;
+  readonly #wheel: DeadlineWheel;
+  readonly #monitor: LoopMonitor;
+  readonly #metadata = new MetadataCache();
+  readonly #closers: (() => Promise<void> | void)[] = [];
+  readonly #periodic = new Set<Timer>();
+  #registration: BrokerRegistration | undefined;
+  #controllerNode: ControllerNode | undefined;
+  #partitions: PartitionTable | undefined;
+  #zookeeper: ZooKeeper | undefined;
+  #endpoints: readonly Endpoint[] = [];
+  #abandonAll: (() => void)[] = [];
+  #stopped = false;
+
+  constructor(env: Env, logger: Logger, config: BrokerConfig, options: BrokerIdentityOptions, onFatal: OnFatal) {
+    this.#env = env;
+    this.#logger = logger;
+    this.#config = config;
+    this.#options = options;
+    this.#onFatal = onFatal;
+    this.#incarnation = env.random.uuid();
+    this.#wheel = new DeadlineWheel(env.clock, env.timers);
+    this.#monitor = new LoopMonitor(env.clock, env.timers, (stalledMs) => {
+      logger.warn(`the process did not run for ${Math.round(stalledMs)} ms; nobody is accused of silence in that time`);
+    });
+  }
+
+  /** Of the registration; undefined while there is none. */
+  get epoch(): BrokerEpoch | undefined {
+    return this.#registration?.epoch;
+  }
+
+  /** What others are told to connect to. */
+  get endpoints(): readonly Endpoint[] {
+    return this.#endpoints;
+  }
+
+  get metadata(): MetadataCache {
+    return this.#metadata;
+  }
+
+  get partitions(): PartitionTable | undefined {
+    return this.#partitions;
+  }
+
+  /** Whether this broker is the controller. */
+  get isController(): boolean {
+    return this.#controllerNode?.active !== undefined;
+  }
+
+  /**
+   * Resolves once this broker is registered and knows the cluster from its controller. Rejects with DataDirectoryError,
+   * ListenFailure, ZooKeeperError, BrokerIdTaken; what was started by then is taken down.
+   */
+  async start(): Promise<void> {
+    try {
+      await this.#start();
+    } catch (error) {
+      await this.#close();
+      throw error;
+    }
+  }
+
+  /** Hands leaderships over, then stops everything in reverse order. Idempotent. */
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    await this.#handOver();
+    await this.#close();
+  }
+
+  /** Drops everything without a word, as a crash would. */
+  abandon(): void {
+    this.#stopped = true;
+    for (const timer of this.#periodic) timer.cancel();
+    this.#monitor.stop();
+    this.#wheel.close();
+    for (const abandon of this.#abandonAll.splice(0).reverse()) abandon();
+  }
+
+  async #start(): Promise<void> {
+    const { brokerId, dataDirectory: path } = this.#options;
+    const directory = await DataDirectory.open(this.#env, path, brokerId);
+    this.#closers.push(() => directory.close());
+    const lastStop = await LogManager.lastStop(this.#env, `${path}/logs`);
+    // Logs recover while ZooKeeper connects. A failure of one is told after the other has ended, so nothing runs on unseen.
+    const opening = LogManager.open(this.#env, this.#logger, {
+      directory: `${path}/logs`,
+      lastStop,
+      defaultSettings: logSettings(this.#config, new TopicConfig(this.#config, [])),
+      tailBytesMax: this.#config.get("log.tail.bytes"),
+      openFilesMax: this.#config.get("log.open.files.max"),
+      onFatal: this.#onFatal,
+    });
+    const [zookeeper, logs] = await settleBoth(this.#connectZooKeeper(directory), opening);
+    this.#closers.push(() => logs.close());
+    this.#abandonAll.push(() => logs.abandon());
+    const clusterId = await ensureClusterId(zookeeper, this.#env);
+    await directory.bindTo(clusterId);
+
+    const { server, registrationNeeds } = this.#buildParts({ zookeeper, logs, clusterId });
+    await this.#listen(server);
+    const registration = new BrokerRegistration(this.#env, this.#logger, zookeeper, {
+      brokerId,
+      incarnation: this.#incarnation,
+      endpoints: this.#endpoints,
+      rack: this.#config.get("broker.rack") || undefined,
+      bootId: this.#env.bootId,
+      lastStop,
+    });
+    registrationNeeds(registration);
+    await registration.start();
+    this.#controllerNode?.start();
+    this.#startPeriodicWork(logs);
+    await this.#untilServing();
+    this.#logger.info(`broker ${brokerId} serves cluster ${clusterId}`, { epoch: registration.epoch, lastStop });
+  }
+
+  async #connectZooKeeper(directory: DataDirectory): Promise<ZooKeeper> {
+    const servers = this.#config.get("zookeeper.connect");
+    const sessionTimeoutMs = this.#config.get("zookeeper.session.timeout.ms");
+    const former = await directory.formerSession();
+    if (former !== undefined) {
+      const ended = await ZooKeeper.closeSession(this.#env, {
+        servers,
+        token: former,
+        timeoutMs: CLOSE_SESSION_TIMEOUT_MS,
+      }).catch(() => false);
+      this.#logger.info(
+        ended
+          ? "the ZooKeeper session of the process before this one is ended"
+          : "the ZooKeeper session of the process before this one could not be ended; it expires by itself",
+      );
+    }
+    const zookeeper = new ZooKeeper(this.#env, this.#logger, { servers, sessionTimeoutMs });
+    this.#zookeeper = zookeeper;
+    this.#closers.push(async () => {
+      await zookeeper.close();
+      await directory.forgetSession().catch(() => undefined);
+    });
+    this.#abandonAll.push(() => zookeeper.abandon());
+    const store = (): void => {
+      const token = zookeeper.token();
+      if (token === undefined) return;
+      directory
+        .storeSession(token)
+        .catch((error: unknown) =>
+          this.#logger.warn(
+            `the ZooKeeper session could not be stored, so a restart must wait for its end: ${reasonOf(error)}`,
+          ),
+        );
+    };
+    zookeeper.onSessionEvent((event) => {
+      if (event === "connected" || event === "new-session") store();
+    });
+    await zookeeper.whenConnected(Math.max(sessionTimeoutMs, 15_000));
+    store();
+    return zookeeper;
+  }
+
+  /** Builds everything that knows each other; the registration comes last, because it needs the bound ports. */
+  #buildParts({ zookeeper, logs, clusterId }: { zookeeper: ZooKeeper; logs: LogManager; clusterId: string }): {
+    server: Server;
+    registrationNeeds: (registration: BrokerRegistration) => void;
+  } {
+    const { brokerId } = this.#options;
+    const config = this.#config;
+    const brokerEpoch = (): BrokerEpoch | undefined => this.#registration?.epoch;
+    const identity = (): { brokerId: BrokerId; brokerEpoch: BrokerEpoch } | undefined => {
+      const epoch = brokerEpoch();
+      return epoch === undefined ? undefined : { brokerId, brokerEpoch: epoch };
+    };
+    const activity = new ReplicaActivity(this.#env.clock);
+    const proposals = new IsrProposals(this.#env, this.#logger, identity, (request) => {
+      const node = this.#controllerNode;
+      if (node === undefined)
+        return Promise.reject(new ApiError("NOT_CONTROLLER", "this broker knows no controller yet"));
+      return node.requestController("alterPartitions", request, REQUEST_TIMEOUT_MS);
+    });
+    const fetchers = new ReplicaFetchers({
+      env: this.#env,
+      logger: this.#logger,
+      identity,
+      connect: (leaderId, onClosed) => this.#connectToBroker(leaderId, clusterId, onClosed),
+      settings: () => ({
+        waitMsMax: config.get("replica.fetch.wait.max.ms"),
+        partitionBytesMax: config.get("replica.fetch.max.bytes"),
+        responseBytesMax: config.get("replica.fetch.response.max.bytes"),
+      }),
+    });
+    const partitions = new PartitionTable(this.#logger, brokerId, config, logs, fetchers, {
+      brokerId,
+      clock: this.#env.clock,
+      logger: this.#logger,
+      wheel: this.#wheel,
+      proposals,
+      activity,
+      brokerEpoch,
+      leaseValid: () => zookeeper.leaseValid(),
+      sessionTimeoutMs: () => zookeeper.negotiatedTimeoutMs,
+      replicaLagTimeMaxMs: () => config.get("replica.lag.time.max.ms"),
+    });
+    this.#partitions = partitions;
+    this.#closers.push(() => {
+      fetchers.close();
+      proposals.close();
+      partitions.dropRoles("the broker stops");
+    });
+    this.#abandonAll.push(() => {
+      fetchers.close();
+      proposals.close();
+    });
+
+    const orders = new ControllerOrders(this.#logger, brokerEpoch, config, this.#metadata, partitions);
+    const fetch = new FetchApi({
+      clock: this.#env.clock,
+      wheel: this.#wheel,
+      partitions,
+      metadata: this.#metadata,
+      activity,
+      sessionsMax: () => config.get("fetch.sessions.max"),
+      brokerEpochOf: (id) => this.#metadata.broker(id)?.epoch,
+    });
+    const producerIds = new ProducerIds(() => takeProducerIds(zookeeper, brokerId));
+    const controllerId = (): BrokerId | undefined => this.#controllerNode?.controllerId;
+    const handlers: Handlers = {
+      handshake: handshakeHandler({
+        clusterId,
+        brokerId,
+        incarnation: this.#incarnation,
+        brokerEpoch,
+        knownBroker: (id) => this.#metadata.broker(id),
+        readRegistration: (id) => readRegistration(zookeeper, id),
+        maxBatchBytes: () => config.get("message.max.bytes"),
+      }),
+      metadata: metadataHandler(clusterId, this.#metadata, controllerId),
+      produce: produceHandler(partitions, this.#metadata),
+      fetch: fetch.handle,
+      listOffsets: listOffsetsHandler(partitions, this.#metadata),
+      initProducerId: producerIds.handle,
+      describeConfigs: describeConfigsHandler(brokerId, config, this.#metadata),
+      deleteRecords: deleteRecordsHandler(partitions, this.#metadata),
+      controllerOrders: orders.handle,
+      describeReplicas: describeReplicasHandler(logs),
+      ...controllerHandlers(brokerId, () => this.#controllerNode?.active, controllerId),
+    };
+    const router = new RequestRouter(this.#logger, handlers, this.#onFatal);
+    const server = new Server(this.#env, this.#logger, {
+      limits: serverLimits(config),
+      router,
+      onFatal: this.#onFatal,
+    });
+    this.#closers.push(() => server.close());
+    this.#abandonAll.push(() => void server.close());
+
+    const registrationNeeds = (registration: BrokerRegistration): void => {
+      this.#registration = registration;
+      this.#closers.push(() => registration.stop());
+      this.#abandonAll.push(() => registration.abandon());
+      registration.onLost(() =>
+        partitions.dropRoles("this broker's registration is gone: it was fenced, or its ZooKeeper session expired"),
+      );
+      const node = new ControllerNode(this.#env, this.#logger, {
+        zookeeper,
+        registration,
+        identity: { brokerId, incarnation: this.#incarnation, clusterId },
+        settings: controllerSettings(config),
+        interBrokerListener: config.get("inter.broker.listener.name"),
+      });
+      this.#controllerNode = node;
+      this.#closers.push(() => node.stop());
+      this.#abandonAll.push(() => node.abandon());
+    };
+    return { server, registrationNeeds };
+  }
+
+  async #listen(server: Server): Promise<void> {
+    const interBroker = this.#config.get("inter.broker.listener.name");
+    const endpoints: Endpoint[] = [];
+    for (const listener of this.#options.listeners) {
+      const port = await server.listen({ ...listener, isInterBroker: listener.name === interBroker });
+      const told = advertisedAddress(listener, port, this.#options.advertised, this.#env.process.hostname);
+      endpoints.push({ listener: told.name, host: told.host, port: told.port });
+    }
+    this.#endpoints = endpoints;
+  }
+
+  async #connectToBroker(brokerId: BrokerId, clusterId: string, onClosed: () => void): Promise<RpcConnection> {
+    const listener = this.#config.get("inter.broker.listener.name");
+    const endpoint = this.#metadata.broker(brokerId)?.endpoints.find((one) => one.listener === listener);
+    const epoch = this.#registration?.epoch;
+    if (endpoint === undefined || epoch === undefined) {
+      throw new TransportError(
+        "connect",
+        true,
+        undefined,
+        endpoint === undefined
+          ? `broker ${brokerId} has no known ${listener} address`
+          : "this broker is not registered",
+      );
+    }
+    const identity = {
+      brokerId: this.#options.brokerId,
+      incarnation: this.#incarnation,
+      brokerEpoch: epoch,
+      toBrokerId: brokerId,
+      control: false,
+    };
+    return RpcConnection.open(this.#env, {
+      host: endpoint.host,
+      port: endpoint.port,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      requestTimeoutMs: REQUEST_TIMEOUT_MS,
+      handshake: { clientId: `broker-${this.#options.brokerId}`, ...CLIENT_SOFTWARE, clusterId, broker: identity },
+      onClosed,
+    });
+  }
+
+  #startPeriodicWork(logs: LogManager): void {
+    this.#monitor.start();
+    this.#every(Math.min(ISR_CHECK_MS_MAX, this.#config.get("replica.lag.time.max.ms") / 4), () => {
+      for (const partition of this.#partitions?.all() ?? []) partition.maybeShrinkIsr(this.#monitor.awakeSinceMs);
+    });
+    this.#every(this.#config.get("log.retention.check.interval.ms"), () => {
+      const wallMs = this.#env.clock.wallMs();
+      for (const log of logs.all()) {
+        log
+          .applyRetention(wallMs)
+          .catch((error: unknown) =>
+            this.#logger.error(`retention of ${log.topic}-${log.partition} failed: ${reasonOf(error)}`),
+          );
+      }
+    });
+  }
+
+  #every(intervalMs: number, work: () => void): void {
+    const timer = this.#env.timers.after(intervalMs, () => {
+      this.#periodic.delete(timer);
+      if (this.#stopped) return;
+      work();
+      this.#every(intervalMs, work);
+    });
+    this.#periodic.add(timer);
+  }
+
+  /** A broker serves once its controller has told it who leads what. */
+  async #untilServing(): Promise<void> {
+    while (!this.#stopped && this.#metadata.controllerEpoch === 0) await sleep(this.#env.timers, 10);
+  }
+
+  async #handOver(): Promise<void> {
+    const epoch = this.#registration?.epoch;
+    const node = this.#controllerNode;
+    if (epoch === undefined || node === undefined) return;
+    const deadlineMs = this.#env.clock.monotonicMs() + this.#config.get("controlled.shutdown.max.ms");
+    while (this.#env.clock.monotonicMs() < deadlineMs) {
+      try {
+        const { remaining } = await node.requestController(
+          "controlledShutdown",
+          { brokerId: this.#options.brokerId, brokerEpoch: epoch },
+          REQUEST_TIMEOUT_MS,
+        );
+        if (remaining === 0) {
+          this.#logger.info("every leadership is handed over");
+          return;
+        }
+        // With nobody left to hand over to, waiting helps nobody.
+        if (this.#metadata.brokerCount <= 1) return;
+        this.#logger.info(`${remaining} partitions have nobody else to lead them yet`);
+      } catch (error) {
+        this.#logger.info(`leaderships could not be handed over yet: ${reasonOf(error)}`);
+        if (this.#zookeeper?.state !== "connected") return;
+      }
+      await sleep(this.#env.timers, SHUTDOWN_RETRY_MS);
+    }
+    this.#logger.warn(
+      "not all leaderships could be handed over in time (controlled.shutdown.max.ms); their partitions are elected anew when this broker is gone",
+    );
+  }
+
+  async #close(): Promise<void> {
+    this.#stopped = true;
+    for (const timer of this.#periodic) timer.cancel();
+    this.#monitor.stop();
+    for (const close of this.#closers.splice(0).reverse()) {
+      try {
+        await close();
+      } catch (error) {
+        this.#logger.error(`a part of the broker could not be stopped: ${reasonOf(error)}`);
+      }
+    }
+    this.#wheel.close();
+    this.#abandonAll = [];
+  }
+}
+
+async function settleBoth<Left, Right>(left: Promise<Left>, right: Promise<Right>): Promise<[Left, Right]> {
+  await Promise.allSettled([left, right]);
+  return [await left, await right];
+}
+
+async function readRegistration(
+  zookeeper: ZooKeeper,
+  id: BrokerId,
+): Promise<{ incarnation: string; epoch: BrokerEpoch } | undefined> {
+  const node = await zookeeper.getIfExists(paths.broker(id));
+  return node === undefined
+    ? undefined
+    : { incarnation: decodeBroker(paths.broker(id), node.data).incarnation, epoch: brokerEpochOf(node.stat) };
+}
+
+function serverLimits(config: BrokerConfig): ConstructorParameters<typeof Server>[2]["limits"] {
+  return {
+    connectionsMax: config.get("connections.max"),
+    connectionsPerAddressMax: config.get("connections.per.ip.max"),
+    connectionsPerSecondMax: config.get("connection.creation.rate.max"),
+    inFlightBytesMax: config.get("in.flight.bytes.max"),
+    handshakeTimeoutMs: config.get("handshake.timeout.ms"),
+    frameProgressTimeoutMs: config.get("frame.progress.timeout.ms"),
+    idleTimeoutMs: config.get("connections.max.idle.ms"),
+    unreadBytesMax: config.get("unread.responses.max.bytes"),
+    unreadMsMax: config.get("unread.responses.max.ms"),
+  };
+}

@@ -1,0 +1,138 @@
+import { nodeEnv } from "../common/env/node-env.js";
+import { ListenFailure } from "../common/env/network.js";
+import type { Logger } from "../common/logger.js";
+import { ApiError } from "../protocol/error-codes.js";
+import { Broker } from "./broker.js";
+import { BrokerConfig } from "./config.js";
+import { DataDirectoryError } from "./data-directory.js";
+import { completeListeners, exposedListeners, parseListener } from "./listeners.js";
+import { createWinstonLogger } from "./winston-logger.js";
+import { BrokerIdTaken } from "./zookeeper/broker-registration.js";
+import { ZooKeeperError } from "./zookeeper/zookeeper.js";
+
+export interface BrokerOptions {
+  /** From 0, unique in the cluster. */
+  readonly id: number;
+  /** HOST:PORT,...[/CHROOT] */
+  readonly zookeeper: string;
+  /** [NAME://]HOST:PORT each. */
+  readonly listeners: readonly string[];
+  /** What others are told to connect to, [NAME://]HOST:PORT each. */
+  readonly advertised?: readonly string[];
+  /** The data directory. */
+  readonly data: string;
+  /** Listening beyond loopback is meant, although nothing asks who connects. */
+  readonly insecure: boolean;
+  /** By their dotted names. */
+  readonly settings: Readonly<Record<string, string>>;
+  readonly logFormat: "human" | "json";
+}
+
+/** A second signal, or a shutdown that takes longer than this, ends the process at once. */
+const SHUTDOWN_MS_MAX = 30_000;
+
+/**
+ * Runs one broker until it is told to stop (SIGTERM, SIGINT). Resolves with the exit code: 0 after a clean stop, 1 when it
+ * could not start, with one line on stderr that says why. Prints one line of JSON on stdout once it serves.
+ */
+export async function runBroker(options: BrokerOptions): Promise<number> {
+  const logger = createWinstonLogger({ format: options.logFormat, level: "info" }).child({ broker: options.id });
+  try {
+    return await serve(options, logger);
+  } catch (error) {
+    const { name, message } = describeFailure(error);
+    process.stderr.write(`error: ${name}: ${message}\n`);
+    return 1;
+  }
+}
+
+async function serve(options: BrokerOptions, logger: Logger): Promise<number> {
+  const settings = { ...options.settings, "zookeeper.connect": options.zookeeper };
+  const config = new BrokerConfig(settings);
+  const given =
+    options.listeners.length > 0
+      ? options.listeners
+      : config
+          .get("listeners")
+          .split(",")
+          .filter((text) => text !== "");
+  const listeners = completeListeners(given, config.get("inter.broker.listener.name"));
+  const advertisedTexts =
+    options.advertised ??
+    config
+      .get("advertised.listeners")
+      .split(",")
+      .filter((text) => text !== "");
+  const exposed = exposedListeners(listeners);
+  if (exposed.length > 0) {
+    const addresses = exposed.map(({ name, host, port }) => `${name}://${host}:${port}`).join(", ");
+    if (!options.insecure) {
+      throw new ApiError(
+        "INVALID_CONFIG",
+        `${addresses} can be reached by anybody in the network, and nothing asks who they are; listen on 127.0.0.1, or say --insecure`,
+      );
+    }
+    logger.warn(
+      `${addresses} can be reached by anybody in the network, without encryption and without asking who they are (--insecure)`,
+    );
+  }
+
+  let stopping: Promise<number> | undefined;
+  const broker = new Broker(
+    nodeEnv(),
+    logger,
+    config,
+    { brokerId: options.id, dataDirectory: options.data, listeners, advertised: advertisedTexts.map(parseListener) },
+    (error) => die(logger, error),
+  );
+  process.on("uncaughtException", (error) => die(logger, error));
+  process.on("unhandledRejection", (reason) =>
+    die(logger, reason instanceof Error ? reason : new Error(String(reason))),
+  );
+
+  const stopped = new Promise<number>((resolve, reject) => {
+    const stop = (signal: string): void => {
+      if (stopping !== undefined) process.exit(130);
+      logger.info(`${signal}: the broker stops`);
+      setTimeout(
+        () => die(logger, new Error(`the broker did not stop within ${SHUTDOWN_MS_MAX} ms`)),
+        SHUTDOWN_MS_MAX,
+      ).unref();
+      stopping = broker.stop().then(() => 0);
+      stopping.then(resolve, reject);
+    };
+    for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => stop(signal));
+  });
+  await Promise.race([broker.start(), stopped]);
+  if (stopping === undefined) process.stdout.write(`${JSON.stringify(servingLine(options.id, broker))}\n`);
+  return stopped;
+}
+
+function servingLine(id: number, broker: Broker): Record<string, unknown> {
+  const listeners = broker.endpoints.map(({ listener, host, port }) => ({ name: listener, host, port }));
+  return { event: "serving", id, epoch: broker.epoch, listeners };
+}
+
+/** A broken invariant, or a disk that refuses to sync: going on could lose records, so the process ends and others take over. */
+function die(logger: Logger, error: Error): never {
+  logger.error(`the broker cannot go on and ends: ${error.message}`, { error: error.stack ?? error.message });
+  // What winston holds is written by the stream in the same turn; stderr of a file or pipe is synchronous here.
+  process.exit(70);
+}
+
+function describeFailure(error: unknown): { name: string; message: string } {
+  if (error instanceof ApiError) return { name: error.errorName, message: error.message };
+  if (error instanceof ListenFailure) {
+    const what = {
+      "port-taken": `${error.address} is taken by another process; stop it, or give another port with --listen`,
+      "not-permitted": `this user may not listen on ${error.address}; choose a port above 1023`,
+      "no-such-address": `${error.address} is no address of this machine`,
+      failed: `cannot listen on ${error.address}`,
+    }[error.reason];
+    return { name: "LISTEN_FAILED", message: what };
+  }
+  if (error instanceof DataDirectoryError) return { name: "DATA_DIRECTORY", message: error.message };
+  if (error instanceof BrokerIdTaken) return { name: "BROKER_ID_TAKEN", message: error.message };
+  if (error instanceof ZooKeeperError) return { name: "ZOOKEEPER_UNAVAILABLE", message: error.message };
+  return { name: "UNEXPECTED", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}

@@ -1,0 +1,120 @@
+import fc from "fast-check";
+import { FrameFault, FrameReader } from "../../../protocol/frame-reader.js";
+import { encodeRequest } from "../../../protocol/message-codec.js";
+
+/** Feeds bytes in chunks of the given sizes, as a socket would, and returns the frames that came out. */
+function feed(
+  bytes: Buffer,
+  chunkSizes: readonly number[],
+  options: Partial<ConstructorParameters<typeof FrameReader>[0]> = {},
+): Buffer[] {
+  const frames: Buffer[] = [];
+  const reader = new FrameReader({
+    frameBytesMax: () => 1 << 20,
+    allocate: (size) => Buffer.alloc(size),
+    onFrame: (frame) => frames.push(frame),
+    ...options,
+  });
+  for (let at = 0, turn = 0; at < bytes.length; turn += 1) {
+    const target = reader.receiveBuffer();
+    const size = Math.min(Math.max(1, chunkSizes[turn % chunkSizes.length] ?? 1), target.length, bytes.length - at);
+    target.set(bytes.subarray(at, at + size));
+    reader.onReceived(size);
+    at += size;
+  }
+  return frames;
+}
+
+const request = (correlationId: number, payloadBytes: number): Buffer =>
+  Buffer.concat(
+    encodeRequest(correlationId, "produce", { acks: 1, timeoutMs: 1, partitions: [{ topicId: "t", partition: 0 }] }, [
+      [Buffer.alloc(payloadBytes, correlationId)],
+    ]),
+  );
+
+describe("FrameReader", () => {
+  it("cuts the same frames out of any chunks", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 0, max: 200_000 }), { minLength: 1, maxLength: 6 }),
+        fc.array(fc.integer({ min: 1, max: 100_000 }), { minLength: 1, maxLength: 8 }),
+        (payloads, chunks) => {
+          const frames = payloads.map((bytes, index) => request(index + 1, bytes));
+          const received = feed(Buffer.concat(frames), chunks);
+          expect(received.length).toBe(frames.length);
+          received.forEach((frame, index) => expect(frame.equals((frames[index] as Buffer).subarray(4))).toBe(true));
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  it("cuts frames that arrive one byte at a time", () => {
+    const frames = [request(1, 3), request(2, 0), request(3, 100)];
+    expect(feed(Buffer.concat(frames), [1]).map((frame) => frame.length)).toEqual(
+      frames.map((frame) => frame.length - 4),
+    );
+  });
+
+  it("refuses a frame above its limit before memory is allocated for it", () => {
+    let allocated = 0;
+    const huge = Buffer.from([0xff, 0xff, 0xff, 0xff, 0x08, 0x07, 0x22, 0x01, ...Buffer.alloc(16)]);
+    const feedHuge = (): unknown => feed(huge, [100], { allocate: (bytes) => ((allocated += bytes), Buffer.alloc(0)) });
+    expect(feedHuge).toThrow(FrameFault);
+    expect(feedHuge).toThrow(expect.objectContaining({ kind: "too-large", correlationId: 7 }) as Error);
+    expect(allocated).toBe(0);
+  });
+
+  it("refuses a frame of no bytes and one that is no message", () => {
+    expect(() => feed(Buffer.from([0, 0, 0, 0]), [4])).toThrow(expect.objectContaining({ kind: "empty" }) as Error);
+    expect(() => feed(Buffer.from("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), [100])).toThrow(
+      expect.objectContaining({ kind: "malformed" }) as Error,
+    );
+  });
+
+  it("asks for the limit of the very kind of request", () => {
+    const kinds: (string | undefined)[] = [];
+    feed(request(9, 500), [7], {
+      frameBytesMax: (head) => {
+        kinds.push(head.kind);
+        return 1 << 20;
+      },
+    });
+    expect(new Set(kinds)).toEqual(new Set(["produce"]));
+  });
+
+  it("waits for memory and goes on where it stopped", () => {
+    const frames: Buffer[] = [];
+    let mayAllocate = false;
+    const reader = new FrameReader({
+      frameBytesMax: () => 1 << 20,
+      allocate: (bytes) => (mayAllocate ? Buffer.alloc(bytes) : undefined),
+      onFrame: (frame) => frames.push(frame),
+    });
+    const bytes = Buffer.concat([request(1, 10), request(2, 20)]);
+    reader.receiveBuffer().set(bytes);
+    reader.onReceived(bytes.length);
+    expect(reader.waitsForMemory).toBe(true);
+    expect(frames).toEqual([]);
+    mayAllocate = true;
+    reader.retry();
+    expect(reader.waitsForMemory).toBe(false);
+    expect(frames.length).toBe(2);
+  });
+
+  it("delivers nothing after it was stopped within a frame's delivery", () => {
+    let count = 0;
+    const reader: FrameReader = new FrameReader({
+      frameBytesMax: () => 1 << 20,
+      allocate: (bytes) => Buffer.alloc(bytes),
+      onFrame: () => {
+        count += 1;
+        reader.stop();
+      },
+    });
+    const bytes = Buffer.concat([request(1, 10), request(2, 20)]);
+    reader.receiveBuffer().set(bytes);
+    reader.onReceived(bytes.length);
+    expect(count).toBe(1);
+  });
+});

@@ -30,7 +30,10 @@ export interface ZooKeeperConnectionHandler {
   onSessionExpired(): void;
   /** A watch fired. */
   onWatch(event: ZooKeeperWatchEvent): void;
-  /** The last call, made exactly once: the socket is gone. Operations in flight were answered `connection-loss` before. */
+  /**
+   * The last call, made exactly once: the socket is gone. Operations in flight were answered `connection-loss` before.
+   * Without an error: `closeSession` was asked for, and the server has confirmed that the session is over.
+   */
   onClosed(error?: Error): void;
 }
 
@@ -81,6 +84,8 @@ export type ZooKeeperRequest =
 
 export interface ZooKeeperResult {
   readonly code: ZooKeeperResultCode;
+  /** The newest transaction that the server had applied when it answered; absent when no server answered. */
+  readonly zxid?: bigint;
   readonly data?: Uint8Array;
   readonly stat?: ZooKeeperStat;
   readonly children?: readonly string[];
@@ -89,7 +94,10 @@ export interface ZooKeeperResult {
 }
 
 export interface ZooKeeperConnection {
-  /** Sends one request. `onResult` is called exactly once, in the order of sending. */
+  /**
+   * Sends one request. `onResult` is called exactly once, in the order of sending, and for a connection that is closed or
+   * closing with `connection-loss`. Only from `onConnected` on.
+   */
   request(request: ZooKeeperRequest, onResult: (result: ZooKeeperResult) => void): void;
   /** Asks the server to end the session; `onClosed` follows. */
   closeSession(): void;

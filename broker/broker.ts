@@ -426,6 +426,11 @@ export class Broker {
     const node = this.#controllerNode;
     if (epoch === undefined || node === undefined) return;
     const deadlineMs = this.#env.clock.monotonicMs() + this.#config.get("controlled.shutdown.max.ms");
+    let said = "";
+    const sayOnce = (sentence: string): void => {
+      if (sentence !== said) this.#logger.info(sentence);
+      said = sentence;
+    };
     while (this.#env.clock.monotonicMs() < deadlineMs) {
       try {
         const { remaining } = await node.requestController(
@@ -439,9 +444,9 @@ export class Broker {
         }
         // With nobody left to hand over to, waiting helps nobody.
         if (this.#metadata.brokerCount <= 1) return;
-        this.#logger.info(`${remaining} partitions have nobody else to lead them yet`);
+        sayOnce(`${remaining} partitions have nobody else to lead them yet`);
       } catch (error) {
-        this.#logger.info(`leaderships could not be handed over yet: ${reasonOf(error)}`);
+        sayOnce(`leaderships cannot be handed over yet: ${reasonOf(error)}`);
         if (this.#zookeeper?.state !== "connected") return;
       }
       await sleep(this.#env.timers, SHUTDOWN_RETRY_MS);

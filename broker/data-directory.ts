@@ -2,6 +2,7 @@ import type { Env } from "../common/env/env.js";
 import type { FileLock } from "../common/env/files.js";
 import { StorageFailure } from "../common/env/files.js";
 import type { ZooKeeperSessionToken } from "../common/env/zookeeper-connection.js";
+import { SerialQueue } from "../common/serial-queue.js";
 import type { BrokerId } from "../protocol/types.js";
 
 const META_FILE = "meta.properties";
@@ -19,6 +20,9 @@ export class DataDirectoryError extends Error {
  * process, so that the next one can end it and register at once. The logs inside belong to LogManager.
  */
 export class DataDirectory {
+  /** Sessions are stored one after the other: two at once would take each other's temporary file. */
+  readonly #sessionWrites = new SerialQueue("session file");
+
   private constructor(
     private readonly env: Env,
     readonly path: string,
@@ -87,12 +91,14 @@ export class DataDirectory {
   /** Readable by its owner only: who has the password can end the session. */
   async storeSession(token: ZooKeeperSessionToken): Promise<void> {
     const stored = { id: token.id, password: Buffer.from(token.password).toString("base64"), lastZxid: token.lastZxid };
-    await this.env.files.writeFile(`${this.path}/${SESSION_FILE}.tmp`, JSON.stringify(stored), { ownerOnly: true });
-    await this.env.files.rename(`${this.path}/${SESSION_FILE}.tmp`, `${this.path}/${SESSION_FILE}`);
+    await this.#sessionWrites.run(async () => {
+      await this.env.files.writeFile(`${this.path}/${SESSION_FILE}.tmp`, JSON.stringify(stored), { ownerOnly: true });
+      await this.env.files.rename(`${this.path}/${SESSION_FILE}.tmp`, `${this.path}/${SESSION_FILE}`);
+    });
   }
 
   async forgetSession(): Promise<void> {
-    await this.env.files.remove(`${this.path}/${SESSION_FILE}`);
+    await this.#sessionWrites.run(() => this.env.files.remove(`${this.path}/${SESSION_FILE}`));
   }
 
   async close(): Promise<void> {

@@ -41,7 +41,7 @@ export function messageTypes(schemas) {
     `  : T extends readonly (infer E)[] ? readonly Init<E>[]\n` +
     `  : { readonly [K in keyof T]?: Init<T[K]> | null | undefined };\n` +
     `interface Codec<T> {\n  encode(message: Init<T>, writer?: Writer): Writer;\n  decode(reader: Reader | Uint8Array, length?: number): T;\n}\n` +
-    `export type { Init };\nexport const ottla: {\n` +
+    `export type { Codec, Init };\nexport const ottla: {\n` +
     messages.map((name) => `  readonly ${name}: Codec<types.${name}>;\n`).join("") +
     `};\n`;
   return { types, codecs };

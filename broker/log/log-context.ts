@@ -1,0 +1,28 @@
+import type { Env } from "../../common/env/env.js";
+import type { Logger } from "../../common/logger.js";
+import type { BufferPool } from "./buffer-pool.js";
+import type { Limiter } from "./limiter.js";
+import type { Log } from "./log.js";
+import type { TailBudget } from "./log-tail.js";
+import type { SegmentCache } from "./segment-cache.js";
+
+/** What all logs of a directory share. LogManager makes it. */
+export interface LogContext {
+  readonly env: Env;
+  readonly logger: Logger;
+  /** The log directory. */
+  readonly directory: string;
+  readonly pool: BufferPool;
+  readonly cache: SegmentCache;
+  readonly tailBudget: TailBudget;
+  /** All syncs go through it. */
+  readonly syncs: Limiter;
+  /** The disk failed in a way after which this process can promise nothing: it must stop. */
+  onFatal(error: Error): void;
+  /** The log has written bytes that are not synced. */
+  becameDirty(log: Log): void;
+  /** Offsets have moved that the next checkpoint must have. */
+  checkpointSoon(): void;
+  /** Resolves when the offsets as they are now are in the checkpoint files, durably. */
+  checkpointNow(): Promise<void>;
+}

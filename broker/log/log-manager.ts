@@ -1,0 +1,457 @@
+import { dirname, join } from "node:path";
+import type { Env } from "../../common/env/env.js";
+import type { Timer } from "../../common/env/time.js";
+import type { Logger } from "../../common/logger.js";
+import { reasonOf } from "../../common/logger.js";
+import { SerialQueue } from "../../common/serial-queue.js";
+import { parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
+import type { Offset, PartitionKey, TopicId } from "../../protocol/types.js";
+import { BufferPool } from "./buffer-pool.js";
+import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./checkpoint-file.js";
+import { markClean, markRunning, readLastRun } from "./last-run.js";
+import { LeaderEpochCache } from "./leader-epoch-cache.js";
+import { Limiter } from "./limiter.js";
+import type { LogContext } from "./log-context.js";
+import { LogOffsets } from "./log-offsets.js";
+import { recoverLog } from "./log-recovery.js";
+import type { LastStop } from "./log-recovery.js";
+import type { LogSettings } from "./log-settings.js";
+import { TailBudget } from "./log-tail.js";
+import { Log } from "./log.js";
+import {
+  asideName,
+  isDeletedName,
+  METADATA_FILE,
+  parsePartitionDirectoryName,
+  parseSegmentFileName,
+  partitionDirectoryName,
+  readPartitionMetadata,
+} from "./partition-directory.js";
+import { ProducerStates } from "./producer-states.js";
+import { Scrubber } from "./scrubber.js";
+import { SegmentCache } from "./segment-cache.js";
+
+const RECOVERY_POINTS_FILE = "recovery-point-offset-checkpoint";
+const LOG_STARTS_FILE = "log-start-offset-checkpoint";
+const HIGH_WATERMARKS_FILE = "replication-offset-checkpoint";
+
+const CHECKPOINT_INTERVAL_MS = 5_000;
+const RECOVERIES_AT_ONCE = 4;
+const CLOSES_AT_ONCE = 4;
+/** Of the four threads that do all file work; the others are left for reads and writes. */
+const SYNCS_AT_ONCE = 2;
+const POOLED_BUFFERS_MAX = 16;
+const PROGRESS_EVERY_MS = 5_000;
+
+/** What LogManager.open needs to know. */
+export interface LogManagerOptions {
+  /** The log directory; made when missing. */
+  readonly directory: string;
+  readonly lastStop: LastStop;
+  /** For logs that were found on disk, until `updateSettings` gives them their own. */
+  readonly defaultSettings: LogSettings;
+  /** Bytes that the in-memory tails of all logs together may pin. */
+  readonly tailBytesMax: number;
+  /** Files of closed segments that stay open. */
+  readonly openFilesMax: number;
+  /** The disk failed so that this process can promise nothing any more; it must stop. */
+  readonly onFatal: (error: Error) => void;
+  /** Bytes of closed segments that are verified in a second; 0 verifies none. @defaultValue 4194304 */
+  readonly scrubBytesPerSecond?: number;
+}
+
+/**
+ * The logs of one directory: finds and recovers them at the start, makes, removes and puts aside, and does what they need
+ * done at intervals (flush, checkpoints, scrubbing). Retention is applied by whoever knows that the settings are in.
+ */
+export class LogManager {
+  readonly #logs = new Map<PartitionKey, Log>();
+  /** Names of directories that exist or may soon; for names that are free. */
+  readonly #names: Set<string>;
+  /** Directories that are about to be renamed, by the name they still have. */
+  readonly #leaving = new Map<string, Promise<void>>();
+  readonly #dirtySinceMs = new Map<Log, number>();
+  #flushTimer: Timer | undefined;
+  readonly #checkpoints = new SerialQueue("checkpoints");
+  #queuedCheckpoint: Promise<void> | undefined;
+  #checkpointTimer: Timer | undefined;
+  readonly #checkpointed = new Map<string, string>();
+  readonly #scrubber: Scrubber;
+  readonly #background = new Set<Promise<void>>();
+  /** Logs that were cut and of which the cluster has not been told. */
+  #untoldCut = new Set<PartitionKey>();
+  readonly #context: LogContext;
+  #failed = false;
+  #closed = false;
+
+  private constructor(
+    private readonly env: Env,
+    private readonly logger: Logger,
+    private readonly options: LogManagerOptions,
+    names: readonly string[],
+  ) {
+    this.#names = new Set(names);
+    this.#scrubber = new Scrubber(
+      env.timers,
+      logger,
+      () => this.#logs.values(),
+      options.scrubBytesPerSecond ?? 4 * 1024 * 1024,
+    );
+    this.#context = {
+      env,
+      logger,
+      directory: options.directory,
+      pool: new BufferPool(POOLED_BUFFERS_MAX),
+      cache: new SegmentCache(options.openFilesMax),
+      tailBudget: new TailBudget(options.tailBytesMax),
+      syncs: new Limiter(SYNCS_AT_ONCE),
+      onFatal: (error) => {
+        this.#failed = true;
+        options.onFatal(error);
+      },
+      becameDirty: (log) => this.#becameDirty(log),
+      checkpointSoon: () => this.#checkpointSoon(),
+      checkpointNow: () => this.#checkpointNow(),
+    };
+  }
+
+  /** How the last run in this directory ended. To be asked before `open`. */
+  static async lastStop(env: Env, directory: string): Promise<LastStop> {
+    return (await readLastRun(env, directory)).stop;
+  }
+
+  /** Recovers every log in the directory. Rejects when the directory cannot be used. */
+  static async open(env: Env, logger: Logger, options: LogManagerOptions): Promise<LogManager> {
+    const { files } = env;
+    await files.makeDirectory(options.directory);
+    await files.syncDirectory(dirname(options.directory));
+    const untold = await readLastRun(env, options.directory);
+    const manager = new LogManager(env, logger, options, await files.list(options.directory));
+    await manager.#recoverAll(untold.cut);
+    await markRunning(env, options.directory, { stop: options.lastStop, cut: manager.#untoldCut });
+    await manager.#checkpointNow();
+    manager.#scrubber.start();
+    return manager;
+  }
+
+  /**
+   * The cluster knows how the last run ended and which logs were cut. Until this is called the next start says so again,
+   * even after a clean stop or a mere crash.
+   */
+  async recoveryReported(): Promise<void> {
+    this.#untoldCut = new Set();
+    await markRunning(this.env, this.options.directory, { stop: "clean", cut: this.#untoldCut });
+  }
+
+  get(topicId: TopicId, partition: number): Log | undefined {
+    return this.#logs.get(partitionKey(topicId, partition));
+  }
+
+  all(): Iterable<Log> {
+    return this.#logs.values();
+  }
+
+  /**
+   * A log without files; they are made at the first append. The directory of another incarnation of the topic is put aside
+   * first, and appends are refused until it is. A log that exists is returned as it is, with these settings.
+   */
+  create(topicId: TopicId, topic: string, partition: number, settings: LogSettings): Log {
+    const key = partitionKey(topicId, partition);
+    const existing = this.#logs.get(key);
+    if (existing !== undefined) {
+      existing.updateSettings(settings);
+      return existing;
+    }
+    const directoryName = partitionDirectoryName(topic, partition);
+    for (const log of this.#logs.values()) {
+      if (log.identity.directoryName === directoryName) this.#inBackground(this.setAside(log.topicId, log.partition));
+    }
+    const log = new Log(
+      this.#context,
+      { topicId, topic, partition, directoryName },
+      { settings, given: true },
+      {
+        segments: [],
+        offsets: new LogOffsets({ logStart: toOffset(0), highWatermark: toOffset(0), logEnd: toOffset(0) }),
+        epochs: new LeaderEpochCache(),
+        producers: new ProducerStates(),
+        damage: [],
+        wasCut: false,
+      },
+      this.#leaving.get(directoryName),
+    );
+    this.#logs.set(key, log);
+    this.#names.add(directoryName);
+    return log;
+  }
+
+  /** The log is gone when this is called. Its directory is renamed when this resolves, and removed later. */
+  async remove(topicId: TopicId, partition: number): Promise<void> {
+    const renamed = await this.#rename(topicId, partition, "deleted");
+    if (renamed !== undefined) this.#inBackground(this.env.files.removeTree(renamed));
+  }
+
+  /** For a replica that should not be here: its directory is renamed and kept, for a person to decide. */
+  async setAside(topicId: TopicId, partition: number): Promise<void> {
+    const renamed = await this.#rename(topicId, partition, "stray");
+    if (renamed !== undefined) this.logger.warn(`a replica that does not belong here was put aside as ${renamed}`);
+  }
+
+  /** Flushes and closes all logs, writes the checkpoints and the mark of a clean stop. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#stopTimers();
+    await this.#scrubber.stop();
+    await Promise.all(this.#leaving.values());
+    try {
+      await eachOf(this.#logs.values(), CLOSES_AT_ONCE, (log) => log.close());
+      if (!this.#failed) {
+        await this.#checkpointNow();
+        await markClean(this.env, this.options.directory, this.#untoldCut);
+      }
+    } finally {
+      this.#closed = true;
+      await Promise.all(this.#background);
+      await this.#checkpoints.close();
+      await this.#context.cache.close();
+    }
+  }
+
+  /** Drops everything and writes nothing more, as a crash would; for tests. Files are closed a little later. */
+  abandon(): void {
+    this.#closed = true;
+    this.#stopTimers();
+    for (const log of this.#logs.values()) log.abandon();
+    this.#inBackground(this.#closeAbandoned());
+  }
+
+  async #closeAbandoned(): Promise<void> {
+    await this.#scrubber.stop();
+    await Promise.all([...this.#logs.values()].map((log) => log.stop()));
+    await this.#context.cache.close();
+  }
+
+  // ------------------------------------------------------------------------------------------------ recovery
+
+  async #recoverAll(cutBefore: ReadonlySet<PartitionKey>): Promise<void> {
+    const { directory } = this.options;
+    const recoveryPoints = await this.#readCheckpoint(RECOVERY_POINTS_FILE);
+    const logStarts = await this.#readCheckpoint(LOG_STARTS_FILE);
+    const highWatermarks = await this.#readCheckpoint(HIGH_WATERMARKS_FILE);
+    const found = [...this.#names].filter((name) => parsePartitionDirectoryName(name) !== undefined);
+    for (const name of this.#names) {
+      if (isDeletedName(name)) this.#inBackground(this.env.files.removeTree(join(directory, name)));
+    }
+    if (found.length > 0)
+      this.logger.info(`recovering ${found.length} logs in ${directory} after a stop by ${this.options.lastStop}`);
+    let done = 0;
+    let toldMs = this.env.clock.monotonicMs();
+    await eachOf(found, RECOVERIES_AT_ONCE, async (name) => {
+      await this.#recover(name, cutBefore, (key) => ({
+        recoveryPoint: recoveryPoints.get(key),
+        logStart: logStarts.get(key),
+        highWatermark: highWatermarks.get(key),
+      }));
+      done += 1;
+      const nowMs = this.env.clock.monotonicMs();
+      if (nowMs - toldMs < PROGRESS_EVERY_MS) return;
+      toldMs = nowMs;
+      this.logger.info(`recovered ${done} of ${found.length} logs`);
+    });
+    for (const [key, offset] of recoveryPoints) {
+      if (!this.#logs.has(key) && offset > (logStarts.get(key) ?? 0))
+        this.logger.error(`the log ${key} had records up to offset ${offset}, but its directory is gone`);
+    }
+  }
+
+  async #recover(
+    directoryName: string,
+    cutBefore: ReadonlySet<PartitionKey>,
+    checkpointed: (key: PartitionKey) => Parameters<typeof recoverLog>[2],
+  ): Promise<void> {
+    const name = parsePartitionDirectoryName(directoryName);
+    if (name === undefined) return;
+    const path = join(this.options.directory, directoryName);
+    const topicId = await readPartitionMetadata(this.env.files, join(path, METADATA_FILE));
+    if (topicId === undefined) {
+      await this.#setAsideUnknown(directoryName, path);
+      return;
+    }
+    const key = partitionKey(topicId, name.partition);
+    const settings = this.options.defaultSettings;
+    const content = await recoverLog(
+      { env: this.env, logger: this.logger, syncs: this.#context.syncs, settings, lastStop: this.options.lastStop },
+      path,
+      checkpointed(key),
+    );
+    const wasCut = content.wasCut || cutBefore.has(key);
+    if (wasCut) this.#untoldCut.add(key);
+    for (const { from, to, reason } of content.damage)
+      this.logger.error(
+        `${directoryName}: offsets ${from} to ${to - 1} are damaged on this disk and are not served: ${reason}`,
+      );
+    const identity = { topicId, topic: name.topic, partition: name.partition, directoryName };
+    this.#logs.set(key, new Log(this.#context, identity, { settings, given: false }, { ...content, wasCut }));
+  }
+
+  /** Nobody can tell which incarnation of the topic it belonged to; an empty one is what a crash left of a creation. */
+  async #setAsideUnknown(directoryName: string, path: string): Promise<void> {
+    const hasLog = (await this.env.files.list(path)).some((name) => parseSegmentFileName(name)?.kind === "log");
+    if (!hasLog) {
+      await this.env.files.removeTree(path);
+      this.#names.delete(directoryName);
+      return;
+    }
+    const aside = asideName(directoryName, "stray", (name) => this.#names.has(name));
+    await this.env.files.rename(path, join(this.options.directory, aside));
+    this.#names.delete(directoryName);
+    this.#names.add(aside);
+    this.logger.error(`${path} does not say which topic id it belongs to; it was put aside as ${aside}`);
+  }
+
+  // ------------------------------------------------------------------------------------------------ leaving
+
+  async #rename(topicId: TopicId, partition: number, why: "deleted" | "stray"): Promise<string | undefined> {
+    const key = partitionKey(topicId, partition);
+    const log = this.#logs.get(key);
+    if (log === undefined) return undefined;
+    this.#logs.delete(key);
+    this.#dirtySinceMs.delete(log);
+    const { directoryName } = log.identity;
+    const aside = asideName(directoryName, why, (name) => this.#names.has(name));
+    this.#names.delete(directoryName);
+    this.#names.add(aside);
+    const { files } = this.env;
+    const from = join(this.options.directory, directoryName);
+    const to = join(this.options.directory, aside);
+    let existed = false;
+    const leave = async (): Promise<void> => {
+      // A log that was itself waiting for its predecessor to leave has no files yet.
+      await this.#leaving.get(directoryName);
+      await log.stop();
+      existed = await files.exists(from);
+      if (!existed) return;
+      await files.rename(from, to);
+      await files.syncDirectory(this.options.directory);
+    };
+    const leaving = leave();
+    this.#leaving.set(directoryName, leaving);
+    try {
+      await leaving;
+    } finally {
+      if (this.#leaving.get(directoryName) === leaving) this.#leaving.delete(directoryName);
+    }
+    this.#checkpointSoon();
+    return existed ? to : undefined;
+  }
+
+  #inBackground(work: Promise<void>): void {
+    const guarded = work
+      .catch((error: unknown) =>
+        this.logger.warn(`background work on ${this.options.directory} failed: ${reasonOf(error)}`),
+      )
+      .finally(() => this.#background.delete(guarded));
+    this.#background.add(guarded);
+  }
+
+  // ------------------------------------------------------------------------------------------------ intervals
+
+  #becameDirty(log: Log): void {
+    this.#dirtySinceMs.set(log, this.env.clock.monotonicMs());
+    if (this.#flushTimer === undefined && !this.#closed) this.#scheduleFlush(log.settings.flushMs);
+  }
+
+  #scheduleFlush(delayMs: number): void {
+    this.#flushTimer = this.env.timers.after(delayMs, () => {
+      this.#flushTimer = undefined;
+      const nowMs = this.env.clock.monotonicMs();
+      let nextMs = Number.POSITIVE_INFINITY;
+      for (const [log, sinceMs] of this.#dirtySinceMs) {
+        const leftMs = sinceMs + log.settings.flushMs - nowMs;
+        if (leftMs > 0) {
+          nextMs = Math.min(nextMs, leftMs);
+          continue;
+        }
+        this.#dirtySinceMs.delete(log);
+        this.#inBackground(log.flush());
+      }
+      if (nextMs < Number.POSITIVE_INFINITY) this.#scheduleFlush(nextMs);
+    });
+  }
+
+  #checkpointSoon(): void {
+    if (this.#closed || this.#checkpointTimer !== undefined) return;
+    this.#checkpointTimer = this.env.timers.after(CHECKPOINT_INTERVAL_MS, () => {
+      this.#checkpointTimer = undefined;
+      this.#checkpointNow().catch((error: unknown) => {
+        this.logger.warn(`checkpoints in ${this.options.directory} could not be written: ${reasonOf(error)}`);
+        this.#checkpointSoon();
+      });
+    });
+  }
+
+  #checkpointNow(): Promise<void> {
+    this.#queuedCheckpoint ??= this.#checkpoints.run(() => {
+      this.#queuedCheckpoint = undefined;
+      return this.#writeCheckpoints();
+    });
+    return this.#queuedCheckpoint;
+  }
+
+  async #writeCheckpoints(): Promise<void> {
+    const logs = [...this.#logs];
+    const lines = (offset: (log: Log) => Offset): string[] =>
+      logs.filter(([, log]) => offset(log) > 0).map(([key, log]) => `${key} ${offset(log)}`);
+    // All three are of one moment; a log start that is newer than the recovery point would do no harm.
+    const recoveryPoints = lines((log) => log.flushedOffset);
+    const logStarts = lines((log) => log.logStartOffset);
+    const highWatermarks = lines((log) => log.highWatermark);
+    await this.#writeCheckpoint(RECOVERY_POINTS_FILE, recoveryPoints);
+    await this.#writeCheckpoint(LOG_STARTS_FILE, logStarts);
+    await this.#writeCheckpoint(HIGH_WATERMARKS_FILE, highWatermarks);
+  }
+
+  async #writeCheckpoint(file: string, lines: readonly string[]): Promise<void> {
+    const content = lines.join("\n");
+    if (this.#checkpointed.get(file) === content) return;
+    await writeCheckpoint(this.env.files, join(this.options.directory, file), lines);
+    this.#checkpointed.set(file, content);
+  }
+
+  async #readCheckpoint(file: string): Promise<Map<PartitionKey, Offset>> {
+    const offsets = new Map<PartitionKey, Offset>();
+    try {
+      for (const line of (await readCheckpoint(this.env.files, join(this.options.directory, file))) ?? []) {
+        const [key, text] = line.split(" ") as [string, string | undefined];
+        const offset = parseOffset(Number(text));
+        if (offset !== undefined) offsets.set(key, offset);
+      }
+    } catch (error) {
+      if (!(error instanceof DamagedCheckpoint)) throw error;
+      this.logger.error(`${error.message}; logs are checked from their beginning`);
+    }
+    return offsets;
+  }
+
+  #stopTimers(): void {
+    this.#flushTimer?.cancel();
+    this.#checkpointTimer?.cancel();
+  }
+}
+
+/** Runs the task for each item, a few at a time; rejects with the first failure when all that were begun have ended. */
+async function eachOf<T>(items: Iterable<T>, atOnce: number, task: (item: T) => Promise<void>): Promise<void> {
+  const waiting = [...items];
+  let failure: { error: unknown } | undefined;
+  const work = async (): Promise<void> => {
+    for (let item = waiting.shift(); item !== undefined && failure === undefined; item = waiting.shift()) {
+      try {
+        await task(item);
+      } catch (error) {
+        failure ??= { error };
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, work));
+  if (failure !== undefined) throw failure.error;
+}

@@ -1,0 +1,77 @@
+import { StorageFailure } from "../../common/env/files.js";
+import type { FileSystem } from "../../common/env/files.js";
+import type { Offset, TopicId } from "../../protocol/types.js";
+import { parseOffset } from "../../protocol/types.js";
+import { decodeCheckpoint, encodeCheckpoint } from "./checkpoint-file.js";
+
+/*
+ * Names inside a log directory.
+ *
+ *   orders-3/                          one partition
+ *     partition.metadata               which incarnation of the topic it belongs to
+ *     leader-epoch-checkpoint
+ *     00000000000000000000.log         and .index, .timeindex, .snapshot
+ *   orders-3~deleted-0/                renamed before it is removed
+ *   orders-3~stray-0/                  a replica that does not belong here, kept for a person to look at
+ *
+ * `~` cannot stand in a topic name, so no partition's directory can be taken for one that was renamed.
+ */
+export const METADATA_FILE = "partition.metadata";
+export const EPOCHS_FILE = "leader-epoch-checkpoint";
+
+/** Endings of the files that belong to a segment. */
+export type SegmentFileKind = "log" | "index" | "timeindex" | "snapshot";
+
+/** The directory of a partition, relative to the log directory. */
+export function partitionDirectoryName(topic: string, partition: number): string {
+  return `${topic}-${partition}`;
+}
+
+/** What a directory's name says; undefined when it is not a partition's. */
+export function parsePartitionDirectoryName(name: string): { topic: string; partition: number } | undefined {
+  const match = /^([A-Za-z0-9._-]{1,249})-(0|[1-9][0-9]{0,8})$/.exec(name);
+  if (match === null) return undefined;
+  return { topic: match[1] as string, partition: Number(match[2]) };
+}
+
+/** The name for a directory that is out of use; `taken` are the names that exist. */
+export function asideName(name: string, why: "deleted" | "stray", taken: (name: string) => boolean): string {
+  for (let number = 0; ; number += 1) {
+    const aside = `${name}~${why}-${number}`;
+    if (!taken(aside)) return aside;
+  }
+}
+
+/** Whether a directory was renamed to be removed. */
+export function isDeletedName(name: string): boolean {
+  return /~deleted-[0-9]+$/.test(name);
+}
+
+/** `00000000000000000042.log` */
+export function segmentFileName(baseOffset: Offset, kind: SegmentFileKind): string {
+  return `${String(baseOffset).padStart(20, "0")}.${kind}`;
+}
+
+/** What a file's name says; undefined when it does not belong to a segment. */
+export function parseSegmentFileName(name: string): { offset: Offset; kind: SegmentFileKind } | undefined {
+  const match = /^([0-9]{20})\.(log|index|timeindex|snapshot)$/.exec(name);
+  if (match === null) return undefined;
+  const offset = parseOffset(Number(match[1]));
+  return offset === undefined ? undefined : { offset, kind: match[2] as SegmentFileKind };
+}
+
+/** The content of `partition.metadata`. */
+export function encodePartitionMetadata(topicId: TopicId): string {
+  return encodeCheckpoint([`topic_id ${topicId}`]);
+}
+
+/** The topic id that a partition's directory carries; undefined when the file is missing or damaged. */
+export async function readPartitionMetadata(files: FileSystem, path: string): Promise<TopicId | undefined> {
+  try {
+    const line = decodeCheckpoint(await files.readFile(path))?.[0];
+    return line?.startsWith("topic_id ") ? line.slice("topic_id ".length) : undefined;
+  } catch (error) {
+    if (error instanceof StorageFailure && error.reason === "not-found") return undefined;
+    throw error;
+  }
+}

@@ -269,6 +269,7 @@ export class Broker {
       proposals,
       activity,
       brokerEpoch,
+      registeredEpochOf: (id) => this.#metadata.broker(id)?.epoch,
       leaseValid: () => zookeeper.leaseValid(),
       sessionTimeoutMs: () => zookeeper.negotiatedTimeoutMs,
       replicaLagTimeMaxMs: () => config.get("replica.lag.time.max.ms"),

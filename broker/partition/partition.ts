@@ -38,6 +38,8 @@ export interface PartitionParts {
   readonly activity: ReplicaActivity;
   /** The epoch under which this broker is registered now; undefined: it is not. */
   readonly brokerEpoch: () => BrokerEpoch | undefined;
+  /** The epoch under which a broker is registered, as the controller said last. */
+  readonly registeredEpochOf: (brokerId: BrokerId) => BrokerEpoch | undefined;
   /** Whether ZooKeeper has confirmed this broker's registration lately. */
   readonly leaseValid: () => boolean;
   readonly sessionTimeoutMs: () => number;

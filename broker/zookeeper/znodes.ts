@@ -235,6 +235,15 @@ export function configEntries(config: ConfigZnode): ConfigEntry[] {
   return [...config].map(([name, value]) => ({ name, value }));
 }
 
+/** Which topic of a name is being deleted. Kafka's mark is empty; ours names the topic, so that none made by hand counts. */
+export function encodeDeletion(topicId: TopicId): Uint8Array {
+  return encodeJson({ version: 1, topic_id: topicId });
+}
+
+export function decodeDeletion(path: string, data: Uint8Array): TopicId {
+  return new JsonObject(path, data).text("topic_id");
+}
+
 /** The last block of producer ids that was handed to a broker, both ends inclusive. */
 export interface ProducerIdBlockZnode {
   readonly brokerId: BrokerId;

@@ -1,0 +1,417 @@
+import type { Env } from "../../common/env/env.js";
+import type { Logger } from "../../common/logger.js";
+import { reasonOf } from "../../common/logger.js";
+import { ApiError } from "../../protocol/error-codes.js";
+import type {
+  AlterConfigsRequest,
+  ConfigEntry,
+  ControlledShutdownRequest,
+  CreatePartitionsRequest,
+  CreateTopicsRequest,
+  DeleteTopicsRequest,
+  ElectedLeader,
+  ElectLeadersRequest,
+  Init,
+  NewTopic,
+  TopicResult,
+} from "../../protocol/messages.js";
+import { ConfigResource } from "../../protocol/messages.js";
+import type { BrokerId, TopicId } from "../../protocol/types.js";
+import { brokerConfigRefusal, topicConfigRefusal } from "../config.js";
+import type { ConfigZnode } from "../zookeeper/znodes.js";
+import { NO_LEADER, defaultBrokerConfig } from "../zookeeper/znodes.js";
+import type { BrokerChannel } from "./broker-channel.js";
+import type { ClusterState, Partition, Topic } from "./cluster-state.js";
+import type { ControllerSettings } from "./controller-settings.js";
+import { ControllerFenced } from "./controller-store.js";
+import type { ControllerStore } from "./controller-store.js";
+import type { PartitionChange, PartitionChanges } from "./partition-changes.js";
+import {
+  newPartition,
+  withLeader,
+  withMinInsyncReplicas,
+  withPreferredLeader,
+  withStopping,
+} from "./partition-state-machine.js";
+import type { TopicLimits } from "./topic-rules.js";
+import { assignMorePartitions, assignNewTopic, checkTopicName } from "./topic-rules.js";
+
+export interface AdministrationParts {
+  readonly state: ClusterState;
+  readonly store: ControllerStore;
+  readonly changes: PartitionChanges;
+  readonly settings: ControllerSettings;
+  readonly channels: ReadonlyMap<BrokerId, BrokerChannel>;
+}
+
+/** A topic that passed all checks. */
+interface PlannedTopic {
+  readonly topic: Topic;
+  readonly assignment: readonly (readonly BrokerId[])[];
+}
+
+/**
+ * What operators ask of the controller, each method as one event: it checks everything against the committed state, writes,
+ * and applies. Refusals are ApiErrors or one report per topic or partition; anything else that is thrown comes from the store
+ * and means that the outcome has to be read from ZooKeeper.
+ */
+export class Administration {
+  readonly #env: Env;
+  readonly #logger: Logger;
+  readonly #parts: AdministrationParts;
+
+  constructor(env: Env, logger: Logger, parts: AdministrationParts) {
+    this.#env = env;
+    this.#logger = logger;
+    this.#parts = parts;
+  }
+
+  async createTopics(request: CreateTopicsRequest): Promise<Init<TopicResult>[]> {
+    const planned: PlannedTopic[] = [];
+    const plans = request.topics.map((wanted): PlannedTopic | Init<TopicResult> => {
+      try {
+        const plan = this.#planTopic(wanted, planned);
+        planned.push(plan);
+        return plan;
+      } catch (error) {
+        return { name: wanted.name, error: reportOf(error) };
+      }
+    });
+    const isPlan = (plan: PlannedTopic | Init<TopicResult>): plan is PlannedTopic => "assignment" in plan;
+    const failures: unknown[] = [];
+    const results = await Promise.all(
+      plans.map(async (plan): Promise<Init<TopicResult>> => {
+        if (!isPlan(plan)) return plan;
+        const { topic, assignment } = plan;
+        const size = { partitions: assignment.length, replicationFactor: assignment[0]?.length ?? 0 };
+        if (request.validateOnly) return { name: topic.name, topicId: "", ...size };
+        try {
+          await this.#createTopic(plan);
+        } catch (error) {
+          failures.push(error);
+          return { name: topic.name };
+        }
+        return { name: topic.name, topicId: topic.topicId, ...size };
+      }),
+    );
+    throwWorst(failures);
+    return results;
+  }
+
+  #planTopic(wanted: NewTopic, planned: readonly PlannedTopic[]): PlannedTopic {
+    const { state } = this.#parts;
+    if (state.topics.has(wanted.name)) {
+      throw new ApiError("TOPIC_ALREADY_EXISTS", `topic ${wanted.name} exists`);
+    }
+    if (planned.some(({ topic }) => topic.name === wanted.name)) {
+      throw new ApiError("INVALID_REQUEST", `topic ${wanted.name} is named twice in one request`);
+    }
+    checkTopicName(wanted.name, [...state.topics.keys(), ...planned.map(({ topic }) => topic.name)]);
+    const refusal = topicConfigRefusal(wanted.config);
+    if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", `topic ${wanted.name}: ${refusal}`);
+    const more = planned.reduce((sum, { assignment }) => sum + assignment.length, 0);
+    const assignment = assignNewTopic(wanted, this.#limits(more));
+    const config = withEntries(new Map(), wanted.config);
+    const topicId = this.#env.random.uuid();
+    return { topic: { name: wanted.name, topicId, version: 0, config, partitions: new Map() }, assignment };
+  }
+
+  async #createTopic({ topic, assignment }: PlannedTopic): Promise<void> {
+    const { state, store, changes } = this.#parts;
+    const rulesOf = changes.rules(topic);
+    const partitions = assignment.map((replicas, number) => newPartition(number, replicas, rulesOf({ replicas })));
+    await store.createTopic(topic, assignment, partitions, (chunk) => {
+      if (!state.topics.has(topic.name)) state.addTopic(topic);
+      changes.apply(chunk);
+    });
+    this.#logger.info(
+      `Topic ${topic.name} created with ${partitions.length} partitions of ${assignment[0]?.length ?? 0} replicas, id ${topic.topicId}.`,
+    );
+  }
+
+  #limits(morePartitions = 0): TopicLimits {
+    const { state, settings } = this.#parts;
+    return {
+      brokers: [...state.brokers.values()].filter((broker) => !state.isStopping(broker)),
+      partitionCount: state.partitionCount + morePartitions,
+      partitionsMax: settings.partitionsMax,
+      numPartitions: settings.numPartitions,
+      defaultReplicationFactor: settings.defaultReplicationFactor,
+      randomBelow: (bound) => this.#env.random.below(bound),
+    };
+  }
+
+  async createPartitions(request: CreatePartitionsRequest): Promise<Init<TopicResult>> {
+    const { state, store, changes } = this.#parts;
+    const topic = state.topics.get(request.topic);
+    if (topic === undefined) return { name: request.topic, error: unknownTopic(request.topic).report };
+    const before = [...topic.partitions.values()].sort((left, right) => left.partition - right.partition);
+    const replicationFactor = before[0]?.replicas.length ?? 0;
+    let added: readonly (readonly BrokerId[])[];
+    try {
+      added = assignMorePartitions(
+        topic.name,
+        { partitions: before.length, replicationFactor },
+        request.partitions,
+        request.assignment.map(({ brokerIds }) => brokerIds),
+        this.#limits(),
+      );
+    } catch (error) {
+      return { name: topic.name, topicId: topic.topicId, error: reportOf(error) };
+    }
+    const rulesOf = changes.rules(topic);
+    const partitions = added.map((replicas, index) =>
+      newPartition(before.length + index, replicas, rulesOf({ replicas })),
+    );
+    const assignment = [...before.map(({ replicas }) => replicas), ...added];
+    await store.growTopic(topic, assignment, partitions, (chunk) => changes.apply(chunk));
+    this.#logger.info(`Topic ${topic.name} grew from ${before.length} to ${assignment.length} partitions.`);
+    return { name: topic.name, topicId: topic.topicId, partitions: assignment.length, replicationFactor };
+  }
+
+  async deleteTopics(request: DeleteTopicsRequest): Promise<Init<TopicResult>[]> {
+    const { state } = this.#parts;
+    const wanted: { readonly result: Init<TopicResult>; readonly topic: Topic | undefined }[] = [
+      ...request.names.map((name) => {
+        const topic = state.topics.get(name);
+        const error = topic === undefined ? unknownTopic(name).report : null;
+        return { topic, result: { name, topicId: topic?.topicId ?? "", error } };
+      }),
+      ...request.topicIds.map((topicId) => {
+        const topic = state.topicsById.get(topicId);
+        const error = topic === undefined ? unknownTopicId(topicId).report : null;
+        return { topic, result: { name: topic?.name ?? "", topicId, error } };
+      }),
+    ];
+    const topics = new Set(wanted.flatMap(({ topic }) => topic ?? []));
+    const failures: unknown[] = [];
+    await Promise.all(
+      [...topics].map((topic) => this.#deleteTopic(topic).catch((error: unknown) => failures.push(error))),
+    );
+    throwWorst(failures);
+    return wanted.map(({ result }) => result);
+  }
+
+  /** In steps that a successor goes on with: the mark, the orders, the nodes. It waits for no replica. */
+  async #deleteTopic(topic: Topic): Promise<void> {
+    const { state, store, channels } = this.#parts;
+    await store.markDeleted(topic);
+    state.removeTopic(topic);
+    for (const channel of channels.values()) channel.topicDeleted(topic.topicId);
+    await store.removeTopic(topic.name);
+    this.#logger.info(`Topic ${topic.name} deleted, id ${topic.topicId}.`);
+  }
+
+  async alterConfigs(request: AlterConfigsRequest): Promise<void> {
+    switch (request.resource) {
+      case ConfigResource.TOPIC:
+        return this.#alterTopicConfig(request);
+      case ConfigResource.BROKER:
+        return this.#alterBrokerConfig(request);
+      case ConfigResource.CLIENT:
+        throw new ApiError(
+          "INVALID_CONFIG",
+          "clients have no settings in this version; alter those of a topic or broker",
+        );
+      default:
+        throw new ApiError("INVALID_REQUEST", "the settings of a topic or of a broker can be altered");
+    }
+  }
+
+  async #alterTopicConfig(request: AlterConfigsRequest): Promise<void> {
+    const { state, store, changes, channels } = this.#parts;
+    const topic = state.topics.get(request.name);
+    if (topic === undefined) throw unknownTopic(request.name);
+    const refusal = topicConfigRefusal(request.config);
+    if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", `topic ${topic.name}: ${refusal}`);
+    if (request.validateOnly) return;
+    const config = withEntries(topic.config, request.config);
+    // Before the leaders hear of a smaller min.insync.replicas, because then the high watermark moves again.
+    const rulesOf = changes.rules(topic, { config });
+    await changes.commit(this.#withSmallerMinimum([topic], () => rulesOf));
+    await store.writeTopicConfig(topic.name, config);
+    topic.config = config;
+    for (const channel of channels.values()) channel.partitionsChanged(topic.topicId, topic.partitions.keys());
+    this.#logger.info(`Settings of topic ${topic.name} are now ${text(config)}.`);
+    // An unclean election may have become allowed.
+    await changes.commit(changes.collect("settings changed", withLeader));
+  }
+
+  async #alterBrokerConfig(request: AlterConfigsRequest): Promise<void> {
+    const { state, store, changes, channels } = this.#parts;
+    const name = request.name === "" ? defaultBrokerConfig : request.name;
+    if (name !== defaultBrokerConfig && !/^\d{1,9}$/.test(name)) {
+      throw new ApiError(
+        "INVALID_REQUEST",
+        `broker ${JSON.stringify(name)}: give a broker's id, or nothing for all brokers`,
+      );
+    }
+    const refusal = brokerConfigRefusal(request.config);
+    if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", refusal);
+    if (request.validateOnly) return;
+    const config = withEntries(state.brokerConfigs.get(name) ?? new Map(), request.config);
+    if (name === defaultBrokerConfig) {
+      const rulesOf = (topic: Topic): ReturnType<PartitionChanges["rules"]> => changes.rules(topic, { shared: config });
+      await changes.commit(this.#withSmallerMinimum([...state.topics.values()], rulesOf));
+    }
+    await store.writeBrokerConfig(name, config);
+    state.brokerConfigs.set(name, config);
+    for (const channel of channels.values()) channel.clusterChanged();
+    const whose = name === defaultBrokerConfig ? "all brokers" : `broker ${name}`;
+    this.#logger.info(`Settings of ${whose} changed at run time are now ${text(config)}.`);
+    await changes.commit(changes.collect("settings changed", withLeader));
+  }
+
+  #withSmallerMinimum(
+    topics: readonly Topic[],
+    rulesOf: (topic: Topic) => ReturnType<PartitionChanges["rules"]>,
+  ): PartitionChange[] {
+    return topics.flatMap((topic) => {
+      const rules = rulesOf(topic);
+      return [...topic.partitions.values()].flatMap((from) => {
+        const move = withMinInsyncReplicas(from, rules(from).minInsyncReplicas);
+        return move === undefined ? [] : [{ topic, from, to: move.to, why: "min.insync.replicas became smaller" }];
+      });
+    });
+  }
+
+  async electLeaders(request: ElectLeadersRequest): Promise<Init<ElectedLeader>[]> {
+    const { state, changes } = this.#parts;
+    const why = request.unclean ? "unclean election asked for" : "preferred leader asked for";
+    const isAll = request.partitions.length === 0;
+    const named = isAll
+      ? [...state.topics.values()].flatMap(({ topicId, partitions }) =>
+          [...partitions.keys()].map((partition) => ({ topicId, partition })),
+        )
+      : request.partitions;
+    const results: Init<ElectedLeader>[] = [];
+    const wanted = new Map<Partition, PartitionChange>();
+    const answers: { readonly topicId: TopicId; readonly partition: number }[] = [];
+    for (const { topicId, partition } of named) {
+      const topic = state.topicsById.get(topicId);
+      const from = topic?.partitions.get(partition);
+      if (topic === undefined || from === undefined) {
+        results.push({ topicId, partition, leaderId: NO_LEADER, error: unknownTopicId(topicId).report });
+        continue;
+      }
+      const choice = this.#elected(topic, from, request.unclean);
+      if (!(choice instanceof ApiError)) {
+        wanted.set(from, { topic, from, ...choice, why });
+        answers.push({ topicId, partition });
+        continue;
+      }
+      // Of all partitions, those that are led as asked are not worth a word.
+      if (isAll && choice.errorName === "ELECTION_NOT_NEEDED") continue;
+      results.push({ topicId, partition, leaderId: from.leader, error: choice.report });
+    }
+    await changes.commit([...wanted.values()]);
+    for (const { topicId, partition } of answers) {
+      const leaderId = state.topicsById.get(topicId)?.partitions.get(partition)?.leader ?? NO_LEADER;
+      results.push({ topicId, partition, leaderId });
+    }
+    return results;
+  }
+
+  #elected(topic: Topic, from: Partition, unclean: boolean): Pick<PartitionChange, "to" | "ground"> | ApiError {
+    const name = `${topic.name}-${from.partition}`;
+    const rules = this.#parts.changes.rules(topic)(from);
+    if (!unclean) {
+      const [preferred] = from.replicas;
+      if (from.leader === preferred)
+        return new ApiError("ELECTION_NOT_NEEDED", `${name}: broker ${preferred} leads already`);
+      const move = withPreferredLeader(from, rules);
+      return (
+        move ?? new ApiError("PREFERRED_LEADER_NOT_AVAILABLE", `${name}: broker ${preferred} is not alive and in sync`)
+      );
+    }
+    if (from.leader !== NO_LEADER) return new ApiError("ELECTION_NOT_NEEDED", `${name}: broker ${from.leader} leads`);
+    // The operator has decided: nobody is waited for, and nobody who lost its power is spared.
+    const move =
+      withLeader(from, { ...rules, uncleanAllowed: false }) ??
+      withLeader({ ...from, unverified: [] }, { ...rules, uncleanAllowed: true, isAlive: rules.isElectable });
+    return move ?? new ApiError("ELIGIBLE_LEADERS_NOT_AVAILABLE", `${name}: none of ${from.replicas.join()} is alive`);
+  }
+
+  /** Gives leadership back to preferred replicas on brokers that miss more than the allowed share of it. */
+  async rebalanceLeaders(): Promise<void> {
+    const { state, settings, changes } = this.#parts;
+    const preferring = new Map<BrokerId, { all: number; missed: number }>();
+    for (const topic of state.topics.values()) {
+      for (const { replicas, leader } of topic.partitions.values()) {
+        const [preferred = NO_LEADER] = replicas;
+        const count = preferring.get(preferred) ?? { all: 0, missed: 0 };
+        preferring.set(preferred, { all: count.all + 1, missed: count.missed + (leader === preferred ? 0 : 1) });
+      }
+    }
+    const imbalanced = new Set(
+      [...preferring]
+        .filter(([, { all, missed }]) => missed * 100 > all * settings.leaderImbalancePercent)
+        .map(([id]) => id),
+    );
+    await changes.commit(
+      changes.collect("preferred leader", (partition, rules) =>
+        imbalanced.has(partition.replicas[0] ?? NO_LEADER) ? withPreferredLeader(partition, rules) : undefined,
+      ),
+    );
+  }
+
+  /** Moves a stopping broker's leaderships away. Returns how many another living replica could take over, but not now. */
+  async controlledShutdown({ brokerId, brokerEpoch }: ControlledShutdownRequest): Promise<number> {
+    const { state, changes } = this.#parts;
+    if (!state.isCurrent(brokerId, brokerEpoch)) {
+      throw new ApiError("STALE_BROKER_EPOCH", `broker ${brokerId} is not registered with epoch ${brokerEpoch}`);
+    }
+    state.stopping.set(brokerId, brokerEpoch);
+    await changes.commit(
+      changes.collect(`broker ${brokerId} is stopping`, (partition, rules) => withStopping(partition, brokerId, rules)),
+    );
+    let remaining = 0;
+    for (const topic of state.topics.values()) {
+      for (const { leader, replicas } of topic.partitions.values()) {
+        if (leader !== brokerId) continue;
+        // A replica without living peers, or whose peers stop as well, has nobody to wait for.
+        const hasPeer = replicas.some((id) => {
+          const peer = id === brokerId ? undefined : state.brokers.get(id);
+          return peer !== undefined && !state.isStopping(peer);
+        });
+        if (hasPeer) remaining += 1;
+      }
+    }
+    this.#logger.info(`Broker ${brokerId} is stopping; ${remaining} leaderships wait for a replica to catch up.`);
+    return remaining;
+  }
+}
+
+function unknownTopic(name: string): ApiError {
+  return new ApiError("UNKNOWN_TOPIC_OR_PARTITION", `there is no topic ${JSON.stringify(name)}`);
+}
+
+function unknownTopicId(topicId: TopicId): ApiError {
+  return new ApiError("UNKNOWN_TOPIC_ID", `there is no topic with id ${topicId}, or no such partition of it`);
+}
+
+function reportOf(error: unknown): ApiError["report"] {
+  if (error instanceof ApiError) return error.report;
+  throw error;
+}
+
+/** The settings after a change; one without a value goes back to its default. */
+function withEntries(config: ConfigZnode, entries: readonly ConfigEntry[]): ConfigZnode {
+  const next = new Map(config);
+  for (const { name, value } of entries) {
+    if (value === null) next.delete(name);
+    else next.set(name, value);
+  }
+  return next;
+}
+
+function text(config: ConfigZnode): string {
+  return config.size === 0 ? "the defaults" : [...config].map(([name, value]) => `${name}=${value}`).join(", ");
+}
+
+/** Being fenced outranks every other failure. */
+function throwWorst(failures: readonly unknown[]): void {
+  if (failures.length === 0) return;
+  const worst = failures.find((failure) => failure instanceof ControllerFenced) ?? failures[0];
+  throw worst instanceof Error ? worst : new Error(reasonOf(worst));
+}

@@ -1,0 +1,110 @@
+import type { ConfigEntry, Endpoint } from "../../protocol/messages.js";
+import type { BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, TopicId } from "../../protocol/types.js";
+import type { ConfigZnode, LastStop } from "../zookeeper/znodes.js";
+import { configEntries, defaultBrokerConfig } from "../zookeeper/znodes.js";
+
+/** A registered broker. */
+export interface Broker {
+  readonly id: BrokerId;
+  readonly epoch: BrokerEpoch;
+  /** Version of its registration's znode. */
+  readonly version: number;
+  readonly incarnation: string;
+  readonly lastStop: LastStop;
+  readonly rack: string | undefined;
+  readonly endpoints: readonly Endpoint[];
+}
+
+/** What was decided for one partition, as it stands in ZooKeeper. Replaced as a whole, never changed. */
+export interface Partition {
+  readonly partition: number;
+  /** The preferred leader first. */
+  readonly replicas: readonly BrokerId[];
+  /** `NO_LEADER`: none. */
+  readonly leader: BrokerId;
+  readonly leaderEpoch: LeaderEpoch;
+  /** Version of its znode. */
+  readonly partitionEpoch: PartitionEpoch;
+  readonly isr: readonly BrokerId[];
+  /** Outside the ISR, and yet holding every committed record (KIP-966). */
+  readonly elr: readonly BrokerId[];
+  /**
+   * Members of the ISR whose machine lost its power since they last proved what they hold: they keep their seat as long as
+   * nobody better is there, but lead only when everybody was asked. Not in ZooKeeper: follows from the registrations.
+   */
+  readonly unverified: readonly BrokerId[];
+}
+
+export interface Topic {
+  readonly name: string;
+  readonly topicId: TopicId;
+  /** Version of the znode that holds the assignment. */
+  version: number;
+  /** Only what was set for this topic. */
+  config: ConfigZnode;
+  /** Those whose state is committed; all of them but in the middle of a creation. */
+  readonly partitions: Map<number, Partition>;
+}
+
+/**
+ * The cluster as the controller has committed it, in memory. Plain data: whoever changes it has written ZooKeeper before.
+ * What is known of brokers beyond their registration (who shook hands, who is suspected) is here too, and is not in ZooKeeper.
+ */
+export class ClusterState {
+  readonly brokers = new Map<BrokerId, Broker>();
+  readonly topics = new Map<string, Topic>();
+  readonly topicsById = new Map<TopicId, Topic>();
+  /** By broker id or `<default>`. */
+  readonly brokerConfigs = new Map<string, ConfigZnode>();
+  /** Brokers that answered a handshake under this epoch. */
+  readonly handshaken = new Map<BrokerId, BrokerEpoch>();
+  /** Brokers nobody answers for at their address, under this epoch. */
+  readonly unreachable = new Map<BrokerId, BrokerEpoch>();
+  /** Brokers that asked to stop, under this epoch. */
+  readonly stopping = new Map<BrokerId, BrokerEpoch>();
+
+  addTopic(topic: Topic): void {
+    this.topics.set(topic.name, topic);
+    this.topicsById.set(topic.topicId, topic);
+  }
+
+  removeTopic(topic: Topic): void {
+    this.topics.delete(topic.name);
+    this.topicsById.delete(topic.topicId);
+  }
+
+  get partitionCount(): number {
+    let count = 0;
+    for (const topic of this.topics.values()) count += topic.partitions.size;
+    return count;
+  }
+
+  /** Whether the broker is registered under this very epoch. */
+  isCurrent(brokerId: BrokerId, epoch: BrokerEpoch): boolean {
+    return this.brokers.get(brokerId)?.epoch === epoch;
+  }
+
+  hasShakenHands(broker: Broker): boolean {
+    return this.handshaken.get(broker.id) === broker.epoch;
+  }
+
+  isUnreachable(broker: Broker): boolean {
+    return this.unreachable.get(broker.id) === broker.epoch;
+  }
+
+  isStopping(broker: Broker): boolean {
+    return this.stopping.get(broker.id) === broker.epoch;
+  }
+
+  /** The settings changed at run time that hold for a broker: those of all brokers, and above them its own. */
+  brokerConfigOf(brokerId: BrokerId): ConfigEntry[] {
+    const shared = this.brokerConfigs.get(defaultBrokerConfig) ?? new Map<string, string>();
+    const own = this.brokerConfigs.get(String(brokerId)) ?? new Map<string, string>();
+    return configEntries(new Map([...shared, ...own]));
+  }
+
+  /** The value that all brokers were given for a setting at run time. */
+  sharedSetting(name: string): string | undefined {
+    return this.brokerConfigs.get(defaultBrokerConfig)?.get(name);
+  }
+}

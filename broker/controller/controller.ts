@@ -1,0 +1,691 @@
+import { InvariantViolation } from "../../common/assert.js";
+import type { Env } from "../../common/env/env.js";
+import type { Timer } from "../../common/env/time.js";
+import { sleep } from "../../common/env/time.js";
+import type { Logger } from "../../common/logger.js";
+import { reasonOf } from "../../common/logger.js";
+import { ApiError } from "../../protocol/error-codes.js";
+import type { AlterPartitionsRequest, AlterPartitionsResponse, Init, IsrAnswer } from "../../protocol/messages.js";
+import type { BrokerEpoch, BrokerId, PartitionKey } from "../../protocol/types.js";
+import { partitionKey } from "../../protocol/types.js";
+import type { BrokerRegistration } from "../zookeeper/broker-registration.js";
+import type { ControllerElection, Controllership } from "../zookeeper/controller-election.js";
+import { NO_LEADER, paths } from "../zookeeper/znodes.js";
+import type { Watch, ZooKeeper } from "../zookeeper/zookeeper.js";
+import { ZooKeeperError } from "../zookeeper/zookeeper-error.js";
+import { Administration } from "./administration.js";
+import { BrokerChannel, partitionState } from "./broker-channel.js";
+import type { Broker, Partition, Topic } from "./cluster-state.js";
+import { ClusterState } from "./cluster-state.js";
+import type { ControllerApi } from "./controller-api.js";
+import type { ControllerEvent } from "./controller-event.js";
+import { ControllerQueue } from "./controller-event.js";
+import type { ControllerSettings } from "./controller-settings.js";
+import type { StoredTopic } from "./controller-store.js";
+import { ControllerFenced, ControllerStore, StoreDiffers } from "./controller-store.js";
+import type { ProbeVerdict, Suspect } from "./fast-fencing.js";
+import { FastFencing } from "./fast-fencing.js";
+import { judgeProposal } from "./isr-proposals.js";
+import type { ReplicaReport } from "./leader-election.js";
+import { electUnverified } from "./leader-election.js";
+import type { PartitionChange } from "./partition-changes.js";
+import { PartitionChanges } from "./partition-changes.js";
+import {
+  newPartition,
+  withLeader,
+  withoutBrokers,
+  withPowerCut,
+  withUnverifiedLeader,
+} from "./partition-state-machine.js";
+import { UncertainReplicas } from "./uncertain-replicas.js";
+
+export interface ControllerParts {
+  readonly zookeeper: ZooKeeper;
+  readonly registration: BrokerRegistration;
+  readonly election: ControllerElection;
+  readonly office: Controllership;
+  readonly identity: { readonly brokerId: BrokerId; readonly incarnation: string; readonly clusterId: string };
+  readonly settings: ControllerSettings;
+  readonly interBrokerListener: string;
+  /** The broker whose registration was deleted when this controller took over from it. */
+  readonly fencedPredecessor: BrokerId | undefined;
+  /** Called once, when this controller gave up its office by itself. */
+  readonly onResigned: () => void;
+}
+
+/** Registered brokers count as reached for so long after an election: a new controller does not wait for handshakes. */
+const GRACE_MS = 1000;
+/** A request of an operator fails after this time when ZooKeeper is away. */
+const ZOOKEEPER_PATIENCE_MS = 4000;
+/** Of operators' requests that name none. */
+const ADMINISTRATION_TIMEOUT_MS = 30_000;
+/** How long an answer waits for the brokers to have heard what was done. */
+const SPREAD_MS_MAX = 3000;
+const ADMINISTRATIONS_MAX = 1000;
+const RELOAD_RETRY_MS = 100;
+const BUG_RETRY_MS = 1000;
+
+interface PendingProposal {
+  readonly request: AlterPartitionsRequest;
+  readonly resolve: (response: Init<AlterPartitionsResponse>) => void;
+  readonly reject: (error: ApiError) => void;
+}
+
+/**
+ * The controller in office: the only one to write the state of topics and partitions. It works on one event at a time, to
+ * its end: it decides on the committed state, writes in transactions that fail once a successor is elected, applies what was
+ * committed, and sends orders. What it holds in memory is what ZooKeeper holds; after a write whose outcome is unknown it
+ * reads everything again before the next event.
+ *
+ * It is made when an election was won and never used again once it resigned or was abandoned.
+ */
+export class Controller implements ControllerApi {
+  readonly #env: Env;
+  readonly #logger: Logger;
+  readonly #parts: ControllerParts;
+  readonly #state = new ClusterState();
+  readonly #store: ControllerStore;
+  readonly #changes: PartitionChanges;
+  readonly #administration: Administration;
+  readonly #fencing: FastFencing;
+  readonly #uncertain: UncertainReplicas;
+  readonly #channels = new Map<BrokerId, BrokerChannel>();
+  readonly #queue = new ControllerQueue();
+  readonly #stopped = new AbortController();
+  readonly #proposals: PendingProposal[] = [];
+  /** Rejections of requests that wait, called when this controller ends. */
+  readonly #waiting = new Set<(error: ApiError) => void>();
+  readonly #electedAtMs: number;
+  /** Whether memory holds what ZooKeeper holds; no order leaves otherwise. */
+  #isLoaded = false;
+  #watch: Watch | undefined;
+  #rebalance: Timer | undefined;
+  #grace: Timer | undefined;
+
+  constructor(env: Env, logger: Logger, parts: ControllerParts) {
+    const { zookeeper, settings, office } = parts;
+    this.#env = env;
+    this.#logger = logger;
+    this.#parts = parts;
+    this.#electedAtMs = env.clock.monotonicMs();
+    const state = this.#state;
+    const channels = this.#channels;
+    const isElectable = (brokerId: BrokerId): boolean => this.#isElectable(brokerId);
+    this.#store = new ControllerStore(zookeeper, logger, office);
+    this.#changes = new PartitionChanges(logger, { state, store: this.#store, settings, channels, isElectable });
+    this.#administration = new Administration(env, logger, {
+      state,
+      store: this.#store,
+      changes: this.#changes,
+      settings,
+      channels,
+    });
+    this.#fencing = new FastFencing(env, logger, settings, {
+      registered: () => new Set(state.brokers.keys()),
+      sessionTimeoutMs: () => zookeeper.negotiatedTimeoutMs,
+      onDecided: (fenced, dead) => {
+        if (fenced.length > 0) this.#queue.add({ kind: "BrokersDead", suspects: fenced });
+        if (dead.length > fenced.length) this.#queue.add({ kind: "LeadersWanted" });
+      },
+    });
+    this.#uncertain = new UncertainReplicas(env, logger, {
+      state,
+      settings,
+      channels,
+      isElectable,
+      onDescribed: (reports) => this.#queue.add({ kind: "ReplicasDescribed", reports }),
+      onLookAgain: () => this.#queue.add({ kind: "LeadersWanted" }),
+    });
+  }
+
+  /** Takes up work. */
+  start(): void {
+    if (this.#parts.fencedPredecessor !== undefined) this.#fencing.noteFenced(this.#parts.fencedPredecessor);
+    // Whoever is not reached by then does not count any more, which can only be noticed by looking.
+    this.#grace = this.#env.timers.after(GRACE_MS, () => this.#queue.add({ kind: "LeadersWanted" }));
+    this.#scheduleRebalance();
+    this.#run().catch((error: unknown) => {
+      // Only our own bug comes here; it must stop the process, as it would anywhere else.
+      this.#env.timers.soon(() => {
+        throw error;
+      });
+    });
+  }
+
+  /** Ends everything at once, without a word to anybody; whoever waits is told NOT_CONTROLLER. Idempotent. */
+  abandon(): void {
+    if (this.#stopped.signal.aborted) return;
+    this.#stopped.abort(new Error("the controller is not in office any more"));
+    this.#isLoaded = false;
+    this.#watch?.close();
+    this.#rebalance?.cancel();
+    this.#grace?.cancel();
+    this.#fencing.stop();
+    this.#uncertain.stop();
+    for (const channel of this.#channels.values()) channel.close();
+    this.#channels.clear();
+    for (const reject of [...this.#waiting]) reject(this.#notController());
+    for (const { reject } of this.#proposals.splice(0)) reject(this.#notController());
+    this.#queue.wake();
+  }
+
+  /** Somebody else may be in office: finds out, and resigns if so. */
+  doubtOffice(): void {
+    this.#queue.add({ kind: "OfficeDoubted" });
+  }
+
+  /** A broker's own connection to this controller ended: evidence that its process died. */
+  onControlConnectionEnded(brokerId: BrokerId, epoch: BrokerEpoch): void {
+    const channel = this.#channels.get(brokerId);
+    if (channel === undefined || channel.broker.epoch !== epoch || brokerId === this.#parts.identity.brokerId) return;
+    this.#fencing.suspect({ brokerId, epoch });
+    channel.reconnect();
+  }
+
+  // -- requests -------------------------------------------------------------------------------------------------------
+
+  readonly createTopics: ControllerApi["createTopics"] = async (request) => {
+    const topics = await this.#administer("createTopics", request.timeoutMs, () =>
+      this.#administration.createTopics(request),
+    );
+    if (!request.validateOnly) await this.#spread(request.timeoutMs);
+    return { topics };
+  };
+
+  readonly deleteTopics: ControllerApi["deleteTopics"] = async (request) => {
+    const topics = await this.#administer("deleteTopics", request.timeoutMs, () =>
+      this.#administration.deleteTopics(request),
+    );
+    await this.#spread(request.timeoutMs);
+    return { topics };
+  };
+
+  readonly createPartitions: ControllerApi["createPartitions"] = async (request) => {
+    const topic = await this.#administer("createPartitions", request.timeoutMs, () =>
+      this.#administration.createPartitions(request),
+    );
+    await this.#spread(request.timeoutMs);
+    return { topic };
+  };
+
+  readonly alterConfigs: ControllerApi["alterConfigs"] = async (request) => {
+    await this.#administer("alterConfigs", 0, () => this.#administration.alterConfigs(request));
+    if (!request.validateOnly) await this.#spread(0);
+    return {};
+  };
+
+  readonly electLeaders: ControllerApi["electLeaders"] = async (request) => {
+    const partitions = await this.#administer("electLeaders", 0, () => this.#administration.electLeaders(request));
+    await this.#spread(0);
+    return { partitions };
+  };
+
+  readonly controlledShutdown: ControllerApi["controlledShutdown"] = async (request) => ({
+    remaining: await this.#administer("controlledShutdown", 0, () => this.#administration.controlledShutdown(request)),
+  });
+
+  readonly alterPartitions: ControllerApi["alterPartitions"] = (request) =>
+    new Promise((resolve, reject) => {
+      if (this.#stopped.signal.aborted) {
+        reject(this.#notController());
+        return;
+      }
+      // Proposals that wait together are written together.
+      this.#proposals.push({ request, resolve, reject });
+      this.#queue.add({ kind: "IsrProposed" });
+    });
+
+  /** Runs `work` as an event. Fails typed and in time: when ZooKeeper is away, when the time is up, when the office is lost. */
+  async #administer<T>(what: string, requestTimeoutMs: number, work: () => Promise<T>): Promise<T> {
+    const timeoutMs = requestTimeoutMs > 0 ? requestTimeoutMs : ADMINISTRATION_TIMEOUT_MS;
+    const { zookeeper } = this.#parts;
+    if (this.#stopped.signal.aborted) throw this.#notController();
+    if (this.#waiting.size >= ADMINISTRATIONS_MAX) {
+      throw new ApiError(
+        "BROKER_OVERLOADED",
+        `${this.#waiting.size} administration requests wait at the controller; ask later`,
+      );
+    }
+    return new Promise<T>((resolve, reject) => {
+      let isOver = false;
+      const end = (): void => {
+        isOver = true;
+        patience.cancel();
+        limit.cancel();
+        this.#waiting.delete(fail);
+      };
+      const fail = (error: Error): void => {
+        end();
+        reject(error);
+      };
+      const patience = this.#env.timers.after(ZOOKEEPER_PATIENCE_MS, () => {
+        if (zookeeper.state !== "connected") fail(zookeeperUnavailable(what, "it has not answered for some seconds"));
+      });
+      const limit = this.#env.timers.after(timeoutMs, () => {
+        fail(
+          new ApiError("REQUEST_TIMED_OUT", `${what} was not done within ${timeoutMs} ms; look before you repeat it`),
+        );
+      });
+      this.#waiting.add(fail);
+      this.#queue.add({
+        kind: "Administration",
+        run: async () => {
+          // Its sender was told that it failed: it must not happen after all.
+          if (isOver) return;
+          try {
+            const result = await work();
+            end();
+            resolve(result);
+          } catch (error) {
+            fail(this.#refusal(what, error));
+            throw error;
+          }
+        },
+      });
+    });
+  }
+
+  #refusal(what: string, error: unknown): ApiError {
+    if (error instanceof ApiError) return error;
+    if (error instanceof ControllerFenced) return this.#notController();
+    if (error instanceof StoreDiffers || error instanceof ZooKeeperError)
+      return zookeeperUnavailable(what, error.message);
+    return new ApiError("UNKNOWN_SERVER_ERROR", undefined, { cause: error });
+  }
+
+  #notController(): ApiError {
+    return new ApiError("NOT_CONTROLLER", `broker ${this.#parts.identity.brokerId} is not the controller any more`);
+  }
+
+  /** Waits until the brokers that can be reached have heard, so that whoever asked finds it done wherever it looks. */
+  async #spread(timeoutMs: number): Promise<void> {
+    const limitMs = Math.min(SPREAD_MS_MAX, timeoutMs > 0 ? timeoutMs : SPREAD_MS_MAX);
+    const heard = Promise.all([...this.#channels.values()].map((channel) => channel.drained()));
+    const limit = new AbortController();
+    await Promise.race([heard, sleep(this.#env.timers, limitMs, limit.signal).catch(() => undefined)]);
+    limit.abort(new Error("heard"));
+  }
+
+  // -- the loop -------------------------------------------------------------------------------------------------------
+
+  async #run(): Promise<void> {
+    while (!this.#stopped.signal.aborted) {
+      if (!this.#isLoaded) {
+        await this.#attempt(() => this.#load());
+        continue;
+      }
+      const event = await this.#queue.next();
+      if (event === undefined || this.#stopped.signal.aborted) continue;
+      await this.#attempt(() => this.#handle(event));
+    }
+  }
+
+  /** One step. A failure leaves memory in doubt, so everything is read again; being fenced ends it all. */
+  async #attempt(step: () => Promise<void>): Promise<void> {
+    try {
+      await step();
+    } catch (error) {
+      if (this.#stopped.signal.aborted || error instanceof ApiError) return;
+      if (error instanceof InvariantViolation) throw error;
+      if (error instanceof ControllerFenced || (error instanceof ZooKeeperError && error.kind === "SessionExpired")) {
+        this.#resign(reasonOf(error));
+        return;
+      }
+      this.#isLoaded = false;
+      const isExpected = error instanceof StoreDiffers || error instanceof ZooKeeperError;
+      if (isExpected) this.#logger.warn(`The controller reads everything again: ${error.message}.`);
+      else this.#logger.error(`The controller failed and starts over: ${stackOf(error)}`);
+      await this.#pause(isExpected ? RELOAD_RETRY_MS : BUG_RETRY_MS);
+    }
+  }
+
+  async #pause(delayMs: number): Promise<void> {
+    await sleep(this.#env.timers, delayMs, this.#stopped.signal).catch(() => undefined);
+  }
+
+  async #handle(event: ControllerEvent): Promise<void> {
+    switch (event.kind) {
+      case "BrokersChanged":
+        return this.#onBrokersChanged();
+      case "BrokersDead":
+        return this.#onBrokersDead(event.suspects);
+      case "LeadersWanted":
+        return this.#electMissing("somebody may lead again");
+      case "ReplicasDescribed":
+        return this.#onReplicasDescribed(event.reports);
+      case "OfficeDoubted":
+        return this.#checkOffice();
+      case "IsrProposed":
+        return this.#onIsrProposed();
+      case "RebalanceDue":
+        this.#scheduleRebalance();
+        return this.#parts.settings.autoLeaderRebalance ? this.#administration.rebalanceLeaders() : undefined;
+      case "Administration":
+        return event.run();
+    }
+  }
+
+  #resign(why: string): void {
+    this.#logger.warn(`Controller epoch ${this.#parts.office.epoch} ends here: ${why}.`);
+    this.abandon();
+    this.#parts.onResigned();
+  }
+
+  async #checkOffice(): Promise<void> {
+    if (!(await this.#parts.election.holds(this.#parts.office))) throw new ControllerFenced(this.#parts.office.epoch);
+  }
+
+  #scheduleRebalance(): void {
+    this.#rebalance = this.#env.timers.after(this.#parts.settings.leaderImbalanceCheckIntervalMs, () =>
+      this.#queue.add({ kind: "RebalanceDue" }),
+    );
+  }
+
+  // -- reading everything ---------------------------------------------------------------------------------------------
+
+  async #load(): Promise<void> {
+    const { zookeeper } = this.#parts;
+    const startedMs = this.#env.clock.monotonicMs();
+    await zookeeper.whenConnected(zookeeper.negotiatedTimeoutMs);
+    const isFirst = this.#watch === undefined;
+    await Promise.all([this.#checkOffice(), isFirst ? this.#store.ensureBasePaths() : undefined]);
+    this.#watch ??= zookeeper.watchChildren(paths.brokerIds, () => this.#queue.add({ kind: "BrokersChanged" }));
+    // First of all, so that connections are made while the rest is read.
+    this.#syncBrokers(await this.#store.readBrokers());
+    const [topics, brokerConfigs, deletions] = await Promise.all([
+      this.#store.readTopics(),
+      this.#store.readBrokerConfigs(),
+      this.#store.readDeletions(),
+    ]);
+    const state = this.#state;
+    const known = new Map(state.topicsById);
+    for (const topic of known.values()) state.removeTopic(topic);
+    state.brokerConfigs.clear();
+    for (const [name, config] of brokerConfigs) state.brokerConfigs.set(name, config);
+    const restarted: RestartedSeats = new Map();
+    const unfinished: StoredTopic[] = [];
+    for (const stored of topics) {
+      if (deletions.get(stored.name) === stored.topicId) continue;
+      if (stored.states.size + stored.unreadable.size < stored.assignment.length) unfinished.push(stored);
+      state.addTopic(this.#restored(stored, known.get(stored.topicId), restarted));
+    }
+    await this.#changes.commit(this.#reconciled(restarted));
+    // From here on memory is what ZooKeeper holds, and orders may leave; what follows is told as it is committed.
+    this.#isLoaded = true;
+    for (const channel of this.#channels.values()) channel.resendAll();
+    this.#logger.info(
+      `Controller epoch ${this.#parts.office.epoch}: ${state.brokers.size} brokers, ${state.topics.size} topics, ` +
+        `${state.partitionCount} partitions read in ${Math.round(this.#env.clock.monotonicMs() - startedMs)} ms.`,
+    );
+    this.#uncertain.look();
+    for (const stored of unfinished) await this.#finishCreation(stored);
+    for (const stored of topics) {
+      if (deletions.get(stored.name) !== stored.topicId) continue;
+      this.#logger.info(`Topic ${stored.name}: going on with its deletion.`);
+      await this.#store.removeTopic(stored.name);
+    }
+  }
+
+  #restored(stored: StoredTopic, before: Topic | undefined, restarted: RestartedSeats): Topic {
+    const { name, topicId, version, config } = stored;
+    const partitions = new Map<number, Partition>();
+    for (const [number, found] of stored.states) {
+      const { leader, leaderEpoch, partitionEpoch, isr, elr, writtenZxid } = found;
+      const replicas = stored.assignment[number] ?? [];
+      const unverified = before?.partitions.get(number)?.unverified.filter((id) => isr.includes(id)) ?? [];
+      partitions.set(number, {
+        partition: number,
+        replicas,
+        leader,
+        leaderEpoch,
+        partitionEpoch,
+        isr,
+        elr,
+        unverified,
+      });
+      // Who registered after the state was written sits there as the process that it was before.
+      const since = replicas.filter((id) => {
+        const broker = this.#state.brokers.get(id);
+        return broker !== undefined && BigInt(broker.epoch) > writtenZxid;
+      });
+      if (since.length > 0) restarted.set(partitionKey(topicId, number), new Set(since));
+    }
+    return { name, topicId, version, config, partitions };
+  }
+
+  /** What has to change in the state of a predecessor: brokers went, or came back as another process, while nobody looked. */
+  #reconciled(restarted: RestartedSeats): PartitionChange[] {
+    return this.#changes.collect("a controller was elected", (partition, rules, topic) => {
+      const since = restarted.get(partitionKey(topic.topicId, partition.partition)) ?? new Set<BrokerId>();
+      const gone = new Set(
+        [partition.leader, ...partition.isr].filter(
+          (id) => id !== NO_LEADER && (!rules.isAlive(id) || (id === partition.leader && since.has(id))),
+        ),
+      );
+      let move = withoutBrokers(partition, gone, rules);
+      for (const id of since) {
+        const broker = this.#state.brokers.get(id);
+        if (broker?.lastStop === "power-cut" && !this.#changes.isSynced(topic)) {
+          move = withPowerCut(move?.to ?? partition, id, rules) ?? move;
+        }
+      }
+      return withLeader(move?.to ?? partition, rules) ?? move;
+    });
+  }
+
+  async #finishCreation(stored: StoredTopic): Promise<void> {
+    const topic = this.#state.topicsById.get(stored.topicId);
+    if (topic === undefined) return;
+    const rulesOf = this.#changes.rules(topic);
+    const missing = stored.assignment.flatMap((replicas, number) =>
+      stored.states.has(number) || stored.unreadable.has(number)
+        ? []
+        : [newPartition(number, replicas, rulesOf({ replicas }))],
+    );
+    this.#logger.info(`Topic ${topic.name}: making ${missing.length} partitions that a predecessor did not get to.`);
+    await this.#store.finishCreation(topic, missing, (chunk) => this.#changes.apply(chunk));
+  }
+
+  // -- brokers --------------------------------------------------------------------------------------------------------
+
+  #isElectable(brokerId: BrokerId): boolean {
+    const broker = this.#state.brokers.get(brokerId);
+    if (broker === undefined || this.#state.isStopping(broker) || this.#state.isUnreachable(broker)) return false;
+    if (this.#fencing.isSuspected(brokerId, broker.epoch)) return false;
+    return this.#state.hasShakenHands(broker) || this.#env.clock.monotonicMs() - this.#electedAtMs < GRACE_MS;
+  }
+
+  /** Takes over the registrations that were read. One with another czxid is another process, however short it was away. */
+  #syncBrokers(registered: readonly Broker[]): { readonly gone: Set<BrokerId>; readonly came: Broker[] } {
+    const byId = new Map(registered.map((broker) => [broker.id, broker]));
+    const gone = new Set<BrokerId>();
+    for (const { id, epoch } of [...this.#state.brokers.values()]) {
+      if (byId.get(id)?.epoch === epoch) continue;
+      gone.add(id);
+      this.#dropBroker(id);
+    }
+    const came: Broker[] = [];
+    for (const broker of registered) {
+      if (this.#state.brokers.has(broker.id)) continue;
+      came.push(broker);
+      this.#addBroker(broker);
+    }
+    if (gone.size > 0) this.#logger.info(`Brokers gone: ${[...gone].join()}.`);
+    for (const { id, epoch, lastStop } of came) {
+      const after = lastStop === "clean" ? "" : ` after a ${lastStop}`;
+      this.#logger.info(`Broker ${id} is registered with epoch ${epoch}${after}.`);
+    }
+    return { gone, came };
+  }
+
+  #dropBroker(brokerId: BrokerId): void {
+    this.#channels.get(brokerId)?.close();
+    this.#channels.delete(brokerId);
+    this.#fencing.forget(brokerId);
+    this.#state.brokers.delete(brokerId);
+    this.#state.handshaken.delete(brokerId);
+    this.#state.unreachable.delete(brokerId);
+    this.#state.stopping.delete(brokerId);
+  }
+
+  #addBroker(broker: Broker): void {
+    const { zookeeper, registration, identity, office, settings, interBrokerListener } = this.#parts;
+    const { id, epoch } = broker;
+    const isSelf = id === identity.brokerId;
+    const channel = new BrokerChannel(this.#env, this.#logger, broker, {
+      controller: { ...identity, epoch: office.epoch, interBrokerListener },
+      state: this.#state,
+      ownEpoch: () => registration.epoch,
+      leaseValid: () => this.#isLoaded && zookeeper.leaseValid(),
+      probeTimeoutMs: () => settings.fencingProbeTimeoutMs,
+      onShakenHands: () => {
+        this.#state.handshaken.set(id, epoch);
+        this.#queue.add({ kind: "LeadersWanted" });
+      },
+      onEnded: () => {
+        // Of our own process we know better.
+        if (!isSelf) this.#fencing.suspect({ brokerId: id, epoch });
+      },
+      onVerdict: (verdict: ProbeVerdict) => {
+        if (verdict === "alive") this.#state.unreachable.delete(id);
+        else if (!isSelf) this.#state.unreachable.set(id, epoch);
+        this.#fencing.onVerdict({ brokerId: id, epoch }, verdict);
+      },
+      onNewerController: () => this.doubtOffice(),
+      onOtherEpoch: () => this.#queue.add({ kind: "BrokersChanged" }),
+    });
+    this.#state.brokers.set(id, broker);
+    this.#channels.set(id, channel);
+    channel.start();
+  }
+
+  async #onBrokersChanged(): Promise<void> {
+    const { gone, came } = this.#syncBrokers(await this.#store.readBrokers());
+    if (gone.size === 0 && came.length === 0) return;
+    await this.#onBrokersGone(gone);
+    for (const broker of came) {
+      if (broker.lastStop !== "power-cut") continue;
+      await this.#changes.commit(
+        this.#changes.collect(`broker ${broker.id} lost its power`, (partition, rules, topic) =>
+          this.#changes.isSynced(topic) ? undefined : withPowerCut(partition, broker.id, rules),
+        ),
+      );
+    }
+    await this.#electMissing("brokers changed");
+  }
+
+  /** They were found dead: their registrations go first, so that for everybody, themselves included, they are as expired. */
+  async #onBrokersDead(suspects: readonly Suspect[]): Promise<void> {
+    const dead = suspects.flatMap(({ brokerId, epoch }) => {
+      const broker = this.#state.brokers.get(brokerId);
+      return broker?.epoch === epoch ? [broker] : [];
+    });
+    if (dead.length === 0) return;
+    await this.#store.fence(dead);
+    for (const { id } of dead) this.#dropBroker(id);
+    await this.#onBrokersGone(new Set(dead.map(({ id }) => id)));
+    await this.#electMissing("brokers were fenced");
+  }
+
+  async #onBrokersGone(gone: ReadonlySet<BrokerId>): Promise<void> {
+    for (const channel of this.#channels.values()) channel.clusterChanged();
+    if (gone.size === 0) return;
+    const why = `broker ${[...gone].join()} is gone`;
+    await this.#changes.commit(
+      this.#changes.collect(why, (partition, rules) => withoutBrokers(partition, gone, rules)),
+    );
+  }
+
+  async #electMissing(why: string): Promise<void> {
+    await this.#changes.commit(this.#changes.collect(why, withLeader));
+    this.#uncertain.look();
+  }
+
+  async #onReplicasDescribed(described: ReadonlyMap<PartitionKey, readonly ReplicaReport[]>): Promise<void> {
+    await this.#changes.commit(
+      this.#changes.collect("all in-sync replicas lost their power", (partition, _rules, topic) => {
+        if (partition.leader !== NO_LEADER || partition.unverified.length === 0) return undefined;
+        const reports = described.get(partitionKey(topic.topicId, partition.partition)) ?? [];
+        const leader = electUnverified(
+          reports.filter(({ brokerId }) => partition.isr.includes(brokerId) && this.#isElectable(brokerId)),
+        );
+        return leader === undefined ? undefined : withUnverifiedLeader(partition, leader);
+      }),
+    );
+    this.#uncertain.look();
+  }
+
+  // -- in-sync replicas -----------------------------------------------------------------------------------------------
+
+  async #onIsrProposed(): Promise<void> {
+    const proposals = this.#proposals.splice(0);
+    const changes = new Map<Partition, PartitionChange>();
+    /** What was accepted in this event, by the state it replaces. */
+    const accepted = new Map<Partition, Partition>();
+    const judged = proposals.map((proposal) => ({ proposal, answers: this.#judge(proposal, accepted, changes) }));
+    try {
+      await this.#changes.commit([...changes.values()]);
+    } catch (error) {
+      for (const { proposal } of judged) proposal.reject(this.#refusal("alterPartitions", error));
+      throw error;
+    }
+    for (const { proposal, answers } of judged) {
+      if (answers instanceof ApiError) proposal.reject(answers);
+      else proposal.resolve({ partitions: answers.map((answer) => this.#withState(answer)) });
+    }
+  }
+
+  #judge(
+    { request }: PendingProposal,
+    accepted: Map<Partition, Partition>,
+    changes: Map<Partition, PartitionChange>,
+  ): Init<IsrAnswer>[] | ApiError {
+    const { brokerId, brokerEpoch } = request;
+    if (!this.#state.isCurrent(brokerId, brokerEpoch)) {
+      return new ApiError("STALE_BROKER_EPOCH", `broker ${brokerId} is not registered with epoch ${brokerEpoch}`);
+    }
+    return request.partitions.map((proposal): Init<IsrAnswer> => {
+      const { topicId, partition: number } = proposal;
+      const topic = this.#state.topicsById.get(topicId);
+      const committed = topic?.partitions.get(number);
+      if (topic === undefined || committed === undefined) {
+        return { topicId, partition: number, error: new ApiError("UNKNOWN_TOPIC_ID", `no topic ${topicId}`).report };
+      }
+      const partition = accepted.get(committed) ?? committed;
+      const verdict = judgeProposal(proposal, {
+        state: this.#state,
+        brokerId,
+        topic,
+        partition,
+        minInsyncReplicas: this.#changes.rules(topic)(partition).minInsyncReplicas,
+        mayJoin: (id) => this.#isElectable(id),
+      });
+      if (verdict.kind === "refused") return { topicId, partition: number, error: verdict.error };
+      if (verdict.kind === "accepted") {
+        accepted.set(committed, { ...verdict.to, partitionEpoch: committed.partitionEpoch + 1 });
+        changes.set(committed, { topic, from: committed, to: verdict.to, why: `proposed by leader ${brokerId}` });
+      }
+      return { topicId, partition: number };
+    });
+  }
+
+  /** Answers carry the state as it is committed when they leave. */
+  #withState(answer: Init<IsrAnswer>): Init<IsrAnswer> {
+    const partition = this.#state.topicsById.get(answer.topicId ?? "")?.partitions.get(answer.partition ?? -1);
+    return partition === undefined ? answer : { ...answer, state: partitionState(partition) };
+  }
+}
+
+/** Brokers that registered after a partition's state was written. */
+type RestartedSeats = Map<PartitionKey, ReadonlySet<BrokerId>>;
+
+function zookeeperUnavailable(what: string, why: string): ApiError {
+  return new ApiError(
+    "ZOOKEEPER_UNAVAILABLE",
+    `${what}: ZooKeeper does not answer as it should (${why}); whether it was done can be seen once ZooKeeper is back`,
+  );
+}
+
+function stackOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

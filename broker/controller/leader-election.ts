@@ -1,0 +1,104 @@
+import type { BrokerId } from "../../protocol/types.js";
+import type { Partition } from "./cluster-state.js";
+
+/** What an election may rely on. */
+export interface ElectionRules {
+  /** Registered, reached, not about to stop: may lead now. */
+  readonly isElectable: (brokerId: BrokerId) => boolean;
+  /** Registered: may keep its seat in the ISR. */
+  readonly isAlive: (brokerId: BrokerId) => boolean;
+  /** Of the partition's topic. */
+  readonly minInsyncReplicas: number;
+  /** A replica from outside the ISR and ELR may lead when nobody else can: available again, at the price of records. */
+  readonly uncleanAllowed: boolean;
+}
+
+/** Why a replica may lead: it is in sync; it holds all committed records; it is all that is left. */
+export type ElectionGround = "in sync" | "eligible" | "unclean";
+
+export interface Election {
+  readonly leader: BrokerId;
+  readonly ground: ElectionGround;
+  readonly isr: readonly BrokerId[];
+  readonly elr: readonly BrokerId[];
+}
+
+/**
+ * Who leads, or undefined when nobody may. The first of the assignment order that is in sync and electable; else of the
+ * eligible replicas (KIP-966); else, if the topic allows it, of any. A member of the ISR that lost its power does not
+ * count as in sync here (hazards: last replica standing); whether it leads is `electUnverified`'s question.
+ */
+export function electLeader(partition: Partition, rules: ElectionRules): Election | undefined {
+  const { replicas, isr, elr, unverified } = partition;
+  const trusted = isr.filter((id) => !unverified.includes(id));
+  const electable = replicas.filter(rules.isElectable);
+
+  const inSync = electable.find((id) => trusted.includes(id));
+  if (inSync !== undefined) {
+    const nextIsr = trusted.filter((id) => id === inSync || rules.isAlive(id));
+    return {
+      leader: inSync,
+      ground: "in sync",
+      isr: nextIsr,
+      elr: nextElr(partition, nextIsr, rules.minInsyncReplicas),
+    };
+  }
+  const eligible = electable.find((id) => elr.includes(id));
+  if (eligible !== undefined) {
+    const nextIsr = [eligible];
+    return {
+      leader: eligible,
+      ground: "eligible",
+      isr: nextIsr,
+      elr: nextElr(partition, nextIsr, rules.minInsyncReplicas),
+    };
+  }
+  // Not while somebody certain is registered and only not reached yet: a moment later nothing needs to be lost.
+  const awaited = [...trusted, ...elr].some(rules.isAlive);
+  const [any] = rules.uncleanAllowed && !awaited ? electable : [];
+  // Whoever else was in sync may hold records that the new leader lacks: nobody is eligible beside it.
+  return any === undefined ? undefined : { leader: any, ground: "unclean", isr: [any], elr: [] };
+}
+
+/**
+ * The eligible replicas once the ISR is `isr`. The high watermark stands still while the ISR is smaller than
+ * min.insync.replicas, so whoever leaves it in that time, or brings it there by leaving, still has every committed record.
+ * As soon as the ISR is large enough the watermark moves again and outsiders lose track.
+ */
+export function nextElr(
+  from: Pick<Partition, "isr" | "elr" | "unverified">,
+  isr: readonly BrokerId[],
+  minInsyncReplicas: number,
+): readonly BrokerId[] {
+  if (isr.length >= minInsyncReplicas) return [];
+  const eligible = new Set([...from.elr, ...from.isr]);
+  for (const id of [...isr, ...from.unverified]) eligible.delete(id);
+  return [...eligible];
+}
+
+/** What a replica said it holds. */
+export interface ReplicaReport {
+  readonly brokerId: BrokerId;
+  /** Epoch of its last record plus one; 0: it has none. */
+  readonly lastEpochPlusOne: number;
+  readonly logEndOffset: number;
+  /** Its recovery cut records off. */
+  readonly cut: boolean;
+}
+
+/**
+ * Of replicas that all may have lost records, the one that holds most: the newest last epoch, then the longest log. One
+ * whose recovery cut something off leads only if no other has as new an epoch: what it lost is unknown.
+ */
+export function electUnverified(reports: readonly ReplicaReport[]): BrokerId | undefined {
+  const better = (left: ReplicaReport, right: ReplicaReport): boolean => {
+    if (left.cut !== right.cut && left.lastEpochPlusOne === right.lastEpochPlusOne) return !left.cut;
+    if (left.lastEpochPlusOne !== right.lastEpochPlusOne) return left.lastEpochPlusOne > right.lastEpochPlusOne;
+    return left.logEndOffset > right.logEndOffset;
+  };
+  let best: ReplicaReport | undefined;
+  for (const report of reports) {
+    if (best === undefined || better(report, best)) best = report;
+  }
+  return best?.brokerId;
+}

@@ -1,0 +1,140 @@
+import type { Logger } from "../../common/logger.js";
+import type { BrokerId, TopicId } from "../../protocol/types.js";
+import { minInsyncReplicas } from "../config.js";
+import type { ConfigZnode } from "../zookeeper/znodes.js";
+import { NO_LEADER } from "../zookeeper/znodes.js";
+import type { BrokerChannel } from "./broker-channel.js";
+import type { ClusterState, Partition, Topic } from "./cluster-state.js";
+import type { ControllerSettings } from "./controller-settings.js";
+import type { ControllerStore, PartitionWrite } from "./controller-store.js";
+import type { ElectionGround, ElectionRules } from "./leader-election.js";
+import type { PartitionMove } from "./partition-state-machine.js";
+import { isSame } from "./partition-state-machine.js";
+
+/** A partition's next state, and why. */
+export interface PartitionChange {
+  readonly topic: Topic;
+  readonly from: Partition;
+  readonly to: Partition;
+  readonly ground?: ElectionGround | undefined;
+  readonly why: string;
+}
+
+export interface PartitionChangesParts {
+  readonly state: ClusterState;
+  readonly store: ControllerStore;
+  readonly settings: ControllerSettings;
+  readonly channels: ReadonlyMap<BrokerId, BrokerChannel>;
+  readonly isElectable: (brokerId: BrokerId) => boolean;
+}
+
+/**
+ * The way from a decision to the brokers: write it to ZooKeeper, then apply it to the state in memory, then order it. Nothing
+ * reaches the second step that was not committed. Also knows the rules that hold for a topic's elections now.
+ */
+export class PartitionChanges {
+  readonly #logger: Logger;
+  readonly #parts: PartitionChangesParts;
+
+  constructor(logger: Logger, parts: PartitionChangesParts) {
+    this.#logger = logger;
+    this.#parts = parts;
+  }
+
+  /** What holds for the topic now, with its settings as they are or as they are about to be. */
+  rules(
+    topic: Topic,
+    { config = topic.config, shared }: { readonly config?: ConfigZnode; readonly shared?: ConfigZnode } = {},
+  ): (partition: { readonly replicas: readonly BrokerId[] }) => ElectionRules {
+    const { state, settings, isElectable } = this.#parts;
+    const setting = (name: string): string | undefined =>
+      config.get(name) ?? (shared === undefined ? state.sharedSetting(name) : shared.get(name));
+    const minimum = setting("min.insync.replicas");
+    const unclean = setting("unclean.leader.election.enable");
+    return ({ replicas }) => ({
+      isElectable,
+      isAlive: (brokerId) => state.brokers.has(brokerId),
+      minInsyncReplicas: minInsyncReplicas(
+        minimum === undefined ? settings.minInsyncReplicas : Number(minimum),
+        replicas.length,
+      ),
+      uncleanAllowed: unclean === undefined ? settings.uncleanLeaderElection : unclean === "true",
+    });
+  }
+
+  /** Whether the topic's records are on disk before they are acknowledged, so that a power cut takes none of them. */
+  isSynced(topic: Topic): boolean {
+    const { settings, state } = this.#parts;
+    const name = topic.config.get("durability") ?? state.sharedSetting("log.durability") ?? settings.durability;
+    return name === "fsync";
+  }
+
+  /** The changes that `move` makes of all partitions. */
+  collect(
+    why: string,
+    move: (partition: Partition, rules: ElectionRules, topic: Topic) => PartitionMove | undefined,
+  ): PartitionChange[] {
+    const changes: PartitionChange[] = [];
+    for (const topic of this.#parts.state.topics.values()) {
+      const rulesOf = this.rules(topic);
+      for (const from of topic.partitions.values()) {
+        const moved = move(from, rulesOf(from), topic);
+        if (moved !== undefined) changes.push({ topic, from, to: moved.to, ground: moved.ground, why });
+      }
+    }
+    return changes;
+  }
+
+  /**
+   * Writes and applies. Partitions whose leader changes go first, each transaction's orders leave as soon as it is committed:
+   * nobody waits for a leader longer than for the ones before it. Rejects as the store does.
+   */
+  async commit(changes: readonly PartitionChange[]): Promise<void> {
+    const written: PartitionChange[] = [];
+    for (const change of changes) {
+      if (isSame(change.from, change.to)) change.topic.partitions.set(change.to.partition, change.to);
+      else written.push({ ...change, to: { ...change.to, partitionEpoch: change.from.partitionEpoch + 1 } });
+    }
+    const isElection = ({ from, to }: PartitionChange): boolean => from.leader !== to.leader;
+    for (const part of [written.filter(isElection), written.filter((change) => !isElection(change))]) {
+      const byState = new Map<Partition, PartitionChange>(part.map((change) => [change.to, change]));
+      await this.#parts.store.writeStates(part, (chunk) => {
+        this.apply(chunk);
+        for (const { to } of chunk) this.#say(byState.get(to));
+      });
+    }
+  }
+
+  /** Applies what is committed, and orders it. */
+  apply(chunk: readonly PartitionWrite[]): void {
+    const byTopic = new Map<TopicId, number[]>();
+    for (const { topic, to } of chunk) {
+      topic.partitions.set(to.partition, to);
+      const numbers = byTopic.get(topic.topicId);
+      if (numbers === undefined) byTopic.set(topic.topicId, [to.partition]);
+      else numbers.push(to.partition);
+    }
+    for (const channel of this.#parts.channels.values()) {
+      for (const [topicId, numbers] of byTopic) channel.partitionsChanged(topicId, numbers);
+    }
+  }
+
+  #say(change: PartitionChange | undefined): void {
+    if (change === undefined) return;
+    const { topic, from, to, ground, why } = change;
+    const name = `${topic.name}-${to.partition}`;
+    if (from.leader !== to.leader) {
+      const leader = (id: BrokerId): string => (id === NO_LEADER ? "none" : String(id));
+      const how = ground === undefined || ground === "in sync" ? "" : `, ${ground}`;
+      const sentence = `${name}: leader ${leader(from.leader)} -> ${leader(to.leader)} in epoch ${to.leaderEpoch}${how}, ISR ${to.isr.join()} (${why}).`;
+      if (ground === "unclean") this.#logger.warn(`${sentence} Acknowledged records may be lost.`);
+      else this.#logger.info(sentence);
+    } else {
+      this.#logger.info(`${name}: ISR ${from.isr.join()} -> ${to.isr.join()}${eligible(to)} (${why}).`);
+    }
+  }
+}
+
+function eligible({ elr }: Partition): string {
+  return elr.length > 0 ? `, eligible ${elr.join()}` : "";
+}

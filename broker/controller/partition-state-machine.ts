@@ -1,0 +1,192 @@
+import { invariant } from "../../common/assert.js";
+import type { BrokerId } from "../../protocol/types.js";
+import { NO_LEADER } from "../zookeeper/znodes.js";
+import type { Partition } from "./cluster-state.js";
+import type { ElectionGround, ElectionRules } from "./leader-election.js";
+import { electLeader, nextElr } from "./leader-election.js";
+
+/**
+ * The moves of one partition, as pure functions from its state to the next one; undefined means that nothing changes. The
+ * controller writes what they return and applies it once it is committed.
+ *
+ *   New ──> Online ⇄ Offline          Online: it has a leader. Offline: no replica that may lead is alive.
+ *
+ * In every move: the leader epoch grows when the leader changes and only then; the leader is in the ISR; the ISR is never
+ * empty (its last members stay, so that it is known who may lead again); ISR and ELR have no member in common.
+ */
+export type PartitionMove = { readonly to: Partition; readonly ground?: ElectionGround };
+
+/** The state that a partition is born with, before it is written. The first alive replica leads. */
+export function newPartition(partition: number, replicas: readonly BrokerId[], rules: ElectionRules): Partition {
+  const inSync = replicas.filter(rules.isElectable);
+  // Nobody has a record yet, so all are in sync, whoever is alive; but only who is reached now can keep up.
+  const born: Partition = {
+    partition,
+    replicas,
+    leader: inSync[0] ?? NO_LEADER,
+    leaderEpoch: 0,
+    partitionEpoch: 0,
+    isr: inSync.length > 0 ? inSync : replicas,
+    elr: [],
+    unverified: [],
+  };
+  assertConsistent(born);
+  return born;
+}
+
+/** Brokers are gone, or came back as another process: out of the ISR where a better member remains, and no leader of anything. */
+export function withoutBrokers(
+  partition: Partition,
+  gone: ReadonlySet<BrokerId>,
+  rules: ElectionRules,
+): PartitionMove | undefined {
+  const lostLeader = gone.has(partition.leader);
+  const lostMember = partition.isr.some((id) => gone.has(id));
+  if (!lostLeader && !lostMember) return undefined;
+  const left = { ...rules, isAlive: (id: BrokerId) => !gone.has(id) && rules.isAlive(id) };
+  const leftElectable = { ...left, isElectable: (id: BrokerId) => !gone.has(id) && rules.isElectable(id) };
+  if (!lostLeader && partition.leader !== NO_LEADER) {
+    const isr = partition.isr.filter((id) => id === partition.leader || left.isAlive(id));
+    return { to: moved(partition, { isr, elr: nextElr(partition, isr, rules.minInsyncReplicas) }) };
+  }
+  const election = electLeader(partition, leftElectable);
+  if (election !== undefined) {
+    const { leader, isr, elr, ground } = election;
+    return { to: moved(partition, { leader, isr, elr }), ground };
+  }
+  const isr = remainingSeats(partition, left);
+  const to = moved(partition, { leader: NO_LEADER, isr, elr: nextElr(partition, isr, rules.minInsyncReplicas) });
+  return isSame(partition, to) ? undefined : { to };
+}
+
+/** Who keeps a seat while nobody leads: the alive whose records are certain; if there is none, everybody as before. */
+function remainingSeats(partition: Partition, rules: ElectionRules): readonly BrokerId[] {
+  const certain = partition.isr.filter((id) => rules.isAlive(id) && !partition.unverified.includes(id));
+  return certain.length > 0 ? certain : partition.isr;
+}
+
+/**
+ * A broker is back after a power cut, and nothing was synced before it was acknowledged: what it holds is uncertain. It is not
+ * eligible any more. Its seat in the ISR goes if somebody certain can lead; otherwise it stays, marked.
+ */
+export function withPowerCut(
+  partition: Partition,
+  brokerId: BrokerId,
+  rules: ElectionRules,
+): PartitionMove | undefined {
+  const inIsr = partition.isr.includes(brokerId);
+  const inElr = partition.elr.includes(brokerId);
+  if (!inIsr && !inElr) return undefined;
+  const elrLeft = partition.elr.filter((id) => id !== brokerId);
+  if (!inIsr) return { to: moved(partition, { elr: elrLeft }) };
+  const certain = partition.isr.filter(
+    (id) => id !== brokerId && !partition.unverified.includes(id) && rules.isAlive(id),
+  );
+  if (certain.length === 0 || partition.leader === brokerId) {
+    if (partition.unverified.includes(brokerId)) return undefined;
+    return { to: { ...moved(partition, { elr: elrLeft }), unverified: [...partition.unverified, brokerId] } };
+  }
+  const from = { ...partition, elr: elrLeft, unverified: [...partition.unverified, brokerId] };
+  const isr = partition.isr.filter((id) => id !== brokerId);
+  return { to: moved(partition, { isr, elr: nextElr(from, isr, rules.minInsyncReplicas) }) };
+}
+
+/** A leader for a partition that has none. */
+export function withLeader(partition: Partition, rules: ElectionRules): PartitionMove | undefined {
+  if (partition.leader !== NO_LEADER) return undefined;
+  const election = electLeader(partition, rules);
+  if (election === undefined) return undefined;
+  const { leader, isr, elr, ground } = election;
+  return { to: moved(partition, { leader, isr, elr }), ground };
+}
+
+/** The preferred leader takes over, if it is in sync and may. */
+export function withPreferredLeader(partition: Partition, rules: ElectionRules): PartitionMove | undefined {
+  const [preferred] = partition.replicas;
+  if (preferred === undefined || preferred === partition.leader) return undefined;
+  if (!partition.isr.includes(preferred) || partition.unverified.includes(preferred)) return undefined;
+  if (!rules.isElectable(preferred)) return undefined;
+  return { to: moved(partition, { leader: preferred }), ground: "in sync" };
+}
+
+/** The leader proposed these members, and they were found fit. */
+export function withIsr(partition: Partition, isr: readonly BrokerId[], minInsyncReplicas: number): PartitionMove {
+  invariant(isr.includes(partition.leader), () => `ISR ${isr.join()} without its leader ${partition.leader}`);
+  return { to: moved(partition, { isr, elr: nextElr(partition, isr, minInsyncReplicas) }) };
+}
+
+/** A broker is about to stop: somebody else in sync leads, and it leaves the ISR, if there is somebody else. */
+export function withStopping(
+  partition: Partition,
+  brokerId: BrokerId,
+  rules: ElectionRules,
+): PartitionMove | undefined {
+  if (!partition.isr.includes(brokerId)) return undefined;
+  const others = {
+    ...rules,
+    isElectable: (id: BrokerId) => id !== brokerId && rules.isElectable(id),
+    uncleanAllowed: false,
+  };
+  const isrLeft = partition.isr.filter((id) => id !== brokerId);
+  if (partition.leader !== brokerId) {
+    if (isrLeft.length === 0) return undefined;
+    return { to: moved(partition, { isr: isrLeft, elr: nextElr(partition, isrLeft, rules.minInsyncReplicas) }) };
+  }
+  const election = electLeader({ ...partition, isr: isrLeft, elr: [] }, others);
+  if (election === undefined) return undefined;
+  const { leader, isr, ground } = election;
+  return { to: moved(partition, { leader, isr, elr: nextElr(partition, isr, rules.minInsyncReplicas) }), ground };
+}
+
+/** The replica that was found to hold most leads, alone: others may hold records that it lost. */
+export function withUnverifiedLeader(partition: Partition, leader: BrokerId): PartitionMove {
+  return { to: { ...moved(partition, { leader, isr: [leader], elr: [] }), unverified: [] }, ground: "unclean" };
+}
+
+/** After min.insync.replicas became smaller: who is eligible is only known while the ISR is too small. */
+export function withMinInsyncReplicas(partition: Partition, minInsyncReplicas: number): PartitionMove | undefined {
+  if (partition.elr.length === 0 || partition.isr.length < minInsyncReplicas) return undefined;
+  return { to: moved(partition, { elr: [] }) };
+}
+
+function moved(from: Partition, change: Partial<Pick<Partition, "leader" | "isr" | "elr">>): Partition {
+  const leader = change.leader ?? from.leader;
+  const isr = change.isr ?? from.isr;
+  const to: Partition = {
+    ...from,
+    ...change,
+    leaderEpoch: leader === from.leader ? from.leaderEpoch : from.leaderEpoch + 1,
+    unverified: from.unverified.filter((id) => isr.includes(id)),
+  };
+  assertConsistent(to);
+  return to;
+}
+
+function assertConsistent(partition: Partition): void {
+  const { leader, isr, elr, replicas } = partition;
+  const show = (): string => JSON.stringify(partition);
+  invariant(isr.length > 0, () => `empty ISR: ${show()}`);
+  invariant(leader === NO_LEADER || isr.includes(leader), () => `leader outside the ISR: ${show()}`);
+  invariant(
+    isr.every((id) => replicas.includes(id)),
+    () => `ISR outside the assignment: ${show()}`,
+  );
+  invariant(
+    elr.every((id) => !isr.includes(id)),
+    () => `ISR and ELR overlap: ${show()}`,
+  );
+}
+
+/** Whether the two are the same in ZooKeeper. */
+export function isSame(left: Partition, right: Partition): boolean {
+  return (
+    left.leader === right.leader &&
+    left.leaderEpoch === right.leaderEpoch &&
+    isSameList(left.isr, right.isr) &&
+    isSameList(left.elr, right.elr)
+  );
+}
+
+function isSameList(left: readonly BrokerId[], right: readonly BrokerId[]): boolean {
+  return left.length === right.length && left.every((id, index) => id === right[index]);
+}

@@ -1,0 +1,145 @@
+import { ApiError } from "../../protocol/error-codes.js";
+import type { NewTopic } from "../../protocol/messages.js";
+import type { BrokerId } from "../../protocol/types.js";
+import type { AssignableBroker } from "./replica-assignment.js";
+import { assignReplicas } from "./replica-assignment.js";
+
+/** What a new topic or a growing one is checked against. */
+export interface TopicLimits {
+  readonly brokers: readonly AssignableBroker[];
+  /** In the cluster now. */
+  readonly partitionCount: number;
+  readonly partitionsMax: number;
+  readonly numPartitions: number;
+  /** 0: three, or as many as there are brokers. */
+  readonly defaultReplicationFactor: number;
+  /** Uniform whole number in [0, bound). */
+  readonly randomBelow: (bound: number) => number;
+}
+
+const NAME = /^[A-Za-z0-9._-]{1,249}$/;
+
+/** Throws INVALID_TOPIC when no topic may have this name, or one that looks the same in metrics exists. */
+export function checkTopicName(name: string, existing: Iterable<string>): void {
+  if (!NAME.test(name) || name === "." || name === "..") {
+    throw new ApiError(
+      "INVALID_TOPIC",
+      `topic ${JSON.stringify(name)}: a name has 1 to 249 characters of A-Z a-z 0-9 . _ - and is not . or ..`,
+    );
+  }
+  const flattened = name.replaceAll(".", "_");
+  for (const other of existing) {
+    if (other !== name && other.replaceAll(".", "_") === flattened) {
+      throw new ApiError(
+        "INVALID_TOPIC",
+        `topic ${name}: ${other} exists, and the names differ only in . and _, which metrics do not tell apart; choose another name`,
+      );
+    }
+  }
+}
+
+/** Where the replicas of a new topic go. Throws ApiError when it may not be made so. */
+export function assignNewTopic(topic: NewTopic, limits: TopicLimits): readonly (readonly BrokerId[])[] {
+  if (topic.assignment.length > 0) {
+    checkPartitionCount(topic.name, topic.assignment.length, limits);
+    return checkManualAssignment(
+      topic.name,
+      topic.assignment.map(({ brokerIds }) => brokerIds),
+      limits,
+    );
+  }
+  const brokerCount = limits.brokers.length;
+  const partitions = topic.partitions > 0 ? topic.partitions : limits.numPartitions;
+  const byDefault = limits.defaultReplicationFactor > 0 ? limits.defaultReplicationFactor : Math.min(3, brokerCount);
+  const replicationFactor = topic.replicationFactor > 0 ? topic.replicationFactor : byDefault;
+  checkPartitionCount(topic.name, partitions, limits);
+  if (replicationFactor < 1 || replicationFactor > brokerCount) {
+    throw new ApiError(
+      "INVALID_REPLICATION_FACTOR",
+      `topic ${topic.name}: ${replicationFactor} replicas need as many brokers, and ${brokerCount} are registered; ` +
+        "ask for fewer replicas or start more brokers",
+    );
+  }
+  return assigned(limits, partitions, replicationFactor, 0);
+}
+
+/** Where the replicas of a topic's further partitions go. Throws ApiError when it may not grow so. */
+export function assignMorePartitions(
+  topic: string,
+  current: { readonly partitions: number; readonly replicationFactor: number },
+  total: number,
+  assignment: readonly (readonly BrokerId[])[],
+  limits: TopicLimits,
+): readonly (readonly BrokerId[])[] {
+  const added = total - current.partitions;
+  if (added <= 0) {
+    throw new ApiError(
+      "INVALID_PARTITIONS",
+      `topic ${topic} has ${current.partitions} partitions; their number can only grow, and ${total} were asked for`,
+    );
+  }
+  checkPartitionCount(topic, added, limits);
+  if (assignment.length > 0) {
+    if (assignment.length !== added) {
+      throw new ApiError(
+        "INVALID_REPLICA_ASSIGNMENT",
+        `topic ${topic}: ${added} partitions are added, and ${assignment.length} lists of replicas were given`,
+      );
+    }
+    return checkManualAssignment(topic, assignment, limits);
+  }
+  if (current.replicationFactor > limits.brokers.length) {
+    throw new ApiError(
+      "INVALID_REPLICATION_FACTOR",
+      `topic ${topic} has ${current.replicationFactor} replicas, and ${limits.brokers.length} brokers are registered; start more brokers`,
+    );
+  }
+  return assigned(limits, added, current.replicationFactor, current.partitions);
+}
+
+function assigned(
+  limits: TopicLimits,
+  partitions: number,
+  replicationFactor: number,
+  firstPartition: number,
+): readonly (readonly BrokerId[])[] {
+  const count = limits.brokers.length;
+  return assignReplicas({
+    brokers: limits.brokers,
+    partitions,
+    replicationFactor,
+    firstPartition,
+    start: limits.randomBelow(count),
+    shift: limits.randomBelow(count),
+  });
+}
+
+function checkPartitionCount(topic: string, partitions: number, limits: TopicLimits): void {
+  const room = limits.partitionsMax - limits.partitionCount;
+  if (partitions > room) {
+    throw new ApiError(
+      "INVALID_PARTITIONS",
+      `topic ${topic}: ${partitions} partitions are too many; the cluster has ${limits.partitionCount} of ${limits.partitionsMax} (partitions.max)`,
+    );
+  }
+}
+
+function checkManualAssignment(
+  topic: string,
+  assignment: readonly (readonly BrokerId[])[],
+  limits: TopicLimits,
+): readonly (readonly BrokerId[])[] {
+  const known = new Set(limits.brokers.map(({ id }) => id));
+  const replicationFactor = assignment[0]?.length ?? 0;
+  for (const [partition, replicas] of assignment.entries()) {
+    const refuse = (why: string): never => {
+      throw new ApiError("INVALID_REPLICA_ASSIGNMENT", `topic ${topic}, list ${partition} of replicas: ${why}`);
+    };
+    if (replicas.length === 0) refuse("it is empty");
+    if (replicas.length !== replicationFactor) refuse("all partitions need the same number of replicas");
+    if (new Set(replicas).size !== replicas.length) refuse("a broker is named twice");
+    const unknown = replicas.find((id) => !known.has(id));
+    if (unknown !== undefined) refuse(`broker ${unknown} is not registered`);
+  }
+  return assignment;
+}

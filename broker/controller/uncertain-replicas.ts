@@ -1,0 +1,134 @@
+import type { Env } from "../../common/env/env.js";
+import type { Timer } from "../../common/env/time.js";
+import type { Logger } from "../../common/logger.js";
+import { reasonOf } from "../../common/logger.js";
+import type { PartitionName } from "../../protocol/messages.js";
+import type { BrokerId, PartitionKey } from "../../protocol/types.js";
+import { partitionKey } from "../../protocol/types.js";
+import { NO_LEADER } from "../zookeeper/znodes.js";
+import type { BrokerChannel } from "./broker-channel.js";
+import type { ClusterState, Partition, Topic } from "./cluster-state.js";
+import type { ControllerSettings } from "./controller-settings.js";
+import type { ReplicaReport } from "./leader-election.js";
+
+export interface UncertainReplicasParts {
+  readonly state: ClusterState;
+  readonly settings: ControllerSettings;
+  readonly channels: ReadonlyMap<BrokerId, BrokerChannel>;
+  readonly isElectable: (brokerId: BrokerId) => boolean;
+  /** What the replicas said; partitions whose replicas did not answer are missing, and are asked again. */
+  readonly onDescribed: (reports: ReadonlyMap<PartitionKey, readonly ReplicaReport[]>) => void;
+  /** It is time to look again. */
+  readonly onLookAgain: () => void;
+}
+
+const LOOK_AGAIN_MS = 1000;
+const DESCRIBE_TIMEOUT_MS = 5000;
+/** In one question. */
+const PARTITIONS_MAX = 1000;
+
+/**
+ * Partitions that only replicas could lead which lost their power, so that nobody knows who holds most. Waits for every
+ * member of the ISR to be back, because the one that is missing may hold what the others lost; after a while for those that
+ * are. Then asks each what it holds. It elects nobody: the answers go to the controller as an event.
+ */
+export class UncertainReplicas {
+  readonly #env: Env;
+  readonly #logger: Logger;
+  readonly #parts: UncertainReplicasParts;
+  readonly #sinceMs = new Map<PartitionKey, number>();
+  readonly #asked = new Set<PartitionKey>();
+  #timer: Timer | undefined;
+  #stopped = false;
+
+  constructor(env: Env, logger: Logger, parts: UncertainReplicasParts) {
+    this.#env = env;
+    this.#logger = logger;
+    this.#parts = parts;
+  }
+
+  /** Looks at all partitions; called when somebody may lead who could not before. */
+  look(): void {
+    const nowMs = this.#env.clock.monotonicMs();
+    const waiting = new Set<PartitionKey>();
+    const questions = new Map<BrokerId, PartitionName[]>();
+    for (const topic of this.#parts.state.topics.values()) {
+      for (const partition of topic.partitions.values()) {
+        if (partition.leader !== NO_LEADER || partition.unverified.length === 0) continue;
+        const key = partitionKey(topic.topicId, partition.partition);
+        waiting.add(key);
+        if (this.#asked.has(key)) continue;
+        for (const brokerId of this.#toAsk(key, topic, partition, nowMs)) {
+          const names = questions.get(brokerId);
+          const name = { topicId: topic.topicId, partition: partition.partition };
+          if (names === undefined) questions.set(brokerId, [name]);
+          else names.push(name);
+          this.#asked.add(key);
+        }
+      }
+    }
+    for (const key of this.#sinceMs.keys()) if (!waiting.has(key)) this.#sinceMs.delete(key);
+    if (questions.size > 0) void this.#ask(questions);
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    if (waiting.size > 0 && !this.#stopped) {
+      this.#timer = this.#env.timers.after(LOOK_AGAIN_MS, () => this.#parts.onLookAgain());
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#timer?.cancel();
+  }
+
+  #toAsk(key: PartitionKey, topic: Topic, partition: Partition, nowMs: number): readonly BrokerId[] {
+    const since = this.#sinceMs.get(key);
+    const present = partition.isr.filter(this.#parts.isElectable);
+    if (since === undefined) {
+      this.#sinceMs.set(key, nowMs);
+      this.#logger.warn(
+        `${topic.name}-${partition.partition}: only replicas that lost their power could lead (${partition.unverified.join()}); ` +
+          `waiting for all of ${partition.isr.join()} to say what they hold.`,
+      );
+    }
+    const waitedMs = nowMs - (since ?? nowMs);
+    return present.length === partition.isr.length || waitedMs >= this.#parts.settings.uncleanRecoveryWaitMs
+      ? present
+      : [];
+  }
+
+  async #ask(questions: ReadonlyMap<BrokerId, readonly PartitionName[]>): Promise<void> {
+    const reports = new Map<PartitionKey, ReplicaReport[]>();
+    const silent = new Set<PartitionKey>();
+    const keys = new Set<PartitionKey>();
+    await Promise.all(
+      [...questions].map(async ([brokerId, names]) => {
+        for (const { topicId, partition } of names) keys.add(partitionKey(topicId, partition));
+        for (let start = 0; start < names.length; start += PARTITIONS_MAX) {
+          const part = names.slice(start, start + PARTITIONS_MAX);
+          try {
+            const channel = this.#parts.channels.get(brokerId);
+            const replicas = (await channel?.describeReplicas(part, DESCRIBE_TIMEOUT_MS)) ?? [];
+            const answered = new Set<PartitionKey>();
+            for (const { topicId, partition, lastEpochPlusOne, logEndOffset, cut } of replicas) {
+              const key = partitionKey(topicId, partition);
+              answered.add(key);
+              reports.set(key, [...(reports.get(key) ?? []), { brokerId, lastEpochPlusOne, logEndOffset, cut }]);
+            }
+            for (const name of part) {
+              const key = partitionKey(name.topicId, name.partition);
+              if (!answered.has(key)) silent.add(key);
+            }
+          } catch (error) {
+            this.#logger.info(`Broker ${brokerId} did not say what it holds (${reasonOf(error)}); asking again.`);
+            for (const name of part) silent.add(partitionKey(name.topicId, name.partition));
+          }
+        }
+      }),
+    );
+    for (const key of keys) this.#asked.delete(key);
+    // A replica that was to be asked and did not answer may be the one that holds most.
+    for (const key of silent) reports.delete(key);
+    if (!this.#stopped && reports.size > 0) this.#parts.onDescribed(reports);
+  }
+}

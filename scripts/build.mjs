@@ -13,7 +13,8 @@ export function generate() {
   const schemas = readdirSync(join(root, "protocol/schema")).map((name) => join(root, "protocol/schema", name));
   const target = join(root, "protocol/generated/messages.js");
   const types = join(root, "protocol/generated/messages.d.ts");
-  const newest = Math.max(...schemas.map((path) => statSync(path).mtimeMs), statSync(fileURLToPath(import.meta.url)).mtimeMs);
+  const sources = [...schemas, join(root, "scripts/build.mjs"), join(root, "scripts/message-types.mjs")];
+  const newest = Math.max(...sources.map((path) => statSync(path).mtimeMs));
   if (!existsSync(types) || statSync(types).mtimeMs < newest) {
     mkdirSync(dirname(target), { recursive: true });
     const shape = ["-w", "esm", "--no-verify", "--no-delimited", "--no-service", "--no-convert", "--force-number", "--no-beautify", "--no-typeurl", "--no-comments"];

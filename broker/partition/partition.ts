@@ -171,7 +171,8 @@ export class Partition {
     const leads = state.leaderId === this.#parts.brokerId;
     const role = this.#role;
     if (role.kind === "leader" && leads && role.epoch === state.leaderEpoch) {
-      this.#onIsrCommitted(role, state);
+      // A pending proposal ends only when the partition epoch grows; the state it builds on may be told again.
+      if (before === undefined || state.partitionEpoch > before.partitionEpoch) this.#onIsrCommitted(role, state);
       return false;
     }
     if (role.kind === "follower" && role.epoch === state.leaderEpoch && role.leaderId === state.leaderId) return false;
@@ -247,7 +248,8 @@ export class Partition {
     const role = this.assertLeader(leaderEpoch);
     this.#assertAcksPossible(role, records, acks);
     const appended = this.log.appendAsLeader(records, role.epoch);
-    // When it was written at once, followers were told by the log's listener in this turn.
+    // What is written later is told by the log's listener; what is written already is told here.
+    if (appended.written === undefined && !appended.duplicate) this.#onWritten();
     return { baseOffset: appended.baseOffset, endOffset: appended.endOffset, written: appended.written };
   }
 
@@ -495,7 +497,9 @@ export class Partition {
   #maybeExpandIsr(role: LeaderRole, brokerId: BrokerId): void {
     if (role.isrState.kind === "pending" || role.isrState.isr.has(brokerId)) return;
     const follower = role.followers.get(brokerId);
-    if (follower === undefined) return;
+    // Its position may be one of long ago: only who keeps up joins.
+    const nowMs = this.#parts.clock.monotonicMs();
+    if (follower === undefined || nowMs - this.#caughtUpMs(role, brokerId) > this.#parts.replicaLagTimeMaxMs()) return;
     const leader = {
       highWatermark: this.log.highWatermark,
       epochStart: role.epochStart,

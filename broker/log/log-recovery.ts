@@ -349,7 +349,7 @@ class LogRecovery {
 
   async #offsetAt(segment: Segment, files: SegmentFiles, position: number): Promise<Offset> {
     // The old end: where the batch in front of the position ends. A new segment always begins where the last one ended.
-    const indexed = files.index.floor(this.#recoveryPoint - segment.baseOffset);
+    const indexed = files.index.floor(this.#recoveryPoint - segment.baseOffset - 1);
     const end = await scanBatches(
       files.file,
       {

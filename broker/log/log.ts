@@ -1142,27 +1142,29 @@ export class Log {
     }
   }
 
-  /** Where in the file the batch that holds the offset begins, or the first one behind it. */
+  /** Where in the file the batch that holds the offset begins, or the first one behind it, and where the one before ends. */
   async #findCut(segment: Segment, offset: Offset): Promise<{ position: number; end: Offset }> {
     if (offset <= segment.baseOffset) return { position: 0, end: segment.baseOffset };
     return this.#withFiles(segment, async ({ file, index }) => {
-      const indexed = index.floor(offset - segment.baseOffset);
-      let found: { position: number; baseOffset: Offset } | undefined;
-      const end = await scanBatches(
-        file,
-        {
+      for (let below: number = offset; ;) {
+        const indexed = index.floor(below - segment.baseOffset - 1);
+        const start = {
           position: indexed?.position ?? 0,
           offset: toOffset(segment.baseOffset + (indexed?.relativeOffset ?? 0)),
           endPosition: segment.sizeBytes,
-        },
-        (batch, position) => {
-          if (batch.endOffset <= offset) return true;
-          found = { position, baseOffset: batch.baseOffset };
-          return false;
-        },
-      );
-      if (found === undefined) return { position: end.position, end: end.offset < offset ? end.offset : offset };
-      return { position: found.position, end: found.baseOffset < offset ? found.baseOffset : offset };
+        };
+        const cut = { position: start.position, end: start.offset };
+        // Ends early at damage: then the log is cut there.
+        await scanBatches(file, start, (batch, position) => {
+          if (batch.endOffset > offset) return false;
+          cut.position = position + batch.sizeBytes;
+          cut.end = batch.endOffset;
+          return true;
+        });
+        // The first batch that was looked at is the one to cut. There may be a gap in front of it: look further back.
+        if (indexed === undefined || cut.position > start.position) return cut;
+        below = start.offset;
+      }
     });
   }
 

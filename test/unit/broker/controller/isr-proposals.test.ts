@@ -1,0 +1,105 @@
+import type { Broker, Partition, Topic } from "../../../../broker/controller/cluster-state.js";
+import { ClusterState } from "../../../../broker/controller/cluster-state.js";
+import { judgeProposal } from "../../../../broker/controller/isr-proposals.js";
+import { errorNameOf } from "../../../../protocol/error-codes.js";
+import type { IsrProposal } from "../../../../protocol/messages.js";
+
+const partition: Partition = {
+  partition: 0,
+  replicas: [3, 1, 2],
+  leader: 1,
+  leaderEpoch: 5,
+  partitionEpoch: 9,
+  isr: [1, 2],
+  elr: [],
+  unverified: [],
+};
+const topic: Topic = {
+  name: "letters",
+  topicId: "t",
+  version: 0,
+  config: new Map(),
+  partitions: new Map([[0, partition]]),
+};
+
+function judged(
+  change: Partial<IsrProposal>,
+  options: { brokerId?: number; mayJoin?: boolean } = {},
+): string | readonly number[] {
+  const state = new ClusterState();
+  for (const id of [1, 2, 3]) {
+    const broker: Broker = {
+      id,
+      epoch: `10${id}`,
+      version: 0,
+      incarnation: "",
+      lastStop: "clean",
+      rack: undefined,
+      endpoints: [],
+    };
+    state.brokers.set(id, broker);
+  }
+  const proposal: IsrProposal = {
+    topicId: "t",
+    partition: 0,
+    leaderEpoch: 5,
+    partitionEpoch: 9,
+    isr: members(1, 2, 3),
+    ...change,
+  };
+  const verdict = judgeProposal(proposal, {
+    state,
+    brokerId: options.brokerId ?? 1,
+    topic,
+    partition,
+    minInsyncReplicas: 2,
+    mayJoin: () => options.mayJoin ?? true,
+  });
+  if (verdict.kind === "refused") return errorNameOf(verdict.error.code);
+  return verdict.kind === "accepted" ? verdict.to.isr : verdict.kind;
+}
+
+const members = (...ids: number[]) => ids.map((brokerId) => ({ brokerId, brokerEpoch: `10${brokerId}` }));
+
+describe("judgeProposal", () => {
+  it("accepts who caught up, in the order of the assignment", () => {
+    expect(judged({})).toEqual([3, 1, 2]);
+    expect(judged({ isr: members(1) })).toEqual([1]);
+  });
+
+  it("answers what is committed already with success, whatever the proposal was built on", () => {
+    expect(judged({ isr: members(2, 1), partitionEpoch: 8 })).toBe("unchanged");
+  });
+
+  it("refuses a proposal that builds on another state", () => {
+    expect(judged({ partitionEpoch: 8 })).toBe("INVALID_UPDATE_VERSION");
+    expect(judged({ partitionEpoch: 10 })).toBe("INVALID_UPDATE_VERSION");
+  });
+
+  it("fences a former leader, and a broker that never led", () => {
+    expect(judged({ leaderEpoch: 4 })).toBe("FENCED_LEADER_EPOCH");
+    expect(judged({ leaderEpoch: 4, isr: members(1, 2) })).toBe("FENCED_LEADER_EPOCH");
+    expect(judged({}, { brokerId: 2 })).toBe("FENCED_LEADER_EPOCH");
+  });
+
+  it("admits that a newer leader epoch means a newer controller", () => {
+    expect(judged({ leaderEpoch: 6 })).toBe("NOT_CONTROLLER");
+  });
+
+  it("refuses a member that registered again since it caught up, newcomer or not", () => {
+    expect(judged({ isr: [...members(1, 2), { brokerId: 3, brokerEpoch: "99" }] })).toBe("INELIGIBLE_REPLICA");
+    expect(judged({ isr: [...members(1, 3), { brokerId: 2, brokerEpoch: "99" }] })).toBe("INELIGIBLE_REPLICA");
+  });
+
+  it("refuses a joiner that is stopping or suspected, but not a member that was in sync before", () => {
+    expect(judged({}, { mayJoin: false })).toBe("INELIGIBLE_REPLICA");
+    expect(judged({ isr: members(1) }, { mayJoin: false })).toEqual([1]);
+  });
+
+  it("refuses what no leader of ours would send", () => {
+    expect(judged({ isr: members(2, 3) })).toBe("INVALID_REQUEST");
+    expect(judged({ isr: members(1, 1) })).toBe("INVALID_REQUEST");
+    expect(judged({ isr: [] })).toBe("INVALID_REQUEST");
+    expect(judged({ isr: [...members(1), { brokerId: 7, brokerEpoch: "1" }] })).toBe("INVALID_REQUEST");
+  });
+});

@@ -248,9 +248,10 @@ export class LogManager {
     let toldMs = this.env.clock.monotonicMs();
     await eachOf(found, RECOVERIES_AT_ONCE, async (name) => {
       await this.#recover(name, cutBefore, (key) => ({
-        recoveryPoint: recoveryPoints.get(key),
-        logStart: logStarts.get(key),
-        highWatermark: highWatermarks.get(key),
+        recoveryPoint: recoveryPoints?.get(key),
+        // The file has no line for a log that starts at 0.
+        logStart: logStarts && (logStarts.get(key) ?? toOffset(0)),
+        highWatermark: highWatermarks?.get(key),
       }));
       done += 1;
       const nowMs = this.env.clock.monotonicMs();
@@ -258,8 +259,8 @@ export class LogManager {
       toldMs = nowMs;
       this.logger.info(`recovered ${done} of ${found.length} logs`);
     });
-    for (const [key, offset] of recoveryPoints) {
-      if (!this.#logs.has(key) && offset > (logStarts.get(key) ?? 0))
+    for (const [key, offset] of recoveryPoints ?? []) {
+      if (!this.#logs.has(key) && offset > (logStarts?.get(key) ?? 0))
         this.logger.error(`the log ${key} had records up to offset ${offset}, but its directory is gone`);
     }
   }
@@ -402,12 +403,13 @@ export class LogManager {
     const logs = [...this.#logs];
     const lines = (offset: (log: Log) => Offset): string[] =>
       logs.filter(([, log]) => offset(log) > 0).map(([key, log]) => `${key} ${offset(log)}`);
-    // All three are of one moment; a log start that is newer than the recovery point would do no harm.
-    const recoveryPoints = lines((log) => log.flushedOffset);
+    // All three are of one moment. Log starts first: a recovery point behind a log start that is not in the file yet would
+    // look like lost segments.
     const logStarts = lines((log) => log.logStartOffset);
+    const recoveryPoints = lines((log) => log.flushedOffset);
     const highWatermarks = lines((log) => log.highWatermark);
-    await this.#writeCheckpoint(RECOVERY_POINTS_FILE, recoveryPoints);
     await this.#writeCheckpoint(LOG_STARTS_FILE, logStarts);
+    await this.#writeCheckpoint(RECOVERY_POINTS_FILE, recoveryPoints);
     await this.#writeCheckpoint(HIGH_WATERMARKS_FILE, highWatermarks);
   }
 
@@ -418,7 +420,8 @@ export class LogManager {
     this.#checkpointed.set(file, content);
   }
 
-  async #readCheckpoint(file: string): Promise<Map<PartitionKey, Offset>> {
+  /** Undefined when the file is damaged. A file that is missing is that of a new directory. */
+  async #readCheckpoint(file: string): Promise<Map<PartitionKey, Offset> | undefined> {
     const offsets = new Map<PartitionKey, Offset>();
     try {
       for (const line of (await readCheckpoint(this.env.files, join(this.options.directory, file))) ?? []) {
@@ -428,7 +431,8 @@ export class LogManager {
       }
     } catch (error) {
       if (!(error instanceof DamagedCheckpoint)) throw error;
-      this.logger.error(`${error.message}; logs are checked from their beginning`);
+      this.logger.error(`${error.message}; logs are recovered without it`);
+      return undefined;
     }
     return offsets;
   }

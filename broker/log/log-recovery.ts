@@ -1,4 +1,4 @@
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Env } from "../../common/env/env.js";
 import type { Logger } from "../../common/logger.js";
 import { toOffset } from "../../protocol/types.js";
@@ -10,7 +10,7 @@ import { LogOffsets } from "./log-offsets.js";
 import type { LogSettings } from "./log-settings.js";
 import { replayProducers } from "./log.js";
 import type { LogContent } from "./log.js";
-import { EPOCHS_FILE, parseSegmentFileName } from "./partition-directory.js";
+import { EPOCHS_FILE, METADATA_FILE, parseSegmentFileName } from "./partition-directory.js";
 import { restoreSnapshot } from "./producer-snapshots.js";
 import { ProducerStates } from "./producer-states.js";
 import { scanBatches, surveySegment } from "./segment-scan.js";
@@ -27,6 +27,7 @@ export type LastStop = "clean" | "crash" | "power-cut";
 
 /** What the checkpoint files say of a partition. */
 export interface CheckpointedOffsets {
+  /** Undefined when the checkpoint cannot be read. */
   readonly logStart: Offset | undefined;
   readonly highWatermark: Offset | undefined;
   /** What is below it was durable. */
@@ -47,9 +48,9 @@ export interface RecoveryContext {
  *
  * Everything from the recovery point on is checked byte by byte, over all segments, and cut at the first byte that is not a
  * good batch: writeback is unordered, so behind a hole nothing counts (hazard 8.2). Below the recovery point bytes were
- * durable; what cannot be read there is damage, which is kept apart and never cut. After a crash the bytes past the
- * recovery point are copied to new files and synced, because a page that failed to be written earlier counts as clean and
- * would not be written by a sync now (hazard 8.3). Then indexes, epochs and producers are brought to the same end.
+ * durable; what cannot be read there is damage, which is kept apart and never cut. The bytes past the recovery point are
+ * copied to new files and synced, because a page that failed to be written earlier counts as clean and would not be
+ * written by a sync now (hazard 8.3); after a power cut too, for it may lie some runs back. Then indexes, epochs and producers are brought to the same end.
  */
 export async function recoverLog(
   context: RecoveryContext,
@@ -82,9 +83,10 @@ class LogRecovery {
 
   async run(): Promise<LogContent> {
     await this.#openSegments();
+    await this.#checkBeginning();
     await this.#checkSegments();
     await this.#dropBehindLogStart();
-    if (this.context.lastStop === "crash") await this.#copyWhatMayNotBeOnDisk();
+    if (this.context.lastStop !== "clean") await this.#copyWhatMayNotBeOnDisk();
     const logEnd = this.#logEnd();
     await this.#startNewSegmentBehindDamage(logEnd);
     const logStart = this.#logStart(logEnd);
@@ -128,6 +130,31 @@ class LogRecovery {
     this.#segments.forEach((segment, at) => {
       segment.endOffset = this.#segments[at + 1]?.baseOffset ?? segment.baseOffset;
     });
+  }
+
+  /**
+   * The log start moves in the checkpoint before it moves in the directory. So a log that begins later than the checkpoint
+   * says has lost its first segments: after a power cut perhaps only their names, while later ones are there.
+   */
+  async #checkBeginning(): Promise<void> {
+    const start = this.checkpointed.logStart;
+    const first = this.#segments[0];
+    if (start === undefined || first === undefined || first.baseOffset <= start) return;
+    const durableTo = Math.min(this.#recoveryPoint, first.baseOffset);
+    if (durableTo > start) {
+      this.#damage.push({ from: start, to: toOffset(durableTo), reason: "the segment files are missing" });
+      if (first.baseOffset <= this.#recoveryPoint) return;
+    }
+    // A crash loses no names: an empty log was begun here by a leader's first batch, a moment ago.
+    if (this.context.lastStop !== "power-cut") return;
+    this.#wasCut = true;
+    for (const segment of this.#segments.splice(0)) {
+      this.context.logger.warn(
+        `${segment.path("log")}: ${segment.sizeBytes} bytes dropped: the segments before it are not there`,
+      );
+      await segment.removeFiles();
+    }
+    await this.context.syncs.run(() => this.#files.syncDirectory(this.directory));
   }
 
   async #checkSegments(): Promise<void> {
@@ -303,6 +330,10 @@ class LogRecovery {
     if (from === undefined) return;
     const first = this.#segments.indexOf(from.segment);
     if (first < 0) return;
+    // The directory may be as new as the bytes in it.
+    const metadata = join(this.directory, METADATA_FILE);
+    await writeCheckpoint(this.#files, metadata, (await readCheckpoint(this.#files, metadata)) ?? []);
+    await this.context.syncs.run(() => this.#files.syncDirectory(dirname(this.directory)));
     for (const segment of this.#segments.slice(first)) {
       const position = segment === from.segment ? from.position : 0;
       if (segment.sizeBytes > position) await this.#copySegment(segment, position);

@@ -147,6 +147,8 @@ export class Log {
   #epochsChanged = false;
   #directoryChanged = false;
   #parentDirectoryChanged = false;
+  /** The log start has moved without the checkpoint knowing; it must before the flushed offset moves beyond it. */
+  #startChanged = false;
   #metadataFile: { sync(): Promise<void>; close(): Promise<void> } | undefined;
   #snapshots: ProducerSnapshot[] = [];
   #sidecarBytes = 0;
@@ -553,7 +555,7 @@ export class Log {
 
   #startAt(offset: Offset): void {
     this.#offsets.startAt(offset);
-    this.context.checkpointSoon();
+    this.#startChanged = true;
   }
 
   // ------------------------------------------------------------------------------------------------ failures
@@ -744,6 +746,10 @@ export class Log {
       this.#parentDirectoryChanged = false;
       await this.#syncOrFail(() => files.syncDirectory(this.context.directory));
     }
+    if (this.#startChanged) {
+      await this.context.checkpointNow();
+      this.#startChanged = false;
+    }
     const active = this.#segments.at(-1);
     for (const segment of this.#segments) {
       if (segment === active || segment.sealed || segment.files === undefined) continue;
@@ -829,6 +835,7 @@ export class Log {
     from: Offset,
     end: Offset,
     options: { readonly maxBytes: number; readonly end?: Offset },
+    isRetry = false,
   ): Promise<LogRead> {
     const cuts = this.#cuts;
     const { pool } = this.context;
@@ -857,8 +864,9 @@ export class Log {
         throw this.#refusal(error);
       }
       if (!(error instanceof UnreadableSegment)) throw error;
-      await this.verifyRange(from);
-      this.#undamagedEnd(from, end);
+      const found = await this.verifyRange(from);
+      if (found.length > 0 && !isRetry)
+        return await this.#readFiles(from, this.#undamagedEnd(from, end), options, true);
       throw new ApiError(
         "CORRUPT_LOG",
         `${this.identity.directoryName}: offset ${from} cannot be read: ${error.message}`,
@@ -1045,7 +1053,8 @@ export class Log {
     this.#offsets.advanceLogStart(first.baseOffset);
     if (this.#epochs.cutStart(this.#offsets.logStart)) this.#epochsChanged = true;
     this.#forgetDamageBefore(this.#offsets.logStart);
-    this.context.checkpointSoon();
+    // In the checkpoint first: a log that begins later than it says is taken for one that lost its beginning.
+    await this.#checkpointInSpiteOfFullDisk();
     for (const segment of removed) {
       this.context.cache.release(segment);
       await segment.files?.retire();

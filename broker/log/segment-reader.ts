@@ -1,4 +1,5 @@
 import { BatchFault, batchSizeAt, readBatch } from "../../protocol/record-batch.js";
+import type { RecordBatch } from "../../protocol/record-batch.js";
 import type { Offset } from "../../protocol/types.js";
 import type { BufferPool } from "./buffer-pool.js";
 import type { Segment, SegmentFiles } from "./segment.js";
@@ -47,11 +48,13 @@ export async function readFromSegment(
       let at = 0;
       let complete = false;
       for (;;) {
-        const size = batchSizeAt(buffer, at, bytes);
-        if (size === undefined || at + size > bytes) break;
-        const batch = readBatch(buffer, at, bytes);
-        if (batch.baseOffset < offset)
-          throw new UnreadableSegment(`${files.file.path}: offset ${batch.baseOffset} twice`);
+        const batch = nextBatch(buffer, at, bytes, offset);
+        if (batch === undefined) break;
+        if (batch instanceof UnreadableSegment) {
+          // What stands in front of it is good all the same; the next read will begin here.
+          if (first === undefined) throw batch;
+          break;
+        }
         offset = batch.endOffset;
         if (batch.endOffset > from) {
           complete = batch.endOffset > end || (first !== undefined && batch.end - first > maxBytes);
@@ -82,11 +85,28 @@ export async function readFromSegment(
     }
   } catch (error) {
     pool.give(pooled);
-    if (error instanceof BatchFault) throw new UnreadableSegment(error.message, { cause: error });
     throw error;
   }
   pool.give(pooled);
   return undefined;
+}
+
+/** The batch at `at`; undefined when it is not whole in the buffer. */
+function nextBatch(
+  buffer: Buffer,
+  at: number,
+  end: number,
+  offset: number,
+): RecordBatch | UnreadableSegment | undefined {
+  try {
+    const size = batchSizeAt(buffer, at, end);
+    if (size === undefined || at + size > end) return undefined;
+    const batch = readBatch(buffer, at, end);
+    return batch.baseOffset < offset ? new UnreadableSegment(`offset ${batch.baseOffset} twice`) : batch;
+  } catch (error) {
+    if (error instanceof BatchFault) return new UnreadableSegment(error.message, { cause: error });
+    throw error;
+  }
 }
 
 function once(action: () => void): () => void {

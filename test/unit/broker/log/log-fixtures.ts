@@ -121,6 +121,8 @@ export function summary(batches: readonly RecordBatch[]): string[] {
   );
 }
 
+type StartOptions = { settings?: Partial<LogSettings> } & Partial<LogManagerOptions>;
+
 /** One simulated machine with a log directory, on which processes come and go. */
 export class LogWorld {
   readonly simulation: Simulation;
@@ -149,22 +151,33 @@ export class LogWorld {
     return this.#lines;
   }
 
-  async start(options: { settings?: Partial<LogSettings> } & Partial<LogManagerOptions> = {}): Promise<void> {
+  /** A start that does not come to its end: the power goes after so many milliseconds, and comes back. */
+  async startAndLosePower(afterMs: number, options: StartOptions = {}): Promise<void> {
+    const { env } = this.process;
+    void LogManager.lastStop(env, DIRECTORY).then((lastStop) =>
+      LogManager.open(env, silentLogger, this.#options(lastStop, options)),
+    );
+    await this.run(afterMs);
+    this.powerCut();
+  }
+
+  async start(options: StartOptions = {}): Promise<void> {
     const { env } = this.process;
     const lastStop: LastStop = options.lastStop ?? (await this.complete(LogManager.lastStop(env, DIRECTORY)));
-    const { settings, ...rest } = options;
-    this.manager = await this.complete(
-      LogManager.open(env, this.#logger(), {
-        directory: DIRECTORY,
-        defaultSettings: { ...SETTINGS, ...settings },
-        tailBytesMax: 64 * 1024 * 1024,
-        openFilesMax: 16,
-        scrubBytesPerSecond: 0,
-        onFatal: (error) => this.fatal.push(error),
-        ...rest,
-        lastStop,
-      }),
-    );
+    this.manager = await this.complete(LogManager.open(env, this.#logger(), this.#options(lastStop, options)));
+  }
+
+  #options(lastStop: LastStop, { settings, ...rest }: StartOptions): LogManagerOptions {
+    return {
+      directory: DIRECTORY,
+      defaultSettings: { ...SETTINGS, ...settings },
+      tailBytesMax: 64 * 1024 * 1024,
+      openFilesMax: 16,
+      scrubBytesPerSecond: 0,
+      onFatal: (error) => this.fatal.push(error),
+      ...rest,
+      lastStop,
+    };
   }
 
   log(settings: Partial<LogSettings> = {}): Log {

@@ -353,8 +353,8 @@ export class SimCluster {
   async #createTopic(topic: Init<NewTopic>): Promise<void> {
     for (;;) {
       const { topics } = await this.admin.administer("createTopics", { topics: [topic], timeoutMs: 10_000 });
-      const error = topics[0]?.error;
-      if (error == null) return;
+      const error = topics[0]?.error ?? null;
+      if (error === null) return;
       const name = errorNameOf(error.code);
       // An earlier attempt whose answer was lost.
       if (name === "TOPIC_ALREADY_EXISTS") return;
@@ -366,8 +366,8 @@ export class SimCluster {
 
   async deleteTopic(name: string): Promise<void> {
     const { topics } = await this.complete(this.admin.administer("deleteTopics", { names: [name], timeoutMs: 10_000 }));
-    const error = topics[0]?.error;
-    if (error != null) throw new Error(`${name} was not deleted: ${errorNameOf(error.code)}: ${error.message}`);
+    const error = topics[0]?.error ?? null;
+    if (error !== null) throw new Error(`${name} was not deleted: ${errorNameOf(error.code)}: ${error.message}`);
   }
 
   // Logs.

@@ -1,0 +1,42 @@
+import type { Cluster } from "../../client/index.js";
+import type { Logger } from "../../common/logger.js";
+import { silentLogger } from "../../common/logger.js";
+import type { CommandContext } from "./command-context.js";
+
+/** Waiting longer than this without a word looks like hanging. */
+const PATIENCE_MS = 2000;
+
+/** The connection of a command to its cluster. The client is loaded here and not before: `--help` needs none. */
+export async function connectTo(
+  target: Pick<CommandContext, "bootstrap" | "timeoutMs" | "signal">,
+  note?: (sentence: string) => void,
+): Promise<Cluster> {
+  const { connect } = await import("../../client/index.js");
+  const waiting = setTimeout(() => {
+    note?.(
+      `waiting for a broker at ${target.bootstrap} (up to ${Math.round(target.timeoutMs / 1000)} s, see --timeout)`,
+    );
+  }, PATIENCE_MS);
+  try {
+    return await connect({
+      bootstrapBrokers: target.bootstrap,
+      clientId: "ottla-cli",
+      deadlineMs: target.timeoutMs,
+      signal: target.signal,
+      ...(note === undefined ? {} : { logger: loggerTo(note) }),
+    });
+  } finally {
+    clearTimeout(waiting);
+  }
+}
+
+/** Connects as the command's options say. */
+export function connectFor(context: CommandContext): Promise<Cluster> {
+  return connectTo(context, (sentence) => context.note(sentence));
+}
+
+/** What the client has to say beyond its errors: a silent leader, a cluster that moved. */
+function loggerTo(note: (sentence: string) => void): Logger {
+  const logger: Logger = { ...silentLogger, warn: note, error: note, child: () => logger };
+  return logger;
+}

@@ -1,0 +1,77 @@
+import fs from "node:fs";
+import { finished } from "node:stream/promises";
+
+const READ_BYTES = 256 * 1024;
+
+/** An input that is read once, from its beginning, as fast as its reader takes it. */
+export interface Input {
+  /** Where it comes from, for sentences. */
+  readonly name: string;
+  /** Bytes in all, when they are known before. */
+  readonly sizeBytes: number | undefined;
+  /** Chunks, each valid until the next one is asked for. */
+  chunks(signal: AbortSignal): AsyncIterable<Buffer>;
+}
+
+/** A file, or standard input for `-`. Rejects as the system does when it cannot be opened. */
+export async function openInput(path: string): Promise<Input> {
+  if (path !== "-") {
+    const file = await fs.promises.open(path, "r");
+    const stat = await file.stat();
+    if (stat.isDirectory()) {
+      await file.close();
+      throw Object.assign(new Error(`${path} is a directory`), { code: "EISDIR", path });
+    }
+    if (stat.isFile())
+      return { name: path, sizeBytes: stat.size, chunks: (signal) => chunksOfFile(file.fd, signal, file) };
+    await file.close();
+    return { name: path, sizeBytes: undefined, chunks: (signal) => chunksOfStream(fs.createReadStream(path), signal) };
+  }
+  const isFile = fs.fstatSync(0).isFile();
+  return {
+    name: "standard input",
+    sizeBytes: undefined,
+    chunks: (signal) => (isFile ? chunksOfFile(0, signal) : chunksOfStream(process.stdin, signal)),
+  };
+}
+
+/** Reads into two buffers by turns: while one is worked on, the other is being filled. */
+async function* chunksOfFile(fd: number, signal: AbortSignal, owner?: fs.promises.FileHandle): AsyncGenerator<Buffer> {
+  const buffers = [Buffer.allocUnsafe(READ_BYTES), Buffer.allocUnsafe(READ_BYTES)] as const;
+  const read = (buffer: Buffer): Promise<Buffer> =>
+    new Promise((resolve, reject) => {
+      fs.read(fd, buffer, 0, buffer.length, null, (error, bytes) => {
+        if (error) reject(error);
+        else resolve(buffer.subarray(0, bytes));
+      });
+    });
+  let next = read(buffers[0]);
+  try {
+    for (let turn = 1; !signal.aborted; turn += 1) {
+      const chunk = await next;
+      if (chunk.length === 0) return;
+      next = read(buffers[turn % 2 === 0 ? 0 : 1]);
+      // A failure is thrown at its turn.
+      next.catch(() => undefined);
+      yield chunk;
+    }
+  } finally {
+    await next.catch(() => undefined);
+    await owner?.close();
+  }
+}
+
+async function* chunksOfStream(stream: NodeJS.ReadStream | fs.ReadStream, signal: AbortSignal): AsyncGenerator<Buffer> {
+  // Ending the stream ends a read that waits for somebody to type.
+  const stop = (): void => void stream.destroy();
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    if (signal.aborted) return;
+    for await (const chunk of stream) yield chunk as Buffer;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    signal.removeEventListener("abort", stop);
+    if (signal.aborted) await finished(stream).catch(() => undefined);
+  }
+}

@@ -1,0 +1,85 @@
+import { usageError } from "./cli-error.js";
+
+const durationUnits: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const sizeUnits: Readonly<Record<string, number>> = {
+  "": 1,
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+};
+
+/** Milliseconds of `500ms`, `10s`, `5m`, `2h`, `7d`; undefined when the text is none of these. */
+export function durationMsOf(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text);
+  if (match === null) return undefined;
+  return Math.round(Number(match[1]) * (durationUnits[match[2] as string] as number));
+}
+
+/** For commander: an option that is a duration. */
+export function parseDuration(text: string): number {
+  const ms = durationMsOf(text);
+  if (ms === undefined) throw usageError(`${text} is not a duration`, "write one like 500ms, 10s, 5m or 2h");
+  return ms;
+}
+
+/** For commander: an option that is a number of bytes, like `64KiB` or `1MB`. */
+export function parseSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmg]?i?b|)$/i.exec(text);
+  const unit = match === null ? undefined : sizeUnits[(match[2] as string).toLowerCase()];
+  if (match === null || unit === undefined)
+    throw usageError(`${text} is not a size`, "write one like 100, 64KiB or 1MB");
+  return Math.round(Number(match[1]) * unit);
+}
+
+/** For commander: a whole number in [least, most]. */
+export function parseCount(least = 0, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least || value > most) {
+      const range = most === Number.MAX_SAFE_INTEGER ? `from ${least} on` : `from ${least} to ${most}`;
+      throw usageError(`${text} is not a whole number ${range}`);
+    }
+    return value;
+  };
+}
+
+/** For commander: a rate like `1000` or `1000/s`, in records per second. */
+export function parseRate(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(?:\/s)?$/.exec(text);
+  const value = match === null ? 0 : Number(match[1]);
+  if (value <= 0) throw usageError(`${text} is not a rate`, "write records per second, like 1000/s");
+  return value;
+}
+
+/** For commander: gathers an option that may be given more than once. */
+export function collect<T>(parse: (text: string) => T): (text: string, previous: readonly T[] | undefined) => T[] {
+  return (text, previous) => [...(previous ?? []), parse(text)];
+}
+
+/** Splits `NAME=VALUE`; the value may hold further equal signs. */
+export function parseAssignment(text: string): readonly [name: string, value: string] {
+  const at = text.indexOf("=");
+  if (at <= 0) throw usageError(`${text} is not NAME=VALUE`);
+  return [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** Bytes for people: `1.5 MiB`. */
+export function formatSize(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** A count for people: `1,234,567`. */
+export function formatCount(count: number): string {
+  return Math.round(count).toLocaleString("en-US");
+}

@@ -1,0 +1,153 @@
+import type { Command } from "commander";
+import type { CommandContext } from "./command-context.js";
+import { commonOptionsOf } from "./command-context.js";
+import { CliError } from "./cli-error.js";
+import { reasonOf } from "../../common/logger.js";
+import { Stdout } from "./stdout.js";
+
+/** After the first signal a command has so long to flush and end. */
+const END_AFTER_SIGNAL_MS = 5000;
+
+export const EXIT_OK = 0;
+export const EXIT_FAILED = 1;
+export const EXIT_INTERRUPTED = 130;
+
+/** The reason of `context.signal` when the reader of stdout has gone away: no error, nobody is left to tell. */
+class StdoutClosed extends Error {
+  override readonly name = "StdoutClosed";
+}
+
+/** What a command does; it may return an exit code, otherwise it is 0, or 130 after an interruption. */
+export type CommandBody = (context: CommandContext) => Promise<number | void>;
+
+/**
+ * Runs a command from its parsed options to the end of the process: signals, closed pipes, the one line an error gets,
+ * the exit code. `signals: "own"` is for commands that end by a signal in the normal course (`broker`, `up`).
+ */
+export async function runCommand(
+  command: Command,
+  body: CommandBody,
+  options: { readonly signals?: "own" } = {},
+): Promise<never> {
+  const common = commonOptionsOf(command, process.env);
+  const out = new Stdout(process.stdout);
+  const aborting = new AbortController();
+  let interrupted = false;
+  if (options.signals !== "own") {
+    const onSignal = (): void => {
+      if (interrupted) process.exit(EXIT_INTERRUPTED);
+      interrupted = true;
+      setTimeout(() => process.exit(EXIT_INTERRUPTED), END_AFTER_SIGNAL_MS).unref();
+      aborting.abort(new Error("interrupted"));
+    };
+    process.on("SIGINT", onSignal);
+    process.on("SIGTERM", onSignal);
+  }
+  // Nobody reads stderr any more: there is nobody to tell that to.
+  process.stderr.on("error", () => undefined);
+  void out.closed.then(() =>
+    aborting.abort(out.failure && isBrokenPipe(out.failure) ? new StdoutClosed() : out.failure),
+  );
+  const context: CommandContext = {
+    ...common,
+    out,
+    signal: aborting.signal,
+    note: (sentence) => {
+      if (!common.json) process.stderr.write(`${sentence}\n`);
+    },
+  };
+  let exitCode: number;
+  try {
+    const returned = await body(context);
+    await out.flush();
+    if (out.failure !== undefined && !isBrokenPipe(out.failure)) throw out.failure;
+    exitCode = interrupted ? EXIT_INTERRUPTED : (returned ?? EXIT_OK);
+  } catch (error) {
+    if (interrupted) exitCode = EXIT_INTERRUPTED;
+    else if (aborting.signal.reason instanceof StdoutClosed) exitCode = EXIT_OK;
+    else exitCode = reportError(error, common);
+    await out.flush();
+  }
+  process.exit(exitCode);
+}
+
+function isBrokenPipe(error: Error): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === "EPIPE" || code === "ECONNRESET" || code === "ERR_STREAM_DESTROYED";
+}
+
+/** Prints an error as scripts and people expect it, and returns the exit code that goes with it. */
+export function reportError(error: unknown, options: { readonly json: boolean; readonly debug: boolean }): number {
+  const { name, message, hint, retriable, exitCode } = describeError(error);
+  process.stderr.write(`error: ${name}: ${oneLine(message)}${hint === undefined ? "" : ` - ${oneLine(hint)}`}\n`);
+  if (options.json) {
+    process.stderr.write(`${JSON.stringify({ error: { name, message, hint: hint ?? null, retriable } })}\n`);
+  }
+  if (options.debug && error instanceof Error) {
+    for (let cause: unknown = error; cause instanceof Error; cause = cause.cause)
+      process.stderr.write(`${cause.stack}\n`);
+  }
+  return exitCode;
+}
+
+interface DescribedError {
+  readonly name: string;
+  readonly message: string;
+  readonly hint: string | undefined;
+  readonly retriable: boolean;
+  readonly exitCode: number;
+}
+
+/** Name, sentence and next step of anything that was thrown. */
+export function describeError(error: unknown): DescribedError {
+  if (error instanceof CliError) {
+    const { errorName: name, message, hint, retriable, exitCode } = error;
+    return { name, message, hint, retriable, exitCode };
+  }
+  if (isClientError(error)) {
+    const { code: name, what: message, hint, retriable } = error;
+    return { name, message, hint, retriable, exitCode: EXIT_FAILED };
+  }
+  const { code, path } = error as NodeJS.ErrnoException;
+  if (typeof code === "string" && typeof path === "string") {
+    const { message, hint } = describeFileError(code, path);
+    return { name: "FILE_ERROR", message, hint, retriable: false, exitCode: EXIT_FAILED };
+  }
+  return {
+    name: "UNEXPECTED",
+    message: reasonOf(error),
+    hint: "run it again with --debug to see where it happened",
+    retriable: false,
+    exitCode: EXIT_FAILED,
+  };
+}
+
+interface ClientErrorShape {
+  readonly code: string;
+  readonly what: string;
+  readonly hint: string;
+  readonly retriable: boolean;
+}
+
+/** Told by its shape, so that a command that never talks to a cluster need not load the client. */
+function isClientError(error: unknown): error is ClientErrorShape {
+  return error instanceof Error && "what" in error && "hint" in error && "retriable" in error && "code" in error;
+}
+
+function describeFileError(code: string, path: string): { message: string; hint: string } {
+  switch (code) {
+    case "ENOENT":
+      return { message: `${path} does not exist`, hint: "check the path" };
+    case "EACCES":
+    case "EPERM":
+      return { message: `${path} may not be opened by this user`, hint: "check its permissions" };
+    case "EISDIR":
+      return { message: `${path} is a directory`, hint: "name a file" };
+    case "ENOSPC":
+      return { message: `the disk of ${path} is full`, hint: "make room" };
+    default:
+      return { message: `${path}: ${code}`, hint: "check the file and its disk" };
+  }
+}
+
+const oneLine = (text: string): string => text.trim().replace(/\s*\n\s*/g, " ");

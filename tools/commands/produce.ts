@@ -1,0 +1,265 @@
+import type { Command } from "commander";
+import { Option } from "commander";
+import type { Acknowledgement, Producer, ProducerOptions, ProducerRecord } from "../../client/index.js";
+import { CliError, usageError } from "../cli/cli-error.js";
+import { connectFor } from "../cli/cluster-connection.js";
+import type { CommandContext } from "../cli/command-context.js";
+import { addCommonOptions } from "../cli/command-context.js";
+import { openInput } from "../cli/input.js";
+import type { Input } from "../cli/input.js";
+import { JsonValues } from "../cli/json-values.js";
+import { LineSplitter, separatorPosition, unescape } from "../cli/line-splitter.js";
+import { Pace } from "../cli/pace.js";
+import { InputProgress } from "../cli/progress.js";
+import { collect, formatCount, parseAssignment, parseCount, parseDuration, parseRate } from "../cli/quantities.js";
+import { describeError, EXIT_FAILED, runCommand } from "../cli/run-command.js";
+
+interface ProduceOptions {
+  readonly keySeparator?: string;
+  readonly partition?: number;
+  readonly acks?: "all" | "1" | "0";
+  readonly idempotent?: boolean;
+  readonly compression?: string;
+  readonly header?: readonly (readonly [string, string])[];
+  readonly linger?: number;
+  readonly from: string;
+  readonly format: "lines" | "json" | "raw";
+  readonly keyField?: string;
+  readonly rate?: number;
+  readonly report?: boolean;
+  readonly topic?: string;
+}
+
+/** A topic accepts batches of up to 7 MiB at most: a longer record is refused before it is gathered. */
+const RECORD_BYTES_MAX = 8 * 1024 * 1024;
+/** After an interruption, records under way have so long to be acknowledged. */
+const FLUSH_AFTER_SIGNAL_MS = 4000;
+
+/** `ottla produce`: lines, JSON values or a whole input become records. */
+export function addProduceCommand(program: Command): void {
+  const command = program
+    .command("produce")
+    .argument("[topic]", "the topic to write to")
+    .description("write records from standard input or a file")
+    .option("-K, --key-separator <text>", "the key is what stands before it in a line (\\t for a tab)", unescape)
+    .option("-p, --partition <number>", "write to this partition instead of choosing by key", parseCount())
+    .addOption(new Option("--acks <acks>", "wait for all in-sync replicas, the leader, or nothing").choices(["all", "1", "0"]))
+    .option("--idempotent", "neither duplicate nor reorder on a retry (the default with --acks all)")
+    .option("--no-idempotent", "allow duplicates after a retry")
+    .addOption(new Option("--compression <codec>", "none: others come later").choices(["none"]))
+    .option("-H, --header <name=value>", "a header of every record; may be repeated", collect(parseAssignment))
+    .option("--linger <duration>", "wait so long for more records before a batch is sent", parseDuration)
+    .option("--from <file>", "where the records come from; - is standard input", "-")
+    .addOption(
+      new Option("--format <format>", "a line is a record, a JSON value or array element is, or the whole input is")
+        .choices(["lines", "json", "raw"])
+        .default("lines"),
+    )
+    .option("--key-field <name>", "with --format json: the field that holds the key")
+    .option("--rate <records/s>", "write no faster than this", parseRate)
+    .option("--report", "print a JSON line for each record when it is acknowledged")
+    .addOption(new Option("--topic <name>").hideHelp())
+    .action((topic: string | undefined, options: ProduceOptions) =>
+      runCommand(command, (context) => produce(context, topic ?? options.topic, options)),
+    );
+  addCommonOptions(command);
+}
+
+async function produce(context: CommandContext, topic: string | undefined, options: ProduceOptions): Promise<number> {
+  if (topic === undefined) throw usageError("no topic is named", "type ottla produce TOPIC");
+  checkOptions(options);
+  const input = await openInput(options.from);
+  await using cluster = await connectFor(context);
+  // Asked before anything is read, so that a misspelt topic is one error and not one for each record.
+  await cluster.partitionsOf(topic);
+  const producer = cluster.producer(producerOptions(options));
+  const run = new ProduceRun(context, producer, topic, options);
+  const progress = new InputProgress(context, input.sizeBytes);
+  let failure: unknown;
+  try {
+    await run.read(input, progress);
+  } catch (error) {
+    failure = error;
+  }
+  progress.end();
+  await run.finish();
+  const { records, acked, failed, seconds } = run.summary();
+  context.out.writeJsonIf(context.json || options.report === true, { records, acked, failed, seconds });
+  context.note(
+    `${formatCount(acked)} of ${formatCount(records)} records acknowledged in ${seconds} s${failed > 0 ? `, ${formatCount(failed)} failed` : ""}`,
+  );
+  if (failure !== undefined) throw failure;
+  if (run.firstFailure !== undefined && !context.signal.aborted) throw run.firstFailure;
+  return failed > 0 ? EXIT_FAILED : 0;
+}
+
+function checkOptions(options: ProduceOptions): void {
+  if (options.keyField !== undefined && options.format !== "json")
+    throw usageError("--key-field is for --format json", "use --key-separator with lines");
+  if (options.keySeparator !== undefined && options.format !== "lines")
+    throw usageError(`--key-separator is for lines, not --format ${options.format}`, "use --key-field with --format json");
+  if (options.keySeparator === "") throw usageError("--key-separator is empty", "give at least one character");
+  if (options.idempotent === true && (options.acks ?? "all") !== "all")
+    throw usageError(`--idempotent needs --acks all, not ${options.acks}`, "leave out one of them");
+}
+
+function producerOptions(options: ProduceOptions): ProducerOptions {
+  const acks = { all: "all", "1": "leader", "0": "none" } as const;
+  return {
+    ...(options.acks === undefined ? {} : { acks: acks[options.acks] }),
+    ...(options.idempotent === undefined ? {} : { idempotent: options.idempotent }),
+    ...(options.linger === undefined ? {} : { lingerMs: options.linger }),
+  };
+}
+
+/** One run: hands records to the producer as fast as it takes them, and counts what becomes of them. */
+class ProduceRun {
+  /** The first record that failed for good, as an error of its own. */
+  firstFailure: Error | undefined;
+  #records = 0;
+  #acked = 0;
+  #failed = 0;
+  readonly #startedMs = performance.now();
+  readonly #pace: Pace | undefined;
+  readonly #headers: ProducerRecord["headers"];
+  readonly #count: (...outcome: Acknowledgement) => void;
+
+  constructor(
+    private readonly context: CommandContext,
+    private readonly producer: Producer,
+    private readonly topic: string,
+    private readonly options: ProduceOptions,
+  ) {
+    this.#pace = options.rate === undefined ? undefined : new Pace(options.rate, context.signal);
+    this.#headers = options.header?.map(([key, value]) => ({ key, value }));
+    this.#count = (error) => this.#onOutcome(error);
+  }
+
+  async read(input: Input, progress: InputProgress): Promise<void> {
+    switch (this.options.format) {
+      case "lines":
+        return this.#readLines(input, progress);
+      case "json":
+        return this.#readJson(input, progress);
+      case "raw":
+        return this.#readRaw(input, progress);
+    }
+  }
+
+  /** Waits for what is under way; after an interruption not for long. */
+  async finish(): Promise<void> {
+    const closing = this.producer.close();
+    if (!this.context.signal.aborted) return closing;
+    const timeout = new Promise<void>((resolve) => setTimeout(resolve, FLUSH_AFTER_SIGNAL_MS).unref());
+    await Promise.race([closing.catch(() => undefined), timeout]);
+  }
+
+  summary(): { records: number; acked: number; failed: number; seconds: number } {
+    const seconds = Math.round(performance.now() - this.#startedMs) / 1000;
+    return { records: this.#records, acked: this.#acked, failed: this.#failed, seconds };
+  }
+
+  async #readLines(input: Input, progress: InputProgress): Promise<void> {
+    const { signal } = this.context;
+    const lines = new LineSplitter(RECORD_BYTES_MAX);
+    const { keySeparator } = this.options;
+    const separator = keySeparator === undefined ? undefined : Buffer.from(keySeparator);
+    const onLine = (buffer: Buffer, start: number, end: number): void | Promise<void> => {
+      if (signal.aborted) return;
+      if (separator === undefined) return this.#send(null, buffer.subarray(start, end));
+      const at = separatorPosition({ buffer, start, end, number: lines.lines }, separator);
+      return this.#send(buffer.subarray(start, at), buffer.subarray(at + separator.length, end));
+    };
+    for await (const chunk of input.chunks(signal)) {
+      const pending = lines.push(chunk, onLine);
+      if (pending !== undefined) await pending;
+      progress.add(chunk.length);
+      await this.#letOthersRun();
+    }
+    if (!signal.aborted) await lines.end(onLine);
+  }
+
+  async #readJson(input: Input, progress: InputProgress): Promise<void> {
+    const { signal } = this.context;
+    const values = new JsonValues(this.options.keyField, RECORD_BYTES_MAX);
+    let keyless = 0;
+    const onRecord = ({ text, key }: { text: string; key: string | null }): void | Promise<void> => {
+      if (signal.aborted) return;
+      if (key === null) keyless += 1;
+      return this.#send(key, text);
+    };
+    for await (const chunk of input.chunks(signal)) {
+      await values.push(chunk, onRecord);
+      progress.add(chunk.length);
+      if (signal.aborted) return;
+    }
+    await values.end(onRecord);
+    if (this.options.keyField !== undefined && keyless > 0)
+      this.context.note(`${formatCount(keyless)} records have no field ${this.options.keyField}, or null in it: they were written without a key`);
+  }
+
+  async #readRaw(input: Input, progress: InputProgress): Promise<void> {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    for await (const chunk of input.chunks(this.context.signal)) {
+      chunks.push(Buffer.from(chunk));
+      bytes += chunk.length;
+      progress.add(chunk.length);
+      if (bytes > RECORD_BYTES_MAX)
+        throw new CliError("MESSAGE_TOO_LARGE", `${input.name} is longer than ${RECORD_BYTES_MAX} bytes`, {
+          hint: "no topic accepts such a record; split it, or use --format lines",
+        });
+    }
+    if (!this.context.signal.aborted) await this.#send(null, Buffer.concat(chunks));
+  }
+
+  #send(key: Uint8Array | string | null, value: Uint8Array | string): void | Promise<void> {
+    const wait = this.#pace?.take();
+    if (wait !== undefined) {
+      // The views are of a buffer that stays as it is until this promise resolves.
+      return wait.then(() => (this.context.signal.aborted ? undefined : this.#hand(key, value)));
+    }
+    return this.#hand(key, value);
+  }
+
+  #hand(key: Uint8Array | string | null, value: Uint8Array | string): void | Promise<void> {
+    this.#records += 1;
+    const onAcknowledged = this.options.report === true ? this.#reporterOf(this.#records) : this.#count;
+    const record: { -readonly [Name in keyof ProducerRecord]: ProducerRecord[Name] } = { key, value };
+    if (this.options.partition !== undefined) record.partition = this.options.partition;
+    if (this.#headers !== undefined) record.headers = this.#headers;
+    try {
+      const pending = this.producer.produce(this.topic, record, onAcknowledged);
+      // Nobody reads the report: stop filling memory with it.
+      return this.context.out.isFull ? Promise.all([pending, this.context.out.ready()]).then(() => undefined) : pending;
+    } catch (error) {
+      // A record that can never be sent: too large, or for a partition that is not there.
+      onAcknowledged(error as NonNullable<Acknowledgement[0]>, undefined);
+    }
+  }
+
+  #reporterOf(line: number): (...outcome: Acknowledgement) => void {
+    return (error, place) => {
+      this.#onOutcome(error);
+      if (error !== undefined) return this.context.out.writeJson({ line, error: { name: describeError(error).name } });
+      const { partition, offset, timestamp } = place as NonNullable<typeof place>;
+      this.context.out.writeText(
+        `{"line":${line},"partition":${partition},"offset":${offset},"timestamp":${timestamp}}\n`,
+      );
+    };
+  }
+
+  #onOutcome(error: Acknowledgement[0]): void {
+    if (error === undefined) {
+      this.#acked += 1;
+      return;
+    }
+    this.#failed += 1;
+    this.firstFailure ??= error;
+  }
+
+  /** A file is read faster than anything else gets a turn: sockets and signals need one. */
+  #letOthersRun(): Promise<void> {
+    return new Promise((resolve) => setImmediate(resolve));
+  }
+}

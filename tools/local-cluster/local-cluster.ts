@@ -1,0 +1,479 @@
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { tryLock } from "../../common/env/node-file-lock.js";
+import { CliError, usageError } from "../cli/cli-error.js";
+import { connectTo } from "../cli/cluster-connection.js";
+import type { ZooKeeperInstallation } from "../local-zookeeper.js";
+import type { BrokerEntry, ClusterState, ZooKeeperEntry } from "./cluster-state.js";
+import { readClusterState, writeClusterState } from "./cluster-state.js";
+import { prepareDataPlace } from "./data-place.js";
+import { anyFreePort, describePortHolder, isPortFree, nextFreePort } from "./ports.js";
+import type { ProcessIdentity } from "./process-identity.js";
+import { conditionOf, identityOf, signalProcess } from "./process-identity.js";
+
+const DEFAULT_BROKERS = 3;
+const DEFAULT_ZOOKEEPERS = 1;
+const DEFAULT_PORT = 9092;
+const ZOOKEEPER_PORT = 2181;
+/** Members of an ensemble talk to each other here and on the ports after it. */
+const QUORUM_PORT = 2888;
+/** A sixth of the brokers' session timeout of 6 s: docs/zookeeper.md says why not more. */
+const TICK_MS = 1000;
+const POLL_MS = 20;
+const STOP_MS_MAX = 10_000;
+const LOG_BYTES_MAX = 16 * 1024 * 1024;
+const LOOPBACK = "127.0.0.1";
+
+/** What `up` was asked for; what is left open is as it was the last time, or the default. */
+export interface StartOptions {
+  readonly brokers?: number | undefined;
+  readonly zookeepers?: number | undefined;
+  /** Of the first broker; the others follow. 0: free ones. */
+  readonly port?: number | undefined;
+  /** Settings of all brokers, by their dotted names. */
+  readonly settings?: Readonly<Record<string, string>> | undefined;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+  /** Told in a sentence about whatever takes time. */
+  readonly say: (sentence: string) => void;
+}
+
+/** A cluster that serves. */
+export interface ServingCluster {
+  readonly cluster: string;
+  readonly bootstrap: string;
+  readonly zookeeper: string;
+  /** Brokers of an earlier `up` that were still running. */
+  readonly foundRunning: readonly number[];
+}
+
+/**
+ * ZooKeeper and brokers on this machine, as processes of their own that outlive whoever started them. All that is known
+ * of them stands in the state file, read anew at each call, so that several commands may work on one cluster one after
+ * the other; those that start or stop something take a lock first.
+ */
+export class LocalCluster {
+  constructor(readonly data: string) {}
+
+  /** Throws CliError NO_CLUSTER when there has never been one here. */
+  state(): ClusterState {
+    const state = readClusterState(this.data);
+    if (state === undefined)
+      throw new CliError("NO_CLUSTER", `there is no cluster in ${this.data}`, {
+        hint: "start one with ottla up, or name its directory with --data",
+      });
+    return state;
+  }
+
+  /**
+   * Starts whatever does not run, all at once, and resolves when every broker serves and the cluster has a controller.
+   * When that fails, what this call started is stopped again.
+   */
+  async start(options: StartOptions): Promise<ServingCluster> {
+    prepareDataPlace(this.data);
+    return this.#locked(async () => {
+      const before = readClusterState(this.data);
+      const wanted = await this.#plan(before, options);
+      const running = wanted.brokers.filter(isRunning).map(({ id }) => id);
+      await refuseTakenPorts(wanted);
+      const installation = wanted.zookeepers.every(isRunning) ? undefined : await this.#findZooKeeper(options.say);
+      const deadline = Date.now() + options.timeoutMs;
+      const startedBefore = new Set([...wanted.brokers, ...wanted.zookeepers].filter(isRunning).map(pidOf));
+      try {
+        const started = await this.#startAll(wanted, installation);
+        await Promise.all([
+          ...started.zookeepers.map((entry) => this.#awaitZooKeeper(entry, deadline, options.signal)),
+          ...started.brokers
+            .filter((entry) => !startedBefore.has(pidOf(entry)))
+            .map((entry) => this.#awaitBroker(entry, deadline, options.signal)),
+        ]);
+        const cluster = await this.#awaitController(started, deadline, options.signal);
+        return {
+          cluster,
+          bootstrap: bootstrapOf(started),
+          zookeeper: zookeeperListOf(started),
+          foundRunning: running,
+        };
+      } catch (error) {
+        const state = readClusterState(this.data);
+        if (state !== undefined) await this.#stopEntries(state, (entry) => !startedBefore.has(pidOf(entry)));
+        throw error;
+      }
+    });
+  }
+
+  /** Stops the brokers, then ZooKeeper; returns how many processes were stopped. */
+  async stop(say: (sentence: string) => void): Promise<number> {
+    this.state();
+    return this.#locked(async () => {
+      const state = this.state();
+      const { brokers, zookeepers } = state;
+      const count = [...brokers, ...zookeepers].filter(isRunning).length;
+      if (count > 0) say(`stopping ${count} processes`);
+      await this.#stopEntries(state, () => true);
+      return count;
+    });
+  }
+
+  /** Stops a process if it runs, starts it again and resolves when it serves. Returns it. */
+  async restart(
+    target: LocalProcess,
+    options: Pick<StartOptions, "timeoutMs" | "signal" | "say">,
+  ): Promise<LocalProcess> {
+    return this.#locked(async () => {
+      const former = this.find(target);
+      await stopProcess(former.process);
+      const state = this.state();
+      const deadline = Date.now() + options.timeoutMs;
+      if (former.kind === "broker") {
+        const entry = this.#startBroker(former, state);
+        await this.#awaitBroker(entry, deadline, options.signal);
+        return { kind: "broker", ...entry };
+      }
+      const entry = await this.#startZooKeeper(former, state, await this.#findZooKeeper(options.say));
+      await this.#awaitZooKeeper(entry, deadline, options.signal);
+      return { kind: "zookeeper", ...entry };
+    });
+  }
+
+  /** All processes, as they stand in the state file. */
+  processes(): LocalProcess[] {
+    const { brokers, zookeepers } = this.state();
+    return [
+      ...brokers.map((entry) => ({ kind: "broker" as const, ...entry })),
+      ...zookeepers.map((entry) => ({ kind: "zookeeper" as const, ...entry })),
+    ];
+  }
+
+  /** One of them; throws CliError when there is no such one. */
+  find({ kind, id }: Pick<LocalProcess, "kind" | "id">): LocalProcess {
+    const processes = this.processes().filter((entry) => entry.kind === kind);
+    const found = processes.find((entry) => entry.id === id);
+    if (found === undefined) {
+      const name = kind === "broker" ? "broker" : "ZooKeeper server";
+      throw new CliError("UNKNOWN_TARGET", `the cluster in ${this.data} has no ${name} ${id}`, {
+        hint: `it has ${processes.map((entry) => entry.id).join(", ")}`,
+      });
+    }
+    return found;
+  }
+
+  /** `host:port,...` of its brokers, whether they run or not. */
+  get bootstrap(): string {
+    return bootstrapOf(this.state());
+  }
+
+  logFileOf({ kind, id }: Pick<LocalProcess, "kind" | "id">): string {
+    return kind === "broker"
+      ? path.join(this.data, "logs", `broker-${id}.log`)
+      : path.join(this.data, `zookeeper-${id}`, "zookeeper.log");
+  }
+
+  async #locked<T>(work: () => Promise<T>): Promise<T> {
+    const lock = await tryLock(path.join(this.data, "up.lock"));
+    if (lock === undefined)
+      throw new CliError("BUSY", `another ottla command is starting or stopping the cluster in ${this.data}`, {
+        hint: "wait for it to finish",
+        retriable: true,
+      });
+    try {
+      return await work();
+    } finally {
+      await lock.release();
+    }
+  }
+
+  /** The cluster to be: what was there before, grown as asked for. */
+  async #plan(before: ClusterState | undefined, options: StartOptions): Promise<ClusterState> {
+    const zookeepers = before?.zookeepers ?? (await this.#planZooKeepers(options));
+    if (options.zookeepers !== undefined && options.zookeepers !== zookeepers.length)
+      throw new CliError(
+        "ZOOKEEPER_COUNT",
+        `the cluster in ${this.data} was made with ${zookeepers.length} ZooKeeper servers, not ${options.zookeepers}`,
+        { hint: `leave out --zookeepers, or make another cluster with --data` },
+      );
+    const count = options.brokers ?? before?.brokers.length ?? DEFAULT_BROKERS;
+    const known = before?.brokers ?? [];
+    if (count < known.length)
+      throw new CliError("BROKER_COUNT", `the cluster in ${this.data} has ${known.length} brokers, not ${count}`, {
+        hint: "leave out --brokers: replicas lie on all of them; or make another cluster with --data",
+      });
+    const brokers: BrokerEntry[] = [];
+    for (let id = 1; id <= count; id += 1) {
+      const former = known.find((entry) => entry.id === id);
+      const port = await portOfBroker(id, former, known[0], options.port);
+      if (former !== undefined && former.port !== port && isRunning(former))
+        throw new CliError(
+          "ALREADY_RUNNING",
+          `broker ${id} of the cluster in ${this.data} runs on port ${former.port}`,
+          {
+            hint: "leave out --port, or stop it first with ottla down",
+          },
+        );
+      brokers.push({ id, port, ...(former?.process === undefined ? {} : { process: former.process }) });
+    }
+    return {
+      version: 1,
+      brokers,
+      zookeepers: await movedIfTaken(zookeepers),
+      settings: options.settings ?? before?.settings ?? {},
+    };
+  }
+
+  async #planZooKeepers(options: StartOptions): Promise<ZooKeeperEntry[]> {
+    const count = options.zookeepers ?? DEFAULT_ZOOKEEPERS;
+    if (count !== 1 && count !== 3) throw usageError(`${count} ZooKeeper servers are not possible`, "give 1 or 3");
+    return Array.from({ length: count }, (_, index) => ({ id: index + 1, port: 0, quorumPort: 0, electionPort: 0 }));
+  }
+
+  async #findZooKeeper(say: (sentence: string) => void): Promise<ZooKeeperInstallation> {
+    const { findZooKeeper, ZooKeeperNotFound } = await import("../local-zookeeper.js");
+    try {
+      return await findZooKeeper(say);
+    } catch (error) {
+      if (error instanceof ZooKeeperNotFound)
+        throw new CliError("ZOOKEEPER_NOT_FOUND", error.message, { cause: error });
+      throw error;
+    }
+  }
+
+  async #startAll(wanted: ClusterState, installation: ZooKeeperInstallation | undefined): Promise<ClusterState> {
+    writeClusterState(this.data, wanted);
+    for (const entry of wanted.brokers) if (!isRunning(entry)) this.#startBroker(entry, wanted);
+    for (const entry of wanted.zookeepers) {
+      if (!isRunning(entry) && installation !== undefined) await this.#startZooKeeper(entry, wanted, installation);
+    }
+    return this.state();
+  }
+
+  #startBroker({ id, port }: BrokerEntry, state: ClusterState): BrokerEntry {
+    const logs = path.join(this.data, "logs");
+    fs.mkdirSync(logs, { recursive: true });
+    const logFile = this.logFileOf({ kind: "broker", id });
+    putAside(logFile);
+    const log = fs.openSync(logFile, "a");
+    const events = fs.openSync(this.#eventsFileOf(id), "w");
+    const settings = Object.entries(state.settings).flatMap(([name, value]) => ["--set", `${name}=${value}`]);
+    const args = [
+      program,
+      "broker",
+      ...["--id", String(id), "--zookeeper", zookeeperListOf(state), "--listen", `${LOOPBACK}:${port}`],
+      ...["--data", path.join(this.data, `broker-${id}`), ...settings],
+    ];
+    const child = spawn(process.execPath, args, { detached: true, stdio: ["ignore", events, log] });
+    // Without a listener the failure to start a process would be thrown where nobody stands.
+    child.on("error", () => undefined);
+    child.unref();
+    fs.closeSync(log);
+    fs.closeSync(events);
+    const entry: BrokerEntry = { id, port, process: started(child.pid, `broker ${id}`) };
+    this.#update((now) => ({ ...now, brokers: now.brokers.map((other) => (other.id === id ? entry : other)) }));
+    return entry;
+  }
+
+  async #startZooKeeper(
+    entry: ZooKeeperEntry,
+    state: ClusterState,
+    installation: ZooKeeperInstallation,
+  ): Promise<ZooKeeperEntry> {
+    const { startZooKeeper } = await import("../local-zookeeper.js");
+    putAside(this.logFileOf({ kind: "zookeeper", id: entry.id }));
+    const { pid } = await startZooKeeper(installation, {
+      dataDir: path.join(this.data, `zookeeper-${entry.id}`),
+      clientPort: entry.port,
+      tickTimeMs: TICK_MS,
+      ...(state.zookeepers.length === 1 ? {} : { id: entry.id, servers: state.zookeepers }),
+    });
+    const { id, port, quorumPort, electionPort } = entry;
+    const now: ZooKeeperEntry = { id, port, quorumPort, electionPort, process: started(pid, `ZooKeeper server ${id}`) };
+    this.#update((all) => ({ ...all, zookeepers: all.zookeepers.map((other) => (other.id === id ? now : other)) }));
+    return now;
+  }
+
+  #update(change: (state: ClusterState) => ClusterState): void {
+    writeClusterState(this.data, change(this.state()));
+  }
+
+  #eventsFileOf(id: number): string {
+    return path.join(this.data, "logs", `broker-${id}.events`);
+  }
+
+  async #awaitBroker(entry: BrokerEntry, deadline: number, signal: AbortSignal): Promise<void> {
+    const isServing = (): boolean =>
+      fs.readFileSync(this.#eventsFileOf(entry.id), "utf8").includes('"event":"serving"');
+    await this.#await({ kind: "broker", ...entry }, deadline, signal, () => Promise.resolve(isServing()));
+  }
+
+  async #awaitZooKeeper(entry: ZooKeeperEntry, deadline: number, signal: AbortSignal): Promise<void> {
+    const { zookeeperStatus } = await import("../local-zookeeper.js");
+    const isServing = async (): Promise<boolean> => (await zookeeperStatus(entry.port)) !== undefined;
+    await this.#await({ kind: "zookeeper", ...entry }, deadline, signal, isServing);
+  }
+
+  async #await(
+    target: LocalProcess,
+    deadline: number,
+    signal: AbortSignal,
+    isServing: () => Promise<boolean>,
+  ): Promise<void> {
+    const name = nameOf(target);
+    const log = this.logFileOf(target);
+    while (!(await isServing())) {
+      signal.throwIfAborted();
+      if (!isRunning(target))
+        throw new CliError("DID_NOT_START", `${name} ended instead of serving${lastErrorIn(log)}`, {
+          hint: `see ${log}`,
+        });
+      if (Date.now() > deadline)
+        throw new CliError("START_TIMED_OUT", `${name} does not serve yet${lastErrorIn(log)}`, {
+          hint: `see ${log}, or give it more time with --timeout`,
+          retriable: true,
+        });
+      await sleep(POLL_MS);
+    }
+  }
+
+  /** Resolves with the cluster's id once its brokers know of each other and of a controller. */
+  async #awaitController(state: ClusterState, deadline: number, signal: AbortSignal): Promise<string> {
+    const timeoutMs = Math.max(1000, deadline - Date.now());
+    await using cluster = await connectTo({ bootstrap: bootstrapOf(state), timeoutMs, signal });
+    const admin = cluster.admin();
+    while (true) {
+      const { clusterId, controllerId, brokers } = await admin.describeCluster({ deadlineMs: timeoutMs, signal });
+      if (brokers.length >= state.brokers.length && controllerId >= 0) return clusterId;
+      if (Date.now() > deadline)
+        throw new CliError(
+          "START_TIMED_OUT",
+          `${brokers.length} of ${state.brokers.length} brokers have joined the cluster`,
+          {
+            hint: `see the logs in ${path.join(this.data, "logs")}`,
+            retriable: true,
+          },
+        );
+      await sleep(POLL_MS, undefined, { signal });
+    }
+  }
+
+  async #stopEntries(state: ClusterState, which: (entry: Entry) => boolean): Promise<void> {
+    const stop = (entries: readonly Entry[]): Promise<unknown> =>
+      Promise.all(entries.filter(which).map((entry) => stopProcess(entry.process)));
+    // Brokers first: they say goodbye in ZooKeeper.
+    await stop(state.brokers);
+    await stop(state.zookeepers);
+    this.#update((now) => ({
+      ...now,
+      brokers: now.brokers.map((entry) => (which(entry) ? withoutProcess(entry) : entry)),
+      zookeepers: now.zookeepers.map((entry) => (which(entry) ? withoutProcess(entry) : entry)),
+    }));
+  }
+}
+
+/** A broker or a ZooKeeper server. */
+export type LocalProcess =
+  ({ readonly kind: "broker" } & BrokerEntry) | ({ readonly kind: "zookeeper" } & ZooKeeperEntry);
+type Entry = BrokerEntry | ZooKeeperEntry;
+
+const program = fileURLToPath(new URL("../ottla.js", import.meta.url));
+
+/** How a process of the cluster is called in sentences. */
+export function nameOf({ kind, id }: Pick<LocalProcess, "kind" | "id">): string {
+  return kind === "broker" ? `broker ${id}` : `ZooKeeper server ${id}`;
+}
+
+/** Whether its process is there, paused or not. */
+export function isRunning(entry: Entry): boolean {
+  return entry.process !== undefined && conditionOf(entry.process) !== "gone";
+}
+
+/** Asks a process to end, waits, and ends it by force when it does not. A paused one is woken first. */
+async function stopProcess(identity: ProcessIdentity | undefined): Promise<void> {
+  if (identity === undefined || !signalProcess(identity, "SIGTERM")) return;
+  signalProcess(identity, "SIGCONT");
+  const deadline = Date.now() + STOP_MS_MAX;
+  while (conditionOf(identity) !== "gone") {
+    if (Date.now() > deadline) signalProcess(identity, "SIGKILL");
+    await sleep(POLL_MS);
+  }
+}
+
+const pidOf = (entry: Entry): number | undefined => entry.process?.pid;
+const bootstrapOf = ({ brokers }: ClusterState): string => brokers.map(({ port }) => `${LOOPBACK}:${port}`).join(",");
+const zookeeperListOf = ({ zookeepers }: ClusterState): string =>
+  zookeepers.map(({ port }) => `${LOOPBACK}:${port}`).join(",");
+
+function withoutProcess<T extends Entry>(entry: T): T {
+  const { process: _process, ...rest } = entry;
+  return rest as T;
+}
+
+function started(pid: number | undefined, name: string): ProcessIdentity {
+  const identity = pid === undefined ? undefined : identityOf(pid);
+  if (identity === undefined)
+    throw new CliError("DID_NOT_START", `${name} could not be started as a process`, {
+      hint: "check that this user may start more processes, and that there is memory",
+    });
+  return identity;
+}
+
+async function portOfBroker(
+  id: number,
+  former: BrokerEntry | undefined,
+  first: BrokerEntry | undefined,
+  asked: number | undefined,
+): Promise<number> {
+  if (asked === 0) return former?.port ?? anyFreePort();
+  if (asked !== undefined) return asked + id - 1;
+  return former?.port ?? (first === undefined ? DEFAULT_PORT : first.port) + id - 1;
+}
+
+/** Nobody connects to ZooKeeper by hand, so it steps aside when a port is taken; all of its ports, while none runs. */
+async function movedIfTaken(entries: readonly ZooKeeperEntry[]): Promise<ZooKeeperEntry[]> {
+  if (entries.some(isRunning)) return [...entries];
+  const taken = new Set<number>();
+  const port = async (former: number, from: number): Promise<number> => {
+    const free = await nextFreePort(former === 0 ? from : former, taken);
+    if (free === undefined)
+      throw new CliError("PORT_TAKEN", `no port is free from ${from} on`, { hint: "stop something" });
+    taken.add(free);
+    return free;
+  };
+  const moved: ZooKeeperEntry[] = [];
+  for (const entry of entries) {
+    moved.push({
+      id: entry.id,
+      port: await port(entry.port, ZOOKEEPER_PORT),
+      quorumPort: await port(entry.quorumPort, QUORUM_PORT),
+      electionPort: await port(entry.electionPort, QUORUM_PORT),
+    });
+  }
+  return moved;
+}
+
+/** All taken ports in one error, each with who holds it. */
+async function refuseTakenPorts({ brokers }: ClusterState): Promise<void> {
+  const holders: string[] = [];
+  for (const entry of brokers) {
+    if (isRunning(entry) || (await isPortFree(entry.port))) continue;
+    holders.push(`port ${entry.port} is taken by ${await describePortHolder(entry.port)}`);
+  }
+  if (holders.length > 0)
+    throw new CliError("PORT_TAKEN", holders.join(", "), {
+      hint: "stop it, or choose other ports with --port, for example --port 19092",
+    });
+}
+
+function putAside(logFile: string): void {
+  if ((fs.statSync(logFile, { throwIfNoEntry: false })?.size ?? 0) > LOG_BYTES_MAX)
+    fs.renameSync(logFile, `${logFile}.1`);
+}
+
+/** The error that a broker printed last, as the end of a sentence. */
+function lastErrorIn(logFile: string): string {
+  if (!fs.existsSync(logFile)) return "";
+  const lines = fs.readFileSync(logFile, "utf8").trimEnd().split("\n").slice(-20);
+  const error = lines.reverse().find((line) => line.startsWith("error: "));
+  return error === undefined ? "" : `: ${error.slice("error: ".length)}`;
+}

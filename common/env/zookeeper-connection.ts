@@ -95,8 +95,8 @@ export interface ZooKeeperResult {
 
 export interface ZooKeeperConnection {
   /**
-   * Sends one request. `onResult` is called exactly once, in the order of sending, and for a connection that is closed or
-   * closing with `connection-loss`. Only from `onConnected` on.
+   * Sends one request. `onResult` is called exactly once, in the order of sending; at once, with `connection-loss`, after
+   * `onClosed` and after `closeSession`. Only from `onConnected` on.
    */
   request(request: ZooKeeperRequest, onResult: (result: ZooKeeperResult) => void): void;
   /** Asks the server to end the session; `onClosed` follows. */

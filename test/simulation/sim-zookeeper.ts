@@ -297,13 +297,15 @@ export class SimZooKeeper {
 
   #takeUpSession(connection: SimConnection, token: ZooKeeperSessionToken, wantedMs: number): void {
     const session = this.#sessions.get(token.id);
+    // A server ends the session's former connection to itself before it looks at the password.
+    if (session?.connection?.host === connection.host)
+      session.connection.drop("the session moved to another connection");
     const known = session !== undefined && Buffer.compare(session.password, token.password) === 0;
     if (!known) {
       connection.refuseSession();
       return;
     }
-    const former = session.connection;
-    if (former !== undefined && former !== connection) former.drop("the session moved to another connection");
+    session.connection?.drop("the session moved to another connection");
     session.connection = connection;
     session.timeoutMs = this.#negotiated(wantedMs);
     connection.session = session;
@@ -638,6 +640,7 @@ class SimConnection implements ZooKeeperConnection {
   readonly #toClient: Wire;
   #places: Place[] = [];
   #clientOpen = true;
+  #closedTold = false;
   #closing = false;
   readonly #unanswered = new Set<(result: ZooKeeperResult) => void>();
   readonly #random: Random;
@@ -659,7 +662,7 @@ class SimConnection implements ZooKeeperConnection {
   // The client's end.
 
   request(request: ZooKeeperRequest, onResult: (result: ZooKeeperResult) => void): void {
-    if (!this.#clientOpen || this.#closing) {
+    if (this.#closedTold || this.#closing) {
       onResult({ code: "connection-loss" });
       return;
     }
@@ -711,6 +714,7 @@ class SimConnection implements ZooKeeperConnection {
   }
 
   #tellClosed(error: Error | undefined): void {
+    this.#closedTold = true;
     for (const onResult of [...this.#unanswered]) onResult({ code: "connection-loss" });
     this.handler.onClosed(error);
   }

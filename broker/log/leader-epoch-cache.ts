@@ -63,7 +63,7 @@ export class LeaderEpochCache {
     while (first + 1 < this.#entries.length && (this.#entries[first + 1] as EpochStart).startOffset <= offset)
       first += 1;
     const entry = this.#entries[first];
-    if (entry === undefined || entry.startOffset >= offset) return false;
+    if (entry === undefined || (first === 0 && entry.startOffset >= offset)) return false;
     this.#entries = [{ epoch: entry.epoch, startOffset: offset }, ...this.#entries.slice(first + 1)];
     return true;
   }

@@ -1,0 +1,314 @@
+import { ApiError } from "../../../../protocol/error-codes.js";
+import type { LogListener } from "../../../../broker/log/log.js";
+import { batch, DIRECTORY, LogWorld, offset, readAll, stampedBatch, summary, WALL_MS } from "./log-fixtures.js";
+
+const isLog = (path: string): boolean => path.endsWith(".log");
+
+function refusal(action: () => unknown): string {
+  try {
+    action();
+  } catch (error) {
+    if (error instanceof ApiError) return error.errorName;
+    throw error;
+  }
+  return "none";
+}
+
+function listenTo(log: { setListener(listener: LogListener): void }): { faults: string[] } {
+  const heard = { faults: [] as string[] };
+  log.setListener({
+    onWritten: () => undefined,
+    onFlushed: () => undefined,
+    onFault: (error) => heard.faults.push((error as ApiError).errorName),
+  });
+  return heard;
+}
+
+describe("a full disk", () => {
+  it.each([
+    ["in the caller's turn", 0],
+    ["queued", 5],
+  ])("refuses appends, loses none that were taken, and goes on by itself (%s)", async (_, stallMs) => {
+    const world = await LogWorld.open();
+    const log = world.log({ durability: stallMs > 0 ? "fsync" : "page-cache" });
+    const heard = listenTo(log);
+    world.disk.syncWriteStallMs = stallMs;
+    const first = log.appendAsLeader(batch({ mark: 1, producerId: 3, baseSequence: 0 }), 1);
+    await world.complete(first.written ?? Promise.resolve());
+    world.disk.setCapacity(world.disk.usedBytes + 50);
+    const next = batch({ mark: 2, producerId: 3, baseSequence: 1 });
+    if (stallMs > 0) {
+      await expect(world.complete(log.appendAsLeader(next, 2).written!)).rejects.toMatchObject({
+        errorName: "STORAGE_ERROR",
+      });
+    } else {
+      expect(refusal(() => log.appendAsLeader(next, 2))).toBe("STORAGE_ERROR");
+    }
+    expect([log.logEndOffset, log.lastEpoch, log.isWritable]).toEqual([1, 1, false]);
+    expect(await world.contents()).toEqual(["0-0@1:1"]);
+    expect(refusal(() => log.appendAsLeader(batch(), 2))).toBe("STORAGE_ERROR");
+    await world.run(5_000);
+    expect(log.isWritable).toBe(false);
+    expect(heard.faults).toEqual(["STORAGE_ERROR"]);
+    world.disk.setCapacity(Number.POSITIVE_INFINITY);
+    await world.run(2_000);
+    // Neither the batch nor its sequence was remembered.
+    const again = log.appendAsLeader(batch({ mark: 3, producerId: 3, baseSequence: 1 }), 2);
+    await world.complete(again.written ?? Promise.resolve());
+    expect(again).toMatchObject({ baseOffset: 1, duplicate: false });
+    expect(await world.contents()).toEqual(["0-0@1:1", "1-1@2:3"]);
+    world.kill();
+    await world.start();
+    expect(await world.contents()).toEqual(["0-0@1:1", "1-1@2:3"]);
+    expect(world.fatal).toEqual([]);
+  });
+
+  it("leaves nothing behind of a write that was half done (hazard 8.1)", async () => {
+    for (let seed = 0; seed < 30; seed += 1) {
+      const world = await LogWorld.open({ seed });
+      const log = world.log();
+      log.appendAsLeader(batch({ mark: 1 }), 1);
+      world.disk.fail("write", isLog, { reason: "full", times: 1 });
+      const two = Buffer.concat([batch({ mark: 2 }), batch({ mark: 3 })]);
+      expect(refusal(() => log.appendAsLeader(two, 1))).toBe("STORAGE_ERROR");
+      await world.run(2_000);
+      log.appendAsLeader(batch({ mark: 4 }), 1);
+      world.kill();
+      await world.start();
+      expect(await world.contents()).toEqual(["0-0@1:1", "1-1@1:4"]);
+    }
+  });
+
+  it("refuses what cannot even have a file, and makes it later", async () => {
+    const world = await LogWorld.open();
+    const log = world.log();
+    world.disk.setCapacity(0);
+    expect(refusal(() => log.appendAsLeader(batch({ mark: 1 }), 0))).toBe("STORAGE_ERROR");
+    expect(log.logEndOffset).toBe(0);
+    world.disk.setCapacity(Number.POSITIVE_INFINITY);
+    await world.run(2_000);
+    log.appendAsLeader(batch({ mark: 2 }), 0);
+    expect(await world.contents()).toEqual(["0-0@0:2"]);
+  });
+
+  it("lets a truncation wait for space rather than leave it half done", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ durability: "fsync" });
+    for (const mark of [1, 2, 3]) await world.complete(log.appendAsLeader(batch({ mark }), mark).written!);
+    world.disk.setCapacity(0);
+    const done = log.truncateTo(offset(1));
+    await world.run(3_000);
+    world.disk.setCapacity(Number.POSITIVE_INFINITY);
+    await world.complete(done);
+    expect(await world.contents()).toEqual(["0-0@1:1"]);
+    expect(world.fatal).toEqual([]);
+  });
+});
+
+describe("a disk that fails", () => {
+  it("stops the process when a write fails for another reason", async () => {
+    const world = await LogWorld.open();
+    const log = world.log();
+    world.disk.fail("write", isLog, { reason: "io", times: 1 });
+    expect(refusal(() => log.appendAsLeader(batch(), 0))).toBe("STORAGE_ERROR");
+    expect(world.fatal).toHaveLength(1);
+    expect(refusal(() => log.appendAsLeader(batch(), 0))).toBe("STORAGE_ERROR");
+  });
+
+  it.each(["fsync", "page-cache"] as const)(
+    "stops the process when a sync fails, and syncs no second time (%s)",
+    async (durability) => {
+      const world = await LogWorld.open();
+      const log = world.log({ durability, flushMs: 50 });
+      world.disk.fail("sync", isLog, { times: 1 });
+      const { written } = log.appendAsLeader(batch(), 0);
+      if (written === undefined) await world.run(200);
+      else await expect(world.complete(written)).rejects.toMatchObject({ errorName: "STORAGE_ERROR" });
+      expect(world.fatal).toHaveLength(1);
+      await world.run(5_000);
+      expect(log.flushedOffset).toBe(0);
+      await world.complete(world.manager.close());
+      world.kill();
+      expect(world.disk.paths()).toContain(`${DIRECTORY}/last-run`);
+      await world.start();
+      expect(world.log().wasCut).toBe(false);
+    },
+  );
+
+  it("does not serve what it finds rotten, and tells its partition", async () => {
+    const world = await LogWorld.open({ tailBytesMax: 0, scrubBytesPerSecond: 1_000_000 });
+    const log = world.log({ segmentBytes: 300 });
+    const heard = listenTo(log);
+    for (let mark = 0; mark < 8; mark += 1) log.appendAsLeader(batch({ mark }), 0);
+    await world.run(2_000);
+    const path = world.disk.paths().find((each) => isLog(each) && !each.includes("/00000000000000000000."))!;
+    world.disk.flipBit(path, world.disk.contentOf(path)!.length - 1, 3);
+    await world.run(200_000);
+    const [range] = log.damage;
+    expect(heard.faults).toEqual(["CORRUPT_LOG"]);
+    expect(refusal(() => log.read(range!.from, { maxBytes: 1 }))).toBe("CORRUPT_LOG");
+    expect(summary(await world.complete(readAll(log, range!.to)))).toHaveLength(8 - range!.to);
+    // A follower gets rid of it by a truncation.
+    await world.complete(log.truncateTo(range!.from));
+    expect(log.damage).toEqual([]);
+    log.appendAsFollower(stampedBatch(range!.from, 0, { mark: 55 }));
+    expect((await world.contents()).at(-1)).toBe(`${range!.from}-${range!.from}@0:55`);
+    await world.complete(world.manager.close());
+  });
+
+  it("finds the disk innocent when it is", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ segmentBytes: 300 });
+    for (let mark = 0; mark < 8; mark += 1) log.appendAsLeader(batch({ mark }), 0);
+    for (let from = 0; from < 8; from += 1) expect(await world.complete(log.verifyRange(offset(from)))).toEqual([]);
+  });
+});
+
+describe("retention", () => {
+  it("deletes the oldest segments, by time and by size, never above the high watermark, and remembers", async () => {
+    const world = await LogWorld.open();
+    const settings = { segmentBytes: 300, retentionMs: 1_000, fileDeleteDelayMs: 100 };
+    const log = world.log(settings);
+    for (let mark = 0; mark < 9; mark += 1)
+      log.appendAsLeader(batch({ mark, timestamp: WALL_MS - 50_000 + mark }), mark);
+    const wallMs = () => world.process.env.clock.wallMs();
+    expect(await world.complete(log.applyRetention(wallMs()))).toBe(0);
+    log.advanceHighWatermark(offset(5));
+    expect(await world.complete(log.applyRetention(wallMs()))).toBeGreaterThan(0);
+    const start = log.logStartOffset;
+    expect(start).toBeGreaterThan(0);
+    expect(start).toBeLessThanOrEqual(5);
+    expect(log.endOffsetForEpoch(0)).toBeUndefined();
+    await world.run(200);
+    expect(world.disk.paths().filter((path) => path.endsWith(".deleted"))).toEqual([]);
+    world.powerCut();
+    await world.start();
+    expect(world.log().logStartOffset).toBe(start);
+    expect(world.log().damage).toEqual([]);
+  });
+
+  it("empties a log whose newest record is too old, and goes on at the same offset", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ retentionMs: 1_000 });
+    log.appendAsLeader(batch({ records: 4, timestamp: WALL_MS - 50_000 }), 0);
+    log.advanceHighWatermark(offset(4));
+    expect(await world.complete(log.applyRetention(world.process.env.clock.wallMs()))).toBe(1);
+    expect([log.logStartOffset, log.logEndOffset]).toEqual([4, 4]);
+    world.powerCut();
+    await world.start();
+    expect([world.log().logStartOffset, world.log().logEndOffset]).toEqual([4, 4]);
+    expect(world.log().appendAsLeader(batch(), 0).baseOffset).toBe(4);
+  });
+
+  it("skips one run after the wall clock was set, and waits for the log's own settings", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ segmentBytes: 300, retentionMs: 1_000 });
+    for (let mark = 0; mark < 9; mark += 1) log.appendAsLeader(batch({ mark, timestamp: WALL_MS }), 0);
+    log.advanceHighWatermark(offset(9));
+    await world.run(100);
+    world.simulation.host("host").jumpWallClock(3_600_000);
+    const apply = () => world.complete(world.log().applyRetention(world.process.env.clock.wallMs()));
+    expect(await apply()).toBe(0);
+    expect(await apply()).toBeGreaterThan(0);
+    await world.stopCleanly();
+    await world.start({ settings: { retentionMs: 0 } });
+    await world.run(10);
+    expect(await apply()).toBe(0);
+  });
+});
+
+describe("delete records", () => {
+  it("moves the log start durably and removes whole segments", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ segmentBytes: 300 });
+    for (let mark = 0; mark < 9; mark += 1) log.appendAsLeader(batch({ mark }), 0);
+    log.advanceHighWatermark(offset(7));
+    await expect(world.complete(log.advanceLogStart(offset(8)))).rejects.toMatchObject({
+      errorName: "OFFSET_OUT_OF_RANGE",
+    });
+    await world.complete(log.advanceLogStart(offset(7)));
+    expect(refusal(() => log.read(offset(6), { maxBytes: 1 }))).toBe("OFFSET_OUT_OF_RANGE");
+    expect(world.disk.paths().filter(isLog).length).toBeLessThan(3);
+    world.kill();
+    await world.start();
+    expect(world.log().logStartOffset).toBe(7);
+    expect((await world.contents())[0]).toMatch(/^7-7/);
+  });
+});
+
+describe("timestamps", () => {
+  it("finds the first record at or after a time, exactly, over segments and unordered batches", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ segmentBytes: 400, indexIntervalBytes: 100 });
+    const times: number[] = [];
+    for (let mark = 0; mark < 40; mark += 1) {
+      const timestamps = [0, 1, 2].map((at) => WALL_MS - 100_000 + ((mark * 37 + at * 11) % 50) * 10 + mark * 20);
+      times.push(...timestamps);
+      log.appendAsLeader(batch({ timestamps, mark }), 0);
+    }
+    const check = async (): Promise<void> => {
+      for (let timestamp = WALL_MS - 100_100; timestamp < WALL_MS - 98_400; timestamp += 33) {
+        const at = times.findIndex((time) => time >= timestamp);
+        const expected = at < 0 ? undefined : { offset: at, timestamp: times[at] };
+        expect(await world.complete(world.log().offsetForTimestamp(timestamp, offset(120)))).toEqual(expected);
+      }
+    };
+    await check();
+    expect(await world.complete(log.offsetForTimestamp(WALL_MS - 98_800, offset(60)))).toBeUndefined();
+    world.kill();
+    await world.start();
+    await check();
+  });
+});
+
+describe("producers", () => {
+  it("are known after truncation, restart and roll, on leaders and followers", async () => {
+    const world = await LogWorld.open();
+    let log = world.log({ segmentBytes: 300 });
+    const send = (baseSequence: number, mark = 0) =>
+      log.appendAsLeader(batch({ producerId: 9, baseSequence, records: 2, mark }), 0);
+    for (let sequence = 0; sequence < 20; sequence += 2) send(sequence);
+    expect(send(14)).toMatchObject({ duplicate: true, baseOffset: 14, endOffset: 16 });
+    expect(refusal(() => send(2))).toBe("DUPLICATE_SEQUENCE_NUMBER");
+    expect(refusal(() => send(22))).toBe("OUT_OF_ORDER_SEQUENCE_NUMBER");
+    await world.complete(log.truncateTo(offset(12)));
+    expect(send(10)).toMatchObject({ duplicate: true, baseOffset: 10 });
+    expect(refusal(() => send(14))).toBe("OUT_OF_ORDER_SEQUENCE_NUMBER");
+    expect(send(12)).toMatchObject({ duplicate: false, baseOffset: 12 });
+    world.kill();
+    await world.start();
+    log = world.log();
+    expect(send(12)).toMatchObject({ duplicate: true, baseOffset: 12 });
+    await world.stopCleanly();
+    await world.start();
+    log = world.log();
+    expect(send(12)).toMatchObject({ duplicate: true, baseOffset: 12 });
+    expect(send(14)).toMatchObject({ duplicate: false, baseOffset: 14 });
+  });
+
+  it("are taken over from the leader's batches", async () => {
+    const world = await LogWorld.open();
+    const log = world.log();
+    log.appendAsFollower(stampedBatch(0, 1, { producerId: 9, baseSequence: 0 }));
+    expect(log.appendAsLeader(batch({ producerId: 9, baseSequence: 0 }), 2)).toMatchObject({
+      duplicate: true,
+      baseOffset: 0,
+    });
+  });
+
+  it("hold a duplicate back until the original is written", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ durability: "fsync" });
+    const original = log.appendAsLeader(batch({ producerId: 9, baseSequence: 0 }), 0);
+    const again = log.appendAsLeader(batch({ producerId: 9, baseSequence: 0 }), 0);
+    expect(again.duplicate).toBe(true);
+    expect(again.written).toBeDefined();
+    await world.complete(Promise.all([original.written, again.written]));
+  });
+
+  it("send one batch at a time", async () => {
+    const world = await LogWorld.open();
+    const two = Buffer.concat([batch({ producerId: 9, baseSequence: 0 }), batch({ producerId: 9, baseSequence: 1 })]);
+    expect(refusal(() => world.log().appendAsLeader(two, 0))).toBe("INVALID_RECORD");
+  });
+});

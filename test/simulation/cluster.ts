@@ -246,10 +246,11 @@ export class SimCluster {
 
   /** Until every live replica of the topic is in sync and everybody agrees on its leaders. */
   untilSettled(topic: string, limitMs = 30_000): Promise<void> {
-    return this.until(() => this.#isSettled(topic), `${topic} is settled`, limitMs);
+    return this.until(() => this.isSettled(topic), `${topic} is settled`, limitMs);
   }
 
-  #isSettled(topic: string): boolean {
+  /** Whether every live replica of the topic is in sync and everybody agrees on its leaders. */
+  isSettled(topic: string): boolean {
     const assignment = this.assignmentOf(topic);
     if (assignment === undefined) return false;
     const up = this.upIds;

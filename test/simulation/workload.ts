@@ -81,7 +81,10 @@ export async function produceOnce(
     if (error instanceof TransportError)
       return error.notSent ? { kind: "refused", error: "NOT_SENT" } : { kind: "unknown", error: "NO_ANSWER" };
     if (!(error instanceof ApiError)) throw error;
-    return { kind: error.errorName === "UNKNOWN_SERVER_ERROR" ? "unknown" : "refused", error: error.errorName };
+    const { errorName } = error;
+    return errorName === "UNKNOWN_SERVER_ERROR"
+      ? { kind: "unknown", error: errorName }
+      : { kind: "refused", error: errorName };
   }
 }
 

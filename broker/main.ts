@@ -1,4 +1,5 @@
 import { nodeEnv } from "../common/env/node-env.js";
+import { nodeZooKeeperConnector } from "../common/env/node-zookeeper.js";
 import { ListenFailure } from "../common/env/network.js";
 import type { Logger } from "../common/logger.js";
 import { ApiError } from "../protocol/error-codes.js";
@@ -79,7 +80,7 @@ async function serve(options: BrokerOptions, logger: Logger): Promise<number> {
 
   let stopping: Promise<number> | undefined;
   const broker = new Broker(
-    nodeEnv(),
+    nodeEnv({ zookeeper: nodeZooKeeperConnector }),
     logger,
     config,
     { brokerId: options.id, dataDirectory: options.data, listeners, advertised: advertisedTexts.map(parseListener) },

@@ -11,7 +11,9 @@ export interface Logger {
   child(fields: LogFields): Logger;
 }
 
-export type LogFields = Readonly<Record<string, string | number | boolean | null | undefined | readonly (string | number)[]>>;
+export type LogFields = Readonly<
+  Record<string, string | number | boolean | null | undefined | readonly (string | number)[]>
+>;
 
 /** Says nothing; for clients that gave no logger. */
 export const silentLogger: Logger = {

@@ -56,7 +56,8 @@ export interface File {
   close(): Promise<void>;
 }
 
-export type StorageFailureReason = "full" | "read-only" | "not-found" | "not-permitted" | "io" | "too-many-open-files" | "exists";
+export type StorageFailureReason =
+  "full" | "read-only" | "not-found" | "not-permitted" | "io" | "too-many-open-files" | "exists";
 
 export class StorageFailure extends Error {
   override readonly name = "StorageFailure";

@@ -4,7 +4,10 @@ import { nodeNetwork } from "./node-network.js";
 import { nodeBootId, nodeCompute, nodeProcess } from "./node-process.js";
 import { nodeClock, nodeRandom, nodeTimers } from "./node-time.js";
 
-/** The real world, bound once. `overrides` replaces single parts, for tests that need a real one with one thing odd. */
+/**
+ * The real world, bound once. `overrides` replaces single parts: a broker adds its way to ZooKeeper, which clients have no
+ * use for and therefore do not load.
+ */
 export function nodeEnv(overrides: Partial<Env> = {}): Env {
   return {
     clock: nodeClock,
@@ -15,7 +18,7 @@ export function nodeEnv(overrides: Partial<Env> = {}): Env {
     compute: nodeCompute,
     zookeeper: {
       open: () => {
-        throw new Error("the real ZooKeeper connector is not there yet");
+        throw new Error("this process was given no way to ZooKeeper: pass nodeZooKeeperConnector to nodeEnv");
       },
     },
     bootId: nodeBootId(),

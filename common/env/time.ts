@@ -54,7 +54,12 @@ export function sleep(timers: Timers, delayMs: number, signal?: AbortSignal): Pr
  * Gives `work` until `deadlineMs` from now; after that rejects with what `onTimeout` makes. The work itself is not
  * stopped: its late result is dropped, its late failure is swallowed.
  */
-export function withDeadline<T>(timers: Timers, deadlineMs: number, work: Promise<T>, onTimeout: () => Error): Promise<T> {
+export function withDeadline<T>(
+  timers: Timers,
+  deadlineMs: number,
+  work: Promise<T>,
+  onTimeout: () => Error,
+): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = timers.after(deadlineMs, () => reject(onTimeout()));
     work.then(

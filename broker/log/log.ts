@@ -22,7 +22,7 @@ import type { ProducerSnapshot } from "./producer-snapshots.js";
 import { ProducerStates } from "./producer-states.js";
 import { firstRecordAt } from "./record-times.js";
 import type { RecordTime } from "./record-times.js";
-import { expiredSegments, shouldRoll, wallClockJumped } from "./retention.js";
+import { expiredSegments, RELATIVE_OFFSET_MAX, shouldRoll, wallClockJumped } from "./retention.js";
 import type { ClockReading } from "./retention.js";
 import { scanBatches, surveySegment } from "./segment-scan.js";
 import type { DamagedRange } from "./segment-scan.js";
@@ -303,13 +303,15 @@ export class Log {
           "INVALID_RECORD",
           `the batch at offset ${batch.baseOffset} has leader epoch ${batch.leaderEpoch}, behind ${epoch}`,
         );
+      if (parseOffset(batch.endOffset) === undefined || batch.endOffset - offset > RELATIVE_OFFSET_MAX)
+        throw new ApiError("INVALID_RECORD", `the batch at offset ${batch.baseOffset} is too far from ${offset}`);
       offset = batch.endOffset;
       epoch = batch.leaderEpoch;
     }
     // An empty log goes where the leader's first batch is. That one may hold offsets before the log start: they are in the
     // file and are not served.
     if (isEmpty && first.baseOffset > this.#offsets.next) this.#startAt(first.baseOffset);
-    if (isEmpty && first.baseOffset < (this.#segments[0]?.baseOffset ?? 0)) {
+    if (isEmpty && first.baseOffset !== this.#segments[0]?.baseOffset) {
       // Its file stays behind empty and is removed by the next recovery, if no segment takes its name before.
       for (const segment of this.#segments.splice(0)) void segment.files?.retire();
     }
@@ -513,6 +515,7 @@ export class Log {
   #createFirstSegment(baseOffset: Offset): Segment {
     const { files } = this.context.env;
     files.makeDirectorySync(this.#directory);
+    void this.#metadataFile?.close();
     const metadata = files.openSync(join(this.#directory, METADATA_FILE), "create");
     const content = Buffer.from(encodePartitionMetadata(this.topicId));
     if (metadata.size() > content.length) metadata.truncateSync(content.length);

@@ -61,7 +61,7 @@ export interface RollFacts {
 /** Index entries of one segment, so that neither index file grows over 10 MiB or so. */
 const INDEX_ENTRIES_MAX = 655_360;
 /** Offsets in the indexes are relative and have 32 bits. */
-const RELATIVE_OFFSET_MAX = 2 ** 32 - 1;
+export const RELATIVE_OFFSET_MAX = 2 ** 32 - 1;
 
 /** Whether a batch goes to a new segment. An empty segment takes any batch whose offsets it can express. */
 export function shouldRoll(

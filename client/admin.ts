@@ -1,0 +1,537 @@
+import type { Env } from "../common/env/env.js";
+import { errorNameOf } from "../protocol/error-codes.js";
+import { ConfigResource } from "../protocol/messages.js";
+import type {
+  DeletedRecords,
+  DescribedConfig,
+  ErrorDetail,
+  ListedOffset,
+  TopicMetadata,
+  TopicResult,
+} from "../protocol/messages.js";
+import type { BrokerCaller, Call, CallResult } from "./broker-caller.js";
+import { ClientError, InvalidArgumentError, OutcomeUnknownError, ProtocolError } from "./errors.js";
+import type { KnownBroker, Metadata } from "./metadata.js";
+import { lookUpOffsets } from "./offset-lookup.js";
+import type { OffsetLookup } from "./offset-lookup.js";
+import type { CallOptions, TopicPartition, TopicPartitionOffset } from "./options.js";
+import type { Deadline } from "./retry.js";
+
+/** A topic to be made. */
+export interface NewTopic {
+  readonly name: string;
+  /** @defaultValue num.partitions of the cluster */
+  readonly partitions?: number;
+  /** @defaultValue default.replication.factor of the cluster */
+  readonly replicationFactor?: number;
+  /** By Kafka's dotted names: `{ "retention.ms": "86400000" }`. */
+  readonly config?: Readonly<Record<string, string | number | boolean>>;
+  /** Replicas by hand, instead of the two numbers: for each partition the ids of brokers, preferred leader first. */
+  readonly assignment?: readonly (readonly number[])[];
+}
+
+/** A topic that was made. */
+export interface CreatedTopic {
+  readonly name: string;
+  readonly topicId: string;
+  readonly partitions: number;
+  readonly replicationFactor: number;
+}
+
+/** One partition as its leader and the controller describe it. */
+export interface PartitionDescription {
+  readonly partition: number;
+  /** Broker id; -1: none. */
+  readonly leader: number;
+  readonly leaderEpoch: number;
+  /** Broker ids, preferred leader first. */
+  readonly replicas: readonly number[];
+  /** In-sync replicas. */
+  readonly isr: readonly number[];
+  /** Replicas outside the ISR that still hold every committed record. */
+  readonly elr: readonly number[];
+  /** The oldest offset there is; null: there is no leader to ask. */
+  readonly startOffset: number | null;
+  /** One past the last offset that consumers can read; null: there is no leader to ask, or it does not know yet. */
+  readonly highWatermark: number | null;
+  /** One past the last offset, replicated or not; null: there is no leader to ask. */
+  readonly endOffset: number | null;
+}
+
+/** A topic with its partitions. */
+export interface TopicDescription {
+  readonly name: string;
+  readonly topicId: string;
+  readonly partitions: readonly PartitionDescription[];
+}
+
+/** A topic in a list. */
+export interface TopicListing {
+  readonly name: string;
+  readonly topicId: string;
+  readonly partitions: number;
+  readonly replicationFactor: number;
+}
+
+/** What settings belong to. An empty broker id stands for all brokers. */
+export type ConfigTarget = { readonly topic: string } | { readonly broker: number | "" } | { readonly client: string };
+
+/** A setting and where its value comes from. */
+export interface ConfigDescription {
+  readonly name: string;
+  readonly value: string;
+  /** `default`, `broker`, `cluster` or `topic`. */
+  readonly source: string;
+  readonly type: string;
+  readonly unit: string;
+  readonly documentation: string;
+  readonly readOnly: boolean;
+}
+
+/** The cluster as its brokers describe it. */
+export interface ClusterDescription {
+  readonly clusterId: string;
+  /** Broker id; -1: none at the moment. */
+  readonly controllerId: number;
+  readonly controllerEpoch: number;
+  readonly brokers: readonly KnownBroker[];
+}
+
+/** What an election came to. */
+export interface ElectionResult extends TopicPartition {
+  /** Broker id; -1: none. */
+  readonly leader: number;
+  /** Why nothing was changed; undefined when it was. */
+  readonly error: ClientError | undefined;
+}
+
+/** An offset that was asked for. */
+export interface OffsetDescription extends TopicPartitionOffset {
+  /** Of the record there, when asked by timestamp and there is one. */
+  readonly timestamp: number | null;
+}
+
+/** What the admin shares with the rest of its cluster object. */
+export interface AdminContext {
+  readonly env: Env;
+  readonly metadata: Metadata;
+  readonly caller: BrokerCaller;
+  readonly deadlineMs: number;
+  readonly unknownTopicTimeoutMs: number;
+}
+
+type ControllerKind = "createTopics" | "deleteTopics" | "createPartitions" | "alterConfigs" | "electLeaders";
+
+/** How often a topic that is said not to exist is asked for again. */
+const AGAIN_MS = 50;
+/** A leader that does not answer in this time is left out of a description. */
+const DESCRIBE_OFFSETS_MS = 3000;
+
+/**
+ * Administers the cluster. Made by `Cluster.admin`. Every method goes on through elections and restarts until it has an
+ * answer or `deadlineMs` is over, and rejects with a ClientError: ProtocolError with the reason of a refusal,
+ * DeadlineExceededError when nothing was done, OutcomeUnknownError when something may have been.
+ *
+ * @example
+ * const admin = cluster.admin();
+ * await admin.createTopics([{ name: "orders", partitions: 6, replicationFactor: 3 }]);
+ */
+export class Admin {
+  readonly #context: AdminContext;
+
+  /** Use `Cluster.admin`. */
+  constructor(context: AdminContext) {
+    this.#context = context;
+  }
+
+  /** Makes topics, and resolves when all are made. Rejects with the first refusal; the others may have been made then. */
+  async createTopics(
+    topics: readonly NewTopic[],
+    options: CallOptions & {
+      /**
+       * Check everything, make nothing.
+       * @defaultValue false
+       */
+      readonly validateOnly?: boolean;
+    } = {},
+  ): Promise<CreatedTopic[]> {
+    const deadline = this.#deadline(options);
+    const { body, afterUnknownOutcome } = await this.#callController({
+      kind: "createTopics",
+      body: () => ({
+        topics: topics.map((topic) => ({
+          name: topic.name,
+          partitions: topic.assignment === undefined ? (topic.partitions ?? 0) : 0,
+          replicationFactor: topic.assignment === undefined ? (topic.replicationFactor ?? 0) : 0,
+          config: configEntries(topic.config ?? {}),
+          assignment: (topic.assignment ?? []).map((brokerIds) => ({ brokerIds })),
+        })),
+        timeoutMs: Math.ceil(deadline.leftMs),
+        validateOnly: options.validateOnly ?? false,
+      }),
+      deadline,
+      signal: options.signal,
+      retryFor: (answer) => retryName(answer.topics.map(({ error }) => error)),
+    });
+    return body.topics.map((topic) => {
+      // The attempt that was not answered may have made it.
+      const isOurs = afterUnknownOutcome && nameOf(topic.error) === "TOPIC_ALREADY_EXISTS";
+      if (!isOurs) throwOn(topic.error, { topic: topic.name });
+      return toCreated(topic);
+    });
+  }
+
+  /** Deletes topics with all their records. Rejects with the first refusal. */
+  async deleteTopics(names: readonly string[], options: CallOptions = {}): Promise<void> {
+    const deadline = this.#deadline(options);
+    const { body, afterUnknownOutcome } = await this.#callController({
+      kind: "deleteTopics",
+      body: () => ({ names, timeoutMs: Math.ceil(deadline.leftMs) }),
+      deadline,
+      signal: options.signal,
+      // A topic that the controller does not know is no reason to ask again: it knows them all.
+      retryFor: (answer) =>
+        retryName(
+          answer.topics.map(({ error }) => error),
+          "UNKNOWN_TOPIC_OR_PARTITION",
+        ),
+    });
+    for (const { name, error } of body.topics) {
+      if (afterUnknownOutcome && nameOf(error) === "UNKNOWN_TOPIC_OR_PARTITION") continue;
+      throwOn(error, { topic: name });
+    }
+  }
+
+  /** Gives a topic more partitions: `partitions` is the total after the change. Keys may move to other partitions. */
+  async createPartitions(topic: string, partitions: number, options: CallOptions = {}): Promise<void> {
+    const deadline = this.#deadline(options);
+    const { body, afterUnknownOutcome } = await this.#callController({
+      kind: "createPartitions",
+      body: () => ({ topic, partitions, timeoutMs: Math.ceil(deadline.leftMs) }),
+      deadline,
+      signal: options.signal,
+      retryFor: (answer) => retryName([answer.topic?.error ?? null], "UNKNOWN_TOPIC_OR_PARTITION"),
+    });
+    const error = body.topic?.error ?? null;
+    if (afterUnknownOutcome && error !== null) {
+      throw new OutcomeUnknownError(
+        `adding partitions was tried twice, and refused the second time (${error.message})`,
+        {
+          topic,
+        },
+      );
+    }
+    throwOn(error, { topic });
+  }
+
+  /** All topics, by name. */
+  async listTopics(options: CallOptions = {}): Promise<TopicListing[]> {
+    const topics = await this.#describe([], options);
+    return topics
+      .map((topic) => ({
+        name: topic.name,
+        topicId: topic.topicId,
+        partitions: topic.partitions.length,
+        replicationFactor: topic.partitions[0]?.replicas.length ?? 0,
+      }))
+      .sort((left, right) => (left.name < right.name ? -1 : 1));
+  }
+
+  /**
+   * Partitions, leaders, replicas and offsets of topics; of all when no name is given. Rejects with ProtocolError
+   * UNKNOWN_TOPIC_OR_PARTITION when one does not exist.
+   */
+  async describeTopics(names: readonly string[] = [], options: CallOptions = {}): Promise<TopicDescription[]> {
+    const topics = await this.#describe(names, options);
+    const lookups: OffsetLookup[] = topics.flatMap(({ name, partitions }) =>
+      partitions
+        .filter(({ leaderId }) => leaderId >= 0)
+        .flatMap(({ partition }) =>
+          (["earliest", "latest", "logEnd"] as const).map((query) => ({ topic: name, partition, query })),
+        ),
+    );
+    const deadline = this.#context.caller.deadline(Math.min(DESCRIBE_OFFSETS_MS, this.#deadline(options).totalMs));
+    const answers = await this.#lookUp(topics, lookups, deadline, options.signal);
+    const offsets = new Map<string, number>();
+    answers.forEach((answer, index) => {
+      const lookup = lookups[index];
+      if (lookup !== undefined && !(answer instanceof ClientError)) offsets.set(lookupKey(lookup), answer.offset);
+    });
+    return topics.map(({ name, topicId, partitions }) => ({
+      name,
+      topicId,
+      partitions: partitions.map((one) => {
+        const offsetOf = (query: OffsetLookup["query"]): number | null =>
+          offsets.get(lookupKey({ topic: name, partition: one.partition, query })) ?? null;
+        return {
+          partition: one.partition,
+          leader: one.leaderId,
+          leaderEpoch: one.leaderEpoch,
+          replicas: one.replicas,
+          isr: one.isr,
+          elr: one.elr,
+          startOffset: offsetOf("earliest"),
+          highWatermark: offsetOf("latest"),
+          endOffset: offsetOf("logEnd"),
+        };
+      }),
+    }));
+  }
+
+  /** Settings with their values, where those come from, and what they mean. */
+  async describeConfigs(target: ConfigTarget, options: CallOptions = {}): Promise<ConfigDescription[]> {
+    const { caller } = this.#context;
+    const { body } = await caller.call({
+      kind: "describeConfigs",
+      body: () => resourceOf(target),
+      target: caller.anyBroker(),
+      targetName: "any broker",
+      deadline: this.#deadline(options),
+      signal: options.signal,
+    });
+    return body.config.map(toConfigDescription);
+  }
+
+  /** Changes settings; null goes back to the default. Others stay as they are. */
+  async alterConfigs(
+    target: ConfigTarget,
+    changes: Readonly<Record<string, string | number | boolean | null>>,
+    options: CallOptions & {
+      /**
+       * Check everything, change nothing.
+       * @defaultValue false
+       */
+      readonly validateOnly?: boolean;
+    } = {},
+  ): Promise<void> {
+    await this.#callController({
+      kind: "alterConfigs",
+      body: () => ({
+        ...resourceOf(target),
+        config: configEntries(changes),
+        validateOnly: options.validateOnly ?? false,
+      }),
+      deadline: this.#deadline(options),
+      signal: options.signal,
+    });
+  }
+
+  /**
+   * Makes the preferred replica of each partition its leader, where it is alive and in sync. With `unclean` any living
+   * replica of a partition without leader, which loses the records that it does not have. No partitions: all.
+   */
+  async electLeaders(
+    partitions: readonly TopicPartition[] = [],
+    options: CallOptions & {
+      /** @defaultValue false */
+      readonly unclean?: boolean;
+    } = {},
+  ): Promise<ElectionResult[]> {
+    const topics = await this.#describe([...new Set(partitions.map(({ topic }) => topic))], options);
+    const names = new Map(topics.map(({ topicId, name }) => [topicId, name]));
+    const ids = new Map(topics.map(({ topicId, name }) => [name, topicId]));
+    const { body } = await this.#callController({
+      kind: "electLeaders",
+      body: () => ({
+        partitions: partitions.map(({ topic, partition }) => ({ topicId: ids.get(topic) ?? "", partition })),
+        unclean: options.unclean ?? false,
+      }),
+      deadline: this.#deadline(options),
+      signal: options.signal,
+    });
+    return body.partitions.map(({ topicId, partition, leaderId, error }) => {
+      const topic = names.get(topicId) ?? topicId;
+      return { topic, partition, leader: leaderId, error: errorOf(error, { topic, partition }) };
+    });
+  }
+
+  /**
+   * Deletes the records below an offset, of each partition; "all" stands for all that consumers can read. Resolves with
+   * the new start offsets.
+   */
+  async deleteRecords(
+    targets: readonly (TopicPartition & { readonly before: number | "all" })[],
+    options: CallOptions = {},
+  ): Promise<TopicPartitionOffset[]> {
+    for (const { before } of targets) {
+      if (before === "all" || (Number.isSafeInteger(before) && before >= 0)) continue;
+      throw new InvalidArgumentError(`before is ${before}`, 'give an offset from 0 on, or "all"');
+    }
+    const deadline = this.#deadline(options);
+    const giveBack = this.#context.metadata.borrow(await this.#topicsOf(targets, options));
+    const answers = await this.#context.caller
+      .callLeaders<"deleteRecords", (typeof targets)[number], DeletedRecords>({
+        kind: "deleteRecords",
+        items: targets,
+        body: (items) => ({
+          timeoutMs: Math.ceil(deadline.leftMs),
+          partitions: items.map(({ topicId, partition, before }) => ({
+            topicId,
+            partition,
+            beforeOffset: before === "all" ? -1 : before,
+          })),
+        }),
+        answers: (body) => body.partitions,
+        deadline,
+        signal: options.signal,
+      })
+      .finally(giveBack);
+    return answers.map((answer, index) => {
+      if (answer instanceof ClientError) throw answer;
+      const { topic, partition } = targets[index] as TopicPartition;
+      return { topic, partition, offset: answer.logStartOffset };
+    });
+  }
+
+  /** Brokers and controller. */
+  async describeCluster(options: CallOptions = {}): Promise<ClusterDescription> {
+    const { metadata } = this.#context;
+    await this.#query({ noTopics: true }, options);
+    return {
+      clusterId: metadata.clusterId,
+      controllerId: metadata.controllerId,
+      controllerEpoch: metadata.controllerEpoch,
+      brokers: metadata.brokers,
+    };
+  }
+
+  /** Offsets of partitions: the oldest, the high watermark, the end of the log, or by time. */
+  async listOffsets(lookups: readonly OffsetLookup[], options: CallOptions = {}): Promise<OffsetDescription[]> {
+    const topics = await this.#topicsOf(lookups, options);
+    const answers = await this.#lookUp(topics, lookups, this.#deadline(options), options.signal);
+    return answers.map((answer, index) => {
+      if (answer instanceof ClientError) throw answer;
+      const { topic, partition } = lookups[index] as OffsetLookup;
+      return { topic, partition, offset: answer.offset, timestamp: answer.timestamp };
+    });
+  }
+
+  #deadline(options: CallOptions): Deadline {
+    return this.#context.caller.deadline(options.deadlineMs ?? this.#context.deadlineMs);
+  }
+
+  #callController<Kind extends ControllerKind>(
+    call: Omit<Call<Kind>, "target" | "targetName">,
+  ): Promise<CallResult<Kind>> {
+    const { caller } = this.#context;
+    return caller.call({ ...call, target: caller.controller, targetName: "the controller" });
+  }
+
+  async #lookUp(
+    topics: readonly TopicMetadata[],
+    lookups: readonly OffsetLookup[],
+    deadline: Deadline,
+    signal: AbortSignal | undefined,
+  ): Promise<(ListedOffset | ClientError)[]> {
+    if (lookups.length === 0) return [];
+    const giveBack = this.#context.metadata.borrow(topics);
+    try {
+      return await lookUpOffsets(this.#context.caller, lookups, deadline, signal);
+    } finally {
+      giveBack();
+    }
+  }
+
+  /** The topics of these partitions. Rejects when one of the partitions does not exist. */
+  async #topicsOf(partitions: readonly TopicPartition[], options: CallOptions): Promise<readonly TopicMetadata[]> {
+    const names = [...new Set(partitions.map(({ topic }) => topic))];
+    if (names.length === 0) return [];
+    const topics = await this.#describe(names, options);
+    for (const { topic, partition } of partitions) {
+      if (topics.find(({ name }) => name === topic)?.partitions.some((one) => one.partition === partition)) continue;
+      throw new ProtocolError("UNKNOWN_TOPIC_OR_PARTITION", "the topic has no such partition", { topic, partition });
+    }
+    return topics;
+  }
+
+  /**
+   * Topics by name, or all. A topic that is said not to exist is asked for again for a while, as brokers learn of a new
+   * one at different times.
+   */
+  async #describe(names: readonly string[], options: CallOptions): Promise<readonly TopicMetadata[]> {
+    const { caller, metadata, unknownTopicTimeoutMs } = this.#context;
+    const patience = caller.deadline(Math.min(unknownTopicTimeoutMs, this.#deadline(options).totalMs));
+    for (;;) {
+      const topics = await this.#query(names.length === 0 ? {} : { topics: names }, options);
+      const refused = topics.find(({ error }) => error !== null);
+      if (refused === undefined) return topics;
+      if (patience.isOver || nameOf(refused.error) !== "UNKNOWN_TOPIC_OR_PARTITION") {
+        throwOn(refused.error, { topic: refused.name });
+      }
+      await metadata.nextAnswer(Math.min(AGAIN_MS, patience.leftMs));
+    }
+  }
+
+  async #query(
+    request: { topics?: readonly string[]; noTopics?: boolean },
+    options: CallOptions,
+  ): Promise<readonly TopicMetadata[]> {
+    const { caller } = this.#context;
+    const { body } = await caller.call({
+      kind: "metadata",
+      body: () => request,
+      target: caller.anyBroker(),
+      targetName: "any broker",
+      deadline: this.#deadline(options),
+      signal: options.signal,
+    });
+    this.#context.metadata.apply(body);
+    return body.topics;
+  }
+}
+
+const lookupKey = ({ topic, partition, query }: OffsetLookup): string => `${topic}:${partition}:${String(query)}`;
+
+const configEntries = (
+  config: Readonly<Record<string, string | number | boolean | null>>,
+): { name: string; value: string | null }[] =>
+  Object.entries(config).map(([name, value]) => ({ name, value: value === null ? null : String(value) }));
+
+function resourceOf(target: ConfigTarget): { resource: ConfigResource; name: string } {
+  if ("topic" in target) return { resource: ConfigResource.TOPIC, name: target.topic };
+  if ("broker" in target) return { resource: ConfigResource.BROKER, name: String(target.broker) };
+  return { resource: ConfigResource.CLIENT, name: target.client };
+}
+
+const toCreated = ({ name, topicId, partitions, replicationFactor }: TopicResult): CreatedTopic => ({
+  name,
+  topicId,
+  partitions,
+  replicationFactor,
+});
+
+const toConfigDescription = (config: DescribedConfig): ConfigDescription => ({
+  name: config.name,
+  value: config.value,
+  source: config.source,
+  type: config.type,
+  unit: config.unit,
+  documentation: config.documentation,
+  readOnly: config.readOnly,
+});
+
+const nameOf = (error: ErrorDetail | null): string | undefined =>
+  error === null ? undefined : errorNameOf(error.code);
+
+const errorOf = (
+  error: ErrorDetail | null,
+  place: { readonly topic?: string; readonly partition?: number },
+): ProtocolError | undefined =>
+  error === null ? undefined : new ProtocolError(errorNameOf(error.code), error.message, place);
+
+function throwOn(error: ErrorDetail | null, place: { readonly topic?: string; readonly partition?: number }): void {
+  const made = errorOf(error, place);
+  if (made !== undefined) throw made;
+}
+
+/** The first error for whose sake a request is sent again. */
+function retryName(
+  errors: readonly (ErrorDetail | null)[],
+  except?: string,
+): ReturnType<typeof errorNameOf> | undefined {
+  for (const error of errors) {
+    const made = errorOf(error, {});
+    if (error !== null && made?.retriable === true && made.code !== except) return errorNameOf(error.code);
+  }
+  return undefined;
+}

@@ -1,0 +1,279 @@
+import type { Env } from "../common/env/env.js";
+import { ApiError, errorCodes, errorNameOf } from "../protocol/error-codes.js";
+import type { ErrorName } from "../protocol/error-codes.js";
+import type { RequestKind } from "../protocol/api-keys.js";
+import type { RequestBody, ResponseBody } from "../protocol/message-codec.js";
+import type { ErrorDetail, Init, LeaderHint } from "../protocol/messages.js";
+import type { RpcConnection } from "../protocol/rpc-connection.js";
+import { TransportError } from "../protocol/rpc-error.js";
+import type { BrokerId, TopicId } from "../protocol/types.js";
+import {
+  ClientError,
+  ConnectionError,
+  DeadlineExceededError,
+  OutcomeUnknownError,
+  ProtocolError,
+  toClientError,
+} from "./errors.js";
+import type { KnownPartition, Metadata } from "./metadata.js";
+import { SILENCE_MS } from "./metadata.js";
+import { Backoff, Deadline } from "./retry.js";
+
+/** A request, whom to send it to, and how long to go on. */
+export interface Call<Kind extends RequestKind> {
+  readonly kind: Kind;
+  /** Made anew for each attempt. */
+  readonly body: () => Init<RequestBody<Kind>>;
+  /** The right broker as far as is known now; undefined: nobody yet. */
+  readonly target: () => BrokerId | undefined;
+  /** For messages: "the controller", "the leader of orders-0". */
+  readonly targetName: string;
+  readonly deadline: Deadline;
+  readonly signal?: AbortSignal | undefined;
+  /** An error inside an answer for whose sake the whole request should be sent again. */
+  readonly retryFor?: (body: ResponseBody<Kind>) => ErrorName | undefined;
+}
+
+/** What a call came to. */
+export interface CallResult<Kind extends RequestKind> {
+  readonly body: ResponseBody<Kind>;
+  /** An earlier attempt was sent and not answered, so this answer may be about its traces. */
+  readonly afterUnknownOutcome: boolean;
+}
+
+/** Something asked of the leader of a partition. */
+export interface LeaderItem {
+  readonly topic: string;
+  readonly partition: number;
+}
+
+/** What a leader answers for one partition. */
+export interface LeaderAnswer {
+  readonly error: ErrorDetail | null;
+  readonly leader?: LeaderHint | null;
+}
+
+/** A request to the leaders of several partitions, each of which gets those that it leads. */
+export interface LeaderCall<Kind extends RequestKind, Item extends LeaderItem, Answer extends LeaderAnswer> {
+  readonly kind: Kind;
+  readonly items: readonly Item[];
+  readonly body: (
+    items: readonly (Item & { readonly leader: KnownPartition; readonly topicId: TopicId })[],
+  ) => Init<RequestBody<Kind>>;
+  /** One for each item of the request, in its order. */
+  readonly answers: (body: ResponseBody<Kind>) => readonly Answer[];
+  readonly deadline: Deadline;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const RETRY_MS = 20;
+const RETRY_MS_MAX = 250;
+
+/**
+ * Sends control requests to the broker that is right for them, and to the next right one when that changes, until there
+ * is an answer or the deadline is over. For requests that may be repeated without harm.
+ */
+export class BrokerCaller {
+  constructor(
+    private readonly env: Env,
+    private readonly metadata: Metadata,
+    private readonly requestTimeoutMs: number,
+  ) {}
+
+  deadline(totalMs: number): Deadline {
+    return new Deadline(this.env.clock, totalMs);
+  }
+
+  /** Rejects with a ClientError, or with the signal's reason. */
+  async call<Kind extends RequestKind>(call: Call<Kind>): Promise<CallResult<Kind>> {
+    const { deadline, signal } = call;
+    const backoff = new Backoff(this.env.random, RETRY_MS, RETRY_MS_MAX);
+    let lastError: unknown;
+    let afterUnknownOutcome = false;
+    for (;;) {
+      signal?.throwIfAborted();
+      const brokerId = call.target();
+      if (brokerId !== undefined) {
+        try {
+          const connection = await this.metadata.control.open(brokerId);
+          const body = await this.#ask(call, connection, brokerId);
+          const again = call.retryFor?.(body);
+          if (again === undefined || deadline.isOver) return { body, afterUnknownOutcome };
+          lastError = new ApiError(again);
+          if (errorCodes[again].refreshMetadata) this.metadata.refreshSoon();
+        } catch (error) {
+          if (error instanceof ApiError) {
+            if (!error.retriable) throw toClientError(error, { brokerId });
+          } else if (error instanceof TransportError) {
+            if (!error.notSent) afterUnknownOutcome = true;
+            this.metadata.suspect(brokerId);
+          } else {
+            throw error;
+          }
+          lastError = error;
+          this.metadata.refreshSoon();
+        }
+      } else {
+        this.metadata.refreshSoon();
+      }
+      if (deadline.isOver) throw this.#givenUp(call, lastError, afterUnknownOutcome);
+      await this.metadata.nextAnswer(Math.min(backoff.next(), deadline.leftMs));
+    }
+  }
+
+  /**
+   * Asks the leader of each item, follows leaders that move, and resolves with an answer or an error for each item, in
+   * their order. Rejects only with the signal's reason.
+   */
+  async callLeaders<Kind extends RequestKind, Item extends LeaderItem, Answer extends LeaderAnswer>(
+    call: LeaderCall<Kind, Item, Answer>,
+  ): Promise<(Answer | ClientError)[]> {
+    const results = new Map<Item, Answer | ClientError>();
+    const backoff = new Backoff(this.env.random, RETRY_MS, RETRY_MS_MAX);
+    for (;;) {
+      call.signal?.throwIfAborted();
+      const open = call.items.filter((item) => !isFinal(results.get(item)));
+      const byLeader = new Map<BrokerId, (Item & { leader: KnownPartition; topicId: TopicId })[]>();
+      for (const item of open) {
+        const leader = this.metadata.leaderOf(item.topic, item.partition);
+        const topicId = this.metadata.topic(item.topic)?.topicId;
+        if (leader === undefined || topicId === undefined) {
+          results.set(item, this.#noLeader(item));
+          continue;
+        }
+        const group = byLeader.get(leader.leaderId);
+        if (group === undefined) byLeader.set(leader.leaderId, [{ ...item, leader, topicId }]);
+        else group.push({ ...item, leader, topicId });
+      }
+      const originals = new Map(open.map((item) => [partitionName(item), item]));
+      await Promise.all(
+        [...byLeader].map(async ([brokerId, items]) => {
+          for (const [item, result] of await this.#askLeader(call, brokerId, items)) {
+            const original = originals.get(partitionName(item));
+            if (original !== undefined) results.set(original, result);
+          }
+        }),
+      );
+      if (call.items.every((item) => isFinal(results.get(item))) || call.deadline.isOver) {
+        return call.items.map((item) => results.get(item) ?? this.#noLeader(item));
+      }
+      this.metadata.refreshSoon();
+      await this.metadata.nextAnswer(Math.min(backoff.next(), call.deadline.leftMs));
+    }
+  }
+
+  /** Any live broker, another one at each attempt. */
+  anyBroker(): () => BrokerId | undefined {
+    let attempt = 0;
+    return () => {
+      const candidates = this.metadata.candidates();
+      return candidates[attempt++ % Math.max(1, candidates.length)];
+    };
+  }
+
+  /** The controller, as soon as there is one. */
+  readonly controller = (): BrokerId | undefined =>
+    this.metadata.controllerId < 0 ? undefined : this.metadata.controllerId;
+
+  /** One attempt. A broker that is silent is left as soon as another one is known to be the right one. */
+  #ask<Kind extends RequestKind>(
+    call: Call<Kind>,
+    connection: RpcConnection,
+    brokerId: BrokerId,
+  ): Promise<ResponseBody<Kind>> {
+    return new Promise((resolve, reject) => {
+      const settle = (act: () => void): void => {
+        watch.cancel();
+        stopListening();
+        call.signal?.removeEventListener("abort", onAbort);
+        act();
+      };
+      const onAbort = (): void => settle(() => reject(call.signal?.reason as Error));
+      let isSilent = false;
+      let stopListening = (): void => undefined;
+      const watch = this.env.timers.after(SILENCE_MS, () => {
+        isSilent = true;
+        this.metadata.onTrouble(brokerId);
+      });
+      stopListening = this.metadata.onChange(() => {
+        if (!isSilent) return;
+        const right = call.target();
+        if (right === undefined || right === brokerId) return;
+        settle(() =>
+          reject(
+            new TransportError("timeout", false, undefined, `${connection.address} stays silent and was replaced`),
+          ),
+        );
+      });
+      call.signal?.addEventListener("abort", onAbort, { once: true });
+      const timeoutMs = Math.max(1, Math.min(this.requestTimeoutMs, call.deadline.leftMs));
+      connection.request(call.kind, call.body(), { timeoutMs }).then(
+        ({ body }) => settle(() => resolve(body)),
+        (error: unknown) => settle(() => reject(error as Error)),
+      );
+    });
+  }
+
+  async #askLeader<Kind extends RequestKind, Item extends LeaderItem, Answer extends LeaderAnswer>(
+    call: LeaderCall<Kind, Item, Answer>,
+    brokerId: BrokerId,
+    items: readonly (Item & { readonly leader: KnownPartition; readonly topicId: TopicId })[],
+  ): Promise<(readonly [LeaderItem, Answer | ClientError])[]> {
+    const stillLeads = (): BrokerId | undefined => {
+      const moved = items.find((item) => this.metadata.leaderOf(item.topic, item.partition)?.leaderId !== brokerId);
+      return moved === undefined ? brokerId : this.metadata.leaderOf(moved.topic, moved.partition)?.leaderId;
+    };
+    try {
+      const connection = await this.metadata.control.open(brokerId);
+      const body = await this.#ask(
+        { ...call, body: () => call.body(items), target: stillLeads, targetName: `broker ${brokerId}` },
+        connection,
+        brokerId,
+      );
+      const answers = call.answers(body);
+      return items.map((item, index) => {
+        const answer = answers[index];
+        const place = { topic: item.topic, partition: item.partition, brokerId };
+        if (answer === undefined) {
+          return [item, new ProtocolError("UNKNOWN_SERVER_ERROR", "the answer leaves out the partition", place)];
+        }
+        if (answer.error === null) return [item, answer];
+        this.metadata.believe(item.topic, item.partition, answer.leader ?? null);
+        return [item, new ProtocolError(errorNameOf(answer.error.code), answer.error.message, place)];
+      });
+    } catch (error) {
+      if (!(error instanceof ApiError || error instanceof TransportError)) throw error;
+      if (error instanceof TransportError) this.metadata.suspect(brokerId);
+      return items.map((item) => {
+        const place = { topic: item.topic, partition: item.partition, brokerId };
+        return [
+          item,
+          error instanceof ApiError ? toClientError(error, place) : new ConnectionError(error.message, place),
+        ];
+      });
+    }
+  }
+
+  #noLeader({ topic, partition }: LeaderItem): ClientError {
+    const known = this.metadata.topic(topic);
+    const name = known?.partitions[partition] === undefined ? "UNKNOWN_TOPIC_OR_PARTITION" : "LEADER_NOT_AVAILABLE";
+    return new ProtocolError(name, undefined, { topic, partition });
+  }
+
+  #givenUp(
+    call: Pick<Call<RequestKind>, "kind" | "targetName" | "deadline">,
+    cause: unknown,
+    afterUnknownOutcome: boolean,
+  ): Error {
+    const what = `${call.targetName} did not answer ${call.kind} within ${call.deadline.totalMs} ms`;
+    const why = cause instanceof Error ? ` (${cause.message})` : "";
+    if (afterUnknownOutcome) return new OutcomeUnknownError(`${what}${why}`, { cause });
+    if (cause instanceof ApiError) return toClientError(cause);
+    return new DeadlineExceededError(`${what}${why}`, "check that the brokers run, or allow more time", { cause });
+  }
+}
+
+const partitionName = ({ topic, partition }: LeaderItem): string => `${topic}-${partition}`;
+
+const isFinal = (result: object | undefined): boolean =>
+  result !== undefined && !(result instanceof ClientError && result.retriable);

@@ -1,0 +1,221 @@
+import type { Env } from "../common/env/env.js";
+import { ApiError } from "../protocol/error-codes.js";
+import { RpcConnection } from "../protocol/rpc-connection.js";
+import { TransportError } from "../protocol/rpc-error.js";
+import type { BrokerId } from "../protocol/types.js";
+import { Backoff } from "./retry.js";
+
+/** Where a broker listens. */
+export interface BrokerAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** What connections need to know of the cluster. Asked anew for each attempt, because brokers move. */
+export interface BrokerDirectory {
+  /** Empty as long as it is not known. */
+  readonly clusterId: string;
+  addressOf(brokerId: BrokerId): BrokerAddress | undefined;
+  /** A broker could not be reached, or its connection ended: what is known of the cluster may be outdated. */
+  onTrouble(brokerId: BrokerId): void;
+}
+
+/** What a client says of itself, and how long it waits. */
+export interface ConnectionSettings {
+  readonly clientId: string;
+  readonly connectTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+}
+
+/** Told about each connection of a set; both may be called at any time, but not from within a call to the set. */
+export interface ConnectionEvents {
+  readonly onOpened?: (brokerId: BrokerId) => void;
+  readonly onEnded?: (brokerId: BrokerId) => void;
+}
+
+const RECONNECT_MS = 20;
+const RECONNECT_MS_MAX = 250;
+const CLIENT_SOFTWARE = "ottla-node";
+const CLIENT_VERSION = "0.1.0";
+
+interface Slot {
+  readonly backoff: Backoff;
+  connection: RpcConnection | undefined;
+  opening: Promise<RpcConnection> | undefined;
+  /** No attempt before this time of the monotonic clock. */
+  notBeforeMs: number;
+  lastError: unknown;
+}
+
+/**
+ * The connections of one purpose, one for each broker: data, fetching and control each have their own set, so that four
+ * megabytes of the one never stand in the way of the other. Connects when asked for a connection, at most one attempt at
+ * a time for each broker, with a growing pause after a failure. Never retries by itself: its owner asks again.
+ */
+export class BrokerConnections {
+  readonly #slots = new Map<BrokerId, Slot>();
+  #closed = false;
+
+  constructor(
+    private readonly env: Env,
+    private readonly directory: BrokerDirectory,
+    private readonly settings: ConnectionSettings,
+    private readonly events: ConnectionEvents = {},
+    private readonly allocate?: (bytes: number) => Buffer,
+  ) {}
+
+  /** The open connection to a broker; undefined when there is none, and then one is being made, and `onOpened` will tell. */
+  tryGet(brokerId: BrokerId): RpcConnection | undefined {
+    const slot = this.#slot(brokerId);
+    if (slot.connection !== undefined) return slot.connection;
+    // The owner hears of the outcome by `onOpened`, or from the directory.
+    if (slot.opening === undefined && !this.#mustWait(slot)) this.#open(brokerId, slot).catch(() => undefined);
+    return undefined;
+  }
+
+  /** Whether there is an open connection; asks for none. */
+  isOpen(brokerId: BrokerId): boolean {
+    return this.#slots.get(brokerId)?.connection !== undefined;
+  }
+
+  /** Resolves with an open connection. Rejects with TransportError or ApiError, at once while pausing after a failure. */
+  async open(brokerId: BrokerId): Promise<RpcConnection> {
+    const slot = this.#slot(brokerId);
+    if (slot.connection !== undefined) return slot.connection;
+    if (slot.opening !== undefined) return slot.opening;
+    if (this.#mustWait(slot)) throw slot.lastError;
+    return this.#open(brokerId, slot);
+  }
+
+  /** Takes over a connection that was opened by address. `ended` must be called when it ends. */
+  adopt(connection: RpcConnection): { readonly ended: () => void } {
+    const { brokerId } = connection.peer;
+    const slot = this.#slot(brokerId);
+    if (this.#closed || slot.connection !== undefined || !connection.isOpen) {
+      connection.close();
+      return { ended: () => undefined };
+    }
+    slot.connection = connection;
+    return { ended: () => this.#onEnded(brokerId, slot, connection) };
+  }
+
+  /** Ends the connection to a broker; what is in flight on it fails soon after. The next attempt may come at once. */
+  drop(brokerId: BrokerId): void {
+    const slot = this.#slots.get(brokerId);
+    const connection = slot?.connection;
+    if (slot === undefined || connection === undefined) return;
+    slot.connection = undefined;
+    connection.close();
+  }
+
+  /** Ends all. Idempotent. */
+  close(): void {
+    this.#closed = true;
+    for (const slot of this.#slots.values()) slot.connection?.close();
+  }
+
+  #slot(brokerId: BrokerId): Slot {
+    let slot = this.#slots.get(brokerId);
+    if (slot === undefined) {
+      slot = {
+        backoff: new Backoff(this.env.random, RECONNECT_MS, RECONNECT_MS_MAX),
+        connection: undefined,
+        opening: undefined,
+        notBeforeMs: 0,
+        lastError: undefined,
+      };
+      this.#slots.set(brokerId, slot);
+    }
+    return slot;
+  }
+
+  #mustWait(slot: Slot): boolean {
+    return slot.notBeforeMs > this.env.clock.monotonicMs();
+  }
+
+  #open(brokerId: BrokerId, slot: Slot): Promise<RpcConnection> {
+    const opening = this.#connect(brokerId, slot).then(
+      (connection) => {
+        slot.opening = undefined;
+        slot.connection = connection;
+        slot.backoff.reset();
+        this.events.onOpened?.(brokerId);
+        return connection;
+      },
+      (error: unknown) => {
+        slot.opening = undefined;
+        slot.lastError = error;
+        slot.notBeforeMs = this.env.clock.monotonicMs() + slot.backoff.next();
+        if (!this.#closed) this.directory.onTrouble(brokerId);
+        throw error;
+      },
+    );
+    slot.opening = opening;
+    return opening;
+  }
+
+  async #connect(brokerId: BrokerId, slot: Slot): Promise<RpcConnection> {
+    if (this.#closed) throw new TransportError("connect", true, undefined, "the client is closed");
+    const address = this.directory.addressOf(brokerId);
+    if (address === undefined) {
+      throw new TransportError("connect", true, undefined, `broker ${brokerId} is not among the live brokers`);
+    }
+    let ended = false;
+    const connection: RpcConnection = await openConnection(
+      this.env,
+      address,
+      this.directory.clusterId,
+      this.settings,
+      () => {
+        ended = true;
+        if (slot.connection !== undefined) this.#onEnded(brokerId, slot, slot.connection);
+      },
+      this.allocate,
+    );
+    if (connection.peer.brokerId !== brokerId) {
+      connection.close();
+      throw new ApiError(
+        "WRONG_BROKER",
+        `${connection.address} is broker ${connection.peer.brokerId}, not broker ${brokerId}`,
+      );
+    }
+    if (this.#closed || ended) {
+      connection.close();
+      throw new TransportError("connect", true, undefined, `the connection to ${connection.address} ended at once`);
+    }
+    return connection;
+  }
+
+  #onEnded(brokerId: BrokerId, slot: Slot, connection: RpcConnection): void {
+    if (slot.connection !== connection) return;
+    slot.connection = undefined;
+    if (this.#closed) return;
+    this.directory.onTrouble(brokerId);
+    this.events.onEnded?.(brokerId);
+  }
+}
+
+/** A connection to whatever broker listens there. Rejects with TransportError or ApiError. */
+export function openConnection(
+  env: Env,
+  address: BrokerAddress,
+  clusterId: string,
+  settings: ConnectionSettings,
+  onClosed: () => void,
+  allocate?: (bytes: number) => Buffer,
+): Promise<RpcConnection> {
+  return RpcConnection.open(env, {
+    host: address.host,
+    port: address.port,
+    handshake: {
+      clientId: settings.clientId,
+      clientSoftware: CLIENT_SOFTWARE,
+      clientVersion: CLIENT_VERSION,
+      clusterId,
+    },
+    connectTimeoutMs: settings.connectTimeoutMs,
+    requestTimeoutMs: settings.requestTimeoutMs,
+    ...(allocate && { allocate }),
+    onClosed,
+  });
+}

@@ -1,0 +1,233 @@
+import type { Env } from "../common/env/env.js";
+import type { Logger } from "../common/logger.js";
+import { silentLogger } from "../common/logger.js";
+import { ApiError } from "../protocol/error-codes.js";
+import { TransportError } from "../protocol/rpc-error.js";
+import { Admin } from "./admin.js";
+import { BrokerCaller } from "./broker-caller.js";
+import type { ConnectionSettings } from "./broker-connections.js";
+import { Consumer } from "./consumer.js";
+import { defaultEnv } from "./default-env.js";
+import { ClosedError, ConnectionError, InvalidArgumentError, ProtocolError, toClientError } from "./errors.js";
+import type { KnownTopic } from "./metadata.js";
+import { Metadata } from "./metadata.js";
+import type { ConnectOptions, ConsumerOptions, ProducerOptions } from "./options.js";
+import { numberOption, parseAddresses, refuseUnknownOptions } from "./options.js";
+import { Producer } from "./producer.js";
+import { Deadline } from "./retry.js";
+
+const DEADLINE_MS = 30_000;
+const REQUEST_TIMEOUT_MS = 30_000;
+const CONNECT_TIMEOUT_MS = 1000;
+const METADATA_MAX_AGE_MS = 30_000;
+const UNKNOWN_TOPIC_TIMEOUT_MS = 2000;
+
+const optionNames = [
+  "bootstrapBrokers",
+  "clientId",
+  "logger",
+  "env",
+  "deadlineMs",
+  "requestTimeoutMs",
+  "connectTimeoutMs",
+  "metadataMaxAgeMs",
+  "unknownTopicTimeoutMs",
+  "signal",
+];
+
+interface ClusterParts {
+  readonly env: Env;
+  readonly logger: Logger;
+  readonly metadata: Metadata;
+  readonly settings: ConnectionSettings;
+  readonly deadlineMs: number;
+  readonly unknownTopicTimeoutMs: number;
+}
+
+/**
+ * Finds a cluster and resolves when one of its brokers has answered. Rejects with ConnectionError when none has within
+ * `deadlineMs`, with InvalidArgumentError for options that cannot work, and with the signal's reason when aborted.
+ *
+ * @example
+ * import { connect } from "ottla/client";
+ *
+ * await using cluster = await connect({ bootstrapBrokers: ["localhost:9092"], clientId: "billing" });
+ */
+export async function connect(options: ConnectOptions): Promise<Cluster> {
+  refuseUnknownOptions("connect", options, optionNames);
+  const bootstrap = parseAddresses(options.bootstrapBrokers);
+  const settings = {
+    clientId: options.clientId ?? "ottla-client",
+    requestTimeoutMs: numberOption("requestTimeoutMs", options.requestTimeoutMs, {
+      min: 1,
+      defaultValue: REQUEST_TIMEOUT_MS,
+    }),
+    connectTimeoutMs: numberOption("connectTimeoutMs", options.connectTimeoutMs, {
+      min: 1,
+      defaultValue: CONNECT_TIMEOUT_MS,
+    }),
+    metadataMaxAgeMs: numberOption("metadataMaxAgeMs", options.metadataMaxAgeMs, {
+      min: 10,
+      defaultValue: METADATA_MAX_AGE_MS,
+    }),
+  };
+  const deadlineMs = numberOption("deadlineMs", options.deadlineMs, { min: 1, defaultValue: DEADLINE_MS });
+  const unknownTopicTimeoutMs = numberOption("unknownTopicTimeoutMs", options.unknownTopicTimeoutMs, {
+    min: 0,
+    defaultValue: UNKNOWN_TOPIC_TIMEOUT_MS,
+  });
+  const { signal } = options;
+  signal?.throwIfAborted();
+  const env = options.env ?? defaultEnv();
+  const logger = options.logger ?? silentLogger;
+  const metadata = new Metadata(env, logger, settings, bootstrap);
+  const onAbort = (): void => metadata.close();
+  signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    await metadata.start(new Deadline(env.clock, deadlineMs));
+  } catch (error) {
+    metadata.close();
+    signal?.throwIfAborted();
+    if (!(error instanceof ApiError || error instanceof TransportError)) throw error;
+    if (error instanceof ApiError) throw toClientError(error);
+    const addresses = bootstrap.map(({ host, port }) => `${host}:${port}`).join(", ");
+    throw new ConnectionError(`none of ${addresses} answered within ${deadlineMs} ms (${error.message})`, {
+      cause: error,
+    });
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+  }
+  return new Cluster({ env, logger, metadata, settings, deadlineMs, unknownTopicTimeoutMs });
+}
+
+/**
+ * A connected cluster: makes producers, consumers and the admin, and closes them with itself. Made by `connect`.
+ *
+ * It follows the cluster by itself: leaders that move, brokers that come and go.
+ */
+export class Cluster implements AsyncDisposable {
+  readonly #parts: ClusterParts;
+  readonly #caller: BrokerCaller;
+  readonly #open = new Set<Producer | Consumer>();
+  #admin: Admin | undefined;
+  #closing: Promise<void> | undefined;
+
+  /** Use `connect`. */
+  constructor(parts: ClusterParts) {
+    this.#parts = parts;
+    this.#caller = new BrokerCaller(parts.env, parts.metadata, parts.settings.requestTimeoutMs);
+  }
+
+  /** The id that the cluster was given when it was made. */
+  get clusterId(): string {
+    return this.#parts.metadata.clusterId;
+  }
+
+  /**
+   * Makes a producer. Throws InvalidArgumentError.
+   *
+   * @example
+   * await using producer = cluster.producer({ acks: "all", lingerMs: 5 });
+   */
+  producer(options: ProducerOptions = {}): Producer {
+    this.#checkOpen();
+    const { env, metadata, settings, unknownTopicTimeoutMs } = this.#parts;
+    const producer = new Producer(
+      {
+        env,
+        metadata,
+        caller: this.#caller,
+        connectionSettings: settings,
+        unknownTopicTimeoutMs,
+        onClosed: (closed) => this.#open.delete(closed),
+      },
+      options,
+    );
+    this.#open.add(producer);
+    return producer;
+  }
+
+  /**
+   * Makes a consumer that reads from a place of its own choosing. Throws InvalidArgumentError.
+   *
+   * @example
+   * await using consumer = cluster.consumer({ topics: ["orders"], from: "earliest" });
+   */
+  consumer(options: ConsumerOptions): Consumer {
+    this.#checkOpen();
+    const { env, logger, metadata, settings, deadlineMs, unknownTopicTimeoutMs } = this.#parts;
+    const consumer = new Consumer(
+      {
+        env,
+        logger,
+        metadata,
+        caller: this.#caller,
+        connectionSettings: settings,
+        deadlineMs,
+        waitForTopic: (topic) => this.#waitForTopic(topic),
+        refusalOf: (topic) => metadata.refusalOf(topic, unknownTopicTimeoutMs),
+        onClosed: (closed) => this.#open.delete(closed),
+      },
+      options,
+    );
+    this.#open.add(consumer);
+    return consumer;
+  }
+
+  /** Topics, settings, offsets, leaders. Always the same object. */
+  admin(): Admin {
+    this.#checkOpen();
+    this.#admin ??= new Admin({
+      env: this.#parts.env,
+      metadata: this.#parts.metadata,
+      caller: this.#caller,
+      deadlineMs: this.#parts.deadlineMs,
+      unknownTopicTimeoutMs: this.#parts.unknownTopicTimeoutMs,
+    });
+    return this.#admin;
+  }
+
+  /** The partitions of a topic, as the cluster describes them now. Rejects with ProtocolError when there is no such topic. */
+  async partitionsOf(topic: string): Promise<number[]> {
+    return (await this.#waitForTopic(topic)).partitions.map(({ partition }) => partition);
+  }
+
+  /** Closes producers (which send what they hold), consumers, and all connections. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    const results = await Promise.allSettled([...this.#open].map((part) => part.close()));
+    this.#parts.metadata.close();
+    const failed = results.find((result) => result.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== undefined) throw new ClosedError("cluster");
+  }
+
+  async #waitForTopic(topic: string): Promise<KnownTopic> {
+    const { env, metadata, deadlineMs, unknownTopicTimeoutMs } = this.#parts;
+    if (topic === "") throw new InvalidArgumentError("a topic has no name", "pass its name");
+    metadata.want(topic);
+    const deadline = new Deadline(env.clock, deadlineMs);
+    for (;;) {
+      const known = metadata.topic(topic);
+      if (known !== undefined) return known;
+      if (this.#closing !== undefined) throw new ClosedError("cluster");
+      const refusal = metadata.refusalOf(topic, unknownTopicTimeoutMs);
+      if (refusal !== undefined) throw toClientError(refusal, { topic });
+      if (deadline.isOver)
+        throw new ProtocolError("UNKNOWN_TOPIC_OR_PARTITION", "no broker has described it", { topic });
+      metadata.refreshSoon();
+      await metadata.nextAnswer(Math.min(250, deadline.leftMs));
+    }
+  }
+}

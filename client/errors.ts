@@ -1,0 +1,234 @@
+import { ApiError, errorCodes } from "../protocol/error-codes.js";
+import type { ErrorName } from "../protocol/error-codes.js";
+import { TransportError } from "../protocol/rpc-error.js";
+
+/** What a `ClientError` is about. Names of the protocol's errors, and those that only a client can have. */
+export type ClientErrorCode =
+  | ErrorName
+  | "CLOSED"
+  | "CONNECTION_FAILED"
+  | "CORRUPT_BATCH"
+  | "DEADLINE_EXCEEDED"
+  | "INVALID_ARGUMENT"
+  | "OUTCOME_UNKNOWN"
+  | "RECORD_TOO_LARGE";
+
+/** What an error may know of the place where it happened. */
+export interface ErrorPlace {
+  readonly topic?: string | undefined;
+  readonly partition?: number | undefined;
+  readonly brokerId?: number | undefined;
+}
+
+interface ClientErrorInit extends ErrorPlace {
+  readonly code: ClientErrorCode;
+  readonly retriable: boolean;
+  /** What happened, to what. */
+  readonly what: string;
+  /** What to do. */
+  readonly hint: string;
+  readonly cause?: unknown;
+}
+
+/**
+ * The base of every error that the client makes. Switch on `code`; texts are for people and may change.
+ *
+ * @example
+ * try {
+ *   await producer.send("orders", { value: "paid" });
+ * } catch (error) {
+ *   if (error instanceof ClientError && error.code === "UNKNOWN_TOPIC_OR_PARTITION") console.error(error.hint);
+ *   else throw error;
+ * }
+ */
+export abstract class ClientError extends Error {
+  readonly code: ClientErrorCode;
+  /** The same call may succeed later. */
+  readonly retriable: boolean;
+  /** What happened, to what: the message without the hint. */
+  readonly what: string;
+  /** What to do about it, in a sentence. */
+  readonly hint: string;
+  readonly topic: string | undefined;
+  readonly partition: number | undefined;
+  readonly brokerId: number | undefined;
+
+  protected constructor(init: ClientErrorInit) {
+    super(`${placeOf(init)}${init.what}; ${init.hint}`, init.cause === undefined ? undefined : { cause: init.cause });
+    this.code = init.code;
+    this.retriable = init.retriable;
+    this.what = `${placeOf(init)}${init.what}`;
+    this.hint = init.hint;
+    this.topic = init.topic;
+    this.partition = init.partition;
+    this.brokerId = init.brokerId;
+  }
+}
+
+const placeOf = ({ topic, partition }: ErrorPlace): string =>
+  topic === undefined ? "" : partition === undefined ? `${topic}: ` : `${topic}-${partition}: `;
+
+/** An argument or option that can never work. Nothing was sent. */
+export class InvalidArgumentError extends ClientError {
+  override readonly name = "InvalidArgumentError";
+  constructor(what: string, hint: string) {
+    super({ code: "INVALID_ARGUMENT", retriable: false, what, hint });
+  }
+}
+
+/** The object was closed, before the call or during it. */
+export class ClosedError extends ClientError {
+  override readonly name = "ClosedError";
+  constructor(what: string) {
+    super({ code: "CLOSED", retriable: false, what: `the ${what} is closed`, hint: "make a new one from the cluster" });
+  }
+}
+
+/** No broker could be reached, or the one that matters could not, and time is up. */
+export class ConnectionError extends ClientError {
+  override readonly name = "ConnectionError";
+  constructor(what: string, place: ErrorPlace & { readonly cause?: unknown } = {}) {
+    super({
+      code: "CONNECTION_FAILED",
+      retriable: true,
+      what,
+      hint: "check that the brokers run and that the addresses are the ones they advertise",
+      ...place,
+    });
+  }
+}
+
+/** The time that the caller gave is up, and it is certain that nothing was changed. */
+export class DeadlineExceededError extends ClientError {
+  override readonly name = "DeadlineExceededError";
+  constructor(what: string, hint: string, place: ErrorPlace & { readonly cause?: unknown } = {}) {
+    super({ code: "DEADLINE_EXCEEDED", retriable: true, what, hint, ...place });
+  }
+}
+
+/** A request was sent and not answered in time: it may have taken effect, or not, or may do so yet. */
+export class OutcomeUnknownError extends ClientError {
+  override readonly name = "OutcomeUnknownError";
+  constructor(what: string, place: ErrorPlace & { readonly cause?: unknown } = {}) {
+    super({
+      code: "OUTCOME_UNKNOWN",
+      retriable: false,
+      what,
+      hint: "read back what is there before doing it again, because it may have been done",
+      ...place,
+    });
+  }
+}
+
+/** A broker refused; `code` is the protocol's name of the reason. */
+export class ProtocolError extends ClientError {
+  override readonly name = "ProtocolError";
+  constructor(code: ErrorName, detail: string | undefined, place: ErrorPlace & { readonly cause?: unknown } = {}) {
+    const row = errorCodes[code];
+    super({
+      code,
+      retriable: row.retriable,
+      what: withoutFullStop(detail === undefined || detail === "" ? row.message : detail),
+      hint: hints[code] ?? (row.retriable ? "try again" : "correct the request"),
+      ...place,
+    });
+  }
+}
+
+/** A record that is larger than a batch may be, here or on the broker. */
+export class RecordTooLargeError extends ClientError {
+  override readonly name = "RecordTooLargeError";
+  constructor(
+    /** Bytes of the record as a batch of its own. */
+    readonly recordBytes: number,
+    readonly limitBytes: number,
+    /** The name of the setting to raise. */
+    readonly setting: string,
+    place: ErrorPlace = {},
+  ) {
+    super({
+      code: "RECORD_TOO_LARGE",
+      retriable: false,
+      what: `a record of ${recordBytes} bytes where ${setting} allows ${limitBytes}`,
+      hint: `raise ${setting}, or split the record`,
+      ...place,
+    });
+  }
+}
+
+/** The position of a consumer is not in the log: records there have been deleted, or never were. */
+export class OffsetOutOfRangeError extends ClientError {
+  override readonly name = "OffsetOutOfRangeError";
+  constructor(
+    readonly offset: number,
+    readonly logStartOffset: number,
+    readonly highWatermark: number,
+    place: ErrorPlace,
+  ) {
+    super({
+      code: "OFFSET_OUT_OF_RANGE",
+      retriable: false,
+      what: `offset ${offset} is not in the log, which holds ${logStartOffset} to ${highWatermark}`,
+      hint: 'seek to an offset in it, or set onOutOfRange to "earliest" or "latest"',
+      ...place,
+    });
+  }
+}
+
+/** A batch that arrived damaged twice. Nothing of it was delivered. */
+export class CorruptBatchError extends ClientError {
+  override readonly name = "CorruptBatchError";
+  constructor(
+    /** Where to go on reading after the damage has been repaired. */
+    readonly offset: number,
+    place: ErrorPlace & { readonly cause?: unknown },
+  ) {
+    super({
+      code: "CORRUPT_BATCH",
+      retriable: true,
+      what: `the batch at offset ${offset} is damaged`,
+      hint: "read again after the broker has fetched it from a replica, or seek past it",
+      ...place,
+    });
+  }
+}
+
+/** What to do about a refusal, where it is not obvious from its name. */
+const hints: Partial<Record<ErrorName, string>> = {
+  UNKNOWN_SERVER_ERROR: "look for it in the log of the broker",
+  UNKNOWN_TOPIC_OR_PARTITION: "create the topic first, or check its name and the partition",
+  UNKNOWN_TOPIC_ID: "the topic was deleted, or created again; look it up by its name",
+  LEADER_NOT_AVAILABLE: "start the brokers that hold its replicas",
+  MESSAGE_TOO_LARGE: "raise max.message.bytes of the topic, or send smaller batches",
+  INVALID_TOPIC: "choose another name",
+  NOT_ENOUGH_REPLICAS: "start the brokers that hold its replicas, or lower min.insync.replicas",
+  INVALID_REQUIRED_ACKS: 'use acks "all", or switch idempotence off',
+  INVALID_TIMESTAMP: "check the clock of this machine",
+  UNSUPPORTED_VERSION: "use a client and brokers of the same version",
+  TOPIC_ALREADY_EXISTS: "use it as it is, delete it first, or choose another name",
+  INVALID_PARTITIONS: "the number of partitions can only grow",
+  INVALID_REPLICATION_FACTOR: "start more brokers, or ask for fewer replicas",
+  INVALID_CONFIG: "describe the configuration to see names, types and ranges",
+  STORAGE_ERROR: "look at the disk of the broker",
+  NOT_CONTROLLER: "wait until a controller is elected",
+  CORRUPT_LOG: "restore the replica, or seek past the damage",
+  ZOOKEEPER_UNAVAILABLE: "start the ZooKeeper ensemble, then try again",
+  INCONSISTENT_CLUSTER_ID: "the addresses belong to another cluster",
+  ELECTION_NOT_NEEDED: "nothing has to be done",
+  BROKER_OVERLOADED: "send less at a time",
+};
+
+const withoutFullStop = (sentence: string): string => sentence.replace(/\.$/, "");
+
+/** The one place where what the protocol layer throws becomes what users see. Errors that are ours already pass through. */
+export function toClientError(error: unknown, place: ErrorPlace = {}): ClientError {
+  if (error instanceof ClientError) return error;
+  if (error instanceof ApiError) return new ProtocolError(error.errorName, error.message, { ...place, cause: error });
+  if (error instanceof TransportError) {
+    return error.notSent
+      ? new ConnectionError(error.message, { ...place, cause: error })
+      : new OutcomeUnknownError(error.message, { ...place, cause: error });
+  }
+  // Anything else is a fault of this library or of the machine: it is not dressed up.
+  throw error;
+}

@@ -1,0 +1,477 @@
+import type { Env } from "../common/env/env.js";
+import type { Timer } from "../common/env/time.js";
+import type { Logger } from "../common/logger.js";
+import { reasonOf } from "../common/logger.js";
+import { ApiError, errorNameOf } from "../protocol/error-codes.js";
+import type {
+  ErrorDetail,
+  Init,
+  LeaderHint,
+  MetadataRequest,
+  MetadataResponse,
+  TopicMetadata,
+} from "../protocol/messages.js";
+import type { RpcConnection } from "../protocol/rpc-connection.js";
+import { TransportError } from "../protocol/rpc-error.js";
+import type { BrokerId, LeaderEpoch, PartitionEpoch, TopicId } from "../protocol/types.js";
+import type { BrokerAddress, BrokerDirectory, ConnectionSettings } from "./broker-connections.js";
+import { BrokerConnections, openConnection } from "./broker-connections.js";
+import type { Deadline } from "./retry.js";
+
+/** A partition as the cluster last described it. */
+export interface KnownPartition {
+  readonly partition: number;
+  /** -1: it has no leader. */
+  readonly leaderId: BrokerId;
+  readonly leaderEpoch: LeaderEpoch;
+  readonly partitionEpoch: PartitionEpoch;
+  readonly replicas: readonly BrokerId[];
+  readonly isr: readonly BrokerId[];
+  /** Replicas outside the ISR that still hold every committed record. */
+  readonly elr: readonly BrokerId[];
+}
+
+/** A topic as the cluster last described it. `partitions[n]` is partition n. */
+export interface KnownTopic {
+  readonly name: string;
+  readonly topicId: TopicId;
+  readonly partitions: readonly KnownPartition[];
+}
+
+/** A live broker, at the listener that this client uses. */
+export interface KnownBroker extends BrokerAddress {
+  readonly id: BrokerId;
+  readonly rack: string | null;
+  /** czxid of its registration, decimal digits. */
+  readonly epoch: string;
+}
+
+/** Times that rule how a client keeps up with its cluster. */
+export interface MetadataSettings extends ConnectionSettings {
+  readonly metadataMaxAgeMs: number;
+}
+
+/** Another broker is asked when one has not answered for so long. */
+export const SILENCE_MS = 500;
+/** While there is trouble the cluster is asked about it at least this often, and at most that often. */
+const REFRESH_MS_MIN = 20;
+const REFRESH_MS_MAX = 250;
+/** Trouble is over when nobody has asked for a refresh for so long. */
+const CALM_MS = 1000;
+/** A broker that failed is asked last for so long. */
+const SUSPECT_MS = 1000;
+/** One log line about an unreachable cluster in so long. */
+const COMPLAINT_MS = 5000;
+
+/** A topic that the cluster refuses to describe, and since when (monotonic) it has done so. */
+interface RefusedTopic extends ErrorDetail {
+  readonly sinceMs: number;
+}
+
+type Source = { readonly brokerId: BrokerId } | { readonly address: BrokerAddress };
+
+/**
+ * What a client knows of its cluster: brokers, controller, and for each topic that somebody here uses its id and leaders.
+ *
+ * It is kept current in three ways: every refusal that hints at a new leader is believed if its epoch is newer; every
+ * sign of trouble asks the cluster again, soon and, as long as trouble lasts, again and again with growing pauses; and a
+ * slow timer finds what nobody has complained about. A leader is only ever replaced by one of a newer epoch, as brokers
+ * learn of changes at different times. A broker that stays silent for half a second is not waited for: another is asked.
+ */
+export class Metadata implements BrokerDirectory {
+  /** For requests that are neither data nor fetching: metadata, administration, offsets, producer ids. */
+  readonly control: BrokerConnections;
+  readonly #env: Env;
+  readonly #logger: Logger;
+  readonly #settings: MetadataSettings;
+  readonly #bootstrap: readonly BrokerAddress[];
+  readonly #brokers = new Map<BrokerId, KnownBroker>();
+  readonly #topics = new Map<string, KnownTopic>();
+  /** Names in use here, with the refusal where the cluster says that there is no such topic. */
+  readonly #wanted = new Map<string, RefusedTopic | undefined>();
+  /** Names in `#wanted` that are there for the sake of so many calls only. */
+  readonly #borrowed = new Map<string, number>();
+  readonly #suspectUntilMs = new Map<BrokerId, number>();
+  readonly #listeners = new Set<() => void>();
+  readonly #waiting = new Set<() => void>();
+  #clusterId = "";
+  #controllerId: BrokerId = -1;
+  #controllerEpoch = 0;
+  #batchBytesMax = 1024 * 1024;
+  #wish = false;
+  #running = false;
+  #troubleSinceMs = Number.NEGATIVE_INFINITY;
+  #lastWishMs = Number.NEGATIVE_INFINITY;
+  #lastStartMs = Number.NEGATIVE_INFINITY;
+  #lastComplaintMs = Number.NEGATIVE_INFINITY;
+  #turn = 0;
+  #pause: { readonly timer: Timer; readonly wake: () => void } | undefined;
+  #ageTimer: Timer | undefined;
+  #closed = false;
+
+  constructor(env: Env, logger: Logger, settings: MetadataSettings, bootstrap: readonly BrokerAddress[]) {
+    this.#env = env;
+    this.#logger = logger;
+    this.#settings = settings;
+    this.#bootstrap = bootstrap;
+    this.control = new BrokerConnections(env, this, settings);
+  }
+
+  get clusterId(): string {
+    return this.#clusterId;
+  }
+
+  /** -1: none is known. */
+  get controllerId(): BrokerId {
+    return this.#controllerId;
+  }
+
+  get controllerEpoch(): number {
+    return this.#controllerEpoch;
+  }
+
+  /** What the brokers accept as one batch. */
+  get batchBytesMax(): number {
+    return this.#batchBytesMax;
+  }
+
+  /** Live brokers, by id. */
+  get brokers(): KnownBroker[] {
+    return [...this.#brokers.values()].sort((left, right) => left.id - right.id);
+  }
+
+  addressOf(brokerId: BrokerId): BrokerAddress | undefined {
+    return this.#brokers.get(brokerId);
+  }
+
+  topic(name: string): KnownTopic | undefined {
+    return this.#topics.get(name);
+  }
+
+  /** The leader's entry of a partition; undefined when the topic, the partition or its leader is not known. */
+  leaderOf(topic: string, partition: number): KnownPartition | undefined {
+    const known = this.#topics.get(topic)?.partitions[partition];
+    return known === undefined || known.leaderId < 0 ? undefined : known;
+  }
+
+  /** Why the cluster does not describe a topic, once it has been refusing to for `forMs`. */
+  refusalOf(topic: string, forMs: number): ApiError | undefined {
+    const refused = this.#wanted.get(topic);
+    if (refused === undefined || this.#env.clock.monotonicMs() - refused.sinceMs < forMs) return undefined;
+    return new ApiError(errorNameOf(refused.code), refused.message);
+  }
+
+  /** Keeps a topic current from now on, and looks it up if it is new. */
+  want(topic: string): void {
+    this.#borrowed.delete(topic);
+    if (this.#wanted.has(topic)) return;
+    this.#wanted.set(topic, undefined);
+    this.refreshSoon();
+  }
+
+  /** Takes in what was told about topics that nobody here uses, and keeps them current until the result is called. */
+  borrow(topics: readonly TopicMetadata[]): () => void {
+    const names = topics.map(({ name }) => name).filter((name) => !this.#wanted.has(name) || this.#borrowed.has(name));
+    for (const name of names) {
+      this.#borrowed.set(name, (this.#borrowed.get(name) ?? 0) + 1);
+      this.#wanted.set(name, undefined);
+    }
+    for (const topic of topics) this.#applyTopic(topic);
+    return () => {
+      for (const name of names) {
+        const count = this.#borrowed.get(name);
+        // Wanted for good meanwhile.
+        if (count === undefined) continue;
+        this.#borrowed.set(name, count - 1);
+        if (count > 1) continue;
+        this.#borrowed.delete(name);
+        this.#wanted.delete(name);
+        this.#topics.delete(name);
+      }
+    };
+  }
+
+  /** Calls `listener` after each change; returns what ends that. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Resolves after the next answer of the cluster or after `timeoutMs`, whichever is first. */
+  nextAnswer(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        this.#waiting.delete(done);
+        timer.cancel();
+        resolve();
+      };
+      const timer = this.#env.timers.after(timeoutMs, done);
+      this.#waiting.add(done);
+    });
+  }
+
+  /** Finds the cluster through its bootstrap addresses. Rejects with TransportError or ApiError when none answers in time. */
+  async start(deadline: Deadline): Promise<void> {
+    for (;;) {
+      try {
+        this.apply(await this.#ask({ noTopics: true }));
+        this.#ageTimer = this.#env.timers.after(this.#settings.metadataMaxAgeMs, () => this.#onAge());
+        return;
+      } catch (error) {
+        if (deadline.isOver) throw error;
+        await this.#sleep(Math.min(REFRESH_MS_MAX, deadline.leftMs));
+        if (this.#closed) throw error;
+      }
+    }
+  }
+
+  /** Asks the cluster again, soon; many wishes become one question. */
+  refreshSoon(): void {
+    if (this.#closed) return;
+    const nowMs = this.#env.clock.monotonicMs();
+    if (nowMs - this.#lastWishMs > CALM_MS) {
+      this.#troubleSinceMs = nowMs;
+      this.#turn = 0;
+    }
+    this.#lastWishMs = nowMs;
+    this.#wish = true;
+    if (!this.#running) {
+      this.#running = true;
+      this.#run().catch((error: unknown) => this.#fail(error));
+    }
+  }
+
+  onTrouble(brokerId: BrokerId): void {
+    this.suspect(brokerId);
+    this.refreshSoon();
+  }
+
+  /** Other brokers are asked before this one, for a while. */
+  suspect(brokerId: BrokerId): void {
+    this.#suspectUntilMs.set(brokerId, this.#env.clock.monotonicMs() + SUSPECT_MS);
+  }
+
+  /** Believes what a refusal said about the new leader, if it is newer than what is known. */
+  believe(topic: string, partition: number, hint: LeaderHint | null): void {
+    const known = this.#topics.get(topic);
+    const old = known?.partitions[partition];
+    if (hint === null || hint.leaderId < 0 || known === undefined || old === undefined) return;
+    if (hint.leaderEpoch <= old.leaderEpoch) return;
+    if (hint.host !== "" && !this.#brokers.has(hint.leaderId)) {
+      this.#brokers.set(hint.leaderId, {
+        id: hint.leaderId,
+        host: hint.host,
+        port: hint.port,
+        rack: null,
+        epoch: "0",
+      });
+    }
+    const partitions = [...known.partitions];
+    partitions[partition] = { ...old, leaderId: hint.leaderId, leaderEpoch: hint.leaderEpoch };
+    this.#topics.set(topic, { ...known, partitions });
+    this.#tell();
+  }
+
+  /** Takes in an answer: the brokers, the controller, and what it says of topics that are in use. */
+  apply(response: MetadataResponse): void {
+    this.#clusterId = response.clusterId;
+    if (response.controllerEpoch >= this.#controllerEpoch) {
+      this.#controllerEpoch = response.controllerEpoch;
+      this.#controllerId = response.controllerId;
+    }
+    // A broker that has just started may not know the others yet: an empty list is no news.
+    if (response.brokers.length > 0) {
+      this.#brokers.clear();
+      for (const broker of response.brokers) {
+        this.#brokers.set(broker.id, {
+          id: broker.id,
+          host: broker.host,
+          port: broker.port,
+          rack: broker.rack,
+          epoch: broker.epoch,
+        });
+      }
+    }
+    for (const topic of response.topics) this.#applyTopic(topic);
+    this.#tell();
+  }
+
+  /** Brokers in the order in which they should be asked: those with an open connection first, suspects last. */
+  candidates(): BrokerId[] {
+    const nowMs = this.#env.clock.monotonicMs();
+    const rank = (brokerId: BrokerId): number =>
+      ((this.#suspectUntilMs.get(brokerId) ?? 0) > nowMs ? 2 : 0) + (this.control.isOpen(brokerId) ? 0 : 1);
+    return [...this.#brokers.keys()].sort((left, right) => rank(left) - rank(right));
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#wish = false;
+    this.#ageTimer?.cancel();
+    this.#pause?.wake();
+    this.control.close();
+    for (const done of [...this.#waiting]) done();
+    this.#listeners.clear();
+  }
+
+  async #run(): Promise<void> {
+    while (this.#wish && !this.#closed) {
+      // The pause grows with the trouble, so a change is seen within a fraction of the time that it took.
+      const troubleMs = this.#env.clock.monotonicMs() - this.#troubleSinceMs;
+      const pauseMs = Math.min(REFRESH_MS_MAX, Math.max(REFRESH_MS_MIN, troubleMs / 6));
+      const waitMs = this.#lastStartMs + pauseMs - this.#env.clock.monotonicMs();
+      if (waitMs > 0) await this.#sleep(waitMs);
+      if (this.#closed) break;
+      this.#wish = false;
+      this.#lastStartMs = this.#env.clock.monotonicMs();
+      const topics = [...this.#wanted.keys()];
+      try {
+        this.apply(await this.#ask(topics.length === 0 ? { noTopics: true } : { topics }, this.#turn++));
+      } catch (error) {
+        this.#complain(error);
+        this.#lastWishMs = this.#env.clock.monotonicMs();
+        this.#wish = true;
+      }
+      for (const done of [...this.#waiting]) done();
+    }
+    this.#running = false;
+  }
+
+  #complain(error: unknown): void {
+    if (!(error instanceof TransportError || error instanceof ApiError)) throw error;
+    const nowMs = this.#env.clock.monotonicMs();
+    if (this.#closed || nowMs - this.#lastComplaintMs < COMPLAINT_MS) return;
+    this.#lastComplaintMs = nowMs;
+    this.#logger.warn("no broker answers a question for metadata; asking on", { reason: reasonOf(error) });
+  }
+
+  /** A fault of this library: it must not pass in silence. */
+  #fail(error: unknown): void {
+    this.#env.timers.afterThisTurn(() => {
+      throw error;
+    });
+  }
+
+  /** Resolves with the first answer; asks the next source when one fails, or stays silent for SILENCE_MS. */
+  #ask(request: Init<MetadataRequest>, turn = 0): Promise<MetadataResponse> {
+    const sources = this.#sources(turn);
+    return new Promise((resolve, reject) => {
+      let next = 0;
+      let waitingFor = 0;
+      let settled = false;
+      let lastError: unknown = new TransportError("connect", true, undefined, "no broker is known");
+      let timer: Timer | undefined;
+      const settle = (act: () => void): void => {
+        if (settled) return;
+        settled = true;
+        timer?.cancel();
+        act();
+      };
+      const askNext = (): void => {
+        if (settled) return;
+        timer?.cancel();
+        const source = sources[next];
+        if (this.#closed || source === undefined) {
+          if (waitingFor === 0) settle(() => reject(lastError as Error));
+          return;
+        }
+        next += 1;
+        waitingFor += 1;
+        timer = this.#env.timers.after(SILENCE_MS, askNext);
+        this.#askOne(source, request).then(
+          (response) => settle(() => resolve(response)),
+          (error: unknown) => {
+            waitingFor -= 1;
+            lastError = error;
+            if ("brokerId" in source) this.suspect(source.brokerId);
+            askNext();
+          },
+        );
+      };
+      askNext();
+    });
+  }
+
+  async #askOne(source: Source, request: Init<MetadataRequest>): Promise<MetadataResponse> {
+    const connection =
+      "brokerId" in source ? await this.control.open(source.brokerId) : await this.#knock(source.address);
+    this.#batchBytesMax = connection.peer.maxBatchBytes || this.#batchBytesMax;
+    const { body } = await connection.request("metadata", request);
+    return body;
+  }
+
+  /** Opens a connection by address, and keeps it as the control connection of whoever answers there. */
+  async #knock(address: BrokerAddress): Promise<RpcConnection> {
+    let onEnded = (): void => undefined;
+    const connection = await openConnection(this.#env, address, this.#clusterId, this.#settings, () => onEnded());
+    onEnded = this.control.adopt(connection).ended;
+    return connection.isOpen ? connection : this.control.open(connection.peer.brokerId);
+  }
+
+  /** Known brokers first, then the bootstrap addresses that are none of theirs. In trouble each question begins elsewhere. */
+  #sources(turn: number): Source[] {
+    const nowMs = this.#env.clock.monotonicMs();
+    const known = this.candidates();
+    const trusted = known.filter((brokerId) => (this.#suspectUntilMs.get(brokerId) ?? 0) <= nowMs);
+    const suspects = known.filter((brokerId) => !trusted.includes(brokerId));
+    const shift = trusted.length === 0 ? 0 : turn % trusted.length;
+    const taken = new Set([...this.#brokers.values()].map(({ host, port }) => `${host}:${port}`));
+    return [
+      ...[...trusted.slice(shift), ...trusted.slice(0, shift)].map((brokerId) => ({ brokerId })),
+      ...suspects.map((brokerId) => ({ brokerId })),
+      ...this.#bootstrap.filter(({ host, port }) => !taken.has(`${host}:${port}`)).map((address) => ({ address })),
+    ];
+  }
+
+  #applyTopic(topic: TopicMetadata): void {
+    if (!this.#wanted.has(topic.name)) return;
+    if (topic.error !== null) {
+      const sinceMs = this.#wanted.get(topic.name)?.sinceMs ?? this.#env.clock.monotonicMs();
+      this.#wanted.set(topic.name, { ...topic.error, sinceMs });
+      return;
+    }
+    this.#wanted.set(topic.name, undefined);
+    this.#topics.set(topic.name, mergeTopic(this.#topics.get(topic.name), topic));
+  }
+
+  #tell(): void {
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  #onAge(): void {
+    this.refreshSoon();
+    this.#ageTimer = this.#env.timers.after(this.#settings.metadataMaxAgeMs, () => this.#onAge());
+  }
+
+  /** Ends early when closed. */
+  #sleep(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        timer.cancel();
+        this.#pause = undefined;
+        resolve();
+      };
+      const timer = this.#env.timers.after(delayMs, wake);
+      this.#pause = { timer, wake };
+    });
+  }
+}
+
+/** What is known after an answer: of each partition the newer of two states, of a re-created topic only the new one. */
+export function mergeTopic(known: KnownTopic | undefined, told: TopicMetadata): KnownTopic {
+  const partitions: KnownPartition[] = [];
+  for (const one of told.partitions) partitions[one.partition] = one;
+  if (known !== undefined && known.topicId === told.topicId) {
+    for (const old of known.partitions) {
+      const fresh = partitions[old.partition];
+      if (
+        fresh === undefined ||
+        fresh.leaderEpoch < old.leaderEpoch ||
+        (fresh.leaderEpoch === old.leaderEpoch && fresh.partitionEpoch < old.partitionEpoch)
+      ) {
+        partitions[old.partition] = old;
+      }
+    }
+  }
+  return { name: told.name, topicId: told.topicId, partitions };
+}

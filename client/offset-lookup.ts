@@ -1,0 +1,68 @@
+import { OffsetSpec } from "../protocol/messages.js";
+import type { ListedOffset } from "../protocol/messages.js";
+import type { BrokerCaller } from "./broker-caller.js";
+import type { ClientError } from "./errors.js";
+import { InvalidArgumentError } from "./errors.js";
+import type { CallOptions, TopicPartition } from "./options.js";
+import type { Deadline } from "./retry.js";
+
+/** Which offset of a partition is asked for. */
+export type OffsetQuery =
+  /** The log start offset. */
+  | "earliest"
+  /** The high watermark: the offset that the next record for consumers will have. */
+  | "latest"
+  /** The log end offset, replicated or not; for operators. */
+  | "logEnd"
+  /** The first record written at or after this time; the high watermark if there is none. */
+  | { readonly timestamp: number | Date };
+
+/** A partition and what is asked of it. */
+export interface OffsetLookup extends TopicPartition {
+  readonly query: OffsetQuery;
+}
+
+/** Asks the leaders. An answer or an error for each lookup, in their order. The topics must be known to the metadata. */
+export async function lookUpOffsets(
+  caller: BrokerCaller,
+  lookups: readonly OffsetLookup[],
+  deadline: Deadline,
+  signal: CallOptions["signal"],
+): Promise<(ListedOffset | ClientError)[]> {
+  return caller.callLeaders<"listOffsets", OffsetLookup, ListedOffset>({
+    kind: "listOffsets",
+    items: lookups,
+    body: (items) => ({
+      partitions: items.map(({ topicId, partition, leader, query }) => ({
+        topicId,
+        partition,
+        leaderEpochPlusOne: leader.leaderEpoch + 1,
+        ...specOf(query),
+      })),
+    }),
+    answers: (body) => body.partitions,
+    deadline,
+    signal,
+  });
+}
+
+function specOf(query: OffsetQuery): { spec: OffsetSpec; timestamp: number } {
+  switch (query) {
+    case "earliest":
+      return { spec: OffsetSpec.EARLIEST, timestamp: 0 };
+    case "latest":
+      return { spec: OffsetSpec.LATEST, timestamp: 0 };
+    case "logEnd":
+      return { spec: OffsetSpec.LOG_END, timestamp: 0 };
+    default: {
+      const timestamp = Number(query.timestamp);
+      if (!Number.isSafeInteger(timestamp) || timestamp < 0) {
+        throw new InvalidArgumentError(
+          `timestamp is ${String(query.timestamp)}`,
+          "give milliseconds since 1970, or a Date",
+        );
+      }
+      return { spec: OffsetSpec.TIMESTAMP, timestamp };
+    }
+  }
+}

@@ -1,0 +1,247 @@
+import type { Env } from "../common/env/env.js";
+import type { Logger } from "../common/logger.js";
+import { nearestName } from "../common/nearest-name.js";
+import type { BrokerAddress } from "./broker-connections.js";
+import { InvalidArgumentError } from "./errors.js";
+
+/** How to find a cluster, and how patient to be with it. */
+export interface ConnectOptions {
+  /** Some brokers, as `host:port`; the others are learnt from them. A list, or one text with commas. */
+  readonly bootstrapBrokers: readonly string[] | string;
+  /**
+   * Says who this is, in the logs of the brokers.
+   * @defaultValue "ottla-client"
+   */
+  readonly clientId?: string;
+  /**
+   * Where events go that are no errors of a call: a leader that stays silent, a cluster that cannot be reached.
+   * @defaultValue a logger that says nothing
+   */
+  readonly logger?: Logger;
+  /**
+   * Clock, timers, sockets. Only simulations give another one.
+   * @defaultValue the real world
+   */
+  readonly env?: Env;
+  /**
+   * How long `connect` and each call of `admin` go on trying, in milliseconds.
+   * @defaultValue 30000
+   */
+  readonly deadlineMs?: number;
+  /**
+   * How long one request may stay unanswered, in milliseconds.
+   * @defaultValue 30000
+   */
+  readonly requestTimeoutMs?: number;
+  /**
+   * How long one attempt to connect to a broker may take, in milliseconds; then the next broker is tried.
+   * @defaultValue 1000
+   */
+  readonly connectTimeoutMs?: number;
+  /**
+   * Brokers, leaders and partitions are looked up at least this often, in milliseconds.
+   * @defaultValue 30000
+   */
+  readonly metadataMaxAgeMs?: number;
+  /**
+   * How long the cluster may say that there is no such topic before that is believed, in milliseconds: brokers hear of a
+   * new topic one after the other.
+   * @defaultValue 2000
+   */
+  readonly unknownTopicTimeoutMs?: number;
+  /** Ends `connect` early. */
+  readonly signal?: AbortSignal;
+}
+
+/** What a producer waits for before a record counts as sent: all in-sync replicas, the leader, or nothing. */
+export type Acks = "all" | "leader" | "none";
+
+/** Chooses the partition of a record that names none: a number from 0 to `partitionCount` - 1. */
+export type Partitioner = (key: Uint8Array | string, partitionCount: number) => number;
+
+/** How a producer batches, retries and gives up. */
+export interface ProducerOptions {
+  /** @defaultValue "all" */
+  readonly acks?: Acks;
+  /**
+   * Whether brokers recognize a repeated batch, so that retries neither duplicate nor reorder. Needs `acks: "all"`.
+   * @defaultValue true with `acks: "all"`, else false
+   */
+  readonly idempotent?: boolean;
+  /**
+   * How long a batch waits for more records, in milliseconds. 0: until the end of the current turn of the event loop.
+   * @defaultValue 0
+   */
+  readonly lingerMs?: number;
+  /**
+   * A batch is sent when it holds this many bytes. A single record may be larger, up to the brokers' limit.
+   * @defaultValue 131072
+   */
+  readonly batchBytes?: number;
+  /**
+   * Memory for records that are not acknowledged yet, in bytes. When it is used up, `produce` returns a promise.
+   * @defaultValue 33554432
+   */
+  readonly bufferBytes?: number;
+  /**
+   * How long a record may take from `send` to its acknowledgement, retries included, in milliseconds.
+   * @defaultValue 120000
+   */
+  readonly deliveryTimeoutMs?: number;
+  /**
+   * Batches without an answer, for each partition. At most 5 when idempotent.
+   * @defaultValue 5
+   */
+  readonly maxInFlight?: number;
+  /**
+   * Where records with a key go. Records without one fill a batch of one partition, then of another.
+   * @defaultValue murmur2, as Java's clients
+   */
+  readonly partitioner?: Partitioner;
+}
+
+/** A record's place to start or go on reading from. */
+export type Position =
+  /** The oldest record there is. */
+  | "earliest"
+  /** Only records that are written from now on. */
+  | "latest"
+  | { readonly offset: number }
+  /** The first record written at or after this time; a number is milliseconds since 1970. */
+  | { readonly timestamp: number | Date };
+
+/** One partition of one topic. */
+export interface TopicPartition {
+  readonly topic: string;
+  readonly partition: number;
+}
+
+/** A place in one partition. */
+export interface TopicPartitionOffset extends TopicPartition {
+  readonly offset: number;
+}
+
+/** Where to begin: everywhere in the same way, or by partition (those not listed from "earliest"). */
+export type StartPosition = Position | readonly TopicPartitionOffset[];
+
+/** What to do when records at a consumer's position have been deleted. */
+export type OutOfRangePolicy = "earliest" | "latest" | "error";
+
+interface ConsumerOptionsBase {
+  /**
+   * Where to begin.
+   * @defaultValue "latest"
+   */
+  readonly from?: StartPosition;
+  /** @defaultValue "error" */
+  readonly onOutOfRange?: OutOfRangePolicy;
+  /**
+   * How many bytes are fetched ahead of the reader, for all partitions of one broker together.
+   * @defaultValue 4194304
+   */
+  readonly prefetchBytes?: number;
+  /**
+   * The most bytes of one partition in one answer. A batch that is larger comes whole.
+   * @defaultValue 1048576
+   */
+  readonly partitionBytes?: number;
+  /**
+   * A broker answers as soon as it has this many bytes ...
+   * @defaultValue 1
+   */
+  readonly fetchBytesMin?: number;
+  /**
+   * ... or after so long, in milliseconds.
+   * @defaultValue 500
+   */
+  readonly fetchWaitMs?: number;
+  /**
+   * A leader that does not answer for so long, in milliseconds, is mentioned in the log.
+   * @defaultValue 10000
+   */
+  readonly stallMs?: number;
+  /** Ends reading: waiting iterators reject with its reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** What to read and from where: whole topics, or some partitions of one. */
+export type ConsumerOptions = ConsumerOptionsBase &
+  (
+    | { readonly topics: readonly string[]; readonly topic?: never; readonly partitions?: never }
+    | { readonly topic: string; readonly partitions?: readonly number[]; readonly topics?: never }
+  );
+
+/** What ends a call early. */
+export interface CallOptions {
+  /** @defaultValue the deadline of the connection */
+  readonly deadlineMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+const DEFAULT_PORT = 9092;
+
+/** The addresses in a list or a text with commas. Throws InvalidArgumentError. */
+export function parseAddresses(given: readonly string[] | string): BrokerAddress[] {
+  const texts = (typeof given === "string" ? given.split(",") : [...given]).map((text) => text.trim());
+  const addresses = texts.filter((text) => text !== "").map(parseAddress);
+  if (addresses.length === 0) {
+    throw new InvalidArgumentError("bootstrapBrokers names no broker", 'give at least one, as "localhost:9092"');
+  }
+  return addresses;
+}
+
+function parseAddress(text: string): BrokerAddress {
+  const match = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
+  if (host === undefined || port < 1 || port > 65535) {
+    throw new InvalidArgumentError(`"${text}" is not the address of a broker`, 'write it as "host:port"');
+  }
+  return { host, port };
+}
+
+interface NumberRule {
+  readonly min: number;
+  readonly max?: number;
+  readonly defaultValue: number;
+}
+
+/** A whole number option within its range, or its default. Throws InvalidArgumentError that names the option. */
+export function numberOption(name: string, given: number | undefined, rule: NumberRule): number {
+  if (given === undefined) return rule.defaultValue;
+  const max = rule.max ?? Number.MAX_SAFE_INTEGER;
+  if (!Number.isSafeInteger(given) || given < rule.min || given > max) {
+    throw new InvalidArgumentError(
+      `${name} is ${given}`,
+      `give a whole number ${rule.max === undefined ? `from ${rule.min} on` : `from ${rule.min} to ${max}`}`,
+    );
+  }
+  return given;
+}
+
+/** One of a few words, or the default. Throws InvalidArgumentError that names the option. */
+export function wordOption<Word extends string>(
+  name: string,
+  given: Word | undefined,
+  words: readonly Word[],
+  defaultValue: Word,
+): Word {
+  if (given === undefined) return defaultValue;
+  if (words.includes(given)) return given;
+  throw new InvalidArgumentError(
+    `${name} is ${JSON.stringify(given)}`,
+    `give ${words.map((word) => `"${word}"`).join(" or ")}`,
+  );
+}
+
+/** Throws InvalidArgumentError for an option that does not exist, naming the nearest one that does. */
+export function refuseUnknownOptions(what: string, given: object, known: readonly string[]): void {
+  for (const name of Object.keys(given)) {
+    if (known.includes(name)) continue;
+    const nearest = nearestName(name, known);
+    throw new InvalidArgumentError(
+      `${what} has no option "${name}"`,
+      nearest === undefined ? `the options are ${known.join(", ")}` : `did you mean "${nearest}"?`,
+    );
+  }
+}

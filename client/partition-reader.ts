@@ -1,0 +1,91 @@
+import type { RecordBatch } from "../protocol/record-batch.js";
+import type { PartitionKey, TopicId } from "../protocol/types.js";
+import { partitionKey } from "../protocol/types.js";
+import type { FetchLoop } from "./fetch-loop.js";
+import type { OffsetQuery } from "./offset-lookup.js";
+import type { Backoff } from "./retry.js";
+
+/** Batches of one partition from one answer. */
+export interface FetchedChunk {
+  readonly reader: PartitionReader;
+  /** Of the reader, when the chunk arrived: a later seek makes it void. */
+  readonly generation: number;
+  readonly batches: readonly RecordBatch[];
+  /** The next batch to deliver. */
+  next: number;
+  readonly bytes: number;
+  readonly highWatermark: number;
+  /** Called when nothing of the chunk is needed any more. */
+  readonly release: (() => void) | undefined;
+}
+
+/**
+ * How far one partition has been read. There are two positions:
+ *
+ *        position              fetchPosition
+ *           |   fetched, waiting    |
+ *     ------[-----------------------[---------->
+ *     delivered                      to be fetched
+ *
+ * A plain state holder: `Consumer` moves `position`, `FetchLoop` moves `fetchPosition`, and `restartAt` moves both.
+ */
+export class PartitionReader {
+  readonly key: PartitionKey;
+  /** The offset of the next record to deliver; undefined until `startQuery` is answered. */
+  position: number | undefined;
+  fetchPosition = 0;
+  /** What to ask the cluster for to find `position`. */
+  startQuery: OffsetQuery | undefined;
+  generation = 0;
+  isPaused = false;
+  /** An error was thrown about it: it is left alone until a seek or the next loop over the consumer. */
+  hasFailed = false;
+  bufferedBytes = 0;
+  /** Where reading ends, exclusive, when it reads up to the end that was there at the start. */
+  endOffset: number | undefined;
+  loop: FetchLoop | undefined;
+  /** Not asked for before this time of the monotonic clock. */
+  notBeforeMs = 0;
+  /** The leader epoch that the last failure was met under. */
+  failedEpoch = -1;
+  /** The offset of a damaged batch that is being fetched once more. */
+  damagedAt: number | undefined;
+  /** Arrived while paused. */
+  readonly held: FetchedChunk[] = [];
+
+  constructor(
+    readonly topic: string,
+    readonly topicId: TopicId,
+    readonly partition: number,
+    readonly backoff: Backoff,
+  ) {
+    this.key = partitionKey(topicId, partition);
+  }
+
+  /** Everything fetched is void; reading goes on at `offset`. */
+  restartAt(offset: number): void {
+    this.position = offset;
+    this.fetchPosition = offset;
+    this.startQuery = undefined;
+    this.#forgetFetched();
+  }
+
+  /** Everything fetched is void; where reading goes on is yet to be asked. */
+  restartFrom(query: OffsetQuery): void {
+    this.position = undefined;
+    this.startQuery = query;
+    this.#forgetFetched();
+  }
+
+  get isAtEnd(): boolean {
+    return this.endOffset !== undefined && this.position !== undefined && this.position >= this.endOffset;
+  }
+
+  #forgetFetched(): void {
+    this.generation += 1;
+    this.bufferedBytes = 0;
+    this.hasFailed = false;
+    this.notBeforeMs = 0;
+    for (const chunk of this.held.splice(0)) chunk.release?.();
+  }
+}

@@ -1,0 +1,431 @@
+import { connect } from "../../../client/index.js";
+import type { Cluster, ConsumerRecord } from "../../../client/index.js";
+import { FakeCluster, until } from "../../support/fake-broker.js";
+
+/** Goal: what a consumer promises, against brokers that a test can bend. */
+describe("Consumer", () => {
+  let fake: FakeCluster;
+  let cluster: Cluster;
+
+  const start = async (brokers = 1): Promise<void> => {
+    fake = await FakeCluster.start(brokers);
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, unknownTopicTimeoutMs: 100 });
+  };
+
+  /** One batch for each list of values. */
+  const write = async (topic: string, batches: readonly (readonly string[])[], partition = 0): Promise<void> => {
+    const producer = cluster.producer();
+    for (const values of batches)
+      await producer.sendBatch(
+        topic,
+        values.map((value) => ({ value, partition })),
+      );
+    await producer.close();
+  };
+
+  const text = (record: ConsumerRecord): string => `${record.offset}:${record.value?.toString()}`;
+
+  const take = async (records: AsyncIterable<ConsumerRecord>, count: number): Promise<string[]> => {
+    const taken: string[] = [];
+    if (count === 0) return taken;
+    for await (const record of records) {
+      taken.push(text(record));
+      if (taken.length === count) break;
+    }
+    return taken;
+  };
+
+  const all = async (records: AsyncIterable<ConsumerRecord>): Promise<string[]> =>
+    take(records, Number.POSITIVE_INFINITY);
+
+  afterEach(async () => {
+    await cluster.close();
+    await fake[Symbol.asyncDispose]();
+  });
+
+  it("reads every record once, in order, with key, headers and timestamp", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    await producer.sendBatch("t", [
+      { key: "k0", value: "v0", headers: { a: "1", b: null }, timestamp: 1_700_000_000_000 },
+      { value: "v1", timestamp: 1_700_000_000_005 },
+      { key: "k2", timestamp: 1_699_999_999_999 },
+    ]);
+    const records: unknown[] = [];
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    for await (const record of consumer.records({ untilEnd: true })) {
+      const { topic, partition, offset, timestamp, key, value, headers } = record;
+      records.push([topic, partition, offset, timestamp, key?.toString(), value?.toString(), headers]);
+    }
+    expect(records).toEqual([
+      [
+        "t",
+        0,
+        0,
+        1_700_000_000_000,
+        "k0",
+        "v0",
+        [
+          { key: "a", value: Buffer.from("1") },
+          { key: "b", value: null },
+        ],
+      ],
+      ["t", 0, 1, 1_700_000_000_005, undefined, "v1", []],
+      ["t", 0, 2, 1_699_999_999_999, "k2", undefined, []],
+    ]);
+  });
+
+  it("waits for records that come later, and sees them without delay", async () => {
+    await start();
+    fake.createTopic("t");
+    const consumer = cluster.consumer({ topics: ["t"], from: "latest" });
+    const reading = take(consumer, 2);
+    await until(() => fake.broker(1).bodies("fetch").length > 0, "the consumer has asked for records");
+    await write("t", [["a"]]);
+    await write("t", [["b"]]);
+    expect(await reading).toEqual(["0:a", "1:b"]);
+  });
+
+  it("begins in the middle of a batch when told so", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a", "b", "c"], ["d"]]);
+    const consumer = cluster.consumer({ topic: "t", partitions: [0], from: { offset: 2 } });
+    expect(await all(consumer.records({ untilEnd: true }))).toEqual(["2:c", "3:d"]);
+  });
+
+  it("goes on behind the last delivered record when a loop is left and another begins", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [
+      ["a", "b", "c"],
+      ["d", "e"],
+    ]);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    expect(await take(consumer, 2)).toEqual(["0:a", "1:b"]);
+    expect(await consumer.position({ topic: "t", partition: 0 })).toBe(2);
+    expect(await take(consumer, 2)).toEqual(["2:c", "3:d"]);
+    expect(await all(consumer.records({ untilEnd: true }))).toEqual(["4:e"]);
+  });
+
+  it("asks for nothing while no loop is reading", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"]]);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest", fetchWaitMs: 10 });
+    await take(consumer, 1);
+    const asked = fake.broker(1).bodies("fetch").length;
+    // Two long polls would have ended meanwhile.
+    await write("t", [["b"], ["c"], ["d"]]);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    expect(fake.broker(1).bodies("fetch").length).toBeLessThanOrEqual(asked + 1);
+  });
+
+  it("reads batch by batch, and each batch record by record", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a", "b"], ["c"]]);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    const batches: unknown[] = [];
+    for await (const batch of consumer.batches({ untilEnd: true })) {
+      batches.push([batch.startOffset, batch.endOffset, batch.recordCount, [...batch].map(text)]);
+    }
+    expect(batches).toEqual([
+      [0, 2, 2, ["0:a", "1:b"]],
+      [2, 3, 1, ["2:c"]],
+    ]);
+  });
+
+  it("reads all partitions of all topics, from whichever broker leads them", async () => {
+    await start(3);
+    fake.createTopic("t", 3);
+    fake.createTopic("u", 2);
+    for (const partition of [0, 1, 2]) await write("t", [[`t${partition}`]], partition);
+    for (const partition of [0, 1]) await write("u", [[`u${partition}`]], partition);
+    const consumer = cluster.consumer({ topics: ["t", "u"], from: "earliest" });
+    const read: string[] = [];
+    for await (const record of consumer.records({ untilEnd: true })) read.push(String(record.value));
+    expect(read.sort()).toEqual(["t0", "t1", "t2", "u0", "u1"]);
+  });
+
+  it("sends only what changed of a fetch session, and keeps it through records", async () => {
+    await start();
+    fake.createTopic("t", 4);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    const reading = take(consumer, 2);
+    await until(() => fake.broker(1).bodies("fetch").length > 0, "the first fetch");
+    await write("t", [["a"]], 2);
+    await until(() => fake.broker(1).bodies("fetch").length > 1, "the second fetch");
+    await write("t", [["b"]], 2);
+    await reading;
+    const [first, ...others] = fake.broker(1).bodies("fetch");
+    expect(first?.partitions).toHaveLength(4);
+    expect(first?.sessionEpoch).toBe(1);
+    for (const other of others) expect(other.partitions).toMatchObject([{ partition: 2 }]);
+    expect(others.map(({ sessionEpoch }) => sessionEpoch)).toEqual(others.map((_, index) => index + 2));
+  });
+
+  it("makes a new session when the broker has forgotten the old one, and misses nothing", async () => {
+    await start();
+    fake.createTopic("t");
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest", fetchWaitMs: 20 });
+    const reading = take(consumer, 1);
+    await until(() => fake.broker(1).bodies("fetch").length > 1, "a session");
+    fake.broker(1).answer = ({ kind, body }) =>
+      kind === "fetch" && (body as { sessionId: number }).sessionId === 1
+        ? { refuse: "FETCH_SESSION_ID_NOT_FOUND" }
+        : undefined;
+    await until(() => fake.broker(1).bodies("fetch").at(-1)?.sessionId === 2, "a second session");
+    await write("t", [["a"]]);
+    expect(await reading).toEqual(["0:a"]);
+  });
+
+  it("follows a leader that moves, without losing or repeating a record", async () => {
+    await start(2);
+    fake.createTopic("t");
+    await write("t", [["a"]]);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    const reading = take(consumer, 3);
+    await until(() => fake.broker(1).bodies("fetch").length > 1, "the consumer reads at broker 1");
+    fake.moveLeader("t", 0, 2);
+    await write("t", [["b"], ["c"]]);
+    expect(await reading).toEqual(["0:a", "1:b", "2:c"]);
+    expect(fake.broker(2).bodies("fetch").length).toBeGreaterThan(0);
+  });
+
+  it("goes on at the new leader when the old one dies", async () => {
+    await start(2);
+    fake.createTopic("t");
+    await write("t", [["a"]]);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    const reading = take(consumer, 2);
+    await until(() => fake.broker(1).bodies("fetch").length > 1, "the consumer reads at broker 1");
+    await fake.broker(1).kill();
+    fake.moveLeader("t", 0, 2);
+    await write("t", [["b"]]);
+    expect(await reading).toEqual(["0:a", "1:b"]);
+  });
+
+  it("leaves a leader that stays silent as soon as there is another", async () => {
+    await start(2);
+    fake.createTopic("t");
+    await write("t", [["a"]]);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest", fetchWaitMs: 50 });
+    const reading = take(consumer, 2);
+    await until(() => fake.broker(1).bodies("fetch").length > 1, "the consumer reads at broker 1");
+    fake.broker(1).isSilent = true;
+    fake.moveLeader("t", 0, 2);
+    await write("t", [["b"]]);
+    const begun = Date.now();
+    expect(await reading).toEqual(["0:a", "1:b"]);
+    expect(Date.now() - begun).toBeLessThan(3000);
+  });
+
+  it("is not held up by one silent broker while others answer", async () => {
+    await start(2);
+    fake.createTopic("t", 2);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    const reading = take(consumer, 2);
+    await until(() => fake.brokers.every((broker) => broker.bodies("fetch").length > 0), "both brokers are asked");
+    fake.broker(1).isSilent = true;
+    await write("t", [["a"], ["b"]], 1);
+    expect(await reading).toEqual(["0:a", "1:b"]);
+  });
+
+  it("throws OffsetOutOfRangeError where the position was deleted, by default", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"], ["c"]]);
+    await cluster.admin().deleteRecords([{ topic: "t", partition: 0, before: 2 }]);
+    const consumer = cluster.consumer({ topics: ["t"], from: { offset: 0 } });
+    await expect(all(consumer)).rejects.toMatchObject({
+      code: "OFFSET_OUT_OF_RANGE",
+      offset: 0,
+      logStartOffset: 2,
+      highWatermark: 3,
+      topic: "t",
+      partition: 0,
+    });
+    await consumer.seek({ topic: "t", partition: 0 }, "earliest");
+    expect(await all(consumer.records({ untilEnd: true }))).toEqual(["2:c"]);
+  });
+
+  it.each([
+    ["earliest", ["1:b", "2:c"]],
+    ["latest", []],
+  ] as const)("goes on at the %s record where the position was deleted, if told so", async (onOutOfRange, expected) => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"], ["c"]]);
+    await cluster.admin().deleteRecords([{ topic: "t", partition: 0, before: 1 }]);
+    const consumer = cluster.consumer({ topics: ["t"], from: { offset: 0 }, onOutOfRange });
+    expect(await all(consumer.records({ untilEnd: true }))).toEqual(expected);
+  });
+
+  it("finds the first record written at or after a time", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    for (const timestamp of [1000, 2000, 3000]) await producer.send("t", { value: `at ${timestamp}`, timestamp });
+    const consumer = cluster.consumer({ topics: ["t"], from: { timestamp: new Date(1500) } });
+    expect(await all(consumer.records({ untilEnd: true }))).toEqual(["1:at 2000", "2:at 3000"]);
+  });
+
+  it("begins at the given offset of each partition", async () => {
+    await start();
+    fake.createTopic("t", 2);
+    await write("t", [["a0"], ["a1"]], 0);
+    await write("t", [["b0"], ["b1"]], 1);
+    const consumer = cluster.consumer({ topics: ["t"], from: [{ topic: "t", partition: 1, offset: 1 }] });
+    expect((await all(consumer.records({ untilEnd: true }))).sort()).toEqual(["0:a0", "1:a1", "1:b1"]);
+  });
+
+  it("delivers nothing of a paused partition, and all of it after resume", async () => {
+    await start();
+    fake.createTopic("t", 2);
+    await write("t", [["a0"], ["a1"]], 0);
+    await write("t", [["b0"]], 1);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    await consumer.pause([{ topic: "t", partition: 0 }]);
+    expect(await take(consumer, 1)).toEqual(["0:b0"]);
+    await consumer.resume([{ topic: "t", partition: 0 }]);
+    expect(await all(consumer.records({ untilEnd: true }))).toEqual(["0:a0", "1:a1"]);
+  });
+
+  it("goes elsewhere at once when it seeks inside the loop", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a", "b", "c"]]);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    const read: string[] = [];
+    for await (const record of consumer) {
+      read.push(text(record));
+      if (read.length === 2) await consumer.seek({ topic: "t", partition: 0 }, { offset: 0 });
+      if (read.length === 4) break;
+    }
+    expect(read).toEqual(["0:a", "1:b", "0:a", "1:b"]);
+  });
+
+  it("never delivers a damaged batch: fetches it once more, then throws CorruptBatchError", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"]]);
+    const damaged = fake.partition("t").batches[1]!;
+    damaged[damaged.length - 1]! ^= 1;
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    const read: string[] = [];
+    const reading = (async () => {
+      for await (const record of consumer) read.push(text(record));
+    })();
+    await expect(reading).rejects.toMatchObject({ code: "CORRUPT_BATCH", offset: 1, topic: "t", partition: 0 });
+    expect(read).toEqual(["0:a"]);
+    // Repaired: reading goes on where it ended.
+    damaged[damaged.length - 1]! ^= 1;
+    expect(await all(consumer.records({ untilEnd: true }))).toEqual(["1:b"]);
+  });
+
+  it("delivers a batch that was damaged on its way only once", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"]]);
+    let isSpoilt = false;
+    const batch = fake.partition("t").batches[0]!;
+    fake.broker(1).answer = ({ kind, count }) => {
+      if (kind !== "fetch") return undefined;
+      if (count === 1 || isSpoilt) batch[batch.length - 1]! ^= 1;
+      isSpoilt = count === 1;
+      return undefined;
+    };
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    expect(await take(consumer, 2)).toEqual(["0:a", "1:b"]);
+    expect(fake.broker(1).bodies("fetch").length).toBeGreaterThan(1);
+  });
+
+  it("fetches ahead of a slow reader only up to its limit", async () => {
+    await start();
+    fake.createTopic("t");
+    const value = "x".repeat(10_000);
+    await write(
+      "t",
+      Array.from({ length: 100 }, () => [value]),
+    );
+    const consumer = cluster.consumer({
+      topics: ["t"],
+      from: "earliest",
+      prefetchBytes: 50_000,
+      partitionBytes: 20_000,
+    });
+    const iterator = consumer[Symbol.asyncIterator]();
+    await iterator.next();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const asked = Math.max(
+      ...fake
+        .broker(1)
+        .bodies("fetch")
+        .flatMap(({ partitions }) => partitions.map((one) => one.fetchOffset)),
+    );
+    expect(asked).toBeLessThanOrEqual(8);
+    let count = 1;
+    while (count < 100) {
+      await iterator.next();
+      count += 1;
+    }
+    await iterator.return?.();
+  });
+
+  it("reads partitions that are added while it reads, from their start", async () => {
+    await start();
+    fake.createTopic("t");
+    await cluster.close();
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, metadataMaxAgeMs: 20 });
+    const consumer = cluster.consumer({ topics: ["t"], from: "latest" });
+    const reading = take(consumer, 1);
+    await until(() => fake.broker(1).bodies("fetch").length > 0, "the consumer reads");
+    fake.addPartitions("t", 2);
+    fake.partition("t", 1);
+    const other = await connect({ bootstrapBrokers: fake.bootstrapBrokers });
+    await other.producer().send("t", { value: "new", partition: 1 });
+    await other.close();
+    expect(await reading).toEqual(["0:new"]);
+  });
+
+  it("rejects with UNKNOWN_TOPIC_OR_PARTITION and a hint when there is no such topic", async () => {
+    await start();
+    const consumer = cluster.consumer({ topics: ["nope"] });
+    await expect(all(consumer)).rejects.toMatchObject({
+      code: "UNKNOWN_TOPIC_OR_PARTITION",
+      topic: "nope",
+      hint: expect.stringContaining("create the topic"),
+    });
+  });
+
+  it("ends a waiting loop when it is closed, and rejects one whose signal is aborted with its reason", async () => {
+    await start();
+    fake.createTopic("t");
+    const closed = cluster.consumer({ topics: ["t"] });
+    const reading = all(closed);
+    await until(() => fake.broker(1).bodies("fetch").length > 0, "the consumer reads");
+    await closed.close();
+    expect(await reading).toEqual([]);
+    const controller = new AbortController();
+    const aborted = all(cluster.consumer({ topics: ["t"], signal: controller.signal }));
+    await until(() => fake.broker(1).bodies("fetch").length > 1, "the second consumer reads");
+    controller.abort(new Error("enough"));
+    await expect(aborted).rejects.toThrow("enough");
+  });
+
+  it("refuses a second loop, an unknown option and an impossible position", async () => {
+    await start();
+    fake.createTopic("t");
+    const consumer = cluster.consumer({ topics: ["t"] });
+    const reading = all(consumer);
+    await until(() => fake.broker(1).bodies("fetch").length > 0, "the consumer reads");
+    await expect(all(consumer)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    await consumer.close();
+    await reading;
+    expect(() => cluster.consumer({ topics: ["t"], form: "earliest" } as never)).toThrow(/did you mean "from"/);
+    expect(() => cluster.consumer({ topics: ["t"], from: { offset: -1 } })).toThrow(/position/);
+    expect(() => cluster.consumer({ topics: [] })).toThrow(/no topic to read/);
+  });
+});

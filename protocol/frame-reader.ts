@@ -55,6 +55,7 @@ export class FrameReader {
   #frame: Buffer | undefined;
   #received = 0;
   #waitsForMemory = false;
+  #paused = false;
   #stopped = false;
 
   constructor(options: FrameReaderOptions) {
@@ -103,6 +104,18 @@ export class FrameReader {
     this.#consume();
   }
 
+  /** No further frame is delivered until `resume`, not even one that was received in the same read. Pause the socket too. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  /** Delivers what was received meanwhile. Throws FrameFault. */
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (!this.#waitsForMemory) this.#consume();
+  }
+
   /** Nothing is delivered any more, not even frames that were received in the same read. */
   stop(): void {
     this.#stopped = true;
@@ -110,7 +123,7 @@ export class FrameReader {
   }
 
   #consume(): void {
-    while (!this.#stopped) {
+    while (!this.#stopped && !this.#paused) {
       const available = this.#end - this.#start;
       if (available < LENGTH_BYTES) break;
       const frameBytes = this.#slab.readUInt32BE(this.#start);

@@ -15,6 +15,8 @@ import { notHere } from "./produce.js";
 
 const PARTITIONS_MAX = 10_000;
 const WAIT_MS_MAX = 60_000;
+/** Unanswered fetches of one connection. A reader needs one, and a newer one that completes it. */
+const UNANSWERED_MAX = 8;
 const RESPONSE_BYTES_MAX = 16 * 1024 * 1024;
 /** A follower hears of a high watermark with its next records, or after this long. */
 const WATERMARK_NEWS_MS = 25;
@@ -44,8 +46,6 @@ interface Contribution {
 /** A fetch that waits for records. */
 interface Parked {
   complete(): void;
-  /** Nobody waits for the answer any more. */
-  abandon(): void;
 }
 
 /**
@@ -56,6 +56,7 @@ export class FetchApi {
   readonly #parts: FetchParts;
   readonly #sessions = new Map<number, FetchSession>();
   readonly #parked = new Map<FetchSession, Parked>();
+  readonly #unanswered = new Map<number, number>();
   #nextSessionId = 1;
 
   constructor(parts: FetchParts) {
@@ -65,14 +66,33 @@ export class FetchApi {
   readonly handle: Handler<"fetch"> = (request, context) => {
     if (request.partitions.length > PARTITIONS_MAX)
       throw new ApiError("TOO_MANY_ELEMENTS", `a fetch may name ${PARTITIONS_MAX} partitions`);
+    if ((this.#unanswered.get(context.connectionId) ?? 0) >= UNANSWERED_MAX) {
+      throw new ApiError(
+        "BROKER_OVERLOADED",
+        `${UNANSWERED_MAX} fetches of this connection are unanswered; wait for their answers`,
+      );
+    }
     if (request.replica !== null) this.#assertReplica(request.replica, context);
     const session = this.#sessionOf(request, context);
     for (const name of request.forgotten) session.forget(partitionKey(name.topicId, name.partition));
     this.#take(request, session);
     // A newer request of a session completes the parked one: its sender has news, and will hear through this one.
     this.#parked.get(session)?.complete();
-    return this.#answerOrPark(request, session, context);
+    const answer = this.#answerOrPark(request, session, context);
+    return answer instanceof Promise ? this.#counted(context.connectionId, answer) : answer;
   };
+
+  /** What one connection may have read for it at a time is bounded. */
+  async #counted<T>(connectionId: number, answer: Promise<T>): Promise<T> {
+    this.#unanswered.set(connectionId, (this.#unanswered.get(connectionId) ?? 0) + 1);
+    try {
+      return await answer;
+    } finally {
+      const left = (this.#unanswered.get(connectionId) ?? 1) - 1;
+      if (left === 0) this.#unanswered.delete(connectionId);
+      else this.#unanswered.set(connectionId, left);
+    }
+  }
 
   /** Only a broker, on the inter-broker listener, under its present registration, may move watermarks. */
   #assertReplica(replica: FetchingReplica, context: RequestContext): void {
@@ -124,7 +144,7 @@ export class FetchApi {
     if (mayKeep) this.#sessions.set(session.id, session);
     session.onClosed = context.whenClosed(() => {
       this.#sessions.delete(session.id);
-      this.#parked.get(session)?.abandon();
+      this.#parked.get(session)?.complete();
       session.close();
     });
     return session;
@@ -182,7 +202,9 @@ export class FetchApi {
     const { wheel } = this.#parts;
     let soon: Deadline | undefined;
     const finish = (contributions: readonly Contribution[] | Promise<readonly Contribution[]>): void => {
-      abandon();
+      this.#parked.delete(session);
+      deadline.cancel();
+      soon?.cancel();
       session.park(undefined);
       resolve(
         contributions instanceof Promise
@@ -192,12 +214,7 @@ export class FetchApi {
     };
     const complete = (): void => finish(this.#collect(request, session, context));
     const deadline = wheel.after(Math.min(request.maxWaitMs, WAIT_MS_MAX), complete);
-    const abandon = (): void => {
-      this.#parked.delete(session);
-      deadline.cancel();
-      soon?.cancel();
-    };
-    const parked: Parked = { complete: () => finish([]), abandon };
+    const parked: Parked = { complete: () => finish([]) };
     this.#parked.set(session, parked);
     const onChange = (urgency: "records" | "watermark"): void => {
       if (urgency === "watermark") {

@@ -236,11 +236,14 @@ export class Connection implements RequestContext, SocketHandler {
     if (this.#paused === paused || this.#state === "closed") return;
     this.#paused = paused;
     if (paused) {
+      this.#reader.pause();
       this.socket.pause();
-    } else {
-      this.#lastByteMs = this.parts.clock.monotonicMs();
-      this.socket.resume();
+      return;
     }
+    this.#lastByteMs = this.parts.clock.monotonicMs();
+    this.socket.resume();
+    // Answers to what was held back may fill the socket again, which pauses it again.
+    this.#guarded(() => this.#reader.resume());
   }
 
   #onFault(

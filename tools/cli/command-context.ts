@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { InvalidArgumentError, Option } from "commander";
+import { Option } from "commander";
 import type { TextEncoding } from "./byte-text.js";
 import { textEncodings } from "./byte-text.js";
 import { parseDuration } from "./quantities.js";
@@ -60,7 +60,7 @@ export function commonOptionsOf(
 ): Pick<CommandContext, "bootstrap" | "json" | "encoding" | "timeoutMs" | "debug"> {
   const levels: CommonOptions[] = [];
   for (let level: Command | null = command; level !== null; level = level.parent) levels.push(level.opts());
-  const first = <Key extends keyof CommonOptions>(key: Key): CommonOptions[Key] =>
+  const first = <Key extends keyof CommonOptions>(key: Key): CommonOptions[Key] | undefined =>
     levels.map((options) => options[key]).find((value) => value !== undefined);
   return {
     bootstrap:
@@ -73,9 +73,4 @@ export function commonOptionsOf(
     timeoutMs: first("timeout") ?? DEFAULT_TIMEOUT_MS,
     debug: first("debug") ?? false,
   };
-}
-
-/** Commander's own error for a value that cannot be: with it, commander names the option or argument. */
-export function refusedValue(reason: string): InvalidArgumentError {
-  return new InvalidArgumentError(reason);
 }

@@ -22,7 +22,7 @@ interface GivenOptions {
   readonly all: (name: string) => readonly string[];
 }
 
-type Words = (string | undefined)[];
+type Words = readonly (string | undefined)[];
 
 const habits: Readonly<Record<string, (given: GivenOptions) => Words>> = {
   "kafka-topics": (given) => {

@@ -47,7 +47,8 @@ async function describeCluster(context: CommandContext): Promise<void> {
       brokers: sorted.map(({ id, host, port, rack, epoch }) => ({ id, host, port, rack, epoch })),
     });
   }
-  const controller = controllerId < 0 ? "no controller at the moment" : `controller ${controllerId} (epoch ${controllerEpoch})`;
+  const controller =
+    controllerId < 0 ? "no controller at the moment" : `controller ${controllerId} (epoch ${controllerEpoch})`;
   context.out.writeText(`cluster ${clusterId}  ${controller}\n`);
   context.out.writeText(
     table(
@@ -57,17 +58,23 @@ async function describeCluster(context: CommandContext): Promise<void> {
   );
 }
 
-async function electLeaders(context: CommandContext, topic: string | undefined, options: ElectOptions): Promise<number> {
+async function electLeaders(
+  context: CommandContext,
+  topic: string | undefined,
+  options: ElectOptions,
+): Promise<number> {
   if (topic === undefined && options.partition !== undefined)
     throw usageError("--partition needs a topic", "type ottla elect-leaders TOPIC --partition N");
   await using cluster = await connectFor(context);
   const chosen =
     topic === undefined
       ? []
-      : (options.partition === undefined ? await cluster.partitionsOf(topic) : [options.partition]).map((partition) => ({
-          topic,
-          partition,
-        }));
+      : (options.partition === undefined ? await cluster.partitionsOf(topic) : [options.partition]).map(
+          (partition) => ({
+            topic,
+            partition,
+          }),
+        );
   const results = await cluster
     .admin()
     .electLeaders(chosen, { unclean: options.unclean ?? false, signal: context.signal });
@@ -77,7 +84,8 @@ async function electLeaders(context: CommandContext, topic: string | undefined, 
     const reason = error === undefined ? undefined : describeError(error).name;
     // Led as asked already is what was asked for.
     if (reason !== undefined && reason !== "ELECTION_NOT_NEEDED") failed += 1;
-    if (context.json) context.out.writeJson({ topic: name, partition, leader, error: reason === undefined ? null : { name: reason } });
+    if (context.json)
+      context.out.writeJson({ topic: name, partition, leader, error: reason === undefined ? null : { name: reason } });
     else rows.push([name, partition, leader < 0 ? "none" : leader, reason ?? "elected"]);
   }
   if (rows.length > 0) context.out.writeText(table(["TOPIC", "PARTITION", "LEADER", "RESULT"], rows));

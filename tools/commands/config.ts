@@ -13,7 +13,10 @@ const NAME = "its name; for a broker its id, or `default` for all brokers";
 
 /** `ottla config ...`: settings of topics, brokers and clients. */
 export function addConfigCommands(program: Command): void {
-  const group = program.command("config").alias("configs").description("look at and change settings of topics, brokers and clients");
+  const group = program
+    .command("config")
+    .alias("configs")
+    .description("look at and change settings of topics, brokers and clients");
   const describe = group
     .command("describe")
     .alias("get")
@@ -32,7 +35,9 @@ export function addConfigCommands(program: Command): void {
     .argument("<name=value...>", "settings")
     .description("change settings while everything runs")
     .action((kind: string, name: string, given: readonly string[]) =>
-      runCommand(set, (context) => alter(context, targetOf(kind, name), Object.fromEntries(given.map(parseAssignment)))),
+      runCommand(set, (context) =>
+        alter(context, targetOf(kind, name), Object.fromEntries(given.map(parseAssignment))),
+      ),
     );
   const unset = group
     .command("unset")
@@ -54,7 +59,8 @@ function targetOf(kind: string, name: string): ConfigTarget {
       return { topic: name };
     case "broker":
       if (name === "default" || name === "<default>") return { broker: "" };
-      if (!/^\d+$/.test(name)) throw usageError(`${name} is not the id of a broker`, "give a number, or default for all");
+      if (!/^\d+$/.test(name))
+        throw usageError(`${name} is not the id of a broker`, "give a number, or default for all");
       return { broker: Number(name) };
     case "client":
       return { client: name };
@@ -74,7 +80,8 @@ async function describeConfig(context: CommandContext, target: ConfigTarget, all
   // A topic's settings are few; a broker's are many, and mostly as they always are.
   const shown = "broker" in target && !all ? settings.filter(({ source }) => source !== "default") : settings;
   if (shown.length > 0) context.out.writeText(forPeople(shown));
-  if (shown.length < settings.length) context.note(`${settings.length - shown.length} more have their default; see --all`);
+  if (shown.length < settings.length)
+    context.note(`${settings.length - shown.length} more have their default; see --all`);
 }
 
 function forPeople(settings: readonly ConfigDescription[]): string {
@@ -84,7 +91,11 @@ function forPeople(settings: readonly ConfigDescription[]): string {
   );
 }
 
-async function alter(context: CommandContext, target: ConfigTarget, changes: Record<string, string | null>): Promise<void> {
+async function alter(
+  context: CommandContext,
+  target: ConfigTarget,
+  changes: Record<string, string | null>,
+): Promise<void> {
   await using cluster = await connectFor(context);
   await cluster.admin().alterConfigs(target, changes, { signal: context.signal });
   if (context.json) context.out.writeJson({ altered: Object.keys(changes) });

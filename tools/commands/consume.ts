@@ -140,8 +140,14 @@ async function lastOf(
 ): Promise<TopicPartitionOffset[]> {
   const admin = cluster.admin();
   const [oldest, ends] = await Promise.all([
-    admin.listOffsets(targets.map((target) => ({ ...target, query: "earliest" as const })), { signal }),
-    admin.listOffsets(targets.map((target) => ({ ...target, query: "latest" as const })), { signal }),
+    admin.listOffsets(
+      targets.map((target) => ({ ...target, query: "earliest" as const })),
+      { signal },
+    ),
+    admin.listOffsets(
+      targets.map((target) => ({ ...target, query: "latest" as const })),
+      { signal },
+    ),
   ]);
   return targets.map((target, index) => {
     const oldestOffset = oldest[index]?.offset ?? 0;

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { Option } from "commander";
-import type { Acknowledgement, Producer, ProducerOptions, ProducerRecord } from "../../client/index.js";
+import type { Acknowledgement, OnAcknowledged, Producer, ProducerOptions, ProducerRecord } from "../../client/index.js";
 import { CliError, usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
@@ -43,7 +43,9 @@ export function addProduceCommand(program: Command): void {
     .description("write records from standard input or a file")
     .option("-K, --key-separator <text>", "the key is what stands before it in a line (\\t for a tab)", unescape)
     .option("-p, --partition <number>", "write to this partition instead of choosing by key", parseCount())
-    .addOption(new Option("--acks <acks>", "wait for all in-sync replicas, the leader, or nothing").choices(["all", "1", "0"]))
+    .addOption(
+      new Option("--acks <acks>", "wait for all in-sync replicas, the leader, or nothing").choices(["all", "1", "0"]),
+    )
     .option("--idempotent", "neither duplicate nor reorder on a retry (the default with --acks all)")
     .option("--no-idempotent", "allow duplicates after a retry")
     .addOption(new Option("--compression <codec>", "none: others come later").choices(["none"]))
@@ -97,7 +99,10 @@ function checkOptions(options: ProduceOptions): void {
   if (options.keyField !== undefined && options.format !== "json")
     throw usageError("--key-field is for --format json", "use --key-separator with lines");
   if (options.keySeparator !== undefined && options.format !== "lines")
-    throw usageError(`--key-separator is for lines, not --format ${options.format}`, "use --key-field with --format json");
+    throw usageError(
+      `--key-separator is for lines, not --format ${options.format}`,
+      "use --key-field with --format json",
+    );
   if (options.keySeparator === "") throw usageError("--key-separator is empty", "give at least one character");
   if (options.idempotent === true && (options.acks ?? "all") !== "all")
     throw usageError(`--idempotent needs --acks all, not ${options.acks}`, "leave out one of them");
@@ -122,7 +127,7 @@ class ProduceRun {
   readonly #startedMs = performance.now();
   readonly #pace: Pace | undefined;
   readonly #headers: ProducerRecord["headers"];
-  readonly #count: (...outcome: Acknowledgement) => void;
+  readonly #count: OnAcknowledged;
 
   constructor(
     private readonly context: CommandContext,
@@ -132,7 +137,7 @@ class ProduceRun {
   ) {
     this.#pace = options.rate === undefined ? undefined : new Pace(options.rate, context.signal);
     this.#headers = options.header?.map(([key, value]) => ({ key, value }));
-    this.#count = (error) => this.#onOutcome(error);
+    this.#count = (...[error]) => this.#onOutcome(error);
   }
 
   async read(input: Input, progress: InputProgress): Promise<void> {
@@ -195,7 +200,9 @@ class ProduceRun {
     }
     await values.end(onRecord);
     if (this.options.keyField !== undefined && keyless > 0)
-      this.context.note(`${formatCount(keyless)} records have no field ${this.options.keyField}, or null in it: they were written without a key`);
+      this.context.note(
+        `${formatCount(keyless)} records have no field ${this.options.keyField}, or null in it: they were written without a key`,
+      );
   }
 
   async #readRaw(input: Input, progress: InputProgress): Promise<void> {
@@ -238,7 +245,7 @@ class ProduceRun {
     }
   }
 
-  #reporterOf(line: number): (...outcome: Acknowledgement) => void {
+  #reporterOf(line: number): OnAcknowledged {
     return (error, place) => {
       this.#onOutcome(error);
       if (error !== undefined) return this.context.out.writeJson({ line, error: { name: describeError(error).name } });

@@ -57,8 +57,14 @@ export function addTopicCommands(program: Command): void {
     .argument("<name>", "the topic")
     .description("give a topic more partitions, or change its settings")
     .option("-p, --partitions <number>", "the number of partitions after the change", parseCount(1))
-    .option("--config <name=value>", "a setting; name= goes back to the default; may be repeated", collect(parseAssignment))
-    .action((name: string, options: CreateOptions) => runCommand(alter, (context) => alterTopic(context, name, options)));
+    .option(
+      "--config <name=value>",
+      "a setting; name= goes back to the default; may be repeated",
+      collect(parseAssignment),
+    )
+    .action((name: string, options: CreateOptions) =>
+      runCommand(alter, (context) => alterTopic(context, name, options)),
+    );
   const remove = group
     .command("delete")
     .alias("rm")
@@ -83,7 +89,11 @@ export function addTopicCommands(program: Command): void {
   for (const command of [create, list, describe, alter, remove, deleteRecords]) addCommonOptions(command);
 }
 
-async function createTopics(context: CommandContext, names: readonly string[], options: CreateOptions): Promise<number> {
+async function createTopics(
+  context: CommandContext,
+  names: readonly string[],
+  options: CreateOptions,
+): Promise<number> {
   const replicationFactor = options.replication ?? options.replicationFactor;
   const topics: NewTopic[] = names.map((name) => ({
     name,
@@ -98,7 +108,10 @@ async function createTopics(context: CommandContext, names: readonly string[], o
     if (created === undefined) return;
     const { name, topicId, partitions, replicationFactor: replicas } = created;
     if (context.json) context.out.writeJson({ topic: name, id: topicId, partitions, replicationFactor: replicas });
-    else context.out.writeText(`created ${name}: ${plural(partitions, "partition")}, ${plural(replicas, "replica")} each\n`);
+    else
+      context.out.writeText(
+        `created ${name}: ${plural(partitions, "partition")}, ${plural(replicas, "replica")} each\n`,
+      );
   });
 }
 
@@ -139,9 +152,18 @@ function topicAsJson({ name, topicId, partitions }: TopicDescription, config: Re
   return {
     topic: name,
     id: topicId,
-    partitions: partitions.map(({ partition, leader, leaderEpoch, replicas, isr, startOffset, highWatermark, endOffset }) => ({
-      partition, leader, leaderEpoch, replicas, isr, startOffset, highWatermark, endOffset,
-    })),
+    partitions: partitions.map(
+      ({ partition, leader, leaderEpoch, replicas, isr, startOffset, highWatermark, endOffset }) => ({
+        partition,
+        leader,
+        leaderEpoch,
+        replicas,
+        isr,
+        startOffset,
+        highWatermark,
+        endOffset,
+      }),
+    ),
     config,
   };
 }
@@ -214,7 +236,11 @@ async function deleteRecordsOf(context: CommandContext, topic: string, before: r
 }
 
 /** Does all of them, even if some fail: each failure is told, and the exit code is 1. */
-async function forEach<T>(context: CommandContext, items: readonly T[], work: (item: T) => Promise<void>): Promise<number> {
+async function forEach<T>(
+  context: CommandContext,
+  items: readonly T[],
+  work: (item: T) => Promise<void>,
+): Promise<number> {
   if (items.length === 1) {
     await work(items[0] as T);
     return 0;

@@ -1,0 +1,103 @@
+import type { Command } from "commander";
+import { Option } from "commander";
+import fs from "node:fs";
+import { CliError, usageError } from "../cli/cli-error.js";
+import { addCommonOptions } from "../cli/command-context.js";
+import { readProperties } from "../cli/properties.js";
+import { collect, parseAssignment, parseCount } from "../cli/quantities.js";
+import { runCommand } from "../cli/run-command.js";
+
+interface BrokerCommandOptions {
+  readonly config?: string;
+  readonly id?: number;
+  readonly zookeeper?: string;
+  readonly listen?: readonly string[];
+  readonly advertise?: readonly string[];
+  readonly data?: string;
+  readonly insecure?: boolean;
+  readonly set?: readonly (readonly [string, string])[];
+  readonly logFormat?: "human" | "json";
+}
+
+/** `ottla broker`: one broker in the foreground. */
+export function addBrokerCommand(program: Command): void {
+  const command = program
+    .command("broker")
+    .description("run one broker in the foreground")
+    .option("--config <file>", "settings, a NAME=VALUE a line; what is also given here on the command line wins")
+    .option("--id <number>", "unique in the cluster (broker.id)", parseCount(0, 2 ** 31 - 1))
+    .option("--zookeeper <host:port,...>", "the ZooKeeper ensemble (zookeeper.connect)")
+    .option("--listen <[name://]host:port>", "where to listen; may be repeated (listeners)", collect(String))
+    .option("--advertise <[name://]host:port>", "what others are told to connect to; may be repeated", collect(String))
+    .option("--data <directory>", "where the records lie (log.dirs)")
+    .option("--insecure", "listen beyond this machine, although nothing asks who connects")
+    .option("--set <name=value>", "any other setting; may be repeated", collect(parseAssignment))
+    .addOption(
+      new Option("--log-format <format>", "lines for people, or JSON (the default with --json)").choices([
+        "human",
+        "json",
+      ]),
+    )
+    .action((options: BrokerCommandOptions) =>
+      runCommand(
+        command,
+        async ({ json }) => {
+          const given = brokerOptions(options);
+          const { runBroker } = await import("../../broker/main.js");
+          return runBroker({ ...given, logFormat: options.logFormat ?? (json ? "json" : "human") });
+        },
+        { signals: "own" },
+      ),
+    );
+  addCommonOptions(command);
+}
+
+/** What the file says, then what the command line says. Names that have an option of their own are taken from the file too. */
+function brokerOptions(options: BrokerCommandOptions): {
+  id: number;
+  zookeeper: string;
+  listeners: readonly string[];
+  advertised?: readonly string[];
+  data: string;
+  insecure: boolean;
+  settings: Record<string, string>;
+} {
+  const settings: Record<string, string> = {
+    ...(options.config === undefined ? {} : readProperties(fs.readFileSync(options.config, "utf8"), options.config)),
+    ...Object.fromEntries(options.set ?? []),
+  };
+  const take = (name: string): string | undefined => {
+    const value = settings[name];
+    delete settings[name];
+    return value;
+  };
+  const idText = take("broker.id");
+  const id = options.id ?? (idText === undefined ? undefined : parseCount(0, 2 ** 31 - 1)(idText));
+  const zookeeperText = take("zookeeper.connect");
+  const zookeeper = options.zookeeper ?? zookeeperText;
+  const directory = take("log.dirs") ?? take("log.dir");
+  const data = options.data ?? directory;
+  if (id === undefined) throw missing("the broker has no id", "--id N, or broker.id in the file of --config");
+  if (zookeeper === undefined || zookeeper === "")
+    throw missing("no ZooKeeper is named", "--zookeeper HOST:PORT,..., or zookeeper.connect in the file of --config");
+  if (data === undefined)
+    throw missing("no data directory is named", "--data DIR, or log.dirs in the file of --config");
+  if (data.includes(","))
+    throw new CliError("INVALID_CONFIG", `log.dirs names several directories: ${data}`, {
+      hint: "a broker has one directory",
+      exitCode: 2,
+    });
+  if (options.listen === undefined && (settings["listeners"] ?? "") === "")
+    throw missing("the broker listens nowhere", "--listen HOST:PORT, or listeners in the file of --config");
+  return {
+    id,
+    zookeeper,
+    listeners: options.listen ?? [],
+    ...(options.advertise === undefined ? {} : { advertised: options.advertise }),
+    data,
+    insecure: options.insecure ?? false,
+    settings,
+  };
+}
+
+const missing = (what: string, how: string): CliError => usageError(what, `give ${how}`);

@@ -1,0 +1,325 @@
+import type { Command } from "commander";
+import { Option } from "commander";
+import fs from "node:fs";
+import type { Acknowledgement, Admin, ConsumerOptions, OnAcknowledged, ProducerOptions } from "../../client/index.js";
+import { usageError } from "../cli/cli-error.js";
+import { connectFor } from "../cli/cluster-connection.js";
+import type { CommandContext } from "../cli/command-context.js";
+import { addCommonOptions } from "../cli/command-context.js";
+import { LatencyHistogram } from "../cli/latency-histogram.js";
+import { Pace } from "../cli/pace.js";
+import { formatCount, parseCount, parseDuration, parseRate, parseSize } from "../cli/quantities.js";
+import { describeError, runCommand } from "../cli/run-command.js";
+
+interface PerfOptions {
+  readonly records: number;
+  readonly size: number;
+  readonly warmup: number;
+  readonly partitions?: number;
+  readonly replication?: number;
+  readonly acks?: "all" | "1" | "0";
+  readonly idempotent?: boolean;
+  readonly batchSize?: number;
+  readonly linger?: number;
+  readonly bufferMemory?: number;
+  readonly maxInFlight?: number;
+  readonly rate?: number;
+  readonly payloadFile?: string;
+  readonly from?: "earliest" | "latest";
+  readonly values?: boolean;
+  readonly fetchSize?: number;
+}
+
+/** One measurement, as it is printed. */
+interface Measurement {
+  readonly what: "produce" | "consume" | "latency";
+  readonly topic: string;
+  readonly records: number;
+  readonly bytes: number;
+  readonly seconds: number;
+  /** Time from sending to the acknowledgement (produce) or to the reader (latency); from one batch to the next (consume). */
+  readonly latency: LatencyHistogram;
+  readonly extra?: Readonly<Record<string, number>>;
+}
+
+const MEGABYTE = 1e6;
+const DEFAULT_TOPIC = "perf";
+/** A clock read costs as much as encoding a small record: one in so many records is timed. */
+const TIMED_EVERY = 64;
+
+/** `ottla perf ...`: how quick the cluster is, measured as Kafka's own tools do. */
+export function addPerfCommands(program: Command): void {
+  const group = program.command("perf").description("measure rates and latencies");
+  const withTopic = (name: string, description: string): Command =>
+    group
+      .command(name)
+      .argument("[topic]", `made if it does not exist (${DEFAULT_TOPIC})`)
+      .description(description)
+      .option("--partitions <number>", "of the topic, if it is made", parseCount(1))
+      .option("--replication <number>", "of the topic, if it is made", parseCount(1));
+  const producing = (command: Command): Command =>
+    command
+      .option("--size <size>", "bytes of a record's value", parseSize, 100)
+      .option("--payload-file <file>", "take the values from the lines of this file, by turns")
+      .addOption(
+        new Option("--acks <acks>", "wait for all in-sync replicas, the leader, or nothing").choices(["all", "1", "0"]),
+      )
+      .option("--no-idempotent", "allow duplicates after a retry")
+      .option("--batch-size <size>", "bytes of a batch (128KiB)", parseSize)
+      .option("--linger <duration>", "wait so long for more records before a batch is sent (0ms)", parseDuration)
+      .option("--buffer-memory <size>", "for records that are not acknowledged yet (32MiB)", parseSize)
+      .option("--max-in-flight <number>", "batches of a partition without an answer (5)", parseCount(1))
+      .option("--rate <records/s>", "no faster than this", parseRate);
+  const produce = producing(withTopic("produce", "write records as fast as they are taken"))
+    .option("--records <number>", "how many, beside the warm-up", parseCount(1), 1_000_000)
+    .option("--warmup <number>", "records before the clock starts", parseCount(), 0)
+    .action((topic: string | undefined, options: PerfOptions) =>
+      runCommand(produce, (context) => perfProduce(context, topic ?? DEFAULT_TOPIC, options)),
+    );
+  const consume = withTopic("consume", "read records as fast as they come")
+    .option("--records <number>", "how many, beside the warm-up", parseCount(1), 1_000_000)
+    .option("--warmup <number>", "records before the clock starts", parseCount(), 0)
+    .addOption(new Option("--from <position>", "where to begin").choices(["earliest", "latest"]).default("earliest"))
+    .option("--values", "make a view of each value, as a program that looks at them would")
+    .option("--fetch-size <size>", "bytes of a partition in one answer (1MiB)", parseSize)
+    .action((topic: string | undefined, options: PerfOptions) =>
+      runCommand(consume, (context) => perfConsume(context, topic ?? DEFAULT_TOPIC, options)),
+    );
+  const latency = producing(withTopic("latency", "write one record at a time and wait until it is read"))
+    .option("--records <number>", "how many, beside the warm-up", parseCount(1), 10_000)
+    .option("--warmup <number>", "records before the clock starts", parseCount(), 2000)
+    .action((topic: string | undefined, options: PerfOptions) =>
+      runCommand(latency, (context) => perfLatency(context, topic ?? DEFAULT_TOPIC, options)),
+    );
+  for (const command of [produce, consume, latency]) addCommonOptions(command);
+}
+
+async function perfProduce(context: CommandContext, topic: string, options: PerfOptions): Promise<void> {
+  const { signal } = context;
+  await using cluster = await connectFor(context);
+  await ensureTopic(context, cluster.admin(), topic, options);
+  await cluster.partitionsOf(topic);
+  const valueOf = values(options);
+  await using producer = cluster.producer(producerOptions(options));
+  const latency = new LatencyHistogram();
+  let failure: Acknowledgement[0];
+  const count: OnAcknowledged = (...[error]) => {
+    failure ??= error;
+  };
+  const send = async (records: number, measured: boolean): Promise<{ sent: number; bytes: number }> => {
+    const pace = options.rate === undefined ? undefined : new Pace(options.rate, signal);
+    let bytes = 0;
+    for (let sent = 0; sent < records; sent += 1) {
+      if (signal.aborted || failure !== undefined) return { sent, bytes };
+      const due = pace?.take();
+      if (due !== undefined) await due;
+      const value = valueOf(sent);
+      bytes += value.length;
+      let onAcknowledged = count;
+      if (measured && sent % TIMED_EVERY === 0) {
+        const sentAt = performance.now();
+        onAcknowledged = (...outcome) => {
+          latency.add(performance.now() - sentAt);
+          count(...outcome);
+        };
+      }
+      const room = producer.produce(topic, { value }, onAcknowledged);
+      if (room !== undefined) await room;
+    }
+    return { sent: records, bytes };
+  };
+  await send(options.warmup, false);
+  await producer.flush();
+  const startedMs = performance.now();
+  const { sent, bytes } = await send(options.records, true);
+  await producer.flush();
+  const seconds = (performance.now() - startedMs) / 1000;
+  if (failure !== undefined) throw failure;
+  report(context, { what: "produce", topic, records: sent, bytes, seconds, latency });
+}
+
+async function perfConsume(context: CommandContext, topic: string, options: PerfOptions): Promise<void> {
+  await using cluster = await connectFor(context);
+  const latency = new LatencyHistogram();
+  const startedMs = performance.now();
+  await using consumer = cluster.consumer(consumerOptions(topic, options, context.signal));
+  let firstAt = 0;
+  let lastBatchAt = 0;
+  let bytes = 0;
+  let records = 0;
+  let skipped = 0;
+  const begin = (): void => {
+    firstAt = performance.now();
+    lastBatchAt = firstAt;
+  };
+  reading: for await (const batch of consumer.batches({ untilEnd: options.from !== "latest" })) {
+    if (firstAt === 0 && skipped >= options.warmup) begin();
+    for (const record of batch) {
+      if (skipped < options.warmup) {
+        skipped += 1;
+        if (skipped === options.warmup) begin();
+        continue;
+      }
+      bytes += options.values === true ? (record.value?.length ?? 0) : 0;
+      records += 1;
+      if (records >= options.records) break reading;
+    }
+    if (options.values !== true) bytes += batch.sizeBytes;
+    const now = performance.now();
+    if (firstAt > 0) latency.add(now - lastBatchAt);
+    lastBatchAt = now;
+    if (context.signal.aborted) break;
+  }
+  const endedMs = performance.now();
+  report(context, {
+    what: "consume",
+    topic,
+    records,
+    bytes,
+    seconds: (endedMs - (firstAt || endedMs)) / 1000,
+    latency,
+    extra: { joinSeconds: rounded(((firstAt || endedMs) - startedMs) / 1000) },
+  });
+}
+
+/** As Kafka's EndToEndLatency: a record is sent, its acknowledgement awaited, and then that it is read. */
+async function perfLatency(context: CommandContext, topic: string, options: PerfOptions): Promise<void> {
+  const { signal } = context;
+  await using cluster = await connectFor(context);
+  await ensureTopic(context, cluster.admin(), topic, options);
+  const valueOf = values(options);
+  await using producer = cluster.producer(producerOptions(options));
+  await using consumer = cluster.consumer(consumerOptions(topic, { from: "latest" }, signal));
+  // Positions are fixed before the first record, or it would be missed.
+  for (const target of await consumer.partitions()) await consumer.position(target);
+  const reader = consumer.records()[Symbol.asyncIterator]();
+  const latency = new LatencyHistogram();
+  const pace = options.rate === undefined ? undefined : new Pace(options.rate, signal);
+  let startedMs = performance.now();
+  let bytes = 0;
+  for (let sent = -options.warmup; sent < options.records && !signal.aborted; sent += 1) {
+    if (sent === 0) startedMs = performance.now();
+    await pace?.take();
+    const value = valueOf(sent + options.warmup);
+    const sentAt = performance.now();
+    const { offset, partition } = await producer.send(topic, { value });
+    for (;;) {
+      const { value: record, done } = await reader.next();
+      if (done === true || (record.partition === partition && record.offset >= offset)) break;
+    }
+    if (sent < 0) continue;
+    bytes += value.length;
+    latency.add(performance.now() - sentAt);
+  }
+  const seconds = (performance.now() - startedMs) / 1000;
+  report(context, { what: "latency", topic, records: latency.count, bytes, seconds, latency });
+}
+
+function producerOptions(options: PerfOptions): ProducerOptions {
+  const acks = { all: "all", "1": "leader", "0": "none" } as const;
+  return {
+    ...(options.acks === undefined ? {} : { acks: acks[options.acks] }),
+    ...(options.idempotent === false ? { idempotent: false } : {}),
+    ...(options.batchSize === undefined ? {} : { batchBytes: options.batchSize }),
+    ...(options.linger === undefined ? {} : { lingerMs: options.linger }),
+    ...(options.bufferMemory === undefined ? {} : { bufferBytes: options.bufferMemory }),
+    ...(options.maxInFlight === undefined ? {} : { maxInFlight: options.maxInFlight }),
+  };
+}
+
+function consumerOptions(
+  topic: string,
+  options: Pick<PerfOptions, "from" | "fetchSize">,
+  signal: AbortSignal,
+): ConsumerOptions {
+  return {
+    topics: [topic],
+    from: options.from ?? "earliest",
+    signal,
+    ...(options.fetchSize === undefined ? {} : { partitionBytes: options.fetchSize }),
+  };
+}
+
+/** Makes the topic as asked for, if it is not there. */
+async function ensureTopic(
+  { signal, note }: CommandContext,
+  admin: Admin,
+  topic: string,
+  options: PerfOptions,
+): Promise<void> {
+  try {
+    await admin.createTopics(
+      [
+        {
+          name: topic,
+          ...(options.partitions === undefined ? {} : { partitions: options.partitions }),
+          ...(options.replication === undefined ? {} : { replicationFactor: options.replication }),
+        },
+      ],
+      { signal },
+    );
+  } catch (error) {
+    if (describeError(error).name !== "TOPIC_ALREADY_EXISTS") throw error;
+    if (options.partitions !== undefined || options.replication !== undefined)
+      note(`${topic} exists: --partitions and --replication are ignored`);
+  }
+}
+
+/** The value of each record: lines of a file by turns, or bytes that do not compress well, the same ones in each run. */
+function values(options: PerfOptions): (record: number) => Buffer {
+  if (options.payloadFile !== undefined) {
+    const lines = fs
+      .readFileSync(options.payloadFile, "utf8")
+      .split("\n")
+      .filter((line) => line !== "");
+    if (lines.length === 0)
+      throw usageError(`${options.payloadFile} has no lines`, "give a file with one value a line");
+    const payloads = lines.map((line) => Buffer.from(line));
+    return (record) => payloads[record % payloads.length] as Buffer;
+  }
+  const many = 64;
+  const pool = Buffer.alloc(options.size * many);
+  let state = 0x9e3779b9;
+  for (let at = 0; at < pool.length; at += 1) {
+    // xorshift: quick, and from a fixed seed.
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    pool[at] = 32 + ((state >>> 0) % 95);
+  }
+  const payloads = Array.from({ length: many }, (_, index) =>
+    pool.subarray(index * options.size, (index + 1) * options.size),
+  );
+  return (record) => payloads[record % many] as Buffer;
+}
+
+function report({ json, out }: CommandContext, measured: Measurement): void {
+  const { what, topic, records, bytes, seconds, latency, extra } = measured;
+  const perSecond = seconds > 0 ? records / seconds : 0;
+  const megabytesPerSecond = seconds > 0 ? bytes / MEGABYTE / seconds : 0;
+  const [p50, p99, p999] = [0.5, 0.99, 0.999].map((share) => rounded(latency.quantile(share)));
+  if (json) {
+    return out.writeJson({
+      perf: what,
+      topic,
+      records,
+      bytes,
+      seconds: rounded(seconds),
+      recordsPerSecond: Math.round(perSecond),
+      megabytesPerSecond: rounded(megabytesPerSecond),
+      p50Ms: p50,
+      p99Ms: p99,
+      p999Ms: p999,
+      meanMs: rounded(latency.mean),
+      maxMs: rounded(latency.max),
+      ...extra,
+    });
+  }
+  const times = { produce: "acknowledged after", consume: "batch to batch", latency: "read after" }[what];
+  out.writeText(
+    `${formatCount(records)} records in ${seconds.toFixed(3)} s: ${formatCount(perSecond)} rec/s, ${megabytesPerSecond.toFixed(1)} MB/s\n` +
+      `${times}: p50 ${p50} ms, p99 ${p99} ms, p99.9 ${p999} ms, mean ${rounded(latency.mean)} ms, max ${rounded(latency.max)} ms\n`,
+  );
+}
+
+const rounded = (value: number): number => Math.round(value * 1000) / 1000;

@@ -33,8 +33,8 @@ import { PartitionChanges } from "./partition-changes.js";
 import {
   newPartition,
   withLeader,
-  withoutBrokers,
-  withPowerCut,
+  withoutUncertain,
+  withRegistrations,
   withUnverifiedLeader,
 } from "./partition-state-machine.js";
 import { UncertainReplicas } from "./uncertain-replicas.js";
@@ -462,15 +462,15 @@ export class Controller implements ControllerApi {
           (id) => id !== NO_LEADER && (!rules.isAlive(id) || (id === partition.leader && since.has(id))),
         ),
       );
-      let move = withoutBrokers(partition, gone, rules);
-      for (const id of since) {
-        const broker = this.#state.brokers.get(id);
-        if (broker?.lastStop === "power-cut" && !this.#changes.isSynced(topic)) {
-          move = withPowerCut(move?.to ?? partition, id, rules) ?? move;
-        }
-      }
+      const move = withRegistrations(partition, { gone, cut: this.#powerCut(since, topic) }, rules);
       return withLeader(move?.to ?? partition, rules) ?? move;
     });
+  }
+
+  /** Of these brokers, those that may have lost acknowledged records of the topic with their power. */
+  #powerCut(brokerIds: Iterable<BrokerId>, topic: Topic): ReadonlySet<BrokerId> {
+    if (this.#changes.isSynced(topic)) return new Set();
+    return new Set([...brokerIds].filter((id) => this.#state.brokers.get(id)?.lastStop === "power-cut"));
   }
 
   async #finishCreation(stored: StoredTopic): Promise<void> {
@@ -562,15 +562,7 @@ export class Controller implements ControllerApi {
   async #onBrokersChanged(): Promise<void> {
     const { gone, came } = this.#syncBrokers(await this.#store.readBrokers());
     if (gone.size === 0 && came.length === 0) return;
-    await this.#onBrokersGone(gone);
-    for (const broker of came) {
-      if (broker.lastStop !== "power-cut") continue;
-      await this.#changes.commit(
-        this.#changes.collect(`broker ${broker.id} lost its power`, (partition, rules, topic) =>
-          this.#changes.isSynced(topic) ? undefined : withPowerCut(partition, broker.id, rules),
-        ),
-      );
-    }
+    await this.#onRegistrations(gone, came);
     await this.#electMissing("brokers changed");
   }
 
@@ -583,21 +575,32 @@ export class Controller implements ControllerApi {
     if (dead.length === 0) return;
     await this.#store.fence(dead);
     for (const { id } of dead) this.#dropBroker(id);
-    await this.#onBrokersGone(new Set(dead.map(({ id }) => id)));
+    await this.#onRegistrations(new Set(dead.map(({ id }) => id)), []);
     await this.#electMissing("brokers were fenced");
   }
 
-  async #onBrokersGone(gone: ReadonlySet<BrokerId>): Promise<void> {
+  async #onRegistrations(gone: ReadonlySet<BrokerId>, came: readonly Broker[]): Promise<void> {
     for (const channel of this.#channels.values()) channel.clusterChanged();
-    if (gone.size === 0) return;
-    const why = `broker ${[...gone].join()} is gone`;
+    const cut = came.filter(({ lastStop }) => lastStop === "power-cut").map(({ id }) => id);
+    const why = [
+      ...(gone.size > 0 ? [`broker ${[...gone].join()} is gone`] : []),
+      ...(cut.length > 0 ? [`broker ${cut.join()} lost its power`] : []),
+    ];
+    if (why.length === 0) return;
     await this.#changes.commit(
-      this.#changes.collect(why, (partition, rules) => withoutBrokers(partition, gone, rules)),
+      this.#changes.collect(why.join(", "), (partition, rules, topic) =>
+        withRegistrations(partition, { gone, cut: this.#powerCut(cut, topic) }, rules),
+      ),
     );
   }
 
   async #electMissing(why: string): Promise<void> {
-    await this.#changes.commit(this.#changes.collect(why, withLeader));
+    await this.#changes.commit(
+      this.#changes.collect(
+        why,
+        (partition, rules) => withLeader(partition, rules) ?? withoutUncertain(partition, rules),
+      ),
+    );
     this.#uncertain.look();
   }
 

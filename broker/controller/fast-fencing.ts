@@ -92,11 +92,8 @@ export class FastFencing {
   onVerdict({ brokerId, epoch }: Suspect, verdict: ProbeVerdict): void {
     const suspect = this.#suspects.get(brokerId);
     if (suspect?.epoch !== epoch) return;
-    if (verdict === "alive") {
-      this.#suspects.delete(brokerId);
-      return;
-    }
-    suspect.verdict ??= verdict;
+    if (verdict === "alive") this.#suspects.delete(brokerId);
+    else suspect.verdict ??= verdict;
     if (this.#gathering === undefined) this.#decide();
   }
 
@@ -107,7 +104,7 @@ export class FastFencing {
 
   /** The broker's registration is gone, or is another one: nothing is left to decide. */
   forget(brokerId: BrokerId): void {
-    this.#suspects.delete(brokerId);
+    if (this.#suspects.delete(brokerId) && this.#gathering === undefined) this.#decide();
   }
 
   stop(): void {
@@ -118,8 +115,10 @@ export class FastFencing {
   #decide(): void {
     const nowMs = this.#env.clock.monotonicMs();
     while (this.#fences[0] !== undefined && this.#fences[0].atMs < nowMs - MINUTE_MS) this.#fences.shift();
+    // Silence is judged together, once nobody's verdict is open: that of many is ours.
+    const isOpen = [...this.#suspects.values()].some(({ verdict }) => verdict === undefined);
     const dead = [...this.#suspects].flatMap(([brokerId, { epoch, verdict }]) =>
-      verdict === undefined ? [] : [{ brokerId, epoch, verdict }],
+      verdict === undefined || (verdict === "silent" && isOpen) ? [] : [{ brokerId, epoch, verdict }],
     );
     // Whoever is not fenced below is no suspect any more either: its session decides.
     for (const { brokerId } of dead) this.#suspects.delete(brokerId);

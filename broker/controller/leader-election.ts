@@ -5,6 +5,8 @@ import type { Partition } from "./cluster-state.js";
 export interface ElectionRules {
   /** Registered, reached, not about to stop: may lead now. */
   readonly isElectable: (brokerId: BrokerId) => boolean;
+  /** Shook hands with this controller: nobody else is meant who was registered under its id. */
+  readonly isReached: (brokerId: BrokerId) => boolean;
   /** Registered: may keep its seat in the ISR. */
   readonly isAlive: (brokerId: BrokerId) => boolean;
   /** Of the partition's topic. */
@@ -33,7 +35,9 @@ export function electLeader(partition: Partition, rules: ElectionRules): Electio
   const trusted = isr.filter((id) => !unverified.includes(id));
   const electable = replicas.filter(rules.isElectable);
 
-  const inSync = electable.find((id) => trusted.includes(id));
+  // After a power cut registrations outlive their processes: a member is then believed to be there only when it answered.
+  const mayBeGhost = unverified.length > 0;
+  const inSync = electable.find((id) => trusted.includes(id) && (!mayBeGhost || rules.isReached(id)));
   if (inSync !== undefined) {
     const nextIsr = trusted.filter((id) => id === inSync || rules.isAlive(id));
     return {
@@ -43,7 +47,7 @@ export function electLeader(partition: Partition, rules: ElectionRules): Electio
       elr: nextElr(partition, nextIsr, rules.minInsyncReplicas),
     };
   }
-  const eligible = electable.find((id) => elr.includes(id));
+  const eligible = electable.find((id) => elr.includes(id) && (!mayBeGhost || rules.isReached(id)));
   if (eligible !== undefined) {
     const nextIsr = [eligible];
     return {

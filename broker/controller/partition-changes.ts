@@ -53,6 +53,10 @@ export class PartitionChanges {
     const unclean = setting("unclean.leader.election.enable");
     return ({ replicas }) => ({
       isElectable,
+      isReached: (brokerId) => {
+        const broker = state.brokers.get(brokerId);
+        return broker !== undefined && state.hasShakenHands(broker);
+      },
       isAlive: (brokerId) => state.brokers.has(brokerId),
       minInsyncReplicas: minInsyncReplicas(
         minimum === undefined ? settings.minInsyncReplicas : Number(minimum),

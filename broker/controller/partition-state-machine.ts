@@ -59,36 +59,49 @@ export function withoutBrokers(
   return isSame(partition, to) ? undefined : { to };
 }
 
-/** Who keeps a seat while nobody leads: the alive whose records are certain; if there is none, everybody as before. */
+/** Who keeps a seat while nobody leads: those who are there and whose records are certain; if there is none, all as before. */
 function remainingSeats(partition: Partition, rules: ElectionRules): readonly BrokerId[] {
-  const certain = partition.isr.filter((id) => rules.isAlive(id) && !partition.unverified.includes(id));
-  return certain.length > 0 ? certain : partition.isr;
+  const certain = certainMembers(partition, rules);
+  return certain.length > 0
+    ? partition.isr.filter((id) => rules.isAlive(id) && !partition.unverified.includes(id))
+    : partition.isr;
+}
+
+/** Members that answered this controller and lost nothing. */
+function certainMembers({ isr, unverified }: Partition, rules: ElectionRules): readonly BrokerId[] {
+  return isr.filter((id) => rules.isAlive(id) && rules.isReached(id) && !unverified.includes(id));
 }
 
 /**
- * A broker is back after a power cut, and nothing was synced before it was acknowledged: what it holds is uncertain. It is not
- * eligible any more. Its seat in the ISR goes if somebody certain can lead; otherwise it stays, marked.
+ * Brokers are back after a power cut, and nothing was synced before it was acknowledged: what they hold is uncertain. They
+ * are not eligible any more. Their seats in the ISR stay, marked, until somebody certain can lead (`withoutUncertain`).
  */
-export function withPowerCut(
+function withPowerCut(partition: Partition, cut: ReadonlySet<BrokerId>): Partition {
+  const marked = partition.isr.filter((id) => cut.has(id) && !partition.unverified.includes(id));
+  const elr = partition.elr.filter((id) => !cut.has(id));
+  if (marked.length === 0 && elr.length === partition.elr.length) return partition;
+  return { ...partition, elr, unverified: [...partition.unverified, ...marked] };
+}
+
+/** Uncertain members lose their seats as soon as a certain one is there. */
+export function withoutUncertain(partition: Partition, rules: ElectionRules): PartitionMove | undefined {
+  if (partition.unverified.length === 0 || certainMembers(partition, rules).length === 0) return undefined;
+  if (partition.unverified.includes(partition.leader)) return undefined;
+  const isr = partition.isr.filter((id) => !partition.unverified.includes(id));
+  return { to: moved(partition, { isr, elr: nextElr(partition, isr, rules.minInsyncReplicas) }) };
+}
+
+/** What the registrations of brokers say of a partition: who is gone, and who lost its power since it was last there. */
+export function withRegistrations(
   partition: Partition,
-  brokerId: BrokerId,
+  change: { readonly gone: ReadonlySet<BrokerId>; readonly cut: ReadonlySet<BrokerId> },
   rules: ElectionRules,
 ): PartitionMove | undefined {
-  const inIsr = partition.isr.includes(brokerId);
-  const inElr = partition.elr.includes(brokerId);
-  if (!inIsr && !inElr) return undefined;
-  const elrLeft = partition.elr.filter((id) => id !== brokerId);
-  if (!inIsr) return { to: moved(partition, { elr: elrLeft }) };
-  const certain = partition.isr.filter(
-    (id) => id !== brokerId && !partition.unverified.includes(id) && rules.isAlive(id),
-  );
-  if (certain.length === 0 || partition.leader === brokerId) {
-    if (partition.unverified.includes(brokerId)) return undefined;
-    return { to: { ...moved(partition, { elr: elrLeft }), unverified: [...partition.unverified, brokerId] } };
-  }
-  const from = { ...partition, elr: elrLeft, unverified: [...partition.unverified, brokerId] };
-  const isr = partition.isr.filter((id) => id !== brokerId);
-  return { to: moved(partition, { isr, elr: nextElr(from, isr, rules.minInsyncReplicas) }) };
+  // The marks first: nobody may be elected in the moment in which it is found to be uncertain.
+  const from = withPowerCut(partition, change.cut);
+  const remaining = withoutBrokers(from, change.gone, rules);
+  const settled = withoutUncertain(remaining?.to ?? from, rules) ?? remaining;
+  return settled ?? (from === partition ? undefined : { to: from });
 }
 
 /** A leader for a partition that has none. */

@@ -94,6 +94,14 @@ describe("FastFencing", () => {
     expect(decided[1]).toEqual({ fenced: [2], dead: [2] });
   });
 
+  it("judges silence together: when most of the cluster falls silent, nobody is fenced", () => {
+    const { fencing, decided, pass } = world();
+    for (const brokerId of [1, 2, 3]) fencing.suspect({ brokerId, epoch: "7" });
+    pass(150);
+    for (const brokerId of [1, 2, 3]) fencing.onVerdict({ brokerId, epoch: "7" }, "silent");
+    expect(decided).toEqual([{ fenced: [], dead: [1, 2, 3] }]);
+  });
+
   it("drops the suspicion when a fresh connection is answered", () => {
     const { fencing, decided, pass } = world();
     fencing.suspect({ brokerId: 1, epoch: "7" });

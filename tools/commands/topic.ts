@@ -103,7 +103,7 @@ async function createTopics(
   }));
   await using cluster = await connectFor(context);
   const admin = cluster.admin();
-  return forEach(context, topics, async (topic) => {
+  return await forEach(context, topics, async (topic) => {
     const [created] = await admin.createTopics([topic], { signal: context.signal });
     if (created === undefined) return;
     const { name, topicId, partitions, replicationFactor: replicas } = created;
@@ -206,7 +206,7 @@ async function alterTopic(context: CommandContext, name: string, options: Create
 async function deleteTopics(context: CommandContext, names: readonly string[]): Promise<number> {
   await using cluster = await connectFor(context);
   const admin = cluster.admin();
-  return forEach(context, names, async (name) => {
+  return await forEach(context, names, async (name) => {
     await withSuggestion(admin, [name], () => admin.deleteTopics([name], { signal: context.signal }));
     if (context.json) context.out.writeJson({ topic: name, deleted: true });
     else context.out.writeText(`deleted ${name}\n`);

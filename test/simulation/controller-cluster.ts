@@ -262,12 +262,17 @@ export class ControllerCluster {
   }
 
   #storedStates(): { path: string; topicId: string; state: PartitionStateZnode; mzxid: bigint }[] {
+    const topicIds = new Map<string, string | undefined>();
+    const topicIdOf = (topic: string): string | undefined => {
+      const node = this.zookeeper.node(paths.topic(topic));
+      if (!topicIds.has(topic)) topicIds.set(topic, node && decodeTopic(paths.topic(topic), node.data).topicId);
+      return topicIds.get(topic);
+    };
     return this.#storedTopics().flatMap(({ topic, partition }) => {
       const path = paths.partitionState(topic, partition);
       const node = this.zookeeper.node(path);
-      const topicNode = this.zookeeper.node(paths.topic(topic));
-      if (node === undefined || topicNode === undefined) return [];
-      const { topicId } = decodeTopic(paths.topic(topic), topicNode.data);
+      const topicId = topicIdOf(topic);
+      if (node === undefined || topicId === undefined) return [];
       return [{ path, topicId, state: decodePartitionState(path, node.data), mzxid: node.mzxid }];
     });
   }

@@ -77,8 +77,8 @@ async function crashing(
   return { cluster, crashed: process.dead };
 }
 
-/** Three transactions of a creation: 400 partitions, one replica each to keep it quick. */
-const PARTITIONS = 400;
+/** Three transactions of a creation: 310 partitions, one replica each to keep it quick. */
+const PARTITIONS = 310;
 const create = (cluster: ControllerCluster): Promise<unknown> =>
   cluster.api.createTopics({
     topics: [{ name: "letters", partitions: PARTITIONS, replicationFactor: 1, config: [], assignment: [] }],

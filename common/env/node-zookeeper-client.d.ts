@@ -54,8 +54,6 @@ declare module "node-zookeeper-client" {
     readonly packetQueue: { readonly queue: Packet[] };
     readonly watcherManager: { emit(event: { readonly type: number; readonly path: string }): void };
     findNextServer(callback: (server: { readonly host: string; readonly port: number }) => void): void;
-    connect(): void;
-    close(): void;
     onSocketData(packet: Buffer): void;
     onSocketError(error: Error): void;
     onSocketClosed(hadError: boolean): void;

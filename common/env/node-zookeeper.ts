@@ -87,7 +87,6 @@ class NodeZooKeeperConnection implements ZooKeeperConnection {
       return;
     }
     if (manager.connectTimeoutHandler !== null) clearTimeout(manager.connectTimeoutHandler);
-    manager.connect = () => undefined;
   }
 
   request(request: ZooKeeperRequest, onResult: (result: ZooKeeperResult) => void): void {
@@ -127,6 +126,7 @@ class NodeZooKeeperConnection implements ZooKeeperConnection {
     manager.onSocketError = (error) => {
       this.#error ??= error;
     };
+    // The library would reconnect here.
     manager.onSocketClosed = () => this.#onClosed();
     manager.watcherManager.emit = (event) => {
       const kind = watchEventKinds.get(event.type);

@@ -15,6 +15,10 @@ export interface SessionPartition {
   /** What came of the reader's last word on this partition, told in place of records: it is refused, or its log parts. */
   refusal: ApiError | undefined;
   divergence: Divergence | undefined;
+  /** Grows each time the reader asks: an answer to an older question does not settle a newer one. */
+  asked: number;
+  /** Records were sent, so the reader's next position is not known until it asks again. */
+  awaitsReader: boolean;
   /** undefined: never told. */
   toldHighWatermark: Offset | undefined;
   toldLogStart: Offset | undefined;
@@ -82,6 +86,8 @@ export class FetchSession implements PartitionObserver {
         maxBytes: 0,
         refusal: undefined,
         divergence: undefined,
+        asked: 0,
+        awaitsReader: false,
         toldHighWatermark: undefined,
         toldLogStart: undefined,
       };
@@ -93,6 +99,8 @@ export class FetchSession implements PartitionObserver {
     entry.maxBytes = request.maxBytes;
     entry.refusal = undefined;
     entry.divergence = undefined;
+    entry.awaitsReader = false;
+    entry.asked += 1;
     this.#changed.add(entry);
     return entry;
   }
@@ -133,7 +141,7 @@ export class FetchSession implements PartitionObserver {
 
   #noteChange(partition: Partition, urgency: Urgency): void {
     const entry = this.#byPartition.get(partition);
-    if (entry === undefined) return;
+    if (entry === undefined || entry.awaitsReader) return;
     this.#changed.add(entry);
     this.#onChange?.(urgency);
   }

@@ -35,6 +35,7 @@ export interface FetchParts {
 /** What one partition contributes to a response. */
 interface Contribution {
   readonly entry: SessionPartition;
+  readonly asked: number;
   readonly body: Init<FetchedPartition>;
   readonly highWatermark: Offset;
   readonly logStart: Offset;
@@ -263,7 +264,7 @@ export class FetchApi {
     context: RequestContext,
     maxBytes: number,
   ): Contribution | Promise<Contribution> | undefined {
-    const { partition, topicId, index } = entry;
+    const { partition, topicId, index, asked } = entry;
     if (partition === undefined) return this.#refusal(entry, context, notHere(this.#parts.metadata, topicId, index));
     if (entry.refusal !== undefined) return this.#refusal(entry, context, entry.refusal.report);
     const highWatermark = partition.highWatermark;
@@ -288,10 +289,11 @@ export class FetchApi {
           : partition.readAppended(entry.fetchOffset, entry.leaderEpoch, maxBytes);
       if (read === undefined) {
         if (entry.toldHighWatermark === highWatermark && entry.toldLogStart === logStart) return undefined;
-        return { entry, body, highWatermark, logStart, read: undefined, isWatermarkOnly: true };
+        return { entry, asked, body, highWatermark, logStart, read: undefined, isWatermarkOnly: true };
       }
       const withRecords = (records: LogRead): Contribution => ({
         entry,
+        asked,
         body: { ...body, recordBytes: records.bytes },
         highWatermark,
         logStart,
@@ -315,16 +317,19 @@ export class FetchApi {
     const logStart = partition?.log.logStartOffset ?? toOffset(0);
     const leader = this.#parts.metadata.leaderHint(topicId, index, context.listenerName);
     const body = { topicId, partition: index, error, highWatermark, logStartOffset: logStart, leader };
-    return { entry, body, highWatermark, logStart, read: undefined, isWatermarkOnly: false };
+    return { entry, asked: entry.asked, body, highWatermark, logStart, read: undefined, isWatermarkOnly: false };
   }
 
   #answer(session: FetchSession, contributions: readonly Contribution[]): Answer<"fetch"> {
     const reads: LogRead[] = [];
-    for (const { entry, highWatermark, logStart, read, body } of contributions) {
+    for (const { entry, asked, highWatermark, logStart, read, body } of contributions) {
       entry.toldHighWatermark = highWatermark;
       entry.toldLogStart = logStart;
-      // What is refused stays so until the reader asks again or the role changes.
-      session.markTold(entry);
+      if (entry.asked === asked) {
+        entry.awaitsReader = read !== undefined;
+        // What is refused stays so until the reader asks again or the role changes.
+        session.markTold(entry);
+      }
       if (read !== undefined && read.bytes > 0) reads.push(read);
       else if (body.recordBytes !== undefined) read?.release();
     }

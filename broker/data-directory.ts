@@ -1,5 +1,6 @@
+import { dirname } from "node:path";
 import type { Env } from "../common/env/env.js";
-import type { FileLock } from "../common/env/files.js";
+import type { FileLock, FileSystem } from "../common/env/files.js";
 import { StorageFailure } from "../common/env/files.js";
 import type { ZooKeeperSessionToken } from "../common/env/zookeeper-connection.js";
 import { SerialQueue } from "../common/serial-queue.js";
@@ -37,7 +38,7 @@ export class DataDirectory {
     const { files } = env;
     let lock: FileLock | undefined;
     try {
-      await files.makeDirectory(path);
+      await makeDirectoryDurably(files, path);
       lock = await files.lock(`${path}/${LOCK_FILE}`);
     } catch (error) {
       throw unusable(path, error);
@@ -64,9 +65,7 @@ export class DataDirectory {
       );
     }
     const text = `version=${FORMAT_VERSION}\nbroker.id=${this.brokerId}\ncluster.id=${clusterId}\n`;
-    await this.env.files.writeFile(`${this.path}/${META_FILE}.tmp`, text);
-    await this.env.files.rename(`${this.path}/${META_FILE}.tmp`, `${this.path}/${META_FILE}`);
-    await this.env.files.syncDirectory(this.path);
+    await replaceFileDurably(this.env.files, `${this.path}/${META_FILE}`, text);
   }
 
   /** The session of the process that ran here before, if it left one. */
@@ -104,6 +103,31 @@ export class DataDirectory {
   async close(): Promise<void> {
     await this.lock.release();
   }
+}
+
+/** Synced records are worth nothing in a directory whose own name a power cut takes away. */
+async function makeDirectoryDurably(files: FileSystem, path: string): Promise<void> {
+  const made: string[] = [];
+  for (let missing = path; dirname(missing) !== missing && !(await files.exists(missing)); missing = dirname(missing)) {
+    made.push(missing);
+  }
+  await files.makeDirectory(path);
+  for (const directory of made.reverse()) await files.syncDirectory(dirname(directory));
+}
+
+/** Either the old content or the new one survives a power cut at any moment; once this resolves, the new one. */
+async function replaceFileDurably(files: FileSystem, path: string, text: string): Promise<void> {
+  const temporary = `${path}.tmp`;
+  const file = await files.open(temporary, "create");
+  try {
+    await file.truncate(0);
+    await file.write([Buffer.from(text)], 0);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await files.rename(temporary, path);
+  await files.syncDirectory(dirname(path));
 }
 
 async function readClusterId(env: Env, path: string, brokerId: BrokerId): Promise<string | undefined> {

@@ -106,14 +106,6 @@ export class SimCluster {
     });
   }
 
-  /** A cluster whose brokers all serve. */
-  static async started(options: SimClusterOptions): Promise<SimCluster> {
-    const cluster = new SimCluster(options);
-    for (const id of cluster.brokers.keys()) cluster.start(id);
-    await cluster.untilUp();
-    return cluster;
-  }
-
   get nowMs(): number {
     return this.simulation.scheduler.nowMs;
   }
@@ -409,17 +401,19 @@ export class SimCluster {
 const PRINTED_LINES_MAX = Number(process.env["SIM_LINES"] ?? 60);
 
 /**
- * Runs `body` on a cluster that is up. When it fails, the error says the seed and carries the last lines of the logs.
+ * Runs `body` on a cluster that is up (or, without `startBrokers`, on one where nothing runs yet). When it fails, the error says the seed and carries the last lines of the logs.
  * `SIM_LINES=500` prints more of them.
  */
 export async function withCluster(
-  options: SimClusterOptions,
+  options: SimClusterOptions & { /** @defaultValue true */ readonly startBrokers?: boolean },
   body: (cluster: SimCluster) => Promise<void>,
 ): Promise<void> {
   const cluster = new SimCluster(options);
   try {
-    for (const id of cluster.brokers.keys()) cluster.start(id);
-    await cluster.untilUp();
+    if (options.startBrokers ?? true) {
+      for (const id of cluster.brokers.keys()) cluster.start(id);
+      await cluster.untilUp();
+    }
     await body(cluster);
   } catch (error) {
     const lines = cluster.lines.slice(-PRINTED_LINES_MAX).join("\n");

@@ -13,6 +13,13 @@ interface Seen {
   readonly highWatermark: number;
 }
 
+/** What a partition's znode said last. */
+interface SeenState {
+  readonly topicCzxid: bigint;
+  readonly mzxid: bigint;
+  readonly state: PartitionStateZnode;
+}
+
 /** What was committed, as the first replica that called it so had it: base offset to what stands there. */
 interface CommittedLog {
   readonly batches: Map<number, string>;
@@ -34,7 +41,7 @@ export class Invariants {
   readonly #seen = new WeakMap<Partition, Seen>();
   readonly #verifiedTo = new WeakMap<Log, number>();
   readonly #committed = new Map<string, CommittedLog>();
-  readonly #states = new Map<string, { readonly mzxid: bigint; readonly state: PartitionStateZnode }>();
+  readonly #states = new Map<string, SeenState>();
   readonly #controllerEpochs = new WeakMap<SimBroker, { readonly process: unknown; readonly epoch: number }>();
   readonly #topics = new Set<string>();
   #controllerEpoch = { mzxid: -1n, value: 0 };
@@ -103,17 +110,18 @@ export class Invariants {
   }
 
   #checkStates(topic: string): void {
-    const assignment = this.cluster.assignmentOf(topic);
-    if (assignment === undefined) return;
-    for (let partition = 0; partition < assignment.length; partition += 1) {
+    const topicNode = this.cluster.zookeeper.node(paths.topic(topic));
+    if (topicNode === undefined) return;
+    for (let partition = 0; ; partition += 1) {
       const path = paths.partitionState(topic, partition);
       const node = this.cluster.zookeeper.node(path);
-      if (node === undefined) continue;
-      const key = `${this.cluster.topicId(topic) ?? ""}:${partition}`;
-      const before = this.#states.get(key);
-      if (before?.mzxid === node.mzxid) continue;
+      if (node === undefined) return;
+      const seen = this.#states.get(path);
+      if (seen?.mzxid === node.mzxid) continue;
+      // Of a topic that was created again nothing earlier counts.
+      const before = seen?.topicCzxid === topicNode.czxid ? seen : undefined;
       const state = decodePartitionState(path, node.data);
-      this.#states.set(key, { mzxid: node.mzxid, state });
+      this.#states.set(path, { topicCzxid: topicNode.czxid, mzxid: node.mzxid, state });
       this.#checkState(`${topic}-${partition}`, state, before?.state);
     }
   }
@@ -159,9 +167,10 @@ export class Invariants {
     if (before !== undefined && before !== process)
       throw new Error(`${partition.name} at epoch ${epoch} is led by ${before} and by ${process}`);
     this.#leaders.set(term, process);
-    const known = this.#states.get(partitionKey(partition.topicId, partition.partition));
-    if (known !== undefined && known.state.leaderEpoch < epoch)
-      throw new Error(`${partition.name} is led at epoch ${epoch}, ZooKeeper is at ${known.state.leaderEpoch}`);
+    const state = this.cluster.stateOf(partition.topic, partition.partition);
+    const isSame = this.cluster.topicId(partition.topic) === partition.topicId;
+    if (isSame && state !== undefined && state.leaderEpoch < epoch)
+      throw new Error(`${partition.name} is led at epoch ${epoch}, ZooKeeper is at ${state.leaderEpoch}`);
   }
 
   #checkCommitted(slot: SimBroker, partition: Partition, name: string): void {

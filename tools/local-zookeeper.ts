@@ -250,13 +250,19 @@ const stopDeadlineMs = 5000;
 /**
  * Writes the configuration and starts the process, detached: it goes on when this process ends, and does not keep it from
  * ending. Resolves when the process runs, which is before it serves: see `waitUntilServing`. Rejects with
- * ZooKeeperDidNotStart when the program cannot be run at all.
+ * ZooKeeperDidNotStart when the port is taken or the program cannot be run at all.
  */
 export async function startZooKeeper(
   installation: ZooKeeperInstallation,
   options: StartOptions,
 ): Promise<LocalZooKeeper> {
   const dataDir = path.resolve(options.dataDir);
+  // Else whoever holds the port would be taken for the new server when it is asked whether it serves.
+  if (await accepts(options.clientPort)) {
+    throw new ZooKeeperDidNotStart(
+      `port ${options.clientPort} is taken: stop what listens there, or choose another port`,
+    );
+  }
   await fs.promises.mkdir(dataDir, { recursive: true });
   const configurationFile = path.join(dataDir, "zoo.cfg");
   await fs.promises.writeFile(configurationFile, configurationOf(installation, { ...options, dataDir }));
@@ -441,6 +447,20 @@ export function zookeeperStatus(port: number, host = "127.0.0.1"): Promise<strin
     });
     socket.on("error", () => socket.destroy());
     socket.on("close", () => resolve(/^Mode: (\w+)$/m.exec(answer)?.[1]));
+  });
+}
+
+/** Whether somebody listens on this port of the loopback address. */
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect({ host: "127.0.0.1", port });
+    const settle = (accepted: boolean) => (): void => {
+      socket.destroy();
+      resolve(accepted);
+    };
+    socket.setTimeout(statusDeadlineMs, settle(true));
+    socket.once("connect", settle(true));
+    socket.once("error", settle(false));
   });
 }
 

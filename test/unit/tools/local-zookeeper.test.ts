@@ -1,0 +1,260 @@
+import fs from "node:fs";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import {
+  findZooKeeper,
+  startZooKeeper,
+  waitUntilServing,
+  ZooKeeperDidNotStart,
+  ZooKeeperNotFound,
+  zookeeperStatus,
+} from "../../../tools/local-zookeeper.js";
+import type { LocalSystem, RunResult } from "../../../tools/local-zookeeper.js";
+import { eventually } from "../../support/eventually.js";
+
+/** A machine of which only this is known: what it has, and what each command does. Everything else fails. */
+class FakeSystem implements LocalSystem {
+  readonly environment: Record<string, string> = { PATH: "/usr/bin:/opt/zk/bin" };
+  isRoot = false;
+  readonly files = new Set<string>();
+  readonly ran: string[] = [];
+  readonly #commands: { readonly begins: string; readonly act: () => boolean }[] = [];
+
+  /** A command line that begins like this succeeds, or does as `act` says. */
+  on(begins: string, act: () => boolean = () => true): this {
+    this.#commands.push({ begins, act });
+    return this;
+  }
+
+  exists(file: string): boolean {
+    return this.files.has(file);
+  }
+
+  realPath(file: string): string {
+    return file === "/opt/zk/bin/zkServer.sh" ? "/opt/zk-3.9/bin/zkServer.sh" : file;
+  }
+
+  list(directory: string): string[] {
+    return [...this.files].filter((file) => path.dirname(file) === directory).map((file) => path.basename(file));
+  }
+
+  run(command: string, args: readonly string[]): Promise<RunResult> {
+    const line = [command, ...args].join(" ");
+    this.ran.push(line);
+    const known = this.#commands.find(({ begins }) => line.startsWith(begins));
+    return Promise.resolve({ ok: known?.act() ?? false, output: "the last line\n" });
+  }
+}
+
+describe("findZooKeeper", () => {
+  let system: FakeSystem;
+  const said: string[] = [];
+  const find = (): ReturnType<typeof findZooKeeper> => findZooKeeper((sentence) => said.push(sentence), system);
+
+  beforeEach(() => {
+    system = new FakeSystem();
+    said.length = 0;
+  });
+
+  it("takes Debian's jar with a logger when there is a Java, and says nothing", async () => {
+    system.on("java -version");
+    system.files.add("/usr/share/java/zookeeper.jar").add("/usr/share/java/slf4j-nop.jar");
+    const classPath = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-nop.jar";
+    expect(await find()).toEqual({ kind: "java", java: "java", classPath });
+    expect(said).toEqual([]);
+    system.files.add("/usr/share/java/slf4j-simple.jar");
+    expect(await find()).toMatchObject({ classPath: expect.stringContaining("slf4j-simple") });
+  });
+
+  it("prefers ZOOKEEPER_HOME, then what zkServer.sh on the PATH belongs to, and JAVA_HOME", async () => {
+    system.on("/jdk/bin/java -version");
+    system.environment["JAVA_HOME"] = "/jdk";
+    system.files
+      .add("/usr/share/java/zookeeper.jar")
+      .add("/opt/zk/bin/zkServer.sh")
+      .add("/opt/zk-3.9/lib/zookeeper-3.9.2.jar");
+    expect(await find()).toEqual({
+      kind: "java",
+      java: "/jdk/bin/java",
+      classPath: "/opt/zk-3.9/conf:/opt/zk-3.9/lib/*",
+    });
+    system.environment["ZOOKEEPER_HOME"] = "/mine";
+    system.files.add("/mine/lib/zookeeper-3.8.4.jar");
+    expect(await find()).toMatchObject({ classPath: "/mine/conf:/mine/lib/*" });
+    system.environment["ZOOKEEPER_HOME"] = "/empty";
+    expect(await find()).toMatchObject({ classPath: "/opt/zk-3.9/conf:/opt/zk-3.9/lib/*" });
+  });
+
+  it("installs what is missing from Debian as root, refreshing the package lists only when it must", async () => {
+    system.isRoot = true;
+    let updated = false;
+    let installed = false;
+    system
+      .on("apt-get --version")
+      .on("java -version", () => installed)
+      .on("env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 update", () => (updated = true))
+      .on("env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install", () => {
+        if (updated) system.files.add("/usr/share/java/zookeeper.jar");
+        return (installed = updated);
+      });
+    expect(await find()).toMatchObject({ kind: "java", java: "java" });
+    expect(
+      system.ran.filter((line) => line.includes("install -y --no-install-recommends zookeeper default-jre-headless")),
+    ).toHaveLength(2);
+    expect(said.join(" ")).toContain("Installing zookeeper and default-jre-headless");
+    expect(said.at(-1)).toBe("Installed zookeeper and default-jre-headless.");
+  });
+
+  it("installs only the Java when the jar is there, through sudo when that asks for no password", async () => {
+    system.files.add("/usr/share/java/zookeeper.jar");
+    let installed = false;
+    system
+      .on("apt-get --version")
+      .on("sudo -n true")
+      .on("java -version", () => installed)
+      .on("sudo -n env DEBIAN_FRONTEND=noninteractive apt-get", () => (installed = true));
+    expect(await find()).toMatchObject({ kind: "java" });
+    expect(system.ran.some((line) => line.endsWith("--no-install-recommends default-jre-headless"))).toBe(true);
+  });
+
+  it("takes Docker when nothing can be installed, fetching the image when it is missing", async () => {
+    system.on("docker version").on("docker pull zookeeper:3.9");
+    expect(await find()).toEqual({ kind: "docker", docker: "docker", image: "zookeeper:3.9" });
+    expect(said).toEqual(["Fetching the Docker image zookeeper:3.9."]);
+    said.length = 0;
+    system.on("docker image inspect zookeeper:3.9");
+    await find();
+    expect(said).toEqual([]);
+  });
+
+  it("says in one sentence what to do when there is no way, and what stood in each", async () => {
+    system.on("apt-get --version").on("docker version");
+    const error: unknown = await find().catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(ZooKeeperNotFound);
+    const { message } = error as Error;
+    expect(message).toContain("apt-get install zookeeper");
+    expect(message).toContain("brew install zookeeper");
+    expect(message).toContain("root or a sudo without a password");
+    expect(message).toContain("could not fetch zookeeper:3.9: the last line");
+    expect(message).not.toContain("\n");
+
+    system.isRoot = true;
+    await expect(find()).rejects.toThrow(/apt-get could not install zookeeper and default-jre-headless: see .*\.log/);
+  });
+});
+
+describe("startZooKeeper", () => {
+  let directory: string;
+
+  beforeEach(() => {
+    directory = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-local-zookeeper-"));
+  });
+  afterEach(() => fs.rmSync(directory, { recursive: true, force: true }));
+
+  /** A program in the place of Java or Docker. */
+  const program = (body: string): string => {
+    const file = path.join(directory, "program");
+    fs.writeFileSync(file, `#!/bin/sh\n${body}\n`, { mode: 0o755 });
+    return file;
+  };
+  const options = { clientPort: 1, tickTimeMs: 200 };
+  const read = (...names: string[]): string => fs.readFileSync(path.join(directory, ...names), "utf8");
+
+  it("writes a configuration whose shortest session is six ticks, for one server or for a member of an ensemble", async () => {
+    const installation = { kind: "java", java: program("exit 0"), classPath: "x.jar" } as const;
+    await startZooKeeper(installation, { ...options, dataDir: path.join(directory, "one") });
+    expect(read("one", "zoo.cfg")).toContain("tickTime=200\n");
+    expect(read("one", "zoo.cfg")).toContain("minSessionTimeout=1200\n");
+    expect(read("one", "zoo.cfg")).toContain("clientPortAddress=127.0.0.1\n");
+    expect(read("one", "zoo.cfg")).not.toContain("server.");
+
+    const servers = [1, 2, 3].map((id) => ({ id, quorumPort: 100 + id, electionPort: 200 + id }));
+    await startZooKeeper(installation, { ...options, dataDir: path.join(directory, "two"), id: 2, servers });
+    expect(read("two", "zoo.cfg")).toContain("standaloneEnabled=false\n");
+    expect(read("two", "zoo.cfg")).toContain("server.3=127.0.0.1:103:203\n");
+    expect(read("two", "myid")).toBe("2\n");
+  });
+
+  it("runs in a session of its own until it is stopped, which it does not report as its end", async () => {
+    const ends: string[] = [];
+    const installation = { kind: "java", java: program('echo "$@"; exec sleep 60'), classPath: "x.jar" } as const;
+    const onExit = (reason: string): void => void ends.push(reason);
+    const server = await startZooKeeper(installation, { ...options, dataDir: directory, onExit });
+    await eventually("it runs", () => read("zookeeper.log").includes("zoo.cfg"));
+    expect(read("zookeeper.log")).toContain("-cp x.jar org.apache.zookeeper.server.quorum.QuorumPeerMain");
+    expect(server.exitReason).toBeUndefined();
+    // The leader of a process group: no signal of this terminal reaches it.
+    process.kill(-server.pid, 0);
+    await server.stop();
+    await server.kill();
+    expect(server.exitReason).toBe("it was ended by SIGTERM");
+    expect(ends).toEqual([]);
+  });
+
+  it("tells of an end that nobody asked for, and quotes the log when it does not serve", async () => {
+    const ends: string[] = [];
+    const installation = {
+      kind: "java",
+      java: program("echo the port is taken >&2; exit 3"),
+      classPath: "x.jar",
+    } as const;
+    const onExit = (reason: string): void => void ends.push(reason);
+    const server = await startZooKeeper(installation, { ...options, dataDir: directory, onExit });
+    const failure = waitUntilServing(1, 5000, server);
+    await expect(failure).rejects.toThrow(ZooKeeperDidNotStart);
+    await expect(failure).rejects.toThrow(/port 1: it ended with code 3.*the port is taken/s);
+    expect(ends).toEqual(["it ended with code 3"]);
+  });
+
+  it("rejects when somebody else has the port, and starts nothing", async () => {
+    const squatter = net.createServer((socket) => socket.destroy());
+    await new Promise<void>((resolve) => squatter.listen(0, "127.0.0.1", resolve));
+    const clientPort = (squatter.address() as net.AddressInfo).port;
+    const installation = { kind: "java", java: program("exit 0"), classPath: "x.jar" } as const;
+    const start = startZooKeeper(installation, { ...options, clientPort, dataDir: directory });
+    await expect(start).rejects.toThrow(`port ${clientPort} is taken`);
+    expect(fs.readdirSync(directory)).toEqual(["program"]);
+    await new Promise((resolve) => squatter.close(resolve));
+  });
+
+  it("rejects when the program is not there", async () => {
+    const installation = { kind: "java", java: path.join(directory, "none"), classPath: "x.jar" } as const;
+    await expect(startZooKeeper(installation, { ...options, dataDir: directory })).rejects.toThrow(
+      ZooKeeperDidNotStart,
+    );
+  });
+
+  it("publishes a single server's port from Docker on the loopback address, and gives an ensemble the host's network", async () => {
+    const installation = { kind: "docker", docker: program('echo "$@"'), image: "zookeeper:3.9" } as const;
+    await startZooKeeper(installation, { ...options, dataDir: directory });
+    await eventually("it ran", () => read("zookeeper.log").includes("zookeeper:3.9"));
+    expect(read("zookeeper.log")).toContain("run --rm --name ottla-zookeeper-1 -p 127.0.0.1:1:1 ");
+    expect(read("zoo.cfg")).toContain("dataDir=/data\n");
+    expect(read("zoo.cfg")).toContain("clientPortAddress=0.0.0.0\n");
+    const dataDir = path.join(directory, "ensemble");
+    const servers = [{ id: 1, quorumPort: 2, electionPort: 3 }];
+    await startZooKeeper(installation, { ...options, dataDir, id: 1, servers });
+    await eventually("it ran", () => read("ensemble", "zookeeper.log").includes("zookeeper:3.9"));
+    expect(read("ensemble", "zookeeper.log")).toContain("--network host");
+  });
+});
+
+describe("zookeeperStatus", () => {
+  const ask = async (answer: string): Promise<string | undefined> => {
+    const server = net.createServer((socket) => socket.on("data", () => socket.end(answer)));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as net.AddressInfo;
+    const status = await zookeeperStatus(port);
+    await new Promise((resolve) => server.close(resolve));
+    // Nobody listens there any more.
+    expect(await zookeeperStatus(port)).toBeUndefined();
+    return status;
+  };
+
+  it("reads the part that the server plays, and takes anything else for not serving", async () => {
+    expect(await ask("Zookeeper version: 3.8.0\nMode: follower\nNode count: 5\n")).toBe("follower");
+    expect(await ask("This ZooKeeper instance is not currently serving requests\n")).toBeUndefined();
+    expect(await ask("")).toBeUndefined();
+  });
+});

@@ -38,6 +38,8 @@ const HIGH_WATERMARKS_FILE = "replication-offset-checkpoint";
 const CHECKPOINT_INTERVAL_MS = 5_000;
 const RECOVERIES_AT_ONCE = 4;
 const CLOSES_AT_ONCE = 4;
+/** Thousands of logs may fall due together; a flush is more than its sync. */
+const FLUSHES_AT_ONCE = 4;
 /** Of the four threads that do all file work; the others are left for reads and writes. */
 const SYNCS_AT_ONCE = 2;
 const POOLED_BUFFERS_MAX = 16;
@@ -66,12 +68,14 @@ export interface LogManagerOptions {
  */
 export class LogManager {
   readonly #logs = new Map<PartitionKey, Log>();
+  readonly #logsByDirectory = new Map<string, Log>();
   /** Names of directories that exist or may soon; for names that are free. */
   readonly #names: Set<string>;
   /** Directories that are about to be renamed, by the name they still have. */
   readonly #leaving = new Map<string, Promise<void>>();
   readonly #dirtySinceMs = new Map<Log, number>();
   #flushTimer: Timer | undefined;
+  readonly #flushes = new Limiter(FLUSHES_AT_ONCE);
   readonly #checkpoints = new SerialQueue("checkpoints");
   #queuedCheckpoint: Promise<void> | undefined;
   #checkpointTimer: Timer | undefined;
@@ -163,9 +167,8 @@ export class LogManager {
       return existing;
     }
     const directoryName = partitionDirectoryName(topic, partition);
-    for (const log of this.#logs.values()) {
-      if (log.identity.directoryName === directoryName) this.#inBackground(this.setAside(log.topicId, log.partition));
-    }
+    const former = this.#logsByDirectory.get(directoryName);
+    if (former !== undefined) this.#inBackground(this.setAside(former.topicId, former.partition));
     const log = new Log(
       this.#context,
       { topicId, topic, partition, directoryName },
@@ -180,7 +183,7 @@ export class LogManager {
       },
       this.#leaving.get(directoryName),
     );
-    this.#logs.set(key, log);
+    this.#add(log);
     this.#names.add(directoryName);
     return log;
   }
@@ -229,6 +232,11 @@ export class LogManager {
     await this.#scrubber.stop();
     await Promise.all([...this.#logs.values()].map((log) => log.stop()));
     await this.#context.cache.close();
+  }
+
+  #add(log: Log): void {
+    this.#logs.set(partitionKey(log.topicId, log.partition), log);
+    this.#logsByDirectory.set(log.identity.directoryName, log);
   }
 
   // ------------------------------------------------------------------------------------------------ recovery
@@ -292,7 +300,7 @@ export class LogManager {
         `${directoryName}: offsets ${from} to ${to - 1} are damaged on this disk and are not served: ${reason}`,
       );
     const identity = { topicId, topic: name.topic, partition: name.partition, directoryName };
-    this.#logs.set(key, new Log(this.#context, identity, { settings, given: false }, { ...content, wasCut }));
+    this.#add(new Log(this.#context, identity, { settings, given: false }, { ...content, wasCut }));
   }
 
   /** Nobody can tell which incarnation of the topic it belonged to; an empty one is what a crash left of a creation. */
@@ -316,7 +324,9 @@ export class LogManager {
     const key = partitionKey(topicId, partition);
     const log = this.#logs.get(key);
     if (log === undefined) return undefined;
+    log.abandon();
     this.#logs.delete(key);
+    this.#logsByDirectory.delete(log.identity.directoryName);
     this.#dirtySinceMs.delete(log);
     const { directoryName } = log.identity;
     const aside = asideName(directoryName, why, (name) => this.#names.has(name));
@@ -374,7 +384,7 @@ export class LogManager {
           continue;
         }
         this.#dirtySinceMs.delete(log);
-        this.#inBackground(log.flush());
+        this.#inBackground(this.#flushes.run(() => log.flush()));
       }
       if (nextMs < Number.POSITIVE_INFINITY) this.#scheduleFlush(nextMs);
     });

@@ -91,7 +91,7 @@ interface Waiter {
 const SLOW_WRITE_MS = 1;
 /** For so long at first; doubled each time that the first write after it is slow again. */
 const QUEUED_MS_MIN = 1_000;
-const QUEUED_MS_MAX = 32_000;
+const QUEUED_MS_MAX = 8_000;
 /** One gathered write takes no more than this. */
 const GATHERED_BYTES_MAX = 8 * 1024 * 1024;
 const GATHERED_PIECES_MAX = 512;
@@ -486,7 +486,9 @@ export class Log {
   async #syncWhatIsWritten(): Promise<void> {
     this.#syncing = true;
     try {
-      while (this.#offsets.flushed < this.#offsets.logEnd && this.#state === "Writable") await this.flush();
+      // A full disk syncs as well as any.
+      while (this.#offsets.flushed < this.#offsets.logEnd && (this.#state === "Writable" || this.#state === "Full"))
+        await this.flush();
     } catch (error) {
       // Who waits for the sync was told by the flush itself.
       this.context.logger.warn(`${this.identity.directoryName}: flush failed: ${reasonOf(error)}`);
@@ -756,7 +758,8 @@ export class Log {
     const active = this.#segments.at(-1);
     for (const segment of this.#segments) {
       if (segment === active || segment.sealed || segment.files === undefined) continue;
-      if (segment.sizeBytes < segment.plannedBytes) continue;
+      // It may have been active still when this flush looked what to sync.
+      if (segment.syncedBytes < segment.plannedBytes) continue;
       await segment.seal(segment.files);
       this.context.cache.adopt(segment, segment.files);
     }
@@ -1271,21 +1274,23 @@ export class Log {
     if (this.#state === "Closed") return;
     const wasFailed = this.#state === "Failed";
     await this.#drained();
-    if (!wasFailed && !this.#isEmpty) {
-      await this.flush();
-      await this.#maintenance.run(async () => {
-        const active = this.#segments.at(-1) as Segment;
-        await writeSnapshot(
-          this.context.env.files,
-          this.#directory,
-          takeSnapshot(this.#producers, this.#offsets.logEnd),
-        );
-        await active.writeIndexes(filesOf(active));
-      });
+    try {
+      if (!wasFailed && this.#segments.length > 0) {
+        await this.flush();
+        await this.#maintenance.run(() => this.#writeSidecars());
+      }
+    } finally {
+      await this.stop();
     }
-    this.abandon();
-    await this.#maintenance.close();
-    await this.#closeFiles();
+  }
+
+  /** What spares the next start from reading. */
+  async #writeSidecars(): Promise<void> {
+    const active = this.#segments.at(-1);
+    if (active === undefined) return;
+    const snapshot = takeSnapshot(this.#producers, this.#offsets.logEnd);
+    await writeSnapshot(this.context.env.files, this.#directory, snapshot);
+    await active.writeIndexes(filesOf(active));
   }
 
   /** Stops at once and writes nothing more, as a crash would. */

@@ -37,7 +37,8 @@ export function parsePartitionDirectoryName(name: string): { topic: string; part
 /** The name for a directory that is out of use; `taken` are the names that exist. */
 export function asideName(name: string, why: "deleted" | "stray", taken: (name: string) => boolean): string {
   for (let number = 0; ; number += 1) {
-    const aside = `${name}~${why}-${number}`;
+    // A file system allows 255 bytes; the longest topic name leaves no room.
+    const aside = `${name.slice(0, 230)}~${why}-${number}`;
     if (!taken(aside)) return aside;
   }
 }

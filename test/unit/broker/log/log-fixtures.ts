@@ -172,7 +172,7 @@ export class LogWorld {
       directory: DIRECTORY,
       defaultSettings: { ...SETTINGS, ...settings },
       tailBytesMax: 64 * 1024 * 1024,
-      openFilesMax: 16,
+      openFilesMax: 1,
       scrubBytesPerSecond: 0,
       onFatal: (error) => this.fatal.push(error),
       ...rest,

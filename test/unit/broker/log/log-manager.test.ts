@@ -1,0 +1,169 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { LogManager } from "../../../../broker/log/log-manager.js";
+import { nodeFileSystem } from "../../../../common/env/node-files.js";
+import { nodeClock, nodeRandom, nodeTimers } from "../../../../common/env/node-time.js";
+import type { Env } from "../../../../common/env/env.js";
+import { silentLogger } from "../../../../common/logger.js";
+import { ApiError } from "../../../../protocol/error-codes.js";
+import { batch, DIRECTORY, LogWorld, readAll, SETTINGS, summary, TOPIC_ID } from "./log-fixtures.js";
+
+const OTHER_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
+const directories = (world: LogWorld): string[] => [
+  ...new Set(
+    world.disk
+      .paths()
+      .map((path) => path.split("/")[2]!)
+      .filter((name) => name.startsWith("orders")),
+  ),
+];
+
+describe("LogManager", () => {
+  it("recovers every partition by its topic id, and no other directory", async () => {
+    const world = await LogWorld.open();
+    for (let partition = 0; partition < 9; partition += 1) {
+      const log = world.manager.create(TOPIC_ID, "orders-1.x", partition, SETTINGS);
+      log.appendAsLeader(batch({ mark: partition }), 0);
+    }
+    await world.stopCleanly();
+    const { files } = world.process.env;
+    await world.complete(files.makeDirectory(`${DIRECTORY}/lost+found`));
+    await world.start();
+    const found = [...world.manager.all()].map((log) => [log.topicId, log.topic, log.partition]);
+    expect(found.sort()).toEqual(Array.from({ length: 9 }, (_, partition) => [TOPIC_ID, "orders-1.x", partition]));
+    const log = world.manager.get(TOPIC_ID, 7)!;
+    expect(summary(await world.complete(readAll(log)))).toEqual(["0-0@0:7"]);
+  });
+
+  it("removes a log so that it is never served again, and takes the next incarnation of the topic at once", async () => {
+    const world = await LogWorld.open();
+    const old = world.log();
+    old.appendAsLeader(batch({ mark: 1 }), 7);
+    const removed = world.manager.remove(TOPIC_ID, 0);
+    expect(world.manager.get(TOPIC_ID, 0)).toBeUndefined();
+    expect(() => old.appendAsLeader(batch(), 7)).toThrow(ApiError);
+    const next = world.manager.create(OTHER_ID, "orders", 0, SETTINGS);
+    // The directory still bears the name.
+    expect(() => next.appendAsLeader(batch(), 0)).toThrow(/former/);
+    await world.complete(removed);
+    next.appendAsLeader(batch({ mark: 2 }), 0);
+    await world.run(1_000);
+    expect(directories(world)).toEqual(["orders-0"]);
+    world.powerCut();
+    await world.start();
+    expect(world.manager.get(TOPIC_ID, 0)).toBeUndefined();
+  });
+
+  it("puts the log of a former topic of that name aside, and keeps it", async () => {
+    const world = await LogWorld.open();
+    world.log().appendAsLeader(batch({ mark: 1 }), 7);
+    await world.stopCleanly();
+    await world.start();
+    const next = world.manager.create(OTHER_ID, "orders", 0, SETTINGS);
+    await world.run(1_000);
+    expect(next.appendAsLeader(batch({ mark: 2 }), 0).baseOffset).toBe(0);
+    await world.stopCleanly();
+    await world.start();
+    expect([...world.manager.all()].map((log) => log.topicId)).toEqual([OTHER_ID]);
+    expect(directories(world)).toEqual(["orders-0", "orders-0~stray-0"]);
+  });
+
+  it("puts a directory aside that does not say whose it is, and removes one that holds nothing", async () => {
+    const world = await LogWorld.open();
+    world.log().appendAsLeader(batch(), 0);
+    await world.stopCleanly();
+    const { files } = world.process.env;
+    await world.complete(files.remove(`${DIRECTORY}/orders-0/partition.metadata`));
+    await world.complete(files.makeDirectory(`${DIRECTORY}/orders-1`));
+    await world.start();
+    expect([...world.manager.all()]).toEqual([]);
+    expect(directories(world)).toEqual(["orders-0~stray-0"]);
+    expect(world.lines.join("\n")).toMatch(/put aside/);
+  });
+
+  it("says which log had records and is gone", async () => {
+    const world = await LogWorld.open();
+    world.log().appendAsLeader(batch(), 0);
+    await world.stopCleanly();
+    await world.complete(world.process.env.files.removeTree(`${DIRECTORY}/orders-0`));
+    await world.start();
+    expect(world.lines.join("\n")).toMatch(/error the log .* had records up to offset 1, but its directory is gone/);
+  });
+
+  it("remembers that a log was cut until the cluster was told", async () => {
+    const world = await LogWorld.open({ settings: { flushMs: 1e9 } });
+    world.log({ flushMs: 1e9 }).appendAsLeader(batch(), 0);
+    world.kill();
+    world.disk.flipBit(`${DIRECTORY}/orders-0/00000000000000000000.log`, 80);
+    await world.start();
+    expect(world.log().wasCut).toBe(true);
+    world.kill();
+    await world.start();
+    expect(world.log().wasCut).toBe(true);
+    await world.complete(world.manager.recoveryReported());
+    world.kill();
+    await world.start();
+    expect(world.log().wasCut).toBe(false);
+  });
+
+  it("keeps no more files of closed segments open than it may", async () => {
+    const world = await LogWorld.open({ tailBytesMax: 0, openFilesMax: 2 });
+    const log = world.log({ segmentBytes: 100 });
+    for (let mark = 0; mark < 30; mark += 1) log.appendAsLeader(batch({ mark }), 0);
+    await world.run(2_000);
+    const contents = await world.contents();
+    expect(contents).toHaveLength(30);
+    const reads = Array.from({ length: 10 }, () => readAll(log));
+    for (const read of await world.complete(Promise.all(reads))) expect(summary(read)).toEqual(contents);
+  });
+});
+
+it("works on a real disk", async () => {
+  const parent = await mkdtemp(join(tmpdir(), "ottla-log-"));
+  const env = {
+    clock: nodeClock,
+    timers: nodeTimers,
+    random: nodeRandom,
+    files: nodeFileSystem,
+    bootId: "boot",
+  } as unknown as Env;
+  const directory = join(parent, "logs");
+  const open = async () =>
+    LogManager.open(env, silentLogger, {
+      directory,
+      lastStop: await LogManager.lastStop(env, directory),
+      defaultSettings: SETTINGS,
+      tailBytesMax: 1024,
+      openFilesMax: 2,
+      onFatal: (error) => {
+        throw error;
+      },
+    });
+  try {
+    let manager = await open();
+    const settings = { ...SETTINGS, segmentBytes: 3_000, maxMessageBytes: 10_000 };
+    const log = manager.create(TOPIC_ID, "orders", 0, settings);
+    const fsync = manager.create(TOPIC_ID, "orders", 1, { ...settings, durability: "fsync" });
+    const waiting: (Promise<void> | undefined)[] = [];
+    for (let mark = 0; mark < 100; mark += 1) {
+      waiting.push(log.appendAsLeader(batch({ mark, valueBytes: mark * 10 }), 1).written);
+      waiting.push(fsync.appendAsLeader(batch({ mark }), 1).written);
+    }
+    await Promise.all(waiting);
+    expect(fsync.flushedOffset).toBe(100);
+    const before = summary(await readAll(log));
+    expect(before).toHaveLength(100);
+    await log.truncateTo(before.length === 100 ? log.logStartOffset : log.logEndOffset);
+    expect(log.logEndOffset).toBe(0);
+    await manager.close();
+    manager = await open();
+    expect(summary(await readAll(manager.get(TOPIC_ID, 1)!))).toHaveLength(100);
+    manager.abandon();
+    manager = await open();
+    expect(summary(await readAll(manager.get(TOPIC_ID, 1)!))).toHaveLength(100);
+    await manager.close();
+  } finally {
+    await rm(parent, { recursive: true });
+  }
+});

@@ -276,6 +276,7 @@ export class FetchApi {
         const diverging = { leaderEpochPlusOne: (divergence.leaderEpoch ?? -1) + 1, endOffset: divergence.endOffset };
         return {
           entry,
+          asked,
           body: { ...body, diverging },
           highWatermark,
           logStart,

@@ -224,6 +224,7 @@ export class BrokerChannel {
   }
 
   #onConnected(connection: RpcConnection): void {
+    this.#logger.debug(`Connected to broker ${this.#broker.id}.`);
     this.#connection = connection;
     this.#retryMs = RETRY_MS_MIN;
     this.#sending = false;

@@ -51,6 +51,7 @@ export class BrokerRegistration {
   readonly #onLost: (() => void)[] = [];
   readonly #onRegistered: ((epoch: BrokerEpoch) => void)[] = [];
   readonly #stopped = new AbortController();
+  readonly #wait: WaitForOwner;
   #registered: { readonly epoch: BrokerEpoch; readonly version: number } | undefined;
   #loop: Promise<void> | undefined;
   #stopListening: (() => void) | undefined;
@@ -61,6 +62,7 @@ export class BrokerRegistration {
     this.#zookeeper = zookeeper;
     this.#info = info;
     this.#path = paths.broker(info.brokerId);
+    this.#wait = new WaitForOwner(env, logger, info.brokerId);
   }
 
   /** czxid of the registration; undefined while there is none. */
@@ -90,6 +92,8 @@ export class BrokerRegistration {
   async start(): Promise<void> {
     this.#stopListening = this.#zookeeper.onSessionEvent((event) => {
       if (event === "expired") this.#lose("the ZooKeeper session expired");
+      // An ensemble with a new leader gives every session its whole timeout again.
+      if (event === "suspended") this.#wait.begin();
     });
     await this.#register();
   }
@@ -129,15 +133,14 @@ export class BrokerRegistration {
   }
 
   async #register(): Promise<void> {
-    const wait = new WaitForOwner(this.#env, this.#logger, this.#info.brokerId);
     while (!this.#stopped.signal.aborted && this.#registered === undefined) {
-      const outcome = await this.#tryRegister(wait);
+      const outcome = await this.#tryRegister();
       if (outcome === "registered") return;
       if (outcome instanceof BrokerIdTaken) {
         // At the start this is a mistake of the operator; later somebody took the id of a running broker, and both go on asking.
         if (this.#loop === undefined) throw outcome;
         this.#logger.error(outcome.message);
-        wait.begin();
+        this.#wait.begin();
       }
       await sleep(this.#env.timers, outcome === "unanswered" ? RETRY_MS : POLL_MS, this.#stopped.signal).catch(
         () => undefined,
@@ -145,7 +148,7 @@ export class BrokerRegistration {
     }
   }
 
-  async #tryRegister(wait: WaitForOwner): Promise<"registered" | "unanswered" | "occupied" | BrokerIdTaken> {
+  async #tryRegister(): Promise<"registered" | "unanswered" | "occupied" | BrokerIdTaken> {
     const zookeeper = this.#zookeeper;
     try {
       await zookeeper.whenConnected(zookeeper.negotiatedTimeoutMs);
@@ -167,7 +170,7 @@ export class BrokerRegistration {
       if (node.stat.ephemeralOwner !== zookeeper.sessionId) {
         const broker = decodeBroker(this.#path, node.data);
         const owner = `on ${broker.hostname || "an unknown host"}, session ${node.stat.ephemeralOwner ?? "none"}`;
-        return wait.occupiedBy(owner, 2 * zookeeper.negotiatedTimeoutMs) ?? "occupied";
+        return this.#wait.occupiedBy(owner, 2 * zookeeper.negotiatedTimeoutMs) ?? "occupied";
       }
       if (generation !== zookeeper.generation || this.#stopped.signal.aborted) return "occupied";
       this.#onNode(brokerEpochOf(node.stat), node.stat);
@@ -181,6 +184,7 @@ export class BrokerRegistration {
 
   #onNode(epoch: BrokerEpoch, stat: { readonly czxid: bigint; readonly version: number }): void {
     this.#registered = { epoch, version: stat.version };
+    this.#wait.begin();
     this.#logger.info(`Registered as broker ${this.#info.brokerId} with epoch ${epoch}.`);
     this.#zookeeper.guardOwnNode({ path: this.#path, czxid: stat.czxid, version: stat.version }, () => {
       if (this.#registered?.epoch === epoch)

@@ -40,16 +40,14 @@ export class ControllerCluster {
   #settledAskedMs = 0;
 
   constructor(seed: number) {
-    let zookeeper: SimZooKeeper | undefined;
     this.simulation = new Simulation({
       seed,
       zookeeper: (process) => {
-        const ensemble = zookeeper as SimZooKeeper;
-        const connector = ensemble.connectorFor(process, () => !this.withoutZooKeeper.has(process.hostName));
+        const connector = this.zookeeper.connectorFor(process, () => !this.withoutZooKeeper.has(process.hostName));
         return this.interpose(process, this.#counting(connector));
       },
     });
-    zookeeper = this.zookeeper = SimZooKeeper.inScheduler(this.simulation.scheduler);
+    this.zookeeper = SimZooKeeper.inScheduler(this.simulation.scheduler);
     this.simulation.scheduler.afterEachEvent(() => this.#check());
   }
 

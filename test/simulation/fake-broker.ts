@@ -64,6 +64,7 @@ export class FakeBroker {
   readonly #options: FakeBrokerOptions;
   readonly #incarnation: string;
   readonly #sockets = new Set<Socket>();
+  readonly #controlSockets = new Map<BrokerId, Socket>();
   #listener: Listener | undefined;
   #image: { epoch: number; next: number; topicIds: Set<TopicId> } | undefined;
   /** When the first state with a living leader was ordered, by partition; for tests of how long it takes. */
@@ -150,7 +151,10 @@ export class FakeBroker {
         const request = decodeRequest(frame);
         if (request.kind === "handshake") {
           const { broker } = request.body as HandshakeRequest;
-          if (broker !== null) peer = { brokerId: broker.brokerId, epoch: broker.brokerEpoch, control: broker.control };
+          if (broker !== null) {
+            peer = { brokerId: broker.brokerId, epoch: broker.brokerEpoch, control: broker.control };
+            if (broker.control) this.#onControlConnection(broker.brokerId, socket);
+          }
         }
         this.#answer(socket, request).catch((error: unknown) => this.violations.push(String(error)));
       },
@@ -166,6 +170,13 @@ export class FakeBroker {
         }
       },
     });
+  }
+
+  /** Orders that were under way on an older connection must not come after those of the new one. */
+  #onControlConnection(brokerId: BrokerId, socket: Socket): void {
+    const former = this.#controlSockets.get(brokerId);
+    this.#controlSockets.set(brokerId, socket);
+    if (former !== socket) former?.destroy();
   }
 
   async #answer(socket: Socket, request: ReturnType<typeof decodeRequest>): Promise<void> {

@@ -243,6 +243,61 @@ describe("power cuts", () => {
     );
   });
 
+  it("leave a truncation, a restart or a deletion done, undone or in between, and never look like rot (hazard 8.4)", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.record({
+          seed: fc.nat(),
+          what: fc.constantFrom("truncate" as const, "restart" as const, "delete" as const),
+          at: fc.integer({ min: 1, max: 20 }),
+          afterMs: fc.integer({ min: 0, max: 25 }),
+          end: fc.constantFrom("powerCut" as const, "kill" as const),
+        }),
+        async ({ seed, what, at, afterMs, end }) => {
+          const settings = { durability: "fsync" as const, segmentBytes: 400, indexIntervalBytes: 150 };
+          const world = await LogWorld.open({ seed, settings });
+          const log = world.log(settings);
+          for (let mark = 0; mark < 20; mark += 1)
+            await world.complete(log.appendAsLeader(batch({ mark }), mark).written!);
+          log.advanceHighWatermark(offset(20));
+          await world.run(6_000);
+          const before = await world.contents();
+          let done = false;
+          const change =
+            what === "truncate"
+              ? log.truncateTo(offset(at))
+              : what === "restart"
+                ? log.truncateFullyAndStartAt(offset(at + 30))
+                : log.advanceLogStart(offset(at));
+          void change.then(() => (done = true));
+          await world.run(afterMs);
+          world[end]();
+          await world.start({ settings });
+          const again = world.log();
+          expect(again.damage).toEqual([]);
+          const found = await world.contents();
+          if (what === "truncate") {
+            expect(found).toEqual(before.slice(0, found.length));
+            expect(found.length).toBeGreaterThanOrEqual(at);
+            if (done) expect(found).toHaveLength(at);
+          } else if (what === "restart") {
+            expect(found).toEqual(before.slice(0, found.length));
+            if (done) expect([again.logStartOffset, again.logEndOffset]).toEqual([at + 30, at + 30]);
+          } else {
+            expect(found).toEqual(before.slice(before.length - found.length));
+            expect([0, at]).toContain(again.logStartOffset);
+            if (done) expect(again.logStartOffset).toBe(at);
+          }
+          const epoch = Math.max(30, again.lastEpoch ?? 0);
+          const { baseOffset, written } = again.appendAsLeader(batch({ mark: 99 }), epoch);
+          await world.complete(written ?? Promise.resolve());
+          expect((await world.contents()).at(-1)).toBe(`${baseOffset}-${baseOffset}@${epoch}:99`);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
   it("do not take what a crash left in the page cache, although a sync had lied about it (hazard 8.3)", async () => {
     const world = await LogWorld.open();
     const log = world.log({ flushMs: 50 });

@@ -284,7 +284,7 @@ export class Admin {
     const { body } = await caller.call({
       kind: "describeConfigs",
       body: () => resourceOf(target),
-      target: caller.anyBroker(),
+      target: caller.anyBroker,
       targetName: "any broker",
       deadline: this.#deadline(options),
       signal: options.signal,
@@ -470,7 +470,7 @@ export class Admin {
     const { body } = await caller.call({
       kind: "metadata",
       body: () => request,
-      target: caller.anyBroker(),
+      target: caller.anyBroker,
       targetName: "any broker",
       deadline: this.#deadline(options),
       signal: options.signal,

@@ -9,6 +9,7 @@ import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerId, TopicId } from "../protocol/types.js";
 import {
   ClientError,
+  ClosedError,
   ConnectionError,
   DeadlineExceededError,
   OutcomeUnknownError,
@@ -92,6 +93,7 @@ export class BrokerCaller {
     let afterUnknownOutcome = false;
     for (;;) {
       signal?.throwIfAborted();
+      if (this.metadata.isClosed) throw new ClosedError("cluster");
       const brokerId = call.target();
       if (brokerId !== undefined) {
         try {
@@ -106,12 +108,11 @@ export class BrokerCaller {
             if (!error.retriable) throw toClientError(error, { brokerId });
           } else if (error instanceof TransportError) {
             if (!error.notSent) afterUnknownOutcome = true;
-            this.metadata.suspect(brokerId);
           } else {
             throw error;
           }
           lastError = error;
-          this.metadata.refreshSoon();
+          this.metadata.onTrouble(brokerId);
         }
       } else {
         this.metadata.refreshSoon();
@@ -132,6 +133,7 @@ export class BrokerCaller {
     const backoff = new Backoff(this.env.random, RETRY_MS, RETRY_MS_MAX);
     for (;;) {
       call.signal?.throwIfAborted();
+      if (this.metadata.isClosed) throw new ClosedError("cluster");
       const open = call.items.filter((item) => !isFinal(results.get(item)));
       const byLeader = new Map<BrokerId, (Item & { leader: KnownPartition; topicId: TopicId })[]>();
       for (const item of open) {
@@ -162,14 +164,8 @@ export class BrokerCaller {
     }
   }
 
-  /** Any live broker, another one at each attempt. */
-  anyBroker(): () => BrokerId | undefined {
-    let attempt = 0;
-    return () => {
-      const candidates = this.metadata.candidates();
-      return candidates[attempt++ % Math.max(1, candidates.length)];
-    };
-  }
+  /** Any live broker; one that has just failed last. */
+  readonly anyBroker = (): BrokerId | undefined => this.metadata.candidates()[0];
 
   /** The controller, as soon as there is one. */
   readonly controller = (): BrokerId | undefined =>

@@ -1,8 +1,8 @@
 import type { Env } from "../common/env/env.js";
 import type { Timer } from "../common/env/time.js";
 import type { Logger } from "../common/logger.js";
-import { ApiError, errorCodes } from "../protocol/error-codes.js";
-import type { ErrorName } from "../protocol/error-codes.js";
+import { errorCodes } from "../protocol/error-codes.js";
+import type { ApiError, ErrorName } from "../protocol/error-codes.js";
 import type { FetchedPartition } from "../protocol/messages.js";
 import type { RecordBatch } from "../protocol/record-batch.js";
 import { BatchFault } from "../protocol/record-batch.js";

@@ -117,6 +117,10 @@ export class Metadata implements BrokerDirectory {
     this.control = new BrokerConnections(env, this, settings);
   }
 
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
   get clusterId(): string {
     return this.#clusterId;
   }
@@ -377,7 +381,10 @@ export class Metadata implements BrokerDirectory {
         }
         next += 1;
         waitingFor += 1;
-        timer = this.#env.timers.after(SILENCE_MS, askNext);
+        timer = this.#env.timers.after(SILENCE_MS, () => {
+          if ("brokerId" in source) this.suspect(source.brokerId);
+          askNext();
+        });
         this.#askOne(source, request).then(
           (response) => settle(() => resolve(response)),
           (error: unknown) => {

@@ -96,6 +96,8 @@ const identityLost: ReadonlySet<ErrorName> = new Set<ErrorName>([
  * It promises that records of a producer stand in the log in the order in which they were appended here, each once, if
  * the producer is idempotent:
  * - A batch gets its sequence when it is first sent, and its bytes never change while its outcome is unknown.
+ * - Until the first batch under a producer id is acknowledged it is alone in flight: a broker that does not know the
+ *   producer takes any sequence for its first, so it would accept a second batch where it has refused the first.
  * - After a failure nothing new is sent until every batch in `sent` has an outcome; then those that are left are sent
  *   again, oldest first. The broker has refused all that came behind a missing one, and answers a repetition of what it
  *   has with the original offset.
@@ -111,12 +113,16 @@ export class PartitionQueue {
   readonly #backoff: Backoff;
   #open: ProducerBatch | undefined;
   #isFlushing = false;
+  /** The topic is another one of the same name; what is in flight was meant for the old one. */
+  #isReplaced = false;
   /** Batches in `#sent` without a pending request must be sent again. */
   #mustResend = false;
   /** The sequence that brokers expect next, where a batch was given up and left a gap. */
   #gapAt: number | undefined;
   #identity: ProducerIdentity | undefined;
   #nextSequence = 0;
+  /** The leader has acknowledged a batch under `#identity`, so it will notice one that is missing. */
+  #isIdentityKnown = false;
   #notBeforeMs = 0;
   /** The leader epoch that the last failure was met under. */
   #failedEpoch = -1;
@@ -162,21 +168,24 @@ export class PartitionQueue {
   /** Sends what may be sent now. Cheap when there is nothing to do. */
   pump(): void {
     if (this.isEmpty) return;
+    if (this.#isReplaced) {
+      if (this.#isWaiting()) return;
+      this.#onTopicReplaced();
+    }
     const { host } = this;
     const nowMs = host.env.clock.monotonicMs();
     if (nowMs < this.#notBeforeMs) {
       host.wakeAt(this.#notBeforeMs);
       return;
     }
-    if (this.#mustResend ? this.#isWaiting() : this.#sent.length >= host.settings.maxInFlight) return;
+    if (this.#mustResend ? this.#isWaiting() : this.#sent.length >= this.#inFlightMax) return;
     if (!this.#mustResend && this.#ready.length === 0 && !this.#isDue(nowMs)) return;
     const leader = host.leaderOf(this.topic, this.partition);
     if (leader === undefined) return;
     const connection = host.connectionTo(leader.leaderId);
     if (connection === undefined) return;
     if (this.#mustResend) this.#resend(connection, leader, nowMs);
-    while (this.#sent.length < host.settings.maxInFlight) {
-      if (!this.#hasIdentity()) return;
+    while (this.#hasIdentity() && this.#sent.length < this.#inFlightMax) {
       const batch = this.#takeDue(nowMs);
       if (batch === undefined) return;
       this.#identify(batch);
@@ -220,7 +229,7 @@ export class PartitionQueue {
   onMetadata(topicId: TopicId): void {
     if (topicId !== this.topicId) {
       this.topicId = topicId;
-      this.#onTopicReplaced();
+      this.#isReplaced = true;
     }
     if (this.isEmpty) return;
     const leader = this.host.leaderOf(this.topic, this.partition);
@@ -307,7 +316,13 @@ export class PartitionQueue {
     if (this.#identity !== undefined) return true;
     this.#identity = this.host.identity();
     this.#nextSequence = 0;
+    this.#isIdentityKnown = false;
     return this.#identity !== undefined;
+  }
+
+  get #inFlightMax(): number {
+    const { idempotent, maxInFlight } = this.host.settings;
+    return idempotent && !this.#isIdentityKnown ? 1 : maxInFlight;
   }
 
   #identify(batch: ProducerBatch): void {
@@ -385,6 +400,7 @@ export class PartitionQueue {
 
   #onAppended(batch: ProducerBatch, baseOffset: number): void {
     this.#backoff.reset();
+    this.#isIdentityKnown = this.#identity !== undefined;
     this.#remove(batch);
     // The broker has appended behind a batch that it refused: it does not count as this queue does.
     if (this.#gapAt !== undefined) this.#renewIdentity();
@@ -487,22 +503,26 @@ export class PartitionQueue {
   #forgetIdentity(): void {
     if (this.#identity !== undefined) this.host.discardIdentity(this.#identity);
     this.#identity = undefined;
+    this.#isIdentityKnown = false;
   }
 
+  /** The log that batches in flight were for is gone, and with it the memory of their sequences. */
   #onTopicReplaced(): void {
-    // The log that these were for is gone, and with it the memory of their sequences.
+    this.#isReplaced = false;
     const batches = this.#sent.splice(0);
     this.#mustResend = false;
     this.#gapAt = undefined;
     this.#forgetIdentity();
-    const unsent = batches.filter((batch) => !batch.isPending && !batch.outcomeUnknown);
+    const unsent = batches.filter((batch) => !batch.outcomeUnknown);
     this.#ready.unshift(...unsent);
     for (const batch of batches) {
       if (unsent.includes(batch)) continue;
-      this.#fail(
-        batch,
-        new ProtocolError("UNKNOWN_TOPIC_ID", "the topic was deleted and created again", this.#place(undefined)),
+      const error = new ProtocolError(
+        "UNKNOWN_TOPIC_ID",
+        "the topic was deleted and created again",
+        this.#place(undefined),
       );
+      this.#fail(batch, this.#unknown(batch, error));
     }
   }
 

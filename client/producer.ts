@@ -36,6 +36,9 @@ export interface ProducerRecord {
   readonly timestamp?: number;
 }
 
+/** Called once for a record; undefined when it is acknowledged. */
+export type OnFailure = (error: ClientError | undefined) => void;
+
 /** What a producer shares with the rest of its cluster object. */
 export interface ProducerContext {
   readonly env: Env;
@@ -128,6 +131,7 @@ export class Producer implements AsyncDisposable {
   readonly #stopListening: () => void;
   #closing: Promise<void> | undefined;
   #closed = false;
+  readonly #stopped = new AbortController();
 
   /** Use `Cluster.producer`. */
   constructor(context: ProducerContext, options: ProducerOptions) {
@@ -232,7 +236,12 @@ export class Producer implements AsyncDisposable {
    * }
    * await producer.flush();
    */
-  produce(topic: string, record: ProducerRecord, onAcknowledged?: OnAcknowledged): void | Promise<void> {
+  produce(topic: string, record: ProducerRecord, onAcknowledged?: OnAcknowledged): void | Promise<void>;
+  /** The same with a callback that looks at the error only. */
+  produce(topic: string, record: ProducerRecord, onOutcome: OnFailure): void | Promise<void>;
+  produce(topic: string, record: ProducerRecord, onOutcome?: OnAcknowledged | OnFailure): void | Promise<void> {
+    // Whoever takes the first parameter only may be given both.
+    const onAcknowledged = onOutcome as OnAcknowledged | undefined;
     if (this.#closing !== undefined) throw new ClosedError("producer");
     checkRecord(topic, record);
     const timestamp = record.timestamp ?? this.#now();
@@ -281,6 +290,7 @@ export class Producer implements AsyncDisposable {
       await this.flush();
     } finally {
       this.#closed = true;
+      this.#stopped.abort();
       this.#stopListening();
       this.#timer?.cancel();
       this.#connections.close();
@@ -390,7 +400,7 @@ export class Producer implements AsyncDisposable {
   #partitionOf(topic: TopicQueues, record: ProducerRecord): number {
     if (record.partition !== undefined) return record.partition;
     const count = topic.queues.length;
-    if (record.key != null) return this.#partitioner(record.key, count);
+    if (record.key !== undefined && record.key !== null) return this.#partitioner(record.key, count);
     if (topic.sticky < 0) topic.sticky = this.#chooseSticky(topic.name, count);
     return topic.sticky;
   }
@@ -627,9 +637,10 @@ export class Producer implements AsyncDisposable {
       .call({
         kind: "initProducerId",
         body: () => ({}),
-        target: caller.anyBroker(),
+        target: caller.anyBroker,
         targetName: "any broker",
         deadline,
+        signal: this.#stopped.signal,
       })
       .then(
         ({ body }) => {
@@ -662,7 +673,7 @@ function checkRecord(topic: string, record: ProducerRecord): void {
 }
 
 function checkBytes(name: string, data: unknown): void {
-  if (data == null || typeof data === "string" || data instanceof Uint8Array) return;
+  if (data === undefined || data === null || typeof data === "string" || data instanceof Uint8Array) return;
   throw new InvalidArgumentError(
     `the ${name} of a record is ${Array.isArray(data) ? "an array" : `a ${typeof data}`}`,
     "give text, a Uint8Array or null (JSON.stringify makes text of objects)",

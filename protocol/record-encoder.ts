@@ -82,8 +82,8 @@ export class RecordEncoder {
     const start = this.#at;
     const count = this.#count;
     if (count >= RECORDS_PER_BATCH_MAX) return false;
-    const keyUnits = key == null ? 0 : key.length;
-    const valueUnits = value == null ? 0 : value.length;
+    const keyUnits = key === undefined || key === null ? 0 : key.length;
+    const valueUnits = value === undefined || value === null ? 0 : value.length;
     const headersBytes = headers === undefined || headers.length === 0 ? 0 : encodedHeadersBytes(headers);
     const boundBytes =
       RECORD_OVERHEAD_BYTES_MAX +
@@ -112,9 +112,9 @@ export class RecordEncoder {
       buffer[at++] = OFFSET_DELTA_TAG;
       at = writeVarint(buffer, at, count);
     }
-    if (key != null)
+    if (key !== undefined && key !== null)
       at = typeof key === "string" ? writeText(buffer, at, KEY_TAG, key) : writeBytes(buffer, at, KEY_TAG, key);
-    if (value != null) {
+    if (value !== undefined && value !== null) {
       at =
         typeof value === "string" ? writeText(buffer, at, VALUE_TAG, value) : writeBytes(buffer, at, VALUE_TAG, value);
     }
@@ -179,8 +179,8 @@ function recordBytes(
   let body = headersBytes;
   if (timestampDelta !== 0) body += 1 + zigzagBytes(timestampDelta);
   if (offsetDelta !== 0) body += 1 + varintBytes(offsetDelta);
-  if (key != null) body += fieldBytes(byteLength(key));
-  if (value != null) body += fieldBytes(byteLength(value));
+  if (key !== undefined && key !== null) body += fieldBytes(byteLength(key));
+  if (value !== undefined && value !== null) body += fieldBytes(byteLength(value));
   return fieldBytes(body);
 }
 
@@ -193,7 +193,8 @@ const fieldBytes = (contentBytes: number): number => 1 + varintBytes(contentByte
 function headerBodyBytes(header: EncodableHeader): number {
   const keyBytes = Buffer.byteLength(header.key);
   return (
-    (keyBytes === 0 ? 0 : fieldBytes(keyBytes)) + (header.value == null ? 0 : fieldBytes(byteLength(header.value)))
+    (keyBytes === 0 ? 0 : fieldBytes(keyBytes)) +
+    (header.value === undefined || header.value === null ? 0 : fieldBytes(byteLength(header.value)))
   );
 }
 
@@ -210,7 +211,7 @@ function writeHeaders(buffer: Buffer, position: number, headers: readonly Encoda
     at = writeVarint(buffer, at, headerBodyBytes(header));
     if (header.key.length > 0) at = writeText(buffer, at, HEADER_KEY_TAG, header.key);
     const { value } = header;
-    if (value == null) continue;
+    if (value === undefined || value === null) continue;
     at =
       typeof value === "string"
         ? writeText(buffer, at, HEADER_VALUE_TAG, value)

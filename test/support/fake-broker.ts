@@ -138,14 +138,18 @@ export class FakeBroker {
   isAlive = true;
   readonly port: number;
   readonly #sockets = new Set<Socket>();
+  readonly #ended = new WeakSet<Socket>();
   readonly #sessions = new Map<number, Session>();
   readonly #parked = new Set<() => void>();
   #listener: Listener | undefined;
 
   static async start(cluster: FakeCluster, id: number): Promise<FakeBroker> {
-    let broker: FakeBroker | undefined;
-    const listener = await env.network.listen({ host: "127.0.0.1", port: 0 }, (socket) => broker?.accept(socket));
-    broker = new FakeBroker(cluster, id, listener);
+    const early: Socket[] = [];
+    let accept = (socket: Socket): unknown => early.push(socket);
+    const listener = await env.network.listen({ host: "127.0.0.1", port: 0 }, (socket) => accept(socket));
+    const broker = new FakeBroker(cluster, id, listener);
+    accept = (socket) => broker.accept(socket);
+    for (const socket of early) broker.accept(socket);
     return broker;
   }
 
@@ -203,6 +207,8 @@ export class FakeBroker {
   }
 
   async #onFrame(socket: Socket, frame: Buffer): Promise<void> {
+    // What arrived together with the request at which the connection was ended.
+    if (this.#ended.has(socket)) return;
     const { correlationId, kind, body, records } = decodeRequest(frame);
     const count = this.requests.filter((request) => request.kind === kind).length + 1;
     const request = { kind, body, records, count } as FakeRequest;
@@ -212,6 +218,7 @@ export class FakeBroker {
     const given = chosen instanceof Promise ? await chosen : chosen;
     if (given === "silence" || this.isSilent) return;
     if (given === "hang-up") {
+      this.#ended.add(socket);
       socket.destroy();
       return;
     }

@@ -33,7 +33,7 @@ const entry: fc.Arbitrary<Entry> = fc.record({
 
 /** What `buffer.write` makes of a text: the same bytes as everybody else, lone surrogates replaced. */
 const toBytes = (data: Uint8Array | string | null | undefined): Uint8Array | null =>
-  data == null ? null : new Uint8Array(typeof data === "string" ? Buffer.from(data) : data);
+  data === null || data === undefined ? null : new Uint8Array(typeof data === "string" ? Buffer.from(data) : data);
 
 const asMessage = (entries: readonly Entry[]): Uint8Array =>
   codecs.Records.encode({

@@ -1,0 +1,512 @@
+import fc from "fast-check";
+import { connect, ClientError } from "../../../client/index.js";
+import type { Cluster, ProducerOptions, RecordMetadata } from "../../../client/index.js";
+import { errorReport } from "../../../protocol/error-codes.js";
+import type { ErrorName } from "../../../protocol/error-codes.js";
+import { readBatches } from "../../../protocol/record-batch.js";
+import { RecordCursor } from "../../../protocol/record-cursor.js";
+import type { FakeAnswer, FakePartition, FakeRequest } from "../../support/fake-broker.js";
+import { FakeCluster, batchesOf, until } from "../../support/fake-broker.js";
+
+/** What is in a log, read without the client. */
+function valuesOf(partition: FakePartition): string[] {
+  const values: string[] = [];
+  for (const batch of partition.batches.flatMap((bytes) => readBatches(bytes))) {
+    const cursor = new RecordCursor(batch);
+    while (cursor.next()) values.push(batch.buffer.toString("utf8", cursor.valueStart, cursor.valueEnd));
+  }
+  return values;
+}
+
+const refusal = (name: ErrorName): FakeAnswer => ({ body: { partitions: [{ error: errorReport(name) }] } });
+
+/** Goal: what a producer promises, against brokers that a test can bend. */
+describe("Producer", () => {
+  let fake: FakeCluster;
+  let cluster: Cluster;
+
+  const start = async (brokers = 1): Promise<void> => {
+    fake = await FakeCluster.start(brokers);
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, unknownTopicTimeoutMs: 100 });
+  };
+
+  /** Lets broker 1 answer produce requests in its own way; undefined means as usual. */
+  const onProduce = (answer: (request: FakeRequest<"produce">) => FakeAnswer | Promise<FakeAnswer>): void => {
+    fake.broker(1).answer = (request) =>
+      request.kind === "produce" ? answer(request as FakeRequest<"produce">) : undefined;
+  };
+
+  /** Appends as usual, and gives another answer, or none. */
+  const appendAnd = (request: FakeRequest<"produce">, answer: FakeAnswer): FakeAnswer => {
+    fake.broker(1).append(fake.partition("t"), request.records[0]!);
+    return answer;
+  };
+
+  afterEach(async () => {
+    await cluster?.close();
+    await fake?.[Symbol.asyncDispose]();
+  });
+
+  it("resolves with the place of each record", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    expect(await producer.send("t", { value: "a", timestamp: 17 })).toEqual({
+      topic: "t",
+      partition: 0,
+      offset: 0,
+      timestamp: 17,
+    });
+    const places = await producer.sendBatch("t", [{ value: "b" }, { value: "c", timestamp: 18 }]);
+    expect(places.map(({ offset }) => offset)).toEqual([1, 2]);
+    expect(places[1]?.timestamp).toBe(18);
+    expect(Math.abs(places[0]!.timestamp - Date.now())).toBeLessThan(5000);
+  });
+
+  it("puts the records of one turn into one batch, and sends it at the end of the turn", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    await producer.send("t", { value: "first" });
+    await Promise.all(Array.from({ length: 50 }, (_, index) => producer.send("t", { value: `v${index}` })));
+    expect(batchesOf(fake.partition("t")).map(({ recordCount }) => recordCount)).toEqual([1, 50]);
+  });
+
+  it("waits for lingerMs for more records, and not when flushed", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ lingerMs: 40 });
+    await cluster.partitionsOf("t");
+    const begun = performance.now();
+    const first = producer.send("t", { value: "a" });
+    await new Promise((resolve) => setImmediate(resolve));
+    await Promise.all([first, producer.send("t", { value: "b" })]);
+    expect(batchesOf(fake.partition("t")).map(({ recordCount }) => recordCount)).toEqual([2]);
+    expect(performance.now() - begun).toBeGreaterThanOrEqual(40);
+    const slow = cluster.producer({ lingerMs: 60_000 });
+    const sent = slow.send("t", { value: "c" });
+    await slow.flush();
+    expect((await sent).offset).toBe(2);
+  });
+
+  it("sends a full batch at once, and numbers batches without gaps", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024 });
+    const values = Array.from({ length: 40 }, (_, index) => `${index}:`.padEnd(100, "x"));
+    await producer.sendBatch(
+      "t",
+      values.map((value) => ({ value })),
+    );
+    const batches = batchesOf(fake.partition("t"));
+    expect(batches.length).toBeGreaterThan(3);
+    let sequence = 0;
+    for (const batch of batches) {
+      expect(batch.baseSequence).toBe(sequence);
+      sequence += batch.recordCount;
+    }
+    expect(new Set(batches.map(({ producerId }) => producerId)).size).toBe(1);
+    expect(valuesOf(fake.partition("t"))).toEqual(values);
+  });
+
+  it("keeps at most five batches in flight for a partition", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024 });
+    let held: (() => void)[] = [];
+    let most = 0;
+    onProduce(async () => {
+      await new Promise<void>((resolve) => held.push(resolve));
+      return undefined;
+    });
+    let isSent = false;
+    const sent = producer.sendBatch(
+      "t",
+      Array.from({ length: 30 }, () => ({ value: "x".repeat(800) })),
+    );
+    void sent.then(() => (isSent = true));
+    while (!isSent) {
+      await until(() => held.length > 0 || isSent, "a batch arrives");
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      most = Math.max(most, held.length);
+      const release = held;
+      held = [];
+      for (const resolve of release) resolve();
+    }
+    await sent;
+    expect(most).toBe(5);
+  });
+
+  it("sends a batch again whose answer was lost, and has it in the log once, at its first offset", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    onProduce((request) => (request.count === 1 ? appendAnd(request, "hang-up") : undefined));
+    expect((await producer.send("t", { value: "a" })).offset).toBe(0);
+    expect((await producer.send("t", { value: "b" })).offset).toBe(1);
+    expect(valuesOf(fake.partition("t"))).toEqual(["a", "b"]);
+    const [first, second] = fake.broker(1).requests.filter(({ kind }) => kind === "produce");
+    expect(Buffer.compare(first!.records[0]!, second!.records[0]!)).toBe(0);
+  });
+
+  it("keeps the order when the first of several batches in flight is refused for a while", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024 });
+    await producer.send("t", { value: "0" });
+    onProduce(({ count }) => (count === 2 ? refusal("NOT_ENOUGH_REPLICAS") : undefined));
+    const values = Array.from({ length: 5 }, (_, index) => `${index}`.padEnd(900, "x"));
+    await producer.sendBatch(
+      "t",
+      values.map((value) => ({ value })),
+    );
+    expect(valuesOf(fake.partition("t"))).toEqual(["0", ...values]);
+    // One more for each of the five: the other four were out of order.
+    expect(fake.broker(1).bodies("produce")).toHaveLength(11);
+  });
+
+  it("follows the hint of a broker that leads no more", async () => {
+    await start(2);
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    await producer.send("t", { value: "a" });
+    fake.moveLeader("t", 0, 2);
+    const begun = Date.now();
+    expect((await producer.send("t", { value: "b" })).offset).toBe(1);
+    expect(Date.now() - begun).toBeLessThan(200);
+    expect(fake.broker(2).bodies("produce")).toHaveLength(1);
+  });
+
+  it("goes on at the new leader within 100 ms of its election when the old one dies", async () => {
+    await start(3);
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    await producer.send("t", { value: "a" });
+    onProduce((request) => appendAnd(request, "silence"));
+    const pending = producer.send("t", { value: "b" });
+    await until(() => fake.partition("t").batches.length === 2, "the batch is appended");
+    await fake.broker(1).kill();
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    fake.moveLeader("t", 0, 2);
+    const begun = Date.now();
+    expect((await pending).offset).toBe(1);
+    expect(Date.now() - begun).toBeLessThan(100);
+    expect(valuesOf(fake.partition("t"))).toEqual(["a", "b"]);
+  });
+
+  it("leaves a silent leader after half a second, once another one leads, and never waits for the request to time out", async () => {
+    await start(2);
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    await producer.send("t", { value: "a" });
+    fake.broker(1).isSilent = true;
+    const begun = Date.now();
+    const pending = producer.send("t", { value: "b" });
+    fake.moveLeader("t", 0, 2);
+    expect((await pending).offset).toBe(1);
+    expect(Date.now() - begun).toBeGreaterThanOrEqual(450);
+    expect(Date.now() - begun).toBeLessThan(1500);
+  });
+
+  it("delivers to one partition while the leader of another stays silent", async () => {
+    await start(2);
+    fake.createTopic("t", 2);
+    const producer = cluster.producer();
+    await producer.sendBatch("t", [
+      { value: "a", partition: 0 },
+      { value: "a", partition: 1 },
+    ]);
+    fake.broker(1).isSilent = true;
+    const stuck = producer.send("t", { value: "b", partition: 0 });
+    const begun = Date.now();
+    for (let index = 0; index < 20; index += 1) await producer.send("t", { value: "c", partition: 1 });
+    expect(Date.now() - begun).toBeLessThan(400);
+    fake.moveLeader("t", 0, 2);
+    expect((await stuck).offset).toBe(1);
+  });
+
+  it("fails a batch of unknown outcome and all behind it when time is up, and begins anew under another producer id", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ deliveryTimeoutMs: 300, batchBytes: 1024 });
+    await producer.send("t", { value: "a" });
+    onProduce(() => "silence");
+    const outcomes = await Promise.allSettled(
+      ["b", "c"].map((letter) => producer.send("t", { value: letter.padEnd(900, "x") })),
+    );
+    for (const outcome of outcomes) {
+      expect(outcome).toMatchObject({
+        status: "rejected",
+        reason: { code: "OUTCOME_UNKNOWN", topic: "t", partition: 0 },
+      });
+    }
+    onProduce(() => undefined);
+    fake.broker(1).hangUp();
+    expect((await producer.send("t", { value: "d" })).offset).toBe(1);
+    expect(valuesOf(fake.partition("t"))).toEqual(["a", "d"]);
+    const [before, after] = batchesOf(fake.partition("t"));
+    expect(after?.producerId).not.toBe(before?.producerId);
+    expect(after?.baseSequence).toBe(0);
+  });
+
+  it("says that nothing was sent when the leader could not be reached in time", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ deliveryTimeoutMs: 200 });
+    await cluster.partitionsOf("t");
+    await fake.broker(1).kill();
+    await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({ code: "DEADLINE_EXCEEDED" });
+  });
+
+  it("closes the gap that a refused batch leaves, and delivers those behind it under the same producer id", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024 });
+    await producer.send("t", { value: "0" });
+    onProduce(({ count }) => (count === 2 ? refusal("INVALID_TIMESTAMP") : undefined));
+    const outcomes = await Promise.allSettled(
+      ["1", "2", "3"].map((letter) => producer.send("t", { value: letter.padEnd(900, "x") })),
+    );
+    expect(outcomes[0]).toMatchObject({ status: "rejected", reason: { code: "INVALID_TIMESTAMP", retriable: false } });
+    expect(outcomes.slice(1)).toMatchObject([{ value: { offset: 1 } }, { value: { offset: 2 } }]);
+    await producer.send("t", { value: "4" });
+    expect(valuesOf(fake.partition("t")).map((value) => value[0])).toEqual(["0", "2", "3", "4"]);
+    const batches = batchesOf(fake.partition("t"));
+    expect(batches.map(({ baseSequence }) => baseSequence)).toEqual([0, 1, 2, 3]);
+    expect(new Set(batches.map(({ producerId }) => producerId)).size).toBe(1);
+  });
+
+  it("takes another producer id when the broker has lost its memory of the old one, and loses nothing", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    await producer.send("t", { value: "a" });
+    onProduce(({ count }) => (count === 2 ? refusal("UNKNOWN_PRODUCER_ID") : undefined));
+    expect((await producer.send("t", { value: "b" })).offset).toBe(1);
+    expect(batchesOf(fake.partition("t"))[1]).toMatchObject({ producerId: 101, baseSequence: 0 });
+  });
+
+  it("takes a batch that the broker has, but too long ago to tell where, for delivered", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    onProduce(() => refusal("DUPLICATE_SEQUENCE_NUMBER"));
+    expect((await producer.send("t", { value: "a" })).offset).toBe(-1);
+  });
+
+  it("returns a promise only when memory is used up, never holds more than its limit, and delivers all in order", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024, bufferBytes: 8 * 1024 });
+    await producer.send("t", { value: "first" });
+    let waits = 0;
+    const values = Array.from({ length: 200 }, (_, index) => `${index}:`.padEnd(200, "x"));
+    for (const value of values) {
+      const room = producer.produce("t", { value });
+      if (room !== undefined) {
+        waits += 1;
+        await room;
+      }
+    }
+    await producer.flush();
+    expect(waits).toBeGreaterThan(5);
+    expect(waits).toBeLessThan(100);
+    expect(valuesOf(fake.partition("t"))).toEqual(["first", ...values]);
+  });
+
+  it("keeps the order even of records whose promise of room nobody awaits", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024, bufferBytes: 2 * 1024 });
+    const values = Array.from({ length: 100 }, (_, index) => `${index}:`.padEnd(200, "x"));
+    const places = await Promise.all(values.map((value) => producer.send("t", { value })));
+    expect(places.map(({ offset }) => offset)).toEqual(values.map((_, index) => index));
+    expect(valuesOf(fake.partition("t"))).toEqual(values);
+  });
+
+  it("sends a record that is larger than a batch by itself, and refuses one that no broker would take", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024 });
+    expect((await producer.send("t", { value: "x".repeat(100_000) })).offset).toBe(0);
+    await expect(producer.send("t", { value: Buffer.alloc(2_000_000) })).rejects.toMatchObject({
+      code: "RECORD_TOO_LARGE",
+      limitBytes: 1 << 20,
+      setting: expect.stringContaining("message.max.bytes"),
+    });
+    expect((await producer.send("t", { value: "next" })).offset).toBe(1);
+  });
+
+  it("waits for the leader only, or for nothing, when told so", async () => {
+    await start();
+    fake.createTopic("t");
+    expect((await cluster.producer({ acks: "leader" }).send("t", { value: "a" })).offset).toBe(0);
+    expect((await cluster.producer({ acks: "none" }).send("t", { value: "b" })).offset).toBe(-1);
+    await until(() => fake.partition("t").batches.length === 2, "the second record is appended");
+    expect(
+      fake
+        .broker(1)
+        .bodies("produce")
+        .map(({ acks }) => acks),
+    ).toEqual([1, 0]);
+    expect(batchesOf(fake.partition("t"))[0]).toMatchObject({ producerId: -1, baseSequence: -1 });
+  });
+
+  it("sends records with a key where Java's clients send them, and others to one partition a batch", async () => {
+    await start();
+    fake.createTopic("t", 3);
+    const producer = cluster.producer();
+    // murmur2("21") & 0x7fffffff is 1173551340, "foobar" 1357151166, "abc" 479470107.
+    const places = await producer.sendBatch("t", [{ key: "21" }, { key: "foobar" }, { key: Buffer.from("abc") }]);
+    expect(places.map(({ partition }) => partition)).toEqual([1173551340 % 3, 1357151166 % 3, 479470107 % 3]);
+    const batch = await producer.sendBatch(
+      "t",
+      Array.from({ length: 10 }, () => ({ value: "x" })),
+    );
+    expect(new Set(batch.map(({ partition }) => partition)).size).toBe(1);
+    const partitions = new Set<number>();
+    for (let index = 0; index < 40; index += 1) partitions.add((await producer.send("t", { value: "x" })).partition);
+    expect(partitions.size).toBe(3);
+  });
+
+  it("rejects with UNKNOWN_TOPIC_OR_PARTITION when there is no such topic, and delivers when it comes in time", async () => {
+    await start();
+    const producer = cluster.producer();
+    await expect(producer.send("nope", { value: "x" })).rejects.toMatchObject({
+      code: "UNKNOWN_TOPIC_OR_PARTITION",
+      topic: "nope",
+    });
+    const early = producer.send("soon", { value: "x" });
+    fake.createTopic("soon");
+    expect((await early).offset).toBe(0);
+  });
+
+  it("goes on in a topic that was deleted and created again", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    await producer.send("t", { value: "old" });
+    fake.topics.delete("t");
+    fake.createTopic("t");
+    expect((await producer.send("t", { value: "new" })).offset).toBe(0);
+    expect(valuesOf(fake.partition("t"))).toEqual(["new"]);
+  });
+
+  it("uses partitions that are added later", async () => {
+    await start();
+    fake.createTopic("t");
+    await cluster.close();
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, metadataMaxAgeMs: 10 });
+    const producer = cluster.producer();
+    await producer.send("t", { value: "x" });
+    expect(() => producer.produce("t", { value: "x", partition: 1 })).toThrow(/t has no partition 1/);
+    fake.addPartitions("t", 2);
+    await until(() => {
+      try {
+        void producer.produce("t", { value: "y", partition: 1 });
+        return true;
+      } catch {
+        return false;
+      }
+    }, "the new partition is known");
+    await producer.flush();
+    expect(valuesOf(fake.partition("t", 1))).toEqual(["y"]);
+  });
+
+  it("throws from flush what no callback was told about, once", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    await producer.send("t", { value: "a" });
+    onProduce(() => refusal("INVALID_RECORD"));
+    void producer.produce("t", { value: "b" });
+    await expect(producer.flush()).rejects.toMatchObject({ code: "INVALID_RECORD" });
+    let told: unknown;
+    void producer.produce("t", { value: "c" }, (error) => {
+      told = error;
+    });
+    await producer.flush();
+    expect(told).toBeInstanceOf(ClientError);
+  });
+
+  it("sends what it holds when closed, and refuses records afterwards", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ lingerMs: 60_000 });
+    const sent = producer.send("t", { value: "a" });
+    await producer.close();
+    expect((await sent).offset).toBe(0);
+    await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({ code: "CLOSED" });
+    await producer.close();
+  });
+
+  it("refuses options and records that can never work, before anything is sent", async () => {
+    await start();
+    fake.createTopic("t");
+    const refused =
+      (options: object): (() => unknown) =>
+      () =>
+        cluster.producer(options as ProducerOptions);
+    expect(refused({ acks: "leader", idempotent: true })).toThrow(/use acks "all"/);
+    expect(refused({ acks: "some" })).toThrow(/give "all" or "leader" or "none"/);
+    expect(refused({ maxInFlight: 6 })).toThrow(/maxInFlight is 6/);
+    expect(refused({ linger: 5 })).toThrow(/did you mean "lingerMs"/);
+    const producer = cluster.producer();
+    expect(() => producer.produce("t", { value: 5 } as never)).toThrow(/value of a record is a number/);
+    expect(() => producer.produce("t", { value: { a: 1 } } as never)).toThrow(/JSON.stringify/);
+    expect(() => producer.produce("t", { value: "x", timestamp: -1 })).toThrow(/timestamp is -1/);
+    expect(() => producer.produce("", { value: "x" })).toThrow(/no name/);
+  });
+
+  // Goal: whatever goes wrong at the brokers, an acknowledged record is in the log once, at its offset, and records are
+  // in the order in which they were sent. Method: every produce request meets a random fate; at the end the log is compared.
+  it("has every acknowledged record in the log once, in order, whatever happens to its requests", async () => {
+    const fates = ["usual", "usual", "usual", "lost", "answer-lost", "refused", "moved", "appended-refused"] as const;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.constantFrom(...fates), { minLength: 5, maxLength: 25 }),
+        fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 6 }),
+        async (script, bursts) => {
+          await using brokers = await FakeCluster.start(2);
+          brokers.createTopic("t");
+          const partition = brokers.partition("t");
+          let turn = 0;
+          for (const broker of brokers.brokers) {
+            broker.answer = (request): FakeAnswer => {
+              if (request.kind !== "produce") return undefined;
+              const fate = script[turn++] ?? "usual";
+              if (fate === "usual" || partition.leader !== broker.id) return undefined;
+              if (fate === "lost") return "hang-up";
+              if (fate === "refused") return refusal("NOT_ENOUGH_REPLICAS");
+              if (fate === "moved") {
+                brokers.moveLeader("t", 0, 3 - broker.id);
+                return undefined;
+              }
+              const result = broker.append(partition, request.records[0]!);
+              if (result.error) return { body: { partitions: [result] } };
+              return fate === "answer-lost" ? "hang-up" : refusal("NOT_ENOUGH_REPLICAS_AFTER_APPEND");
+            };
+          }
+          await using client = await connect({ bootstrapBrokers: brokers.bootstrapBrokers });
+          const producer = client.producer({ batchBytes: 1024 });
+          const sent: Promise<RecordMetadata>[] = [];
+          let number = 0;
+          for (const burst of bursts) {
+            for (let index = 0; index < burst; index += 1) {
+              sent.push(producer.send("t", { value: `${number++}`.padEnd(150, ".") }));
+            }
+            await new Promise((resolve) => setImmediate(resolve));
+          }
+          const outcomes = await Promise.allSettled(sent);
+          const values = valuesOf(partition).map((value) => Number.parseInt(value, 10));
+          expect(outcomes.filter(({ status }) => status === "rejected")).toEqual([]);
+          expect(values).toEqual(Array.from({ length: number }, (_, index) => index));
+          expect(outcomes.map((outcome) => (outcome.status === "fulfilled" ? outcome.value.offset : -1))).toEqual(
+            values,
+          );
+        },
+      ),
+      { numRuns: 15 },
+    );
+  }, 30_000);
+});

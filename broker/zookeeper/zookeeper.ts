@@ -22,7 +22,6 @@ import type { Watch, ZooKeeperNode } from "./watch-table.js";
 import { describeRequest, errorOfCode, ZooKeeperError } from "./zookeeper-error.js";
 
 export { ZooKeeperError } from "./zookeeper-error.js";
-export type { ZooKeeperErrorKind } from "./zookeeper-error.js";
 export type { Watch, ZooKeeperNode } from "./watch-table.js";
 
 /**

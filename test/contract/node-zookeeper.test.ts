@@ -1,3 +1,4 @@
+import { jest } from "@jest/globals";
 import { createRequire } from "node:module";
 import net from "node:net";
 import { createClient } from "node-zookeeper-client";
@@ -7,6 +8,9 @@ import type { ZooKeeperConnection, ZooKeeperResult } from "../../common/env/zook
 import { eventually } from "../support/eventually.js";
 import { startRealZooKeeper } from "../support/real-zookeeper.js";
 import type { RealZooKeeper } from "../support/real-zookeeper.js";
+
+// Real servers and real time, on machines that may be busy.
+jest.setTimeout(60_000);
 
 // common/env/node-zookeeper.ts replaces private parts of the library. Each of them is checked here, so that another version
 // of the library fails here and not in production.
@@ -85,7 +89,7 @@ describe("nodeZooKeeperConnector", () => {
 
   beforeAll(async () => {
     real = await startRealZooKeeper();
-  }, 60_000);
+  });
   afterAll(() => real.stop());
   afterEach(() => {
     for (const connection of opened.splice(0)) connection.destroy();

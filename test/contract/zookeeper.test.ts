@@ -1,3 +1,4 @@
+import { jest } from "@jest/globals";
 import { ZooKeeper, ZooKeeperError } from "../../broker/zookeeper/zookeeper.js";
 import type {
   ZooKeeperConnection,
@@ -8,6 +9,9 @@ import type {
 import { eventually } from "../support/eventually.js";
 import { bytes, inMemoryWorld, realWorld, Sessions, textOf } from "../support/zookeeper-worlds.js";
 import type { ZooKeeperWorld } from "../support/zookeeper-worlds.js";
+
+// Real servers and real time, on machines that may be busy.
+jest.setTimeout(60_000);
 
 // The same promises, kept by the real server and by the simulator's: what the simulation shows is worth as much as this.
 describe.each([
@@ -22,7 +26,7 @@ describe.each([
 
   beforeAll(async () => {
     world = await startWorld();
-  }, 60_000);
+  });
   afterAll(() => world.stop());
   beforeEach(async () => {
     sessions = new Sessions(world.env, world.connectString);

@@ -89,8 +89,9 @@ export class RealZooKeeper {
 
 /** Starts a single server, or an ensemble, on free ports; resolves when it serves. */
 export async function startRealZooKeeper(serverCount = 1): Promise<RealZooKeeper> {
-  const installation = await findZooKeeper((sentence) => process.stderr.write(`${sentence}\n`));
+  const found = await findZooKeeper((sentence) => process.stderr.write(`${sentence}\n`));
   const directory = await fs.promises.mkdtemp(path.join(os.tmpdir(), "ottla-zookeeper-"));
+  const installation = await endingWithThisProcess(found, directory);
   const ports = await freePorts(3 * serverCount);
   const port = (index: number): number => ports[index] as number;
   const members = Array.from({ length: serverCount }, (_, index) => ({
@@ -117,6 +118,26 @@ export async function startRealZooKeeper(serverCount = 1): Promise<RealZooKeeper
     throw error;
   }
   return ensemble;
+}
+
+/**
+ * A test that is killed cannot end its servers, which are started to outlive their starter. So each has a shell beside it
+ * that ends it, and removes what it wrote, once this process is gone.
+ */
+async function endingWithThisProcess(
+  installation: ZooKeeperInstallation,
+  directory: string,
+): Promise<ZooKeeperInstallation> {
+  if (installation.kind !== "java") return installation;
+  const program = path.join(directory, "java");
+  const lines = [
+    "#!/bin/sh",
+    `( while kill -0 $$ && kill -0 ${process.pid}; do sleep 0.3; done`,
+    `  kill -0 ${process.pid} || { kill -9 $$; rm -rf "${directory}"; } ) >/dev/null 2>&1 &`,
+    `exec "${installation.java}" "$@"`,
+  ];
+  await fs.promises.writeFile(program, `${lines.join("\n")}\n`, { mode: 0o755 });
+  return { ...installation, java: program };
 }
 
 /** Ports nobody listens on now; all are held until all are known, so that they differ. */

@@ -1,3 +1,5 @@
+import type { Cluster } from "../../client/index.js";
+import { connect } from "../../client/index.js";
 import { paths } from "../../broker/zookeeper/znodes.js";
 import type { BrokerId } from "../../protocol/types.js";
 import { partitionKey } from "../../protocol/types.js";
@@ -6,7 +8,7 @@ import type { ClusterImage, Violation } from "./history.js";
 import { brokenPromises, History, replicaDifferences, unconverged } from "./history.js";
 import { Invariants } from "./invariants.js";
 import type { SimRandom } from "./sim-random.js";
-import { IdempotentWriter, PlainWriter, Reader, readToEnd } from "./workload.js";
+import { IdempotentWriter, LibraryReader, LibraryWriter, PlainWriter, Reader, readToEnd } from "./workload.js";
 import type { Target } from "./workload.js";
 
 /** What may go wrong in a run, and how often: the weight of each kind of fault. 0 switches it off. */
@@ -106,6 +108,7 @@ const TOPIC = "events";
 const SESSION_MS = 2000;
 const WRITE_INTERVAL_MS = 40;
 const PENDING_MAX = 8;
+const DELIVERY_TIMEOUT_MS = 8000;
 /** A deposed leader may take acks=1 for so long: until its lease has lapsed and its followers were silent for a session. */
 const ZOMBIE_LIMIT_MS = 3 * SESSION_MS;
 
@@ -134,7 +137,13 @@ export async function runWithFaults(
   invariants.attach();
 
   const targets = Array.from({ length: model.partitions }, (_, partition) => ({ topicId, partition }));
-  const work = new Workload(cluster, history, targets);
+  const library = await cluster.complete(
+    connect({
+      env: cluster.client().env,
+      bootstrapBrokers: [...cluster.brokers.values()].map(({ address }) => address),
+    }),
+  );
+  const work = new Workload(cluster, library, history, targets);
   work.start();
   const injector = new FaultInjector(cluster, model);
   injector.start();
@@ -144,9 +153,10 @@ export async function runWithFaults(
   await cluster.untilUp();
   await cluster.untilSettled(TOPIC, model.livenessMs);
   // It works again: something new is written everywhere.
-  const before = history.counts().ok;
-  await cluster.until(() => history.counts().ok >= before + 5 * targets.length, "writers make progress", 10_000);
+  const before = history.okCount;
+  await cluster.until(() => history.okCount >= before + 5 * targets.length, "writers make progress", 10_000);
   work.stop();
+  if (work.failure !== undefined) throw new Error(`a consumer gave up: ${String(work.failure)}`);
   await cluster.until(() => work.isIdle, "every write has an outcome", 30_000);
   await cluster.untilSettled(TOPIC);
   await cluster.run(500);
@@ -204,32 +214,42 @@ function clusterImages(cluster: SimCluster, targets: readonly Target[]): Cluster
   ];
 }
 
-/** Two idempotent writers, one that is content with the leader, and a reader for each partition. */
+/**
+ * For each partition: an idempotent writer of our own and one of the client library, one that is content with the leader's
+ * word, and a reader of each kind.
+ */
 class Workload {
-  readonly #writers: (IdempotentWriter | PlainWriter)[] = [];
-  readonly #readers: Reader[] = [];
+  readonly #writers: (IdempotentWriter | LibraryWriter | PlainWriter)[] = [];
+  readonly #readers: (Reader | LibraryReader)[] = [];
   readonly #random: SimRandom;
   #count = 0;
   #stopped = false;
 
   constructor(
     private readonly cluster: SimCluster,
+    library: Cluster,
     history: History,
     targets: readonly Target[],
   ) {
     this.#random = cluster.simulation.scheduler.random.stream("workload");
-    const clients = [cluster.client(), cluster.client(), cluster.client()];
+    const [one, two] = [cluster.client(), cluster.client()];
     for (const target of targets) {
       const name = (kind: string): string => `${kind}-${target.partition}`;
-      for (const [index, client] of clients.entries()) {
-        this.#writers.push(
-          index < 2
-            ? new IdempotentWriter(client, history, name(`writer${index}`), target, 8000)
-            : new PlainWriter(client, history, name("plain"), target),
-        );
-      }
-      this.#readers.push(new Reader(cluster.client(), history, name("reader"), target));
+      this.#writers.push(
+        new IdempotentWriter(one, history, name("writer"), target, DELIVERY_TIMEOUT_MS),
+        new LibraryWriter(library, history, name("library"), TOPIC, target, DELIVERY_TIMEOUT_MS),
+        new PlainWriter(two, history, name("plain"), target),
+      );
+      this.#readers.push(
+        new Reader(cluster.client(), history, name("reader"), target),
+        new LibraryReader(library, history, name("consumer"), TOPIC, target),
+      );
     }
+  }
+
+  /** Why a reader of the library gave up, if one did: none of the faults here is a reason. */
+  get failure(): unknown {
+    return this.#readers.map((reader) => (reader instanceof LibraryReader ? reader.failure : undefined)).find(Boolean);
   }
 
   get isIdle(): boolean {
@@ -249,7 +269,7 @@ class Workload {
   #tick(): void {
     if (this.#stopped) return;
     for (const writer of this.#writers) {
-      if (writer instanceof IdempotentWriter ? writer.pendingCount >= PENDING_MAX : !writer.isIdle) continue;
+      if (writer instanceof PlainWriter ? !writer.isIdle : writer.pendingCount >= PENDING_MAX) continue;
       this.#count += 1;
       const values = Array.from({ length: 1 + this.#random.below(3) }, (_, index) => `v${this.#count}.${index}`);
       void writer.write(values);

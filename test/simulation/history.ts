@@ -20,6 +20,8 @@ export interface ProduceOperation {
   readonly values: readonly string[];
   readonly acks: "all" | "leader";
   readonly idempotent: boolean;
+  /** Order is promised only among what was acknowledged: after an unknown outcome the producer went on under another id. */
+  readonly orderedIfOk?: boolean;
   readonly invokedMs: number;
   /** The leader epoch that the accepting broker had to agree with; undefined: the client does not say. */
   leaderEpoch: number | undefined;
@@ -90,11 +92,12 @@ export class History {
   readonly logStarts: LogStart[] = [];
   /** In the order in which they were written to ZooKeeper. */
   readonly controllerEpochs: number[] = [];
+  #okCount = 0;
 
   constructor(private readonly nowMs: () => number) {}
 
   invoke(
-    operation: Pick<ProduceOperation, "producer" | "partition" | "values" | "acks" | "idempotent">,
+    operation: Pick<ProduceOperation, "producer" | "partition" | "values" | "acks" | "idempotent" | "orderedIfOk">,
   ): ProduceOperation {
     const begun = { ...operation, invokedMs: this.nowMs(), leaderEpoch: undefined, outcome: undefined };
     this.produces.push(begun);
@@ -102,6 +105,7 @@ export class History {
   }
 
   ok(operation: ProduceOperation, at: { readonly baseOffset: number; readonly brokerId: number }): void {
+    this.#okCount += 1;
     operation.outcome = { kind: "ok", atMs: this.nowMs(), ...at };
   }
 
@@ -128,6 +132,11 @@ export class History {
 
   logStart(partition: string, offset: number): void {
     this.logStarts.push({ partition, offset, atMs: this.nowMs() });
+  }
+
+  /** How many produces were acknowledged so far. */
+  get okCount(): number {
+    return this.#okCount;
   }
 
   /** How many produces ended in which way. */
@@ -240,8 +249,8 @@ export function reorderings(history: History): Violation[] {
   for (const read of history.finalReads) {
     const offsets = new Map(read.records.map(({ value, offset }) => [value, offset]));
     const last = new Map<string, { value: string; offset: number }>();
-    for (const { producer, partition, values, idempotent } of history.produces) {
-      if (!idempotent || partition !== read.partition) continue;
+    for (const { producer, partition, values, idempotent, orderedIfOk, outcome } of history.produces) {
+      if (!idempotent || partition !== read.partition || (orderedIfOk && outcome?.kind !== "ok")) continue;
       for (const value of values) {
         const offset = offsets.get(value);
         if (offset === undefined) continue;

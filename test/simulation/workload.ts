@@ -1,3 +1,5 @@
+import type { Cluster, Consumer, Producer } from "../../client/index.js";
+import { ClientError, OutcomeUnknownError } from "../../client/index.js";
 import { sleep } from "../../common/env/time.js";
 import { ApiError, errorNameOf } from "../../protocol/error-codes.js";
 import type { ErrorName } from "../../protocol/error-codes.js";
@@ -293,6 +295,95 @@ export class PlainWriter {
     } finally {
       this.#busy = false;
     }
+  }
+}
+
+/** Writes to one partition through the client library, a record an operation, with its defaults. */
+export class LibraryWriter {
+  readonly #producer: Producer;
+  #pending = 0;
+
+  constructor(
+    cluster: Cluster,
+    private readonly history: History,
+    private readonly name: string,
+    private readonly topic: string,
+    private readonly target: Target,
+    deliveryTimeoutMs: number,
+  ) {
+    this.#producer = cluster.producer({ deliveryTimeoutMs });
+  }
+
+  get isIdle(): boolean {
+    return this.#pending === 0;
+  }
+
+  get pendingCount(): number {
+    return this.#pending;
+  }
+
+  async write(values: readonly string[]): Promise<void> {
+    const { partition, topicId } = this.target;
+    await Promise.all(
+      values.map(async (value) => {
+        const operation = this.history.invoke({
+          producer: this.name,
+          partition: partitionKey(topicId, partition),
+          values: [value],
+          acks: "all",
+          idempotent: true,
+          orderedIfOk: true,
+        });
+        this.#pending += 1;
+        try {
+          const { offset } = await this.#producer.send(this.topic, { value, partition });
+          // The broker may remember no more than that it has the record.
+          if (offset >= 0) this.history.ok(operation, { baseOffset: offset, brokerId: -1 });
+          else this.history.info(operation, "acknowledged without an offset");
+        } catch (error) {
+          if (!(error instanceof ClientError)) throw error;
+          if (error instanceof OutcomeUnknownError) this.history.info(operation, error.message);
+          else this.history.fail(operation, error.message);
+        } finally {
+          this.#pending -= 1;
+        }
+      }),
+    );
+  }
+}
+
+/** Reads one partition from the beginning through the client library. */
+export class LibraryReader {
+  readonly #consumer: Consumer;
+  /** Why reading ended, if it did. */
+  failure: unknown;
+  #stopped = false;
+
+  constructor(
+    cluster: Cluster,
+    private readonly history: History,
+    private readonly name: string,
+    topic: string,
+    private readonly target: Target,
+  ) {
+    this.#consumer = cluster.consumer({ topic, partitions: [target.partition], from: "earliest" });
+  }
+
+  start(): void {
+    this.#read().catch((error: unknown) => {
+      if (!this.#stopped) this.failure = error;
+    });
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    void this.#consumer.close();
+  }
+
+  async #read(): Promise<void> {
+    const partition = partitionKey(this.target.topicId, this.target.partition);
+    for await (const { offset, value } of this.#consumer)
+      this.history.deliver({ consumer: this.name, partition, offset, value: value?.toString() ?? "" });
   }
 }
 

@@ -1,0 +1,101 @@
+import { execFile, spawn } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+const program = path.resolve("dist/tools/ottla.js");
+
+/** A line of `ottla status --json`. */
+export interface ProcessStatus {
+  readonly kind: "broker" | "zookeeper";
+  readonly id: number;
+  readonly pid: number;
+  readonly port: number;
+  readonly alive: boolean;
+  readonly controller?: boolean;
+}
+
+/** A cluster of `ottla up`, of real processes, for measuring. Everything is reached through the command line. */
+export class MeasuredCluster {
+  private constructor(
+    readonly directory: string,
+    readonly bootstrap: string,
+  ) {}
+
+  static async start(options: { zookeepers?: 1 | 3; port?: number } = {}): Promise<MeasuredCluster> {
+    const directory = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-accept-"));
+    const args = [
+      "up",
+      "--detach",
+      "--json",
+      "--data",
+      directory,
+      "--port",
+      String(options.port ?? 29092),
+      "--zookeepers",
+      String(options.zookeepers ?? 1),
+    ];
+    const { stdout } = await run(process.execPath, [program, ...args]);
+    const { bootstrap } = JSON.parse(stdout.trim().split("\n").at(-1) as string) as { bootstrap: string };
+    return new MeasuredCluster(directory, bootstrap);
+  }
+
+  get bootstrapBrokers(): string[] {
+    return this.bootstrap.split(",");
+  }
+
+  /** Runs a command; resolves with the JSON lines it printed. */
+  async ottla(...args: string[]): Promise<Record<string, unknown>[]> {
+    const { stdout } = await run(process.execPath, [program, ...args, "--json"], { env: this.env, maxBuffer: 1 << 28 });
+    return stdout
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  }
+
+  /** Runs a command with files as its input and output. Resolves with its exit code and largest memory in KiB. */
+  async ottlaWithFiles(
+    args: readonly string[],
+    files: { stdin?: string; stdout?: string },
+  ): Promise<{ code: number; peakKiB: number }> {
+    const input = files.stdin === undefined ? "ignore" : fs.openSync(files.stdin, "r");
+    const output = files.stdout === undefined ? "ignore" : fs.openSync(files.stdout, "w");
+    const child = spawn(process.execPath, [program, ...args], { env: this.env, stdio: [input, output, "inherit"] });
+    let peakKiB = 0;
+    const watch = setInterval(() => (peakKiB = Math.max(peakKiB, residentKiB(child.pid as number))), 50);
+    const code = await new Promise<number>((resolve) => child.once("close", (exit) => resolve(exit ?? -1)));
+    clearInterval(watch);
+    for (const fd of [input, output]) if (typeof fd === "number") fs.closeSync(fd);
+    return { code, peakKiB };
+  }
+
+  get env(): NodeJS.ProcessEnv {
+    return { ...process.env, OTTLA_HOME: this.directory, OTTLA_BOOTSTRAP: this.bootstrap };
+  }
+
+  async status(): Promise<ProcessStatus[]> {
+    return (await this.ottla("status")) as unknown as ProcessStatus[];
+  }
+
+  async brokerPids(): Promise<Map<number, number>> {
+    return new Map(
+      (await this.status()).filter(({ kind, alive }) => kind === "broker" && alive).map(({ id, pid }) => [id, pid]),
+    );
+  }
+
+  async stop(): Promise<void> {
+    await this.ottla("down").catch(() => undefined);
+    fs.rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** What a process holds in memory now; 0 when it is gone. */
+export function residentKiB(pid: number): number {
+  try {
+    return Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
+}

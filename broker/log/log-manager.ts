@@ -239,8 +239,6 @@ export class LogManager {
     this.#logsByDirectory.set(log.identity.directoryName, log);
   }
 
-  // ------------------------------------------------------------------------------------------------ recovery
-
   async #recoverAll(cutBefore: ReadonlySet<PartitionKey>): Promise<void> {
     const { directory } = this.options;
     const recoveryPoints = await this.#readCheckpoint(RECOVERY_POINTS_FILE);
@@ -318,8 +316,6 @@ export class LogManager {
     this.logger.error(`${path} does not say which topic id it belongs to; it was put aside as ${aside}`);
   }
 
-  // ------------------------------------------------------------------------------------------------ leaving
-
   async #rename(topicId: TopicId, partition: number, why: "deleted" | "stray"): Promise<string | undefined> {
     const key = partitionKey(topicId, partition);
     const log = this.#logs.get(key);
@@ -364,8 +360,6 @@ export class LogManager {
       .finally(() => this.#background.delete(guarded));
     this.#background.add(guarded);
   }
-
-  // ------------------------------------------------------------------------------------------------ intervals
 
   #becameDirty(log: Log): void {
     this.#dirtySinceMs.set(log, this.env.clock.monotonicMs());

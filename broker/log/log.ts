@@ -244,8 +244,6 @@ export class Log {
     this.#listener = listener;
   }
 
-  // ------------------------------------------------------------------------------------------------ append
-
   /**
    * Checks the batches, gives them offsets, stamps them in place and writes or queues them. The log keeps views of
    * `records`: the buffer must not be changed or reused afterwards. An idempotent producer sends one batch at a time.
@@ -508,8 +506,6 @@ export class Log {
     return written;
   }
 
-  // ------------------------------------------------------------------------------------------------ segments
-
   get #isEmpty(): boolean {
     return this.#segments.length === 0 || (this.#segments.length === 1 && this.#segments[0]?.plannedBytes === 0);
   }
@@ -562,8 +558,6 @@ export class Log {
     this.#offsets.startAt(offset);
     this.#startChanged = true;
   }
-
-  // ------------------------------------------------------------------------------------------------ failures
 
   #assertWritable(): void {
     if (this.blockedUntil !== undefined)
@@ -688,8 +682,6 @@ export class Log {
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
-  // ------------------------------------------------------------------------------------------------ flush
-
   /** Makes durable what is written now; the flushed offset follows. A failed sync stops the process. */
   flush(): Promise<void> {
     return this.#maintenance.run(() => this.#flushNow());
@@ -793,8 +785,6 @@ export class Log {
       throw error;
     }
   }
-
-  // ------------------------------------------------------------------------------------------------ read
 
   /**
    * Whole batches from the one that holds `from`, below `end` (the log end if not given), at most `maxBytes` but at least
@@ -934,8 +924,6 @@ export class Log {
     await files?.retire();
   }
 
-  // ------------------------------------------------------------------------------------------------ epochs, times
-
   /** The greatest known epoch that is not greater than the asked one, and the offset where it ends. */
   endOffsetForEpoch(epoch: LeaderEpoch): { epoch: LeaderEpoch; endOffset: Offset } | undefined {
     return this.#epochs.endOffsetFor(epoch, this.#offsets.logEnd);
@@ -978,8 +966,6 @@ export class Log {
     });
     return found;
   }
-
-  // ------------------------------------------------------------------------------------------------ bounds
 
   /** All in-sync replicas have what is below it. Never moves back; not beyond the log end. */
   advanceHighWatermark(offset: Offset): void {
@@ -1093,8 +1079,6 @@ export class Log {
   #forgetDamageBefore(offset: Offset): void {
     this.#damage = this.#damage.filter((range) => range.to > offset);
   }
-
-  // ------------------------------------------------------------------------------------------------ truncation
 
   /**
    * Cuts the log so that it ends at the offset; a batch that holds it goes as a whole. Waits for writes in flight; appends
@@ -1266,8 +1250,6 @@ export class Log {
     }
     this.#producers = producers;
   }
-
-  // ------------------------------------------------------------------------------------------------ end
 
   /** Writes everything down, so that the next start has nothing to recover, and closes the files. Idempotent. */
   async close(): Promise<void> {

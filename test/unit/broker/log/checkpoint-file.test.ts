@@ -1,3 +1,4 @@
+import { jest } from "@jest/globals";
 import {
   decodeCheckpoint,
   encodeCheckpoint,
@@ -5,6 +6,8 @@ import {
   writeCheckpoint,
 } from "../../../../broker/log/checkpoint-file.js";
 import { Simulation } from "../../../simulation/sim-env.js";
+
+jest.setTimeout(60_000);
 
 describe("a checkpoint file", () => {
   it("is refused with any byte changed, cut or added", () => {

@@ -1,6 +1,9 @@
+import { jest } from "@jest/globals";
 import { ApiError } from "../../../../protocol/error-codes.js";
 import type { LogListener } from "../../../../broker/log/log.js";
 import { batch, DIRECTORY, LogWorld, offset, readAll, stampedBatch, summary, WALL_MS } from "./log-fixtures.js";
+
+jest.setTimeout(60_000);
 
 const isLog = (path: string): boolean => path.endsWith(".log");
 

@@ -1,3 +1,4 @@
+import { jest } from "@jest/globals";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +9,8 @@ import type { Env } from "../../../../common/env/env.js";
 import { silentLogger } from "../../../../common/logger.js";
 import { ApiError } from "../../../../protocol/error-codes.js";
 import { batch, DIRECTORY, LogWorld, readAll, SETTINGS, summary, TOPIC_ID } from "./log-fixtures.js";
+
+jest.setTimeout(60_000);
 
 const OTHER_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
 const directories = (world: LogWorld): string[] => [

@@ -1,7 +1,10 @@
+import { jest } from "@jest/globals";
 import fc from "fast-check";
 import { LogTail, TailBudget } from "../../../../broker/log/log-tail.js";
 import { readBatches } from "../../../../protocol/record-batch.js";
 import { offset, stampedBatch } from "./log-fixtures.js";
+
+jest.setTimeout(60_000);
 
 describe("LogTail", () => {
   it("delivers the bytes that were appended, from its start on, within both limits", () => {

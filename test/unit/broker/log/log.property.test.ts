@@ -1,5 +1,8 @@
+import { jest } from "@jest/globals";
 import fc from "fast-check";
 import { batch, batchesOf, LogWorld, offset, stampedBatch, summary } from "./log-fixtures.js";
+
+jest.setTimeout(60_000);
 
 /** A log as an array: what it should hold, without segments, files, tails and indexes. */
 interface ModelBatch {
@@ -165,14 +168,14 @@ describe("a log is an array of batches, whatever is done to it", () => {
       fc.asyncProperty(fc.array(step, { maxLength: 30 }), fc.nat(), (steps, seed) =>
         runSteps(steps, 1024 * 1024, seed),
       ),
-      { numRuns: 200 },
+      { numRuns: 120 },
     );
   });
 
   it("from files only", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 30 }), fc.nat(), (steps, seed) => runSteps(steps, 0, seed)),
-      { numRuns: 200 },
+      { numRuns: 120 },
     );
   });
 });

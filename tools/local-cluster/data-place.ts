@@ -14,17 +14,38 @@ export function dataPlace(given: string | undefined, environment: NodeJS.Process
 
 /** Makes the directory and proves that it can be written, before any process fails on it. Throws CliError. */
 export function prepareDataPlace(data: string): void {
-  const probe = path.join(data, `.probe-${process.pid}`);
   try {
-    fs.mkdirSync(data, { recursive: true });
-    fs.writeFileSync(probe, "x".repeat(4096));
-    fs.rmSync(probe);
+    makeDirectory(data);
+    const probe = path.join(data, `.probe-${process.pid}`);
+    const file = fs.openSync(probe, "w");
+    try {
+      fs.writeSync(file, "x".repeat(4096));
+    } finally {
+      fs.closeSync(file);
+      fs.rmSync(probe);
+    }
   } catch (error) {
-    fs.rmSync(probe, { force: true });
     throw unusable(data, error as NodeJS.ErrnoException);
   }
   const { bavail, bsize } = fs.statfsSync(data);
   if (bavail * bsize < FREE_BYTES_MIN) throw diskFull(data, bavail * bsize);
+}
+
+/**
+ * With its parents. Not Node's own recursive way: where a directory cannot be made although its parent is there (in
+ * /proc), that one tries for ever.
+ */
+function makeDirectory(directory: string): void {
+  try {
+    fs.mkdirSync(directory);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const parent = path.dirname(directory);
+    if (code === "EEXIST" && fs.statSync(directory).isDirectory()) return;
+    if (code !== "ENOENT" || fs.existsSync(parent)) throw error;
+    makeDirectory(parent);
+    fs.mkdirSync(directory);
+  }
 }
 
 function unusable(data: string, error: NodeJS.ErrnoException): CliError {

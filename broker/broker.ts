@@ -306,6 +306,7 @@ export class Broker {
         knownBroker: (id) => this.#metadata.broker(id),
         readRegistration: (id) => readRegistration(zookeeper, id),
         maxBatchBytes: () => config.get("message.max.bytes"),
+        onControlConnectionEnded: (id, epoch) => this.#controllerNode?.onControlConnectionEnded(id, epoch),
       }),
       metadata: metadataHandler(clusterId, this.#metadata, controllerId),
       produce: produceHandler(partitions, this.#metadata),

@@ -9,6 +9,7 @@ import { DataDirectoryError } from "./data-directory.js";
 import { completeListeners, exposedListeners, parseListener } from "./listeners.js";
 import { createWinstonLogger } from "./winston-logger.js";
 import { BrokerIdTaken } from "./zookeeper/broker-registration.js";
+import { ConnectStringError } from "./zookeeper/server-list.js";
 import { ZooKeeperError } from "./zookeeper/zookeeper.js";
 
 export interface BrokerOptions {
@@ -134,6 +135,7 @@ function describeFailure(error: unknown): { name: string; message: string } {
   }
   if (error instanceof DataDirectoryError) return { name: "DATA_DIRECTORY", message: error.message };
   if (error instanceof BrokerIdTaken) return { name: "BROKER_ID_TAKEN", message: error.message };
+  if (error instanceof ConnectStringError) return { name: "INVALID_CONFIG", message: error.message };
   if (error instanceof ZooKeeperError) return { name: "ZOOKEEPER_UNAVAILABLE", message: error.message };
   return { name: "UNEXPECTED", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }

@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { connect } from "../../client/index.js";
 import { MeasuredCluster } from "../support/measured-cluster.js";
 import { printMachine, quantile, report } from "../support/figures.js";
+import { SteadyWriter } from "../support/steady-writer.js";
 
 /*
  * How long one record waits when the broker that leads its partition dies: 1,000 records a second with acks=all, a broker
@@ -24,31 +25,10 @@ async function measure(): Promise<void> {
   const client = await connect({ bootstrapBrokers: cluster.bootstrapBrokers, clientId: "failover" });
   const admin = client.admin();
   await admin.createTopics([{ name: "failover", partitions: 1, replicationFactor: 3 }]);
-  const producer = client.producer({ acks: "all" });
-  let longestMs = 0;
-  let sent = 0;
-  let acknowledged = 0;
-  const failures: string[] = [];
-  const waiting = new Map<number, number>();
-  const startedMs = performance.now();
-  const ticker = setInterval(() => {
-    const due = Math.floor(((performance.now() - startedMs) / 1000) * recordsPerSecond);
-    for (; sent < due; sent += 1) {
-      const number = sent;
-      waiting.set(number, performance.now());
-      void producer.produce("failover", { value: `record ${number}` }, (error) => {
-        longestMs = Math.max(longestMs, performance.now() - (waiting.get(number) as number));
-        waiting.delete(number);
-        if (error === undefined) acknowledged += 1;
-        else failures.push(error.message);
-      });
-    }
-  }, 1);
-
+  const writer = new SteadyWriter(client, "failover", recordsPerSecond);
   const waits: { role: string; ms: number }[] = [];
   await delay(5000);
   for (let kill = 0; kill < kills; kill += 1) {
-    longestMs = 0;
     const [topic] = await admin.describeTopics(["failover"]);
     const leader = topic?.partitions[0]?.leader;
     const { controllerId: controller } = await admin.describeCluster();
@@ -56,17 +36,16 @@ async function measure(): Promise<void> {
     const role = leader === controller ? "leader and controller" : target === leader ? "leader" : "controller";
     const pid = (await cluster.brokerPids()).get(target as number);
     if (pid === undefined) throw new Error(`broker ${target} does not run`);
-    longestMs = 0;
+    writer.takeLongestMs();
     process.kill(pid, "SIGKILL");
     await delay(3000);
-    const waitMs = Math.max(longestMs, ...[...waiting.values()].map((since) => performance.now() - since));
+    const waitMs = writer.takeLongestMs();
     waits.push({ role, ms: waitMs });
     console.log(`kill ${kill + 1}: broker ${target} (${role}): longest wait ${waitMs.toFixed(0)} ms`);
     await cluster.ottla("restart", String(target));
     await delay(Math.max(0, intervalMs - 3000));
   }
-  clearInterval(ticker);
-  await producer.flush();
+  await writer.stop();
   await client.close();
 
   const all = waits.map(({ ms }) => ms);
@@ -84,6 +63,7 @@ async function measure(): Promise<void> {
     `median ${quantile(all, 0.5).toFixed(0)} ms, worst ${Math.max(...all).toFixed(0)} ms`,
     quantile(all, 0.5) <= 300 && Math.max(...all) <= 1500,
   );
+  const { acknowledged, sent, failures } = writer;
   report(
     "records acknowledged of sent",
     `${acknowledged} of ${sent}${failures.length > 0 ? `: ${failures[0]}` : ""}`,

@@ -1,7 +1,7 @@
 import { ApiError } from "../../protocol/error-codes.js";
 import type { BrokerIdentity, RegisteredBroker } from "../../protocol/messages.js";
 import type { BrokerEpoch, BrokerId } from "../../protocol/types.js";
-import type { Handler } from "../net/request-context.js";
+import type { Handler, RequestContext } from "../net/request-context.js";
 
 export interface HandshakeParts {
   readonly clusterId: string;
@@ -14,12 +14,15 @@ export interface HandshakeParts {
   /** A registration as it is now; rejects while ZooKeeper does not answer. */
   readonly readRegistration: (id: BrokerId) => Promise<Pick<RegisteredBroker, "incarnation" | "epoch"> | undefined>;
   readonly maxBatchBytes: () => number;
+  /** The peer's end of a control connection ended: evidence that its process died. */
+  readonly onControlConnectionEnded: (brokerId: BrokerId, brokerEpoch: BrokerEpoch) => void;
 }
 
 const MAX_FRAME_BYTES = 8 * 1024 * 1024;
 
 /** The first request of each connection: says who we are, and on the inter-broker listener makes the peer prove who it is. */
 export function handshakeHandler(parts: HandshakeParts): Handler<"handshake"> {
+  const controlConnections = new Map<BrokerId, RequestContext>();
   return (request, context) => {
     if (request.clusterId !== "" && request.clusterId !== parts.clusterId) {
       throw new ApiError(
@@ -46,6 +49,7 @@ export function handshakeHandler(parts: HandshakeParts): Handler<"handshake"> {
     }
     return prove(parts, broker).then(() => {
       context.identify(broker);
+      if (broker.control) adoptControlConnection(parts, controlConnections, broker, context);
       return { body };
     });
   };
@@ -66,4 +70,24 @@ async function prove(parts: HandshakeParts, broker: BrokerIdentity): Promise<voi
       `the sender is not the process that is registered as broker ${broker.brokerId}`,
     );
   }
+}
+
+/**
+ * A broker has one control connection to this one. When it makes another, what is still on its way on the former would
+ * arrive after what is newer, so the former ends first.
+ */
+function adoptControlConnection(
+  parts: HandshakeParts,
+  connections: Map<BrokerId, RequestContext>,
+  broker: BrokerIdentity,
+  context: RequestContext,
+): void {
+  const former = connections.get(broker.brokerId);
+  connections.set(broker.brokerId, context);
+  former?.disconnect();
+  context.whenClosed((end) => {
+    if (connections.get(broker.brokerId) !== context) return;
+    connections.delete(broker.brokerId);
+    if (end === "ended" || end === "reset") parts.onControlConnectionEnded(broker.brokerId, broker.brokerEpoch);
+  });
 }

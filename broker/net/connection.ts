@@ -1,6 +1,6 @@
 import { InvariantViolation } from "../../common/assert.js";
 import type { Clock } from "../../common/env/time.js";
-import type { Socket, SocketHandler } from "../../common/env/network.js";
+import type { Socket, SocketEnd, SocketHandler } from "../../common/env/network.js";
 import { apiKeys, UNTRUSTED_FRAME_BYTES_MAX } from "../../protocol/api-keys.js";
 import { ApiError, errorReport } from "../../protocol/error-codes.js";
 import type { FrameHead } from "../../protocol/frame-reader.js";
@@ -44,7 +44,7 @@ export class Connection implements RequestContext, SocketHandler {
   broker: BrokerIdentity | undefined;
   readonly remoteAddress: string;
   readonly #reader: FrameReader;
-  readonly #closedListeners = new Set<() => void>();
+  readonly #closedListeners = new Set<(end: SocketEnd) => void>();
   #state: "greeting" | "shaking-hands" | "open" | "ending" | "closed" = "greeting";
   #answering = 0;
   #paused = false;
@@ -71,17 +71,17 @@ export class Connection implements RequestContext, SocketHandler {
     socket.start(this);
   }
 
-  whenClosed(listener: () => void): () => void {
-    if (this.#state === "closed") listener();
+  whenClosed(listener: (end: SocketEnd) => void): () => void {
+    if (this.#state === "closed") listener("closed-here");
     else this.#closedListeners.add(listener);
     return () => this.#closedListeners.delete(listener);
   }
 
-  onClosed(): void {
+  onClosed(end: SocketEnd): void {
     this.#state = "closed";
     this.#reader.stop();
     this.parts.budget.forget(this.#retryMemory);
-    for (const listener of this.#closedListeners) listener();
+    for (const listener of this.#closedListeners) listener(end);
     this.#closedListeners.clear();
     this.parts.onClosed(this);
   }
@@ -100,8 +100,7 @@ export class Connection implements RequestContext, SocketHandler {
     this.#setPaused(this.#reader.waitsForMemory);
   }
 
-  /** Ends the connection at once. */
-  destroy(): void {
+  disconnect(): void {
     this.socket.destroy();
   }
 

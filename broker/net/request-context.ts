@@ -1,3 +1,4 @@
+import type { SocketEnd } from "../../common/env/network.js";
 import type { BrokerIdentity, Init } from "../../protocol/messages.js";
 import type { RequestKind } from "../../protocol/api-keys.js";
 import type { RequestBody, ResponseBody } from "../../protocol/message-codec.js";
@@ -16,7 +17,9 @@ export interface RequestContext {
   /** The handler of the handshake has proven that this broker is the sender. */
   identify(broker: BrokerIdentity): void;
   /** Calls `listener` once when the connection has ended, so that what waits for it can be dropped. Returns how to forget it. */
-  whenClosed(listener: () => void): () => void;
+  whenClosed(listener: (end: SocketEnd) => void): () => void;
+  /** Ends the connection at once. */
+  disconnect(): void;
 }
 
 /** What a handler answers. `undefined` in its place: the sender wants no answer. */

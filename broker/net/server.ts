@@ -73,7 +73,7 @@ export class Server {
   async close(): Promise<void> {
     this.#closed = true;
     this.#check?.cancel();
-    for (const connection of this.#connections) connection.destroy();
+    for (const connection of this.#connections) connection.disconnect();
     await Promise.all(this.#listeners.map((listener) => listener.close()));
   }
 

@@ -29,8 +29,9 @@ const PARTITIONS_MAX = 1000;
 
 /**
  * Partitions that only replicas could lead which lost their power, so that nobody knows who holds most. Waits for every
- * member of the ISR to be back, because the one that is missing may hold what the others lost; after a while for those that
- * are. Then asks each what it holds. It elects nobody: the answers go to the controller as an event.
+ * member of the ISR to be back, because the one that is missing may hold what the others lost, and for the eligible ones,
+ * which lost nothing; after a while for those that are. Then asks each what it holds. It elects nobody: the answers go to
+ * the controller as an event.
  */
 export class UncertainReplicas {
   readonly #env: Env;
@@ -84,17 +85,16 @@ export class UncertainReplicas {
   #toAsk(key: PartitionKey, topic: Topic, partition: Partition, nowMs: number): readonly BrokerId[] {
     const since = this.#sinceMs.get(key);
     const present = partition.isr.filter(this.#parts.isElectable);
+    const awaited = [...partition.isr, ...partition.elr];
     if (since === undefined) {
       this.#sinceMs.set(key, nowMs);
       this.#logger.warn(
         `${topic.name}-${partition.partition}: only replicas that lost their power could lead (${partition.unverified.join()}); ` +
-          `waiting for all of ${partition.isr.join()} to say what they hold.`,
+          `waiting for all of ${awaited.join()} to say what they hold.`,
       );
     }
     const waitedMs = nowMs - (since ?? nowMs);
-    return present.length === partition.isr.length || waitedMs >= this.#parts.settings.uncleanRecoveryWaitMs
-      ? present
-      : [];
+    return present.length === awaited.length || waitedMs >= this.#parts.settings.uncleanRecoveryWaitMs ? present : [];
   }
 
   async #ask(questions: ReadonlyMap<BrokerId, readonly PartitionName[]>): Promise<void> {

@@ -409,8 +409,8 @@ class FaultInjector {
         this.#later(for_(500, 5000), () => cluster.zookeeper.regainQuorum());
         return true;
       case "powerCut":
-        // Without syncs, records survive while one machine that has them keeps its power.
-        if (this.model.durability === "page-cache" && !cluster.isSettled(TOPIC)) return false;
+        // Without syncs, records survive while a machine that has them keeps its power: all replicas must have them.
+        if (this.model.durability === "page-cache" && !this.#isWhole()) return false;
         say(host);
         cluster.powerCut(id);
         this.#later(for_(300, 4000), () => cluster.start(id));
@@ -421,6 +421,11 @@ class FaultInjector {
         for (const other of cluster.brokers.keys()) this.#later(for_(200, 3000), () => cluster.start(other));
         return true;
     }
+  }
+
+  #isWhole(): boolean {
+    const { cluster } = this;
+    return cluster.isSettled(TOPIC) && cluster.upIds.length === cluster.brokers.size;
   }
 
   #injectServerFault(): boolean {

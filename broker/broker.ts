@@ -41,6 +41,7 @@ import { ReplicaFetchers } from "./partition/replica-fetcher.js";
 import { BrokerRegistration } from "./zookeeper/broker-registration.js";
 import { ensureClusterId } from "./zookeeper/cluster-id.js";
 import { takeProducerIds } from "./zookeeper/producer-id-blocks.js";
+import type { LastStop } from "./zookeeper/znodes.js";
 import { brokerEpochOf, decodeBroker, paths } from "./zookeeper/znodes.js";
 import { ZooKeeper } from "./zookeeper/zookeeper.js";
 
@@ -179,14 +180,31 @@ export class Broker {
       endpoints: this.#endpoints,
       rack: this.#config.get("broker.rack") || undefined,
       bootId: this.#env.bootId,
-      lastStop,
+      lastStop: this.#reportedStop(lastStop, logs),
     });
     registrationNeeds(registration);
     await registration.start();
+    await logs.recoveryReported();
     this.#controllerNode?.start();
     this.#startPeriodicWork(logs);
     await this.#untilServing();
     this.#logger.info(`broker ${brokerId} serves cluster ${clusterId}`, { epoch: registration.epoch, lastStop });
+  }
+
+  /**
+   * What the registration says of the last stop. A log with damaged records has lost what it may have acknowledged, as after
+   * a power cut, whatever the reason: the controller decides about its seats, and the records are fetched again.
+   */
+  #reportedStop(lastStop: LastStop, logs: LogManager): LastStop {
+    const damaged = [...logs.all()].filter((log) => log.damage.length > 0);
+    if (damaged.length === 0) return lastStop;
+    this.#logger.error(
+      `${damaged.length} logs hold damaged records; they are fetched again from other replicas where there are any`,
+      {
+        partitions: damaged.slice(0, 20).map((log) => `${log.topic}-${log.partition}`),
+      },
+    );
+    return "power-cut";
   }
 
   async #connectZooKeeper(directory: DataDirectory): Promise<ZooKeeper> {

@@ -91,7 +91,15 @@ export class ReplicaFetcher {
     };
     this.#followed.set(key, followed);
     this.#forgotten.delete(key);
-    this.#markChanged(followed);
+    const [damaged] = partition.log.damage;
+    if (damaged === undefined) {
+      this.#markChanged(followed);
+      return;
+    }
+    this.#parts.logger.warn(
+      `${partition.name}: offsets from ${damaged.from} on are fetched again from leader ${this.leaderId}, because they are damaged here`,
+    );
+    this.#whileBusy(followed, partition.log.truncateTo(damaged.from));
   }
 
   unfollow(partition: Partition): void {

@@ -1,0 +1,65 @@
+// npm run check: form, types, and who imports whom. Prints only what fails, and one line at the end.
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build, giveUp, install, requireNode, root, run, say } from "./prepare.mjs";
+
+const bin = (name) => join(root, "node_modules/.bin", name);
+
+/** The slowest first, so that none of them runs alone at the end. */
+const checks = [
+  { name: "eslint", args: ["--max-warnings=0", "."] },
+  { name: "tsc", args: ["-p", "tsconfig.test.json", "--noEmit"] },
+  {
+    name: "depcruise",
+    args: [
+      "--config",
+      ".dependency-cruiser.cjs",
+      "--output-type",
+      "err",
+      "broker",
+      "client",
+      "common",
+      "protocol",
+      "tools",
+      "test",
+    ],
+  },
+  { name: "knip", args: [] },
+  { name: "prettier", args: ["--check", "--log-level", "warn", "."] },
+];
+
+/** Runs all; resolves with whether all passed. The compiler of the main sources has run in the build before. */
+export async function check() {
+  const startedMs = Date.now();
+  const waiting = [...checks];
+  const failed = [];
+  const worker = async () => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const { code, output } = await run(bin(next.name), next.args, { FORCE_COLOR: process.stderr.isTTY ? "1" : "0" });
+      if (code === 0) continue;
+      failed.push(next.name);
+      say(`--- ${next.name}\n${output.trimEnd()}`);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.max(2, availableParallelism()) }, worker));
+  const seconds = Math.round((Date.now() - startedMs) / 1000);
+  const names = checks.map(({ name }) => name).join(", ");
+  say(
+    failed.length === 0
+      ? `check passed in ${seconds} s (${names})`
+      : `check failed in ${seconds} s: ${failed.join(", ")}`,
+  );
+  return failed.length === 0;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  requireNode();
+  try {
+    await install();
+    await build();
+  } catch (error) {
+    giveUp(error);
+  }
+  process.exitCode = (await check()) ? 0 : 1;
+}

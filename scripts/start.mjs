@@ -1,0 +1,115 @@
+// npm start: from a bare checkout to a running cluster that has carried a record. Stays until Ctrl-C, then stops it all.
+// `npm start -- --port 19092 --data DIR --brokers N` as for `ottla up`.
+import { clearInterval, setInterval } from "node:timers";
+import { parseArgs } from "node:util";
+import { build, giveUp, install, requireNode, say } from "./prepare.mjs";
+
+const TOPIC = "hello";
+const START_MS_MAX = 60_000;
+const EXIT_INTERRUPTED = 130;
+
+requireNode();
+const options = parseOptions();
+try {
+  await install();
+  await build();
+} catch (error) {
+  giveUp(error);
+}
+const { LocalCluster } = await import("../dist/tools/local-cluster/local-cluster.js");
+const { dataPlace } = await import("../dist/tools/local-cluster/data-place.js");
+const { reportError } = await import("../dist/tools/cli/run-command.js");
+const { connect } = await import("../dist/client/index.js");
+
+const interruption = new globalThis.AbortController();
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+  process.on(signal, () => {
+    if (interruption.signal.aborted) process.exit(EXIT_INTERRUPTED);
+    interruption.abort(new Error("interrupted"));
+  });
+}
+
+const local = new LocalCluster(dataPlace(options.data, process.env));
+try {
+  say("starting ZooKeeper and brokers ...");
+  const serving = await local.start({ ...options, timeoutMs: START_MS_MAX, signal: interruption.signal, say });
+  const place = await carryOneRecord(serving.bootstrap);
+  console.log(welcome(serving, place));
+} catch (error) {
+  if (!interruption.signal.aborted) process.exitCode = reportError(error, { json: false, debug: false });
+  await local.stop(() => undefined).catch(() => undefined);
+  process.exit();
+}
+await new Promise((resolve) => {
+  if (interruption.signal.aborted) resolve();
+  // Something has to keep this process here while it waits: signals alone do not.
+  const timer = setInterval(() => undefined, 60_000);
+  interruption.signal.addEventListener("abort", () => {
+    clearInterval(timer);
+    resolve();
+  });
+});
+await local.stop(say);
+process.exit(0);
+
+function parseOptions() {
+  try {
+    const { values } = parseArgs({
+      options: { port: { type: "string" }, data: { type: "string" }, brokers: { type: "string" } },
+    });
+    return {
+      data: values.data,
+      ...(values.port === undefined ? {} : { port: number("--port", values.port) }),
+      ...(values.brokers === undefined ? {} : { brokers: number("--brokers", values.brokers) }),
+    };
+  } catch (error) {
+    say(`error: USAGE: ${error.message} - npm start takes --port N, --data DIR and --brokers N`);
+    process.exit(2);
+  }
+}
+
+function number(name, text) {
+  if (!/^\d{1,5}$/.test(text)) throw new Error(`${name} ${text} is not a whole number`);
+  return Number(text);
+}
+
+/** Makes the topic if it is not there, writes a record and reads it back. */
+async function carryOneRecord(bootstrapBrokers) {
+  const cluster = await connect({ bootstrapBrokers, clientId: "npm-start", signal: interruption.signal });
+  try {
+    const admin = cluster.admin();
+    const topics = await admin.listTopics();
+    if (!topics.some(({ name }) => name === TOPIC)) await admin.createTopics([{ name: TOPIC }]);
+    const { partition, offset } = await cluster
+      .producer()
+      .send(TOPIC, { value: `started at ${new Date().toISOString()}` });
+    const consumer = cluster.consumer({
+      topic: TOPIC,
+      partitions: [partition],
+      from: { offset },
+      signal: interruption.signal,
+    });
+    for await (const record of consumer) return `${TOPIC}-${partition} at offset ${offset}: ${record.value}`;
+  } finally {
+    await cluster.close();
+  }
+}
+
+function welcome({ cluster, bootstrap, zookeeper }, place) {
+  const lead = bootstrap.startsWith("127.0.0.1:9092") ? "./ottla" : `OTTLA_BOOTSTRAP=${bootstrap} ./ottla`;
+  return `
+ottla serves: cluster ${cluster}
+  brokers    ${bootstrap}
+  zookeeper  ${zookeeper}
+  data       ${local.data}
+A first record went through: ${place}
+
+In a second terminal:
+  ${lead} consume ${TOPIC} --from earliest
+  echo "my first record" | ${lead} produce ${TOPIC}
+  ${lead} topic describe ${TOPIC}
+  ./ottla status${local.data.endsWith("/.ottla") ? "" : ` --data ${local.data}`}
+  ./ottla --help
+
+Ctrl-C stops it; the data stays.`;
+}

@@ -1,0 +1,79 @@
+// npm test: everything, on a bare machine: dependencies, build, ZooKeeper, the checks of form, then all tests.
+// `npm test -- PATTERN...` hands its arguments to jest and leaves out the checks.
+import { spawn } from "node:child_process";
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { check } from "./check.mjs";
+import { build, giveUp, install, requireNode, root, run, say } from "./prepare.mjs";
+
+const results = join(root, "dist/test-results.json");
+const args = process.argv.slice(2);
+
+requireNode();
+try {
+  await install();
+  await build();
+} catch (error) {
+  giveUp(error);
+}
+await findPrograms();
+const isChecked = args.length > 0 || (await check());
+const code = await jest(args);
+console.log(summary());
+if (!isChecked) console.log("npm run check failed: see above");
+process.exit(isChecked ? code : 1);
+
+/** ZooKeeper is needed; protoc only proves that others can read our files, and its test says so when it is left out. */
+async function findPrograms() {
+  const { findZooKeeper } = await import("../dist/tools/local-zookeeper.js");
+  try {
+    await findZooKeeper(say);
+  } catch (error) {
+    say(`error: ZOOKEEPER_NOT_FOUND: ${error.message}`);
+    process.exit(1);
+  }
+  if ((await run("protoc", ["--version"])).code === 0) return;
+  const isRoot = process.getuid?.() === 0;
+  const lead = isRoot ? [] : ["sudo", "-n"];
+  const [command, ...rest] = [
+    ...lead,
+    "env",
+    "DEBIAN_FRONTEND=noninteractive",
+    "apt-get",
+    "install",
+    "-y",
+    "--no-install-recommends",
+    "protobuf-compiler",
+  ];
+  say("installing protobuf-compiler ...");
+  const { code: aptCode } = await run(command, rest);
+  if (aptCode !== 0)
+    say("protoc is not here and could not be installed: the test that reads segments with it is left out");
+}
+
+function jest(jestArgs) {
+  rmSync(results, { force: true });
+  const program = join(root, "node_modules/jest/bin/jest.js");
+  const options = ["--maxWorkers=2", "--json", `--outputFile=${results}`];
+  const child = spawn(
+    process.execPath,
+    ["--experimental-vm-modules", "--no-warnings", program, ...options, ...jestArgs],
+    {
+      cwd: root,
+      stdio: "inherit",
+    },
+  );
+  return new Promise((resolve) => child.on("close", (exitCode) => resolve(exitCode ?? 1)));
+}
+
+function summary() {
+  try {
+    const { numPassedTests, numFailedTests, numPendingTests, numRuntimeErrorTestSuites } = JSON.parse(
+      readFileSync(results, "utf8"),
+    );
+    const broken = numRuntimeErrorTestSuites > 0 ? `, ${numRuntimeErrorTestSuites} files could not run` : "";
+    return `${numPassedTests} passed, ${numFailedTests} failed, ${numPendingTests} skipped${broken}`;
+  } catch {
+    return "the tests did not run to their end";
+  }
+}

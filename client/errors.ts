@@ -218,7 +218,7 @@ const hints: Partial<Record<ErrorName, string>> = {
   BROKER_OVERLOADED: "send less at a time",
 };
 
-const withoutFullStop = (sentence: string): string => sentence.replace(/\.$/, "");
+const withoutFullStop = (sentence: string): string => sentence.replace(/(?<!\.)\.$/, "");
 
 /** The one place where what the protocol layer throws becomes what users see. Errors that are ours already pass through. */
 export function toClientError(error: unknown, place: ErrorPlace = {}): ClientError {

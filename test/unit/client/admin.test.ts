@@ -1,0 +1,153 @@
+import { connect } from "../../../client/index.js";
+import type { Cluster } from "../../../client/index.js";
+import { errorReport } from "../../../protocol/error-codes.js";
+import { FakeCluster, until } from "../../support/fake-broker.js";
+
+/** Goal: what the admin promises, against brokers that a test can bend. */
+describe("Admin", () => {
+  let fake: FakeCluster;
+  let cluster: Cluster;
+
+  const start = async (brokers: number, controllerId = 1): Promise<void> => {
+    fake = await FakeCluster.start(brokers);
+    fake.controllerId = controllerId;
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, unknownTopicTimeoutMs: 100, deadlineMs: 3000 });
+  };
+
+  afterEach(async () => {
+    await cluster?.close();
+    await fake?.[Symbol.asyncDispose]();
+  });
+
+  it("makes, lists, describes, widens and deletes topics, at the controller wherever it is", async () => {
+    await start(3);
+    fake.controllerId = 3;
+    const admin = cluster.admin();
+    expect(await admin.createTopics([{ name: "b", partitions: 2 }, { name: "a" }])).toMatchObject([
+      { name: "b", partitions: 2 },
+      { name: "a", partitions: 1 },
+    ]);
+    expect((await admin.listTopics()).map(({ name }) => name)).toEqual(["a", "b"]);
+    await cluster.producer().send("b", { value: "x", partition: 1 });
+    const [described] = await admin.describeTopics(["b"]);
+    expect(described?.partitions).toMatchObject([
+      { partition: 0, leader: 1, leaderEpoch: 1, isr: [1, 2, 3], startOffset: 0, highWatermark: 0, endOffset: 0 },
+      { partition: 1, leader: 2, startOffset: 0, highWatermark: 1, endOffset: 1 },
+    ]);
+    await admin.createPartitions("b", 4);
+    expect((await admin.describeTopics(["b"]))[0]?.partitions).toHaveLength(4);
+    await admin.deleteTopics(["b"]);
+    await expect(admin.describeTopics(["b"])).rejects.toMatchObject({ code: "UNKNOWN_TOPIC_OR_PARTITION", topic: "b" });
+  });
+
+  it("says which topic was refused and why", async () => {
+    await start(1);
+    const admin = cluster.admin();
+    await admin.createTopics([{ name: "t" }]);
+    await expect(admin.createTopics([{ name: "t" }])).rejects.toMatchObject({
+      code: "TOPIC_ALREADY_EXISTS",
+      topic: "t",
+    });
+    await expect(admin.deleteTopics(["nope"])).rejects.toMatchObject({
+      code: "UNKNOWN_TOPIC_OR_PARTITION",
+      topic: "nope",
+    });
+  });
+
+  it("waits until there is a controller, and follows it when it moves", async () => {
+    await start(2);
+    fake.controllerId = -1;
+    const created = cluster.admin().createTopics([{ name: "t" }]);
+    await until(() => fake.brokers.some((broker) => broker.bodies("metadata").length > 2), "the client asks who it is");
+    fake.controllerId = 2;
+    await created;
+    fake.controllerId = 1;
+    await cluster.admin().createTopics([{ name: "u" }]);
+    expect([...fake.topics.keys()]).toEqual(["t", "u"]);
+  });
+
+  it("takes a topic that an unanswered attempt has made for made, and one that it has deleted for deleted", async () => {
+    await start(1);
+    const lostAnswers = new Set(["createTopics", "deleteTopics"]);
+    fake.broker(1).answer = ({ kind }) => {
+      if (!lostAnswers.delete(kind)) return undefined;
+      if (kind === "createTopics") fake.createTopic("t");
+      else fake.topics.delete("t");
+      return "hang-up";
+    };
+    await cluster.admin().createTopics([{ name: "t" }]);
+    await cluster.admin().deleteTopics(["t"]);
+    expect(lostAnswers.size).toBe(0);
+  });
+
+  it("leaves a controller that stays silent as soon as there is another", async () => {
+    await start(2);
+    const begun = Date.now();
+    fake.broker(1).answer = ({ kind }) => {
+      if (kind !== "createTopics") return undefined;
+      fake.controllerId = 2;
+      return "silence";
+    };
+    await cluster.admin().createTopics([{ name: "t" }]);
+    expect(Date.now() - begun).toBeLessThan(2000);
+  });
+
+  it("gives up at its deadline and says what it could not reach", async () => {
+    await start(1, -1);
+    await expect(cluster.admin().createTopics([{ name: "t" }], { deadlineMs: 100 })).rejects.toMatchObject({
+      code: "DEADLINE_EXCEEDED",
+      what: expect.stringContaining("the controller did not answer createTopics within 100 ms"),
+    });
+    const signal = AbortSignal.abort(new Error("enough"));
+    await expect(cluster.admin().listTopics({ signal })).rejects.toThrow("enough");
+  });
+
+  it("describes a partition without leader without waiting for one", async () => {
+    await start(2);
+    fake.createTopic("t", 2);
+    await fake.broker(2).kill();
+    const begun = Date.now();
+    const [described] = await cluster.admin().describeTopics(["t"]);
+    expect(described?.partitions).toMatchObject([
+      { leader: 1, endOffset: 0 },
+      { leader: -1, startOffset: null, highWatermark: null, endOffset: null },
+    ]);
+    expect(Date.now() - begun).toBeLessThan(1000);
+  });
+
+  it("asks leaders for offsets again that do not know them yet", async () => {
+    await start(1);
+    fake.createTopic("t");
+    fake.broker(1).answer = ({ kind, count }) =>
+      kind === "listOffsets" && count < 3
+        ? { body: { partitions: [{ error: errorReport("OFFSET_NOT_AVAILABLE") }] } }
+        : undefined;
+    const lookups = [{ topic: "t", partition: 0, query: "latest" as const }];
+    expect(await cluster.admin().listOffsets(lookups)).toEqual([
+      { topic: "t", partition: 0, offset: 0, timestamp: null },
+    ]);
+  });
+
+  it("deletes records at the leaders, and tells settings and elections as the brokers tell them", async () => {
+    await start(1);
+    fake.createTopic("t");
+    for (const value of ["a", "b", "c"]) await cluster.producer().send("t", { value });
+    const admin = cluster.admin();
+    const place = { topic: "t", partition: 0 };
+    expect(await admin.deleteRecords([{ ...place, before: 2 }])).toEqual([{ ...place, offset: 2 }]);
+    expect(await admin.deleteRecords([{ ...place, before: "all" }])).toEqual([{ ...place, offset: 3 }]);
+    await expect(admin.deleteRecords([{ topic: "t", partition: 9, before: 1 }])).rejects.toMatchObject({
+      partition: 9,
+    });
+    expect(await admin.describeConfigs({ topic: "t" })).toMatchObject([{ name: "retention.ms", value: "1" }]);
+    await admin.alterConfigs({ topic: "t" }, { "retention.ms": 5, "cleanup.policy": null });
+    expect(fake.broker(1).bodies("alterConfigs")[0]?.config).toMatchObject([
+      { name: "retention.ms", value: "5" },
+      { name: "cleanup.policy" },
+    ]);
+    expect(await admin.electLeaders([place])).toMatchObject([
+      { ...place, leader: 1, error: { code: "ELECTION_NOT_NEEDED" } },
+    ]);
+    expect(await admin.describeCluster()).toMatchObject({ controllerId: 1, brokers: [{ id: 1, host: "127.0.0.1" }] });
+  });
+});

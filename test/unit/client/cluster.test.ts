@@ -1,0 +1,68 @@
+import { connect } from "../../../client/index.js";
+import { FakeCluster } from "../../support/fake-broker.js";
+
+describe("connect", () => {
+  it("finds the cluster through any of its addresses, dead ones included", async () => {
+    await using fake = await FakeCluster.start(3);
+    await fake.broker(1).kill();
+    await using cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers.join(", ") });
+    expect(cluster.clusterId).toBe("fake-cluster");
+    expect((await cluster.admin().describeCluster()).brokers.map(({ id }) => id)).toEqual([2, 3]);
+  });
+
+  it("asks the next address when one accepts and then stays silent", async () => {
+    await using fake = await FakeCluster.start(2);
+    fake.broker(1).isSilent = true;
+    const begun = Date.now();
+    await using cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers });
+    expect(cluster.clusterId).toBe("fake-cluster");
+    expect(Date.now() - begun).toBeLessThan(1500);
+  });
+
+  it("waits for a cluster that is starting, until its deadline", async () => {
+    await using fake = await FakeCluster.start(1);
+    await fake.broker(1).kill();
+    const early = connect({ bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 5000 });
+    await fake.broker(1).restart();
+    await (await early).close();
+    await fake.broker(1).kill();
+    await expect(connect({ bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 50 })).rejects.toMatchObject({
+      code: "CONNECTION_FAILED",
+      what: expect.stringContaining(fake.bootstrapBrokers[0]!),
+      hint: expect.stringContaining("check that the brokers run"),
+    });
+  });
+
+  it("can be ended early by a signal", async () => {
+    const controller = new AbortController();
+    await using fake = await FakeCluster.start(1);
+    fake.broker(1).isSilent = true;
+    const connecting = connect({ bootstrapBrokers: fake.bootstrapBrokers, signal: controller.signal });
+    controller.abort(new Error("enough"));
+    await expect(connecting).rejects.toThrow("enough");
+  });
+
+  it("refuses addresses and options that cannot work", async () => {
+    await expect(connect({ bootstrapBrokers: [] })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    await expect(connect({ bootstrapBrokers: "localhost:0" })).rejects.toThrow(/"localhost:0" is not the address/);
+    await expect(connect({ bootstrapBrokers: "localhost", timeout: 5 } as never)).rejects.toThrow(
+      /no option "timeout"/,
+    );
+    await expect(connect({ bootstrapBrokers: "localhost", deadlineMs: 0 })).rejects.toThrow(/deadlineMs is 0/);
+  });
+
+  it("closes its producers, which send what they hold, and its consumers", async () => {
+    await using fake = await FakeCluster.start(1);
+    fake.createTopic("t");
+    const cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers });
+    const sent = cluster.producer({ lingerMs: 60_000 }).send("t", { value: "x" });
+    const reading = (async () => {
+      for await (const record of cluster.consumer({ topics: ["t"], from: "earliest" })) return record.value?.toString();
+      return undefined;
+    })();
+    await cluster.close();
+    expect((await sent).offset).toBe(0);
+    expect([undefined, "x"]).toContain(await reading);
+    expect(() => cluster.producer()).toThrow(/the cluster is closed/);
+  });
+});

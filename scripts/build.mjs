@@ -17,7 +17,18 @@ export function generate() {
   const newest = Math.max(...sources.map((path) => statSync(path).mtimeMs));
   if (!existsSync(types) || statSync(types).mtimeMs < newest) {
     mkdirSync(dirname(target), { recursive: true });
-    const shape = ["-w", "esm", "--no-verify", "--no-delimited", "--no-service", "--no-convert", "--force-number", "--no-beautify", "--no-typeurl", "--no-comments"];
+    const shape = [
+      "-w",
+      "esm",
+      "--no-verify",
+      "--no-delimited",
+      "--no-service",
+      "--no-convert",
+      "--force-number",
+      "--no-beautify",
+      "--no-typeurl",
+      "--no-comments",
+    ];
     run(bin("pbjs"), ["-t", "static-module", ...shape, "-o", target, ...schemas]);
     const { types: messages, codecs } = messageTypes(schemas);
     writeFileSync(join(root, "protocol/generated/message-types.ts"), messages);

@@ -17,18 +17,23 @@ function fieldType(field) {
 
 function declaration(type) {
   if (type instanceof protobuf.Enum) {
-    const values = Object.entries(type.values).map(([name, value]) => `${comment(type.comments[name], "  ")}  ${name}: ${value},\n`);
+    const values = Object.entries(type.values).map(
+      ([name, value]) => `${comment(type.comments[name], "  ")}  ${name}: ${value},\n`,
+    );
     const ids = Object.values(type.values).join(" | ");
     return `${comment(type.comment, "")}export const ${type.name} = {\n${values.join("")}} as const;\nexport type ${type.name} = ${ids};\n`;
   }
-  const fields = type.fieldsArray.map((field) => `${comment(field.comment, "  ")}  readonly ${field.name}: ${fieldType(field)};\n`);
+  const fields = type.fieldsArray.map(
+    (field) => `${comment(field.comment, "  ")}  readonly ${field.name}: ${fieldType(field)};\n`,
+  );
   return `${comment(type.comment, "")}export interface ${type.name} {\n${fields.join("")}}\n`;
 }
 
 /** The text of `messages.d.ts` (the codecs) and of `message-types.ts` (the messages). */
 export function messageTypes(schemas) {
   const root = new protobuf.Root();
-  for (const path of schemas) protobuf.parse(readFileSync(path, "utf8"), root, { keepCase: false, alternateCommentMode: true });
+  for (const path of schemas)
+    protobuf.parse(readFileSync(path, "utf8"), root, { keepCase: false, alternateCommentMode: true });
   root.resolveAll();
   const nested = root.lookup("ottla").nestedArray;
   const head = "// Generated from protocol/schema/*.proto by scripts/message-types.mjs; do not edit.\n\n";

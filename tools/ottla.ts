@@ -1,7 +1,9 @@
 #!/usr/bin/env node
-import { Command, CommanderError } from "commander";
+import type { CommanderError } from "commander";
+import { Command } from "commander";
 import { readFileSync } from "node:fs";
-import { CliError, usageError } from "./cli/cli-error.js";
+import type { CliError } from "./cli/cli-error.js";
+import { usageError } from "./cli/cli-error.js";
 import { addCommonOptions } from "./cli/command-context.js";
 import { instead } from "./cli/kafka-habits.js";
 import { EXIT_OK, reportError } from "./cli/run-command.js";

@@ -405,8 +405,7 @@ const zookeeperListOf = ({ zookeepers }: ClusterState): string =>
   zookeepers.map(({ port }) => `${LOOPBACK}:${port}`).join(",");
 
 function withoutProcess<T extends Entry>(entry: T): T {
-  const { process: _process, ...rest } = entry;
-  return rest as T;
+  return { ...entry, process: undefined };
 }
 
 function started(pid: number | undefined, name: string): ProcessIdentity {

@@ -22,6 +22,12 @@ export class BufferPool {
     return Buffer.allocUnsafeSlow(wantedBytes);
   }
 
+  /** A buffer beyond the limit, for what is in memory already and must be laid out anew. */
+  force(bytes: number): Buffer {
+    this.#takenBytes += bytes;
+    return Buffer.allocUnsafeSlow(bytes);
+  }
+
   /** `reusable`: nobody reads the buffer any more. */
   give(buffer: Buffer, reusable: boolean): void {
     this.#takenBytes -= buffer.length;

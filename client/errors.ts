@@ -141,7 +141,8 @@ export class RecordTooLargeError extends ClientError {
   constructor(
     /** Bytes of the record as a batch of its own. */
     readonly recordBytes: number,
-    readonly limitBytes: number,
+    /** undefined: the broker has refused without saying what it allows. */
+    readonly limitBytes: number | undefined,
     /** The name of the setting to raise. */
     readonly setting: string,
     place: ErrorPlace = {},
@@ -149,7 +150,7 @@ export class RecordTooLargeError extends ClientError {
     super({
       code: "RECORD_TOO_LARGE",
       retriable: false,
-      what: `a record of ${recordBytes} bytes where ${setting} allows ${limitBytes}`,
+      what: `a record of ${recordBytes} bytes, where ${setting} allows ${limitBytes ?? "less"}`,
       hint: `raise ${setting}, or split the record`,
       ...place,
     });

@@ -71,6 +71,8 @@ export interface QueueHost {
 
 const RETRY_MS = 20;
 const RETRY_MS_MAX = 250;
+/** A limit below this would make batches of less than one ordinary record. */
+const LIMIT_BYTES_MIN = 1024;
 
 /** Refusals after which the records may be in the log all the same. */
 const appendedAnyway: ReadonlySet<ErrorName> = new Set<ErrorName>([
@@ -124,6 +126,8 @@ export class PartitionQueue {
   /** The leader has acknowledged a batch under `#identity`, so it will notice one that is missing. */
   #isIdentityKnown = false;
   #notBeforeMs = 0;
+  /** What a batch of several records may hold; shrinks when the topic refuses one as too large. */
+  #limitBytes = Number.POSITIVE_INFINITY;
   /** The leader epoch that the last failure was met under. */
   #failedEpoch = -1;
   /** In the producer's list of queues to pump at the end of the turn. */
@@ -263,7 +267,7 @@ export class PartitionQueue {
     if (buffer === undefined) return undefined;
     const nowMs = host.env.clock.monotonicMs();
     const deadlineMs = nowMs + host.settings.deliveryTimeoutMs;
-    let batch = new ProducerBatch(buffer, nowMs, deadlineMs);
+    let batch = new ProducerBatch(buffer, nowMs, deadlineMs, this.#limitBytes);
     if (!batch.encoder.tryAppend(timestamp, key, value, headers)) {
       host.pool.give(buffer, true);
       const bytes = singleRecordBatchBytes(key, value, headers);
@@ -421,6 +425,10 @@ export class PartitionQueue {
       return;
     }
     if (appendedAnyway.has(name)) batch.outcomeUnknown = true;
+    if (name === "MESSAGE_TOO_LARGE" && !batch.outcomeUnknown) {
+      this.#onTooLarge(batch, leader);
+      return;
+    }
     const { retriable, refreshMetadata } = errorCodes[name];
     if (refreshMetadata) this.host.onMoved(this.topic, this.partition, hint);
     if (retriable) {
@@ -433,6 +441,30 @@ export class PartitionQueue {
     } else {
       this.#giveUp(batch, batch.outcomeUnknown ? this.#unknown(batch, error) : error);
     }
+  }
+
+  /** The topic takes smaller batches than this producer makes: this one is sent in halves, and others are kept smaller. */
+  #onTooLarge(batch: ProducerBatch, leader: KnownPartition): void {
+    const bytes = batch.bytes?.length ?? 0;
+    if (batch.recordCount === 1) {
+      this.#giveUp(
+        batch,
+        new RecordTooLargeError(bytes, undefined, "max.message.bytes of the topic", this.#place(leader)),
+      );
+      return;
+    }
+    this.#limitBytes = Math.max(LIMIT_BYTES_MIN, Math.min(this.#limitBytes, Math.ceil(bytes / 2)));
+    const halves = batch.split((size) => this.host.pool.force(size));
+    let sequence = batch.baseSequence;
+    for (const half of halves) {
+      // Together they have the sequences of the whole, so that nothing changes for those behind.
+      half.identify(this.#identity === undefined ? noIdentity : { ...this.#identity, baseSequence: sequence });
+      sequence = nextSequence(sequence, half.recordCount);
+    }
+    batch.isDone = true;
+    this.host.pool.give(batch.buffer, true);
+    this.#sent.splice(this.#sent.indexOf(batch), 1, ...halves);
+    this.#mustResend = true;
   }
 
   #sendAgain(leader: KnownPartition): void {
@@ -449,8 +481,10 @@ export class PartitionQueue {
   /** All of `sent` has outcomes. */
   #resend(connection: RpcConnection, leader: KnownPartition, nowMs: number): void {
     if (this.#gapAt !== undefined && !this.#closeGap(this.#gapAt)) return;
-    this.#mustResend = false;
-    for (const batch of this.#sent) this.#transmit(batch, connection, leader, nowMs);
+    const batches = this.#sent.slice(0, this.#inFlightMax);
+    // Halves of split batches may be more than may be in flight; the others follow when these have outcomes.
+    this.#mustResend = batches.length < this.#sent.length;
+    for (const batch of batches) this.#transmit(batch, connection, leader, nowMs);
   }
 
   /** Gives new sequences to what stands behind a gap; false when that would not be safe and the identity was given up. */

@@ -1,7 +1,12 @@
+import { invariant } from "../common/assert.js";
+import { BATCH_HEAD_BYTES_MAX, readBatch } from "../protocol/record-batch.js";
+import { RecordCursor, readHeaders } from "../protocol/record-cursor.js";
 import type { BatchIdentity } from "../protocol/record-encoder.js";
 import { RecordEncoder } from "../protocol/record-encoder.js";
 import type { BrokerId } from "../protocol/types.js";
 import type { ClientError } from "./errors.js";
+
+const TIMESTAMP_BYTES_MAX = 10;
 
 /** Where a record went. */
 export interface RecordMetadata {
@@ -54,8 +59,10 @@ export class ProducerBatch {
     readonly openedAtMs: number,
     /** Of the monotonic clock. */
     readonly deadlineMs: number,
+    /** How much of the buffer the batch may fill. */
+    limitBytes: number = buffer.length,
   ) {
-    this.encoder = new RecordEncoder(buffer);
+    this.encoder = new RecordEncoder(limitBytes < buffer.length ? buffer.subarray(0, limitBytes) : buffer);
   }
 
   get recordCount(): number {
@@ -78,5 +85,42 @@ export class ProducerBatch {
   identify(identity: BatchIdentity): void {
     this.baseSequence = identity.baseSequence;
     this.bytes = this.encoder.finish(identity);
+  }
+
+  /** The same records as two batches of half the count each, not yet identified. `allocate` gives their buffers. */
+  split(allocate: (bytes: number) => Buffer): [ProducerBatch, ProducerBatch] {
+    const { bytes, recordCount, callbacks, timestamps, onDone } = this;
+    invariant(bytes !== undefined && recordCount > 1, () => `a batch of ${recordCount} records cannot be split`);
+    const stored = readBatch(bytes, 0);
+    const cursor = new RecordCursor(stored);
+    const take = (from: number, to: number): ProducerBatch => {
+      // Distances in time are counted from another record, which may take more bytes.
+      const buffer = allocate(BATCH_HEAD_BYTES_MAX + bytes.length + (to - from) * TIMESTAMP_BYTES_MAX);
+      const half = new ProducerBatch(buffer, this.openedAtMs, this.deadlineMs);
+      for (let index = from; index < to && cursor.next(); index += 1) {
+        const fits = half.encoder.tryAppend(
+          cursor.timestamp,
+          cursor.keyStart < 0 ? null : bytes.subarray(cursor.keyStart, cursor.keyEnd),
+          cursor.valueStart < 0 ? null : bytes.subarray(cursor.valueStart, cursor.valueEnd),
+          readHeaders(bytes, cursor.headersStart, cursor.headersEnd),
+        );
+        invariant(fits, () => "half of a batch does not fit in the room of a whole one");
+      }
+      half.callbacks = callbacks?.slice(from, to);
+      half.timestamps = timestamps?.slice(from, to);
+      half.lastError = this.lastError;
+      return half;
+    };
+    const middle = recordCount >>> 1;
+    const halves: [ProducerBatch, ProducerBatch] = [take(0, middle), take(middle, recordCount)];
+    for (const tell of onDone ?? []) {
+      let left = halves.length;
+      const tellOnce = (): void => {
+        left -= 1;
+        if (left === 0) tell();
+      };
+      for (const half of halves) (half.onDone ??= []).push(tellOnce);
+    }
+    return halves;
   }
 }

@@ -337,6 +337,32 @@ describe("Producer", () => {
     expect((await producer.send("t", { value: "next" })).offset).toBe(1);
   });
 
+  it("sends a batch in halves that the topic finds too large, in order, and makes smaller ones from then on", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 16 * 1024 });
+    onProduce(({ records }) => (records[0]!.length > 3000 ? refusal("MESSAGE_TOO_LARGE") : undefined));
+    const records = Array.from({ length: 60 }, (_, index) => ({
+      key: `k${index}`,
+      value: `${index}:`.padEnd(500, "x"),
+      headers: { index: `${index}` },
+    }));
+    const flushed = producer.flush();
+    const places = await producer.sendBatch("t", records);
+    await flushed;
+    expect(places.map(({ offset }) => offset)).toEqual(records.map((_, index) => index));
+    expect(valuesOf(fake.partition("t"))).toEqual(records.map(({ value }) => value));
+    expect(new Set(batchesOf(fake.partition("t")).map(({ producerId }) => producerId)).size).toBe(1);
+    const refusedBefore = fake.broker(1).bodies("produce").length - fake.partition("t").batches.length;
+    await producer.sendBatch("t", records);
+    expect(fake.broker(1).bodies("produce").length - fake.partition("t").batches.length).toBe(refusedBefore);
+    await expect(producer.send("t", { value: "x".repeat(4000) })).rejects.toMatchObject({
+      code: "RECORD_TOO_LARGE",
+      setting: "max.message.bytes of the topic",
+    });
+    expect((await producer.send("t", { value: "small" })).offset).toBe(120);
+  });
+
   it("waits for the leader only, or for nothing, when told so", async () => {
     await start();
     fake.createTopic("t");

@@ -98,6 +98,8 @@ export class Controller implements ControllerApi {
   readonly #electedAtMs: number;
   /** Whether memory holds what ZooKeeper holds; no order leaves otherwise. */
   #isLoaded = false;
+  /** Registrations whose consequences for leaders and in-sync replicas are not committed yet. */
+  readonly #unjudged = new Set<BrokerEpoch>();
   #watch: Watch | undefined;
   #rebalance: Timer | undefined;
   #grace: Timer | undefined;
@@ -411,6 +413,7 @@ export class Controller implements ControllerApi {
     }
     await this.#changes.commit(this.#reconciled(restarted));
     // From here on memory is what ZooKeeper holds, and orders may leave; what follows is told as it is committed.
+    this.#unjudged.clear();
     this.#isLoaded = true;
     for (const channel of this.#channels.values()) channel.resendAll();
     this.#logger.info(
@@ -536,7 +539,7 @@ export class Controller implements ControllerApi {
       controller: { ...identity, epoch: office.epoch, interBrokerListener },
       state: this.#state,
       ownEpoch: () => registration.epoch,
-      leaseValid: () => this.#isLoaded && zookeeper.leaseValid(),
+      leaseValid: () => this.#isLoaded && !this.#unjudged.has(epoch) && zookeeper.leaseValid(),
       probeTimeoutMs: () => settings.fencingProbeTimeoutMs,
       onShakenHands: () => {
         this.#state.handshaken.set(id, epoch);
@@ -562,7 +565,12 @@ export class Controller implements ControllerApi {
   async #onBrokersChanged(): Promise<void> {
     const { gone, came } = this.#syncBrokers(await this.#store.readBrokers());
     if (gone.size === 0 && came.length === 0) return;
+    // Until the leaderships of its predecessor have ended a process gets no orders: it would lead again in the same epoch,
+    // and after a power cut with other records than the followers have of that epoch.
+    for (const { epoch } of came) this.#unjudged.add(epoch);
     await this.#onRegistrations(gone, came);
+    this.#unjudged.clear();
+    for (const { id } of came) this.#channels.get(id)?.clusterChanged();
     await this.#electMissing("brokers changed");
   }
 

@@ -5,7 +5,8 @@ import { ApiError } from "../../protocol/error-codes.js";
 import type { RequestBody, ResponseBody } from "../../protocol/message-codec.js";
 import type { Init, MetadataResponse } from "../../protocol/messages.js";
 import { RpcConnection } from "../../protocol/rpc-connection.js";
-import type { BrokerId, TopicId } from "../../protocol/types.js";
+import type { BrokerId, PartitionKey, TopicId } from "../../protocol/types.js";
+import { partitionKey } from "../../protocol/types.js";
 import type { SimProcess } from "./sim-process.js";
 
 /** Where a partition's leader is, as the client last heard. */
@@ -33,7 +34,9 @@ export class SimClient {
   readonly env: Env;
   readonly #bootstrap: readonly string[];
   readonly #connections = new Map<string, Promise<RpcConnection>>();
-  #metadata: MetadataResponse | undefined;
+  readonly #brokers = new Map<BrokerId, string>();
+  /** The newest that anybody said, by partition. */
+  readonly #leaders = new Map<PartitionKey, KnownLeader>();
   #refreshing: Promise<MetadataResponse> | undefined;
   #turn = 0;
 
@@ -51,11 +54,8 @@ export class SimClient {
 
   /** The leader as last heard, without asking. */
   knownLeader(topicId: TopicId, partition: number): KnownLeader | undefined {
-    const topic = this.#metadata?.topics.find((one) => one.topicId === topicId);
-    const state = topic?.partitions.find((one) => one.partition === partition);
-    return state === undefined || state.leaderId < 0
-      ? undefined
-      : { brokerId: state.leaderId, leaderEpoch: state.leaderEpoch };
+    const known = this.#leaders.get(partitionKey(topicId, partition));
+    return known === undefined || known.brokerId < 0 ? undefined : known;
   }
 
   /** The leader; asks until there is one. */
@@ -70,9 +70,9 @@ export class SimClient {
 
   /** The connection to a broker, made when there is none. Rejects with TransportError or ApiError. */
   async connection(brokerId: BrokerId): Promise<RpcConnection> {
-    const broker = this.#metadata?.brokers.find((one) => one.id === brokerId);
-    if (broker === undefined) throw new ApiError("LEADER_NOT_AVAILABLE", `broker ${brokerId} is in no metadata`);
-    return this.#connect(`${broker.host}:${broker.port}`);
+    const address = this.#brokers.get(brokerId);
+    if (address === undefined) throw new ApiError("LEADER_NOT_AVAILABLE", `broker ${brokerId} is in no metadata`);
+    return this.#connect(address);
   }
 
   /** One request to one broker, once. */
@@ -110,18 +110,28 @@ export class SimClient {
 
   async #askForMetadata(): Promise<MetadataResponse> {
     for (;;) {
-      const known = this.#metadata?.brokers.map(({ host, port }) => `${host}:${port}`) ?? [];
-      const addresses = [...new Set([...this.#bootstrap, ...known])];
-      // Whoever did not answer is asked last the next time.
+      const addresses = [...new Set([...this.#bootstrap, ...this.#brokers.values()])];
+      // Everybody in turn: one that is cut off answers too, with what was true once.
       const address = addresses[this.#turn % addresses.length] as string;
+      this.#turn += 1;
       try {
         const connection = await this.#connect(address);
         const { body } = await connection.request("metadata", {}, { timeoutMs: CONNECT_TIMEOUT_MS });
-        this.#metadata = body;
+        this.#learn(body);
         return body;
       } catch {
-        this.#turn += 1;
         await sleep(this.env.timers, RETRY_MS);
+      }
+    }
+  }
+
+  #learn(metadata: MetadataResponse): void {
+    for (const broker of metadata.brokers) this.#brokers.set(broker.id, `${broker.host}:${broker.port}`);
+    for (const { topicId, partitions } of metadata.topics) {
+      for (const { partition, leaderId, leaderEpoch } of partitions) {
+        const key = partitionKey(topicId, partition);
+        if ((this.#leaders.get(key)?.leaderEpoch ?? -1) <= leaderEpoch)
+          this.#leaders.set(key, { brokerId: leaderId, leaderEpoch });
       }
     }
   }

@@ -1,0 +1,232 @@
+import { OffsetSpec } from "../../../protocol/messages.js";
+import { ApiError } from "../../../protocol/error-codes.js";
+import { TransportError } from "../../../protocol/rpc-error.js";
+import type { BrokerId } from "../../../protocol/types.js";
+import type { SimCluster } from "../cluster.js";
+import { withCluster } from "../cluster.js";
+import { Letters } from "../letters.js";
+import { encodeBatch, listOffset, produceOnce } from "../workload.js";
+
+const host = (id: BrokerId | undefined): string => `broker-${id ?? 0}`;
+const isr = (cluster: SimCluster): readonly BrokerId[] => cluster.stateOf("letters", 0)?.isr ?? [];
+
+/** Replicas 1 to 3 with a leader that is not the controller. */
+async function create(cluster: SimCluster, config: Record<string, string> = {}): Promise<Letters> {
+  const { controllerId = 1 } = cluster;
+  const others = [1, 2, 3].filter((id) => id !== controllerId);
+  return Letters.create(cluster, { assignment: [...others, controllerId], config });
+}
+
+describe("a leader", () => {
+  it("goes on when the answer to its proposal is lost and the controller dies", async () => {
+    await withCluster({ seed: 31, brokers: 4 }, async (cluster) => {
+      const letters = await Letters.create(cluster, {
+        assignment: [1, 2, 3, 4].filter((id) => id !== cluster.controllerId),
+      });
+      await letters.write(10);
+      const controller = cluster.controllerId ?? 0;
+      const leader = cluster.leaderOf("letters");
+      const [lagging = 0] = cluster.followersOf("letters");
+      cluster.pause(lagging);
+      // The proposal arrives, the answer and the order do not.
+      await cluster.until(() => cluster.logged("did not catch up"), "the leader proposes to go on without it");
+      cluster.simulation.network.partition(host(controller), host(leader), { oneWay: true });
+      await cluster.until(() => !isr(cluster).includes(lagging), "it is out of sync");
+      cluster.crash(controller);
+      cluster.simulation.network.heal();
+      await letters.write(10);
+      cluster.resume(lagging);
+      cluster.start(controller);
+      await cluster.untilUp();
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("does not get a follower into the in-sync replicas that was bounced since it had caught up", async () => {
+    await withCluster({ seed: 32, brokers: 4 }, async (cluster) => {
+      const letters = await Letters.create(cluster, {
+        assignment: [1, 2, 3, 4].filter((id) => id !== cluster.controllerId),
+      });
+      await letters.write(10);
+      const leader = cluster.leaderOf("letters");
+      const [joiner = 0] = cluster.followersOf("letters");
+      cluster.crash(joiner);
+      await cluster.until(() => !isr(cluster).includes(joiner), "it is out of sync");
+      await letters.write(10);
+      // What the leader says reaches the controller half a second later.
+      cluster.simulation.network.setLink(host(leader), host(cluster.controllerId), { delayMeanMs: 500 });
+      cluster.start(joiner);
+      await cluster.until(() => cluster.logged(`because ${joiner} has caught up`), "the leader proposes it");
+      cluster.powerCut(joiner);
+      cluster.start(joiner);
+      cluster.simulation.scheduler.afterEachEvent(() => {
+        if (!isr(cluster).includes(joiner)) return;
+        const log = cluster.broker(joiner).state === "up" ? cluster.partition(joiner, "letters")?.log : undefined;
+        if (log === undefined || log.logEndOffset < 20) throw new Error("it is in sync without what is committed");
+      });
+      await cluster.untilUp();
+      cluster.simulation.network.setLink(host(leader), host(cluster.controllerId), { delayMeanMs: 0.2 });
+      await letters.write(10);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("takes no follower in that lacks what was committed before its own epoch, though its high watermark lags", async () => {
+    await withCluster({ seed: 33, brokers: 4 }, async (cluster) => {
+      const letters = await Letters.create(cluster, {
+        assignment: [1, 2, 3, 4].filter((id) => id !== cluster.controllerId),
+      });
+      await letters.write(10);
+      const leader = cluster.leaderOf("letters");
+      const [successor = 0, lagging = 0] = cluster.followersOf("letters");
+      cluster.simulation.network.partition(host(leader), host(lagging));
+      cluster.simulation.network.partition(host(successor), host(lagging));
+      await cluster.until(() => isr(cluster).length === 2, "it is out of sync", 10_000);
+      await letters.write(10);
+      let epochStart = Number.POSITIVE_INFINITY;
+      cluster.simulation.scheduler.afterEachEvent(() => {
+        const role = cluster.partition(successor, "letters")?.role;
+        if (role?.kind === "leader") ({ epochStart } = role);
+        const log = cluster.partition(lagging, "letters")?.log;
+        if (epochStart < Number.POSITIVE_INFINITY && isr(cluster).includes(lagging))
+          expect(log?.logEndOffset).toBeGreaterThanOrEqual(epochStart);
+      });
+      cluster.crash(leader);
+      cluster.simulation.network.heal();
+      await cluster.until(() => isr(cluster).includes(lagging), "it is in sync again");
+      expect(epochStart).toBe(20);
+      cluster.start(leader);
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("that hung for almost a session accuses nobody of its own silence", async () => {
+    await withCluster({ seed: 34 }, async (cluster) => {
+      const letters = await create(cluster);
+      await letters.write(10);
+      const before = cluster.stateOf("letters", 0);
+      cluster.pause(cluster.leaderOf("letters"));
+      await cluster.run(1800);
+      cluster.resume(cluster.leaderOf("letters"));
+      await cluster.run(2000);
+      expect(cluster.stateOf("letters", 0)).toEqual(before);
+      expect(cluster.logged("proposes in-sync replicas")).toBe(false);
+      await letters.write(10);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("that was deposed tells producers that it does not know, though the offset is passed later", async () => {
+    await withCluster({ seed: 35 }, async (cluster) => {
+      const letters = await create(cluster);
+      await letters.write(10);
+      const { client, target, history } = letters;
+      const deposed = cluster.leaderOf("letters");
+      const { leaderEpoch } = cluster.stateOf("letters", 0) ?? {};
+      const { network } = cluster.simulation;
+      for (const id of [1, 2, 3]) if (id !== deposed) network.partition(host(deposed), host(id));
+      network.partition(host(deposed), "zk1");
+      const values = letters.values(1);
+      const operation = history.invoke({
+        producer: "waiter",
+        partition: `${target.topicId}:0`,
+        values,
+        acks: "all",
+        idempotent: true,
+      });
+      let attempt: Awaited<ReturnType<typeof produceOnce>> | undefined;
+      void produceOnce(client, { brokerId: deposed, leaderEpoch }, target, "all", encodeBatch(values, 0), 30_000).then(
+        (ended) => (attempt = ended),
+      );
+      await cluster.until(() => ![deposed, -1].includes(cluster.leaderOf("letters")), "another broker leads");
+      await letters.write(10);
+      expect(cluster.log(deposed, "letters").logEndOffset).toBeGreaterThan(10);
+      network.heal();
+      await cluster.untilSettled("letters");
+      await cluster.until(() => attempt !== undefined, "the waiting producer is told", 100);
+      expect(attempt).toMatchObject({ kind: "unknown", error: "NOT_LEADER_OR_FOLLOWER" });
+      history.info(operation, "deposed");
+      const violations = await letters.verdict();
+      expect(violations).toEqual([]);
+      expect(history.finalReads[0]?.records.map(({ value }) => value)).not.toContain(values[0]);
+    });
+  });
+
+  it("that is new never tells a latest offset below one that was told before", async () => {
+    await withCluster({ seed: 36 }, async (cluster) => {
+      const letters = await create(cluster);
+      const { client, target } = letters;
+      await letters.write(30);
+      let highest = 0;
+      let told = 0;
+      let stopped = false;
+      const ask = async (): Promise<void> => {
+        while (!stopped) {
+          const known = await client.leader(target.topicId, 0);
+          try {
+            const offset = await listOffset(client, known, target, OffsetSpec.LATEST);
+            if (offset < highest) throw new Error(`the latest offset went from ${highest} back to ${offset}`);
+            highest = offset;
+            told += 1;
+          } catch (error) {
+            if (!(error instanceof ApiError || error instanceof TransportError)) throw error;
+            await client.refresh();
+          }
+        }
+      };
+      void ask();
+      for (let round = 0; round < 3; round += 1) {
+        await letters.write(5);
+        const dead = cluster.leaderOf("letters");
+        cluster.crash(dead);
+        await letters.write(5);
+        cluster.start(dead);
+        await cluster.untilUp();
+        await cluster.untilSettled("letters");
+      }
+      stopped = true;
+      expect(told).toBeGreaterThan(10);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
+describe("a topic that syncs before it acknowledges", () => {
+  it("loses nothing when every machine loses power at once, whatever the disks kept of the rest", async () => {
+    for (const seed of [37, 38, 39]) {
+      await withCluster({ seed }, async (cluster) => {
+        const letters = await create(cluster, { durability: "fsync" });
+        await letters.write(20);
+        for (const value of letters.values(5)) await cluster.complete(letters.writer.write([value]));
+        cluster.powerCut(1, 2, 3);
+        await cluster.run(300);
+        for (const id of [1, 2, 3]) cluster.start(id);
+        await cluster.untilUp();
+        await letters.write(10);
+        expect(await letters.verdict()).toEqual([]);
+      });
+    }
+  });
+});
+
+describe("a follower", () => {
+  it("applies no answer of a leader that it does not follow any more", async () => {
+    await withCluster({ seed: 40 }, async (cluster) => {
+      const letters = await create(cluster);
+      await letters.write(10);
+      const slow = cluster.leaderOf("letters");
+      const [one = 0, two = 0] = cluster.followersOf("letters");
+      for (const follower of [one, two])
+        cluster.simulation.network.setLink(host(slow), host(follower), { delayMeanMs: 300 });
+      for (const value of letters.values(10)) await cluster.complete(letters.writer.write([value]));
+      // Answers to fetches are on their way; a session ends, and so does the leadership.
+      await cluster.run(200);
+      const session = cluster.zookeeper.node(`/brokers/ids/${slow}`)?.ephemeralOwner ?? "";
+      cluster.zookeeper.expireSession(session);
+      await cluster.until(() => cluster.leaderOf("letters") !== slow, "another broker leads");
+      await letters.write(10);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});

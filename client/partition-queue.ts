@@ -3,6 +3,7 @@ import type { Env } from "../common/env/env.js";
 import { ApiError, errorCodes, errorNameOf } from "../protocol/error-codes.js";
 import type { ErrorName } from "../protocol/error-codes.js";
 import type { LeaderHint } from "../protocol/messages.js";
+import { REQUEST_HEADROOM_BYTES } from "../protocol/message-codec.js";
 import { nextSequence } from "../protocol/record-batch.js";
 import type { EncodableHeader } from "../protocol/record-encoder.js";
 import { noIdentity, singleRecordBatchBytes } from "../protocol/record-encoder.js";
@@ -123,6 +124,7 @@ export class PartitionQueue {
   #gapAt: number | undefined;
   #identity: ProducerIdentity | undefined;
   #nextSequence = 0;
+  #nextOrdinal = 0;
   /** The leader has acknowledged a batch under `#identity`, so it will notice one that is missing. */
   #isIdentityKnown = false;
   #notBeforeMs = 0;
@@ -182,17 +184,19 @@ export class PartitionQueue {
       host.wakeAt(this.#notBeforeMs);
       return;
     }
-    if (this.#mustResend ? this.#isWaiting() : this.#sent.length >= this.#inFlightMax) return;
+    if (this.#mustResend ? this.#isWaiting() : !this.#hasRoom()) return;
     if (!this.#mustResend && this.#ready.length === 0 && !this.#isDue(nowMs)) return;
     const leader = host.leaderOf(this.topic, this.partition);
     if (leader === undefined) return;
     const connection = host.connectionTo(leader.leaderId);
     if (connection === undefined) return;
     if (this.#mustResend) this.#resend(connection, leader, nowMs);
-    while (this.#hasIdentity() && this.#sent.length < this.#inFlightMax) {
+    while (this.#hasIdentity() && this.#hasRoom()) {
       const batch = this.#takeDue(nowMs);
       if (batch === undefined) return;
       this.#identify(batch);
+      batch.ordinal = this.#nextOrdinal;
+      this.#nextOrdinal += 1;
       this.#sent.push(batch);
       this.#transmit(batch, connection, leader, nowMs);
     }
@@ -277,7 +281,7 @@ export class PartitionQueue {
           partition: this.partition,
         });
       }
-      const large = host.pool.take(bytes);
+      const large = host.pool.take(REQUEST_HEADROOM_BYTES + bytes);
       if (large === undefined) return undefined;
       batch = new ProducerBatch(large, nowMs, deadlineMs);
       const fits = batch.encoder.tryAppend(timestamp, key, value, headers);
@@ -307,6 +311,15 @@ export class PartitionQueue {
   #takeDue(nowMs: number): ProducerBatch | undefined {
     if (this.#ready.length === 0 && this.#isDue(nowMs)) this.#closeOpen();
     return this.#ready.shift();
+  }
+
+  /**
+   * Whether another batch may be sent. Counted from the oldest without an outcome, with those behind it that have one: a
+   * broker recognizes repetitions of a producer's last five batches, so the oldest must stay among them.
+   */
+  #hasRoom(): boolean {
+    const oldest = this.#sent[0];
+    return oldest === undefined || this.#nextOrdinal - oldest.ordinal < this.#inFlightMax;
   }
 
   /** Whether some request is not answered yet. */
@@ -357,7 +370,10 @@ export class PartitionQueue {
       connection.sendWithoutResponse("produce", body, [[bytes]], () => this.#onSent(batch, attempt));
       return;
     }
-    connection.send("produce", body, { timeoutMs: settings.requestTimeoutMs, records: [[bytes]] }, (outcome) =>
+    // Earlier attempts were answered or their connection is gone, so nobody reads what stands in front of the batch.
+    const end = bytes.byteOffset - batch.buffer.byteOffset + bytes.length;
+    const inPlace = { buffer: batch.buffer, start: end - bytes.length, end };
+    connection.send("produce", body, { timeoutMs: settings.requestTimeoutMs, inPlace }, (outcome) =>
       this.#onOutcome(batch, attempt, leader, outcome),
     );
     this.host.wakeAt(nowMs + SILENCE_MS);

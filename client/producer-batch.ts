@@ -1,4 +1,5 @@
 import { invariant } from "../common/assert.js";
+import { REQUEST_HEADROOM_BYTES } from "../protocol/message-codec.js";
 import { BATCH_HEAD_BYTES_MAX, readBatch } from "../protocol/record-batch.js";
 import { RecordCursor, readHeaders } from "../protocol/record-cursor.js";
 import type { BatchIdentity } from "../protocol/record-encoder.js";
@@ -6,6 +7,8 @@ import { RecordEncoder } from "../protocol/record-encoder.js";
 import type { BrokerId } from "../protocol/types.js";
 import type { ClientError } from "./errors.js";
 
+/** What a buffer must hold besides records: the head of the request, and that of the batch. */
+const PRODUCER_BATCH_HEAD_BYTES = REQUEST_HEADROOM_BYTES + BATCH_HEAD_BYTES_MAX;
 const TIMESTAMP_BYTES_MAX = 10;
 
 /** Where a record went. */
@@ -34,6 +37,8 @@ export class ProducerBatch {
   /** One for each record as soon as one record has one. */
   callbacks: (OnAcknowledged | undefined)[] | undefined;
   timestamps: number[] | undefined;
+  /** Counts the batches of a queue in the order in which they were first sent. */
+  ordinal = 0;
   /** Sequence of the first record; -1 until it is first sent, and without idempotence. */
   baseSequence = -1;
   /** The whole batch, once it has an identity. */
@@ -62,7 +67,10 @@ export class ProducerBatch {
     /** How much of the buffer the batch may fill. */
     limitBytes: number = buffer.length,
   ) {
-    this.encoder = new RecordEncoder(limitBytes < buffer.length ? buffer.subarray(0, limitBytes) : buffer);
+    this.encoder = new RecordEncoder(
+      limitBytes < buffer.length ? buffer.subarray(0, limitBytes) : buffer,
+      REQUEST_HEADROOM_BYTES,
+    );
   }
 
   get recordCount(): number {
@@ -95,7 +103,7 @@ export class ProducerBatch {
     const cursor = new RecordCursor(stored);
     const take = (from: number, to: number): ProducerBatch => {
       // Distances in time are counted from another record, which may take more bytes.
-      const buffer = allocate(BATCH_HEAD_BYTES_MAX + bytes.length + (to - from) * TIMESTAMP_BYTES_MAX);
+      const buffer = allocate(PRODUCER_BATCH_HEAD_BYTES + bytes.length + (to - from) * TIMESTAMP_BYTES_MAX);
       const half = new ProducerBatch(buffer, this.openedAtMs, this.deadlineMs);
       for (let index = from; index < to && cursor.next(); index += 1) {
         const fits = half.encoder.tryAppend(
@@ -109,6 +117,7 @@ export class ProducerBatch {
       half.callbacks = callbacks?.slice(from, to);
       half.timestamps = timestamps?.slice(from, to);
       half.lastError = this.lastError;
+      half.ordinal = this.ordinal;
       return half;
     };
     const middle = recordCount >>> 1;

@@ -30,6 +30,13 @@ export interface DecodedResponse {
   readonly records: readonly Buffer[];
 }
 
+/** Records in a buffer of which the sender may overwrite what stands in front of them. */
+export interface RecordsInPlace {
+  readonly buffer: Buffer;
+  readonly start: number;
+  readonly end: number;
+}
+
 const CORRELATION_TAG = 0x08;
 const ERROR_KEY = 99;
 const RECORDS_TAG = 100 * 8 + 2;
@@ -65,6 +72,33 @@ export function encodeRequest<Kind extends RequestKind>(
   return encode(correlationId, apiKeys[kind].key, requestCodecs.get(kind) as BodyCodec, body, records);
 }
 
+/**
+ * Bytes that must be free in front of a batch for `encodeRequestInFront` to find room: a produce request of one partition
+ * takes 80 to 90.
+ */
+export const REQUEST_HEADROOM_BYTES = 128;
+
+/**
+ * The bytes of a request with one element of records, written in front of the records in their own buffer, so that the
+ * whole is one piece. undefined when there is no room: then the pieces of `encodeRequest` serve.
+ */
+export function encodeRequestInFront<Kind extends RequestKind>(
+  correlationId: number,
+  kind: Kind,
+  body: Init<RequestBody<Kind>>,
+  records: RecordsInPlace,
+): Uint8Array | undefined {
+  const message = encodeMessage(correlationId, apiKeys[kind].key, requestCodecs.get(kind) as BodyCodec, body);
+  const recordsBytes = records.end - records.start;
+  const start = records.start - RECORDS_TAG_BYTES - varintBytes(recordsBytes) - message.length - LENGTH_BYTES;
+  if (start < 0) return undefined;
+  const { buffer } = records;
+  buffer.writeUInt32BE(records.end - start - LENGTH_BYTES, start);
+  buffer.set(message, start + LENGTH_BYTES);
+  writeRecordsTag(buffer, start + LENGTH_BYTES + message.length, recordsBytes);
+  return buffer.subarray(start, records.end);
+}
+
 export function encodeResponse<Kind extends RequestKind>(
   correlationId: number,
   kind: Kind,
@@ -86,11 +120,7 @@ function encode(
   body: unknown,
   records: readonly (readonly Uint8Array[])[],
 ): Uint8Array[] {
-  const writer = createWriter();
-  writer.uint32(CORRELATION_TAG).uint32(correlationId);
-  codec.encode(body, writer.uint32(key * 8 + 2).fork()).ldelim();
-  const message = writer.finish();
-
+  const message = encodeMessage(correlationId, key, codec, body);
   let total = message.length;
   const sizes: number[] = [];
   for (const pieces of records) {
@@ -117,6 +147,14 @@ function encode(
     for (const piece of records[index] as readonly Uint8Array[]) out.push(piece);
   }
   return out;
+}
+
+/** Correlation id and body: everything before the records. */
+function encodeMessage(correlationId: number, key: number, codec: BodyCodec, body: unknown): Uint8Array {
+  const writer = createWriter();
+  writer.uint32(CORRELATION_TAG).uint32(correlationId);
+  codec.encode(body, writer.uint32(key * 8 + 2).fork()).ldelim();
+  return writer.finish();
 }
 
 function writeRecordsTag(buffer: Uint8Array, at: number, bytes: number): void {

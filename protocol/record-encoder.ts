@@ -62,15 +62,6 @@ export class RecordEncoder {
     return this.#count;
   }
 
-  /** Bytes of the records so far, without the head of the batch. */
-  get recordsBytes(): number {
-    return this.#at - this.#recordsStart;
-  }
-
-  get baseTimestamp(): number {
-    return this.#baseTimestamp;
-  }
-
   /** Appends a record; false, and nothing changed, when it does not fit. `timestamp` is in whole milliseconds since 1970. */
   tryAppend(
     timestamp: number,

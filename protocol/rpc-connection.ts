@@ -7,8 +7,8 @@ import type { RequestKind } from "./api-keys.js";
 import { RESPONSE_FRAME_BYTES_MAX } from "./api-keys.js";
 import { ApiError, errorNameOf } from "./error-codes.js";
 import { FrameFault, FrameReader } from "./frame-reader.js";
-import type { RequestBody, ResponseBody } from "./message-codec.js";
-import { decodeResponse, encodeRequest } from "./message-codec.js";
+import type { RecordsInPlace, RequestBody, ResponseBody } from "./message-codec.js";
+import { decodeResponse, encodeRequest, encodeRequestInFront } from "./message-codec.js";
 import type { HandshakeRequest, HandshakeResponse, Init } from "./messages.js";
 import { TransportError } from "./rpc-error.js";
 
@@ -152,7 +152,12 @@ export class RpcConnection {
   send<Kind extends RequestKind>(
     kind: Kind,
     body: Init<RequestBody<Kind>>,
-    options: { readonly timeoutMs: number; readonly records?: readonly (readonly Uint8Array[])[] },
+    options: {
+      readonly timeoutMs: number;
+      readonly records?: readonly (readonly Uint8Array[])[];
+      /** One element of records, instead of `records`, to be sent as one piece with the head of the request. */
+      readonly inPlace?: RecordsInPlace;
+    },
     onOutcome: (outcome: RpcOutcome<Kind>) => void,
   ): void {
     if (this.#end !== undefined) {
@@ -169,7 +174,14 @@ export class RpcConnection {
       onOutcome: onOutcome as PendingRequest["onOutcome"],
     });
     this.#sweep ??= this.#env.timers.after(SWEEP_MS, () => this.#onSweep());
-    this.#socket.send(encodeRequest(correlationId, kind, body, options.records));
+    const { inPlace } = options;
+    if (inPlace === undefined) {
+      this.#socket.send(encodeRequest(correlationId, kind, body, options.records));
+      return;
+    }
+    const whole = encodeRequestInFront(correlationId, kind, body, inPlace);
+    const records = inPlace.buffer.subarray(inPlace.start, inPlace.end);
+    this.#socket.send(whole === undefined ? encodeRequest(correlationId, kind, body, [[records]]) : [whole]);
   }
 
   /** For requests that are not answered (acks=0). */

@@ -532,7 +532,7 @@ describe("Producer", () => {
           );
         },
       ),
-      { numRuns: 15 },
+      { numRuns: 20 },
     );
   }, 30_000);
 });

@@ -1,0 +1,184 @@
+import fs from "node:fs";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { jsonLines, runOttla, startOttla, TestCluster, until } from "../support/cluster.js";
+import { conditionOf, identityOf } from "../../tools/local-cluster/process-identity.js";
+
+interface ProcessStatus {
+  readonly kind: "broker" | "zookeeper";
+  readonly id: number;
+  readonly pid: number | null;
+  readonly port: number;
+  readonly alive: boolean;
+  readonly controller?: boolean;
+  readonly leads?: number;
+  readonly mode?: string | null;
+}
+
+function listen(port: number): Promise<net.Server> {
+  return new Promise((resolve) => {
+    const server = net.createServer();
+    server.listen(port, "127.0.0.1", () => resolve(server));
+  });
+}
+
+const portOf = (server: net.Server): number => (server.address() as net.AddressInfo).port;
+
+describe("ottla up", () => {
+  let data: string;
+  beforeEach(() => {
+    data = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-test-"));
+  });
+  afterEach(async () => {
+    await runOttla(["down", "--data", data]);
+    fs.rmSync(data, { recursive: true, force: true });
+  }, 30_000);
+
+  const up = (...args: string[]) => runOttla(["up", "--detach", "--data", data, "--brokers", "1", ...args]);
+  const status = async (): Promise<ProcessStatus[]> =>
+    jsonLines<ProcessStatus>((await runOttla(["status", "--data", data, "--json"])).stdout);
+
+  it("finds its data again at the same place after a stop, and a cluster that still runs", async () => {
+    const first = await up("--json", "--port", "0");
+    expect(first.stderr).toBe("");
+    const [line] = jsonLines<Record<string, string>>(first.stdout);
+    expect(line).toEqual({
+      cluster: expect.any(String),
+      bootstrap: expect.stringMatching(/^127\.0\.0\.1:\d+$/),
+      zookeeper: expect.stringMatching(/^127\.0\.0\.1:\d+$/),
+      data,
+    });
+    const environment = { OTTLA_BOOTSTRAP: line?.["bootstrap"] };
+    expect((await runOttla(["topic", "create", "kept"], { environment })).code).toBe(0);
+    expect((await runOttla(["produce", "kept"], { environment, input: "still here\n" })).code).toBe(0);
+    const pids = (await status()).map(({ pid }) => pid);
+
+    const again = await up("--json");
+    expect(jsonLines(again.stdout)).toEqual([line]);
+    expect((await status()).map(({ pid }) => pid)).toEqual(pids);
+
+    expect(jsonLines((await runOttla(["down", "--data", data, "--json"])).stdout)).toEqual([{ stopped: 2 }]);
+    expect(
+      pids.filter(
+        (pid) => pid !== null && conditionOf(identityOf(pid) ?? { pid, startTime: "", bootId: "" }) !== "gone",
+      ),
+    ).toEqual([]);
+    expect(await status()).toMatchObject([
+      { kind: "broker", pid: null, alive: false },
+      { kind: "zookeeper", pid: null, alive: false, mode: null },
+    ]);
+    expect(jsonLines((await runOttla(["down", "--data", data, "--json"])).stdout)).toEqual([{ stopped: 0 }]);
+
+    const [restarted] = jsonLines((await up("--json")).stdout);
+    expect(restarted).toMatchObject({ cluster: line?.["cluster"], bootstrap: line?.["bootstrap"] });
+    const { stdout } = await runOttla(["consume", "kept", "--from", "earliest", "--until-end"], { environment });
+    expect(stdout).toBe("still here\n");
+  }, 60_000);
+
+  it("stays in the foreground until Ctrl-C and leaves nothing behind", async () => {
+    const foreground = startOttla(["up", "--json", "--data", data, "--brokers", "1", "--port", "0"]);
+    await until("it serves", () => foreground.stdout().includes("\n"));
+    const running = await status();
+    expect(running.every(({ alive }) => alive)).toBe(true);
+    foreground.kill("SIGINT");
+    expect((await foreground.result).code).toBe(0);
+    expect((await status()).some(({ alive }) => alive)).toBe(false);
+  }, 60_000);
+
+  it("names every taken port and who holds it, and starts nothing", async () => {
+    const taken = await listen(0);
+    try {
+      const { code, stderr } = await up("--port", String(portOf(taken)));
+      expect(code).toBe(1);
+      expect(stderr).toMatch(
+        new RegExp(
+          `^error: PORT_TAKEN: port ${portOf(taken)} is taken by [^\\n]*\\(pid ${process.pid}\\) - [^\\n]*--port[^\\n]*\\n$`,
+        ),
+      );
+      expect(fs.existsSync(path.join(data, "cluster.json"))).toBe(false);
+    } finally {
+      taken.close();
+    }
+  });
+
+  it("says that it is a Kafka broker that holds the port", async () => {
+    // Answers ApiVersions as Kafka does: with the correlation id of the request.
+    const kafka = net.createServer((socket) => {
+      socket.on("data", (request) => {
+        const answer = Buffer.alloc(10);
+        answer.writeInt32BE(6, 0);
+        request.copy(answer, 4, 8, 12);
+        socket.end(answer);
+      });
+    });
+    await new Promise<void>((resolve) => kafka.listen(0, "127.0.0.1", resolve));
+    try {
+      const { stderr } = await up("--port", String(portOf(kafka)));
+      expect(stderr).toContain("is taken by a Kafka broker (pid ");
+    } finally {
+      kafka.close();
+    }
+  });
+
+  it("tells a data directory that is none, and one that cannot be made", async () => {
+    const file = path.join(data, "file");
+    fs.writeFileSync(file, "");
+    for (const [place, error] of [
+      [file, "DATA_NOT_A_DIRECTORY"],
+      [path.join(file, "below"), "DATA_NOT_A_DIRECTORY"],
+      ["/proc/ottla", "DATA_NOT_WRITABLE"],
+    ] as const) {
+      const { code, stderr } = await runOttla(["up", "--detach", "--data", place]);
+      expect(stderr).toMatch(new RegExp(`^error: ${error}: [^\\n]+ - [^\\n]+\\n$`));
+      expect(code).toBe(1);
+    }
+  });
+
+  it("says what a broker died of when it does not start, and stops the rest", async () => {
+    const { code, stderr } = await up("--port", "0", "--set", "no.such.setting=1");
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^error: DID_NOT_START: broker 1 ended instead of serving: INVALID_CONFIG: no\.such\.setting[^\n]*\n$/m,
+    );
+    expect((await status()).some(({ alive }) => alive)).toBe(false);
+  }, 30_000);
+
+  it("has no status before it has a cluster", async () => {
+    const { code, stderr } = await runOttla(["status", "--data", data]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error: NO_CLUSTER: /);
+  });
+});
+
+describe("ottla kill, pause, resume and restart", () => {
+  it("do to a process what they say, and the cluster goes on", async () => {
+    await using cluster = await TestCluster.start();
+    const find = async (id: number): Promise<ProcessStatus | undefined> =>
+      (await cluster.json<ProcessStatus>(["status"])).find((entry) => entry.kind === "broker" && entry.id === id);
+    await cluster.json(["topic", "create", "t"]);
+    await cluster.json(["produce", "t"], "before\n");
+    const [killed] = await cluster.json(["kill", "leader:t"]);
+    expect(killed).toEqual({ action: "kill", kind: "broker", id: expect.any(Number), pid: expect.any(Number) });
+    const id = killed?.["id"] as number;
+    expect(await find(id)).toMatchObject({ alive: false, pid: null });
+    await cluster.json(["produce", "t"], "during\n");
+
+    const controller = async (): Promise<number | undefined> =>
+      (await cluster.json<ProcessStatus>(["status"])).find((entry) => entry.controller === true)?.id;
+    await until("there is a controller", async () => (await controller()) !== undefined);
+    const paused = await controller();
+    expect(await cluster.json(["pause", "controller"])).toMatchObject([{ action: "pause", id: paused }]);
+    expect(await cluster.json(["resume", String(paused)])).toMatchObject([{ action: "resume", id: paused }]);
+
+    expect(await cluster.json(["restart", String(id)])).toMatchObject([{ action: "restart", id }]);
+    await until("all replicas are in sync", async () => {
+      const [topic] = await cluster.json<{ partitions: { isr: number[] }[] }>(["topic", "describe", "t"]);
+      return topic?.partitions[0]?.isr.length === 3;
+    });
+    const { stdout } = await cluster.ottla(["consume", "t", "--from", "earliest", "--until-end"]);
+    expect(stdout).toBe("before\nduring\n");
+    const unknown = await cluster.ottla(["kill", "7"]);
+    expect(unknown.stderr).toMatch(/^error: UNKNOWN_TARGET: .* - it has 1, 2, 3\n$/);
+  }, 60_000);
+});

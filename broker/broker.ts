@@ -1,3 +1,4 @@
+import { BytePool } from "../common/byte-pool.js";
 import { sleep } from "../common/env/time.js";
 import type { Env } from "../common/env/env.js";
 import type { Timer } from "../common/env/time.js";
@@ -51,6 +52,8 @@ const REQUEST_TIMEOUT_MS = 5000;
 const CLOSE_SESSION_TIMEOUT_MS = 2000;
 const SHUTDOWN_RETRY_MS = 100;
 const ISR_CHECK_MS_MAX = 1000;
+/** Memory of fetched frames that is kept for the next ones. */
+const IDLE_FRAME_BYTES_MAX = 32 * 1024 * 1024;
 
 export interface BrokerIdentityOptions {
   readonly brokerId: BrokerId;
@@ -268,11 +271,13 @@ export class Broker {
         return Promise.reject(new ApiError("NOT_CONTROLLER", "this broker knows no controller yet"));
       return node.requestController("alterPartitions", request, REQUEST_TIMEOUT_MS);
     });
+    const frames = new BytePool(IDLE_FRAME_BYTES_MAX);
     const fetchers = new ReplicaFetchers({
       env: this.#env,
       logger: this.#logger,
       identity,
-      connect: (leaderId, onClosed) => this.#connectToBroker(leaderId, clusterId, onClosed),
+      connect: (leaderId, onClosed) => this.#connectToBroker(leaderId, clusterId, frames, onClosed),
+      frames,
       settings: () => ({
         waitMsMax: config.get("replica.fetch.wait.max.ms"),
         partitionBytesMax: config.get("replica.fetch.max.bytes"),
@@ -378,7 +383,12 @@ export class Broker {
     this.#endpoints = endpoints;
   }
 
-  async #connectToBroker(brokerId: BrokerId, clusterId: string, onClosed: () => void): Promise<RpcConnection> {
+  async #connectToBroker(
+    brokerId: BrokerId,
+    clusterId: string,
+    frames: BytePool,
+    onClosed: () => void,
+  ): Promise<RpcConnection> {
     const listener = this.#config.get("inter.broker.listener.name");
     const endpoint = this.#metadata.broker(brokerId)?.endpoints.find((one) => one.listener === listener);
     const epoch = this.#registration?.epoch;
@@ -404,6 +414,7 @@ export class Broker {
       port: endpoint.port,
       connectTimeoutMs: CONNECT_TIMEOUT_MS,
       requestTimeoutMs: REQUEST_TIMEOUT_MS,
+      allocate: (bytes) => frames.take(bytes),
       handshake: { clientId: `broker-${this.#options.brokerId}`, ...CLIENT_SOFTWARE, clusterId, broker: identity },
       onClosed,
     });
@@ -438,7 +449,7 @@ export class Broker {
 
   /** A broker serves once its controller has told it who leads what. */
   async #untilServing(): Promise<void> {
-    while (!this.#stopped && this.#metadata.controllerEpoch === 0) await sleep(this.#env.timers, 10);
+    while (!this.#stopped && !this.#metadata.isComplete) await sleep(this.#env.timers, 10);
   }
 
   async #handOver(): Promise<void> {

@@ -81,6 +81,7 @@ export class ControllerOrders {
     image.nextChunk += 1;
     if (orders.chunk < orders.chunks) return;
     this.#image = undefined;
+    this.metadata.isComplete = true;
     for (const topic of [...this.metadata.topics()]) {
       if (image.topicIds.has(topic.topicId)) continue;
       this.metadata.forget(topic.topicId);

@@ -1,24 +1,35 @@
-import { errorReport } from "../../protocol/error-codes.js";
+import { ApiError, errorReport } from "../../protocol/error-codes.js";
 import type { BrokerMetadata, Init, RegisteredBroker, TopicMetadata } from "../../protocol/messages.js";
 import type { BrokerId } from "../../protocol/types.js";
 import type { CachedTopic, MetadataCache } from "../metadata/metadata-cache.js";
 import type { Handler } from "../net/request-context.js";
 
-/** Answers who leads what, from what this broker was last told. */
+/**
+ * Answers who leads what, from what this broker was last told. One that has just started and was told nothing yet says so,
+ * because "there is no such topic" would be believed.
+ */
 export function metadataHandler(
   clusterId: string,
   metadata: MetadataCache,
   controllerId: () => BrokerId | undefined,
 ): Handler<"metadata"> {
-  return (request, context) => ({
-    body: {
-      clusterId,
-      controllerId: controllerId() ?? -1,
-      controllerEpoch: metadata.controllerEpoch,
-      brokers: [...metadata.brokers()].flatMap((broker) => describeBroker(broker, context.listenerName)),
-      topics: request.noTopics ? [] : askedTopics(metadata, request.topics, request.topicIds),
-    },
-  });
+  return (request, context) => {
+    if (!metadata.isComplete) {
+      throw new ApiError(
+        "LEADER_NOT_AVAILABLE",
+        "this broker has just started and waits for the controller to tell it about the cluster; ask another one, or again",
+      );
+    }
+    return {
+      body: {
+        clusterId,
+        controllerId: controllerId() ?? -1,
+        controllerEpoch: metadata.controllerEpoch,
+        brokers: [...metadata.brokers()].flatMap((broker) => describeBroker(broker, context.listenerName)),
+        topics: request.noTopics ? [] : askedTopics(metadata, request.topics, request.topicIds),
+      },
+    };
+  };
 }
 
 /** A broker that does not have the listener the question came in on cannot be reached from there. */

@@ -22,7 +22,7 @@ export function produceHandler(partitions: PartitionTable, metadata: MetadataCac
     const outcomes = request.partitions.map((target, index) =>
       appendTo(partitions, metadata, context, target, records[index] as Buffer, acks),
     );
-    if (acks === acksCodes.none) return undefined;
+    if (acks === acksCodes.none) return unanswered(outcomes);
     // Most requests hold one partition, and most appends are written by now: no promise is made where none is needed.
     if (
       acks === acksCodes.leader &&
@@ -35,6 +35,14 @@ export function produceHandler(partitions: PartitionTable, metadata: MetadataCac
     );
     return Promise.all(pending).then(answer);
   };
+}
+
+/** Nobody waits for an answer, but what is not written yet still lies in the request. */
+function unanswered(outcomes: readonly (Appended | Refused)[]): Promise<undefined> | undefined {
+  const writes = outcomes.flatMap((outcome) =>
+    "error" in outcome || outcome.append.written === undefined ? [] : [outcome.append.written],
+  );
+  return writes.length === 0 ? undefined : Promise.allSettled(writes).then(() => undefined);
 }
 
 interface Appended {

@@ -1,45 +1,52 @@
+import { BytePool } from "../../common/byte-pool.js";
 import { readBatch } from "../../protocol/record-batch.js";
 import type { Offset } from "../../protocol/types.js";
 
-/** What is shorter than this is copied out of its frame: a view would pin the whole frame. */
-const COPIED_BELOW_BYTES = 32 * 1024;
+/** Slabs of a log double in size while it is appended to, so that an idle one pins little. */
 const SLAB_BYTES_MIN = 4 * 1024;
-const SLAB_BYTES_MAX = 64 * 1024;
+const SLAB_BYTES_MAX = 1024 * 1024;
+/** Slabs that lie idle for the next log that needs one. */
+const IDLE_BYTES_MAX = 16 * 1024 * 1024;
 /** What an entry costs beside its bytes. */
 const ENTRY_BYTES = 128;
 
-/** Memory that stays as long as an entry refers to it. */
-interface Backing {
-  readonly memory: ArrayBufferLike;
-  readonly bytes: number;
+/** Memory that batches lie in. It is used again once no entry and no reader refers to it. */
+interface Slab {
+  readonly memory: Buffer;
+  used: number;
   entries: number;
+  readers: number;
 }
 
 /** Whole batches, in order, that were appended together. */
 interface TailEntry {
   readonly baseOffset: Offset;
   readonly endOffset: Offset;
-  readonly buffer: Buffer;
+  readonly slab: Slab;
   readonly start: number;
   readonly end: number;
-  readonly backing: Backing;
+}
+
+/** Views of batches in memory. They are valid until `release`, which is called once. */
+export interface TailRead {
+  readonly pieces: Buffer[];
+  readonly bytes: number;
+  release(): void;
 }
 
 /**
- * The newest batches of a log, as the very buffers that were written, so that readers who keep up never touch the disk.
- * Large buffers are kept as views of the frame they came in, and the whole frame is what they are counted as; small ones
- * are copied one behind the other into slabs, so that many of them leave in one piece (hazard 8.7).
+ * The newest batches of a log in memory, so that readers who keep up never touch the disk. Batches are copied one behind
+ * the other into slabs: the frame they came in can be used again at once, a few bytes never pin a large frame, and many
+ * small batches leave in one piece. Slabs go back to a pool, because the collector would come late for them.
  *
- * Bounded twice: by `bytesMax` for one log and by the TailBudget for all. Whoever reads gets views; evicted memory is
- * freed when the last view is gone.
+ * Bounded twice: by `bytesMax` for one log and by the TailBudget for all.
  */
 export class LogTail {
   /** Entries before `#head` were evicted; the array is compacted now and then. */
   #entries: TailEntry[] = [];
   #head = 0;
-  #slab: Buffer | undefined;
-  #slabUsed = 0;
-  #lastBacking: Backing | undefined;
+  /** Where the next batches go. */
+  #slab: Slab | undefined;
   #bytes = 0;
 
   constructor(
@@ -57,14 +64,14 @@ export class LogTail {
     return this.#entries[this.#head]?.baseOffset;
   }
 
-  /** Whole batches behind those it has. `view` must not be changed afterwards. */
-  append(baseOffset: Offset, endOffset: Offset, view: Buffer): void {
-    const copied = view.length < COPIED_BELOW_BYTES || view.buffer.byteLength > view.length * 2;
-    const buffer = copied ? this.#copy(view) : view;
-    const start = copied ? this.#slabUsed - view.length : 0;
-    const backing = this.#backingOf(buffer);
-    backing.entries += 1;
-    this.#entries.push({ baseOffset, endOffset, buffer, start, end: start + view.length, backing });
+  /** Whole batches behind those it has. They are copied. */
+  append(baseOffset: Offset, endOffset: Offset, batches: Buffer): void {
+    const slab = this.#slabFor(batches.length);
+    const start = slab.used;
+    slab.memory.set(batches, start);
+    slab.used += batches.length;
+    slab.entries += 1;
+    this.#entries.push({ baseOffset, endOffset, slab, start, end: slab.used });
     this.#account(ENTRY_BYTES);
     while (this.#bytes > this.bytesMax && this.#head < this.#entries.length) this.evictOldest();
     this.budget.appended(this);
@@ -74,13 +81,20 @@ export class LogTail {
    * Batches from the one that holds `from`, all of them below `end`, at most `bytesMax` but at least one; empty when none
    * ends at or below `end`. Undefined when `from` lies before the tail.
    */
-  read(from: Offset, end: Offset, bytesMax: number): { pieces: Buffer[]; bytes: number } | undefined {
+  read(from: Offset, end: Offset, bytesMax: number): TailRead | undefined {
     const startOffset = this.startOffset;
     if (startOffset === undefined || from < startOffset) return undefined;
     const pieces: Buffer[] = [];
     let bytes = 0;
     // The piece that is being built; grows over entries that lie one behind the other in one slab.
-    let open: { buffer: Buffer; start: number; end: number } | undefined;
+    let open: { slab: Slab; start: number; end: number } | undefined;
+    const slabs: Slab[] = [];
+    const close = (): void => {
+      if (open === undefined) return;
+      pieces.push(open.slab.memory.subarray(open.start, open.end));
+      open.slab.readers += 1;
+      slabs.push(open.slab);
+    };
     for (let at = this.#firstEndingAfter(from); at < this.#entries.length; at += 1) {
       const entry = this.#entries[at] as TailEntry;
       if (entry.baseOffset >= end) break;
@@ -89,16 +103,16 @@ export class LogTail {
       const part = whole ? entry : partOf(entry, from, end, left, bytes === 0);
       if (part !== undefined) {
         bytes += part.end - part.start;
-        if (open !== undefined && open.buffer === entry.buffer && open.end === part.start) open.end = part.end;
+        if (open !== undefined && open.slab === entry.slab && open.end === part.start) open.end = part.end;
         else {
-          if (open !== undefined) pieces.push(open.buffer.subarray(open.start, open.end));
-          open = { buffer: entry.buffer, start: part.start, end: part.end };
+          close();
+          open = { slab: entry.slab, start: part.start, end: part.end };
         }
       }
       if (part === undefined || part.end < entry.end) break;
     }
-    if (open !== undefined) pieces.push(open.buffer.subarray(open.start, open.end));
-    return { pieces, bytes };
+    close();
+    return { pieces, bytes, release: () => this.#readersLeft(slabs) };
   }
 
   /** Bytes of the entries between the offsets; undefined when `from` lies before the tail. Counts whole appends. */
@@ -133,11 +147,10 @@ export class LogTail {
   }
 
   clear(): void {
+    this.#slab = undefined;
+    for (let at = this.#head; at < this.#entries.length; at += 1) this.#release(this.#entries[at] as TailEntry);
     this.#entries = [];
     this.#head = 0;
-    this.#slab = undefined;
-    this.#lastBacking = undefined;
-    this.#account(-this.#bytes);
     this.budget.emptied(this);
   }
 
@@ -169,37 +182,36 @@ export class LogTail {
     return low;
   }
 
-  /** Copies into the slab and leaves `#slabUsed` at the end of the copy. */
-  #copy(view: Buffer): Buffer {
-    let slab = this.#slab;
-    if (slab === undefined || this.#slabUsed + view.length > slab.length) {
-      const doubled = Math.min(SLAB_BYTES_MAX, Math.max(SLAB_BYTES_MIN, (slab?.length ?? 0) * 2));
-      slab = Buffer.allocUnsafeSlow(Math.max(doubled, view.length));
-      this.#slab = slab;
-      this.#slabUsed = 0;
-    }
-    slab.set(view, this.#slabUsed);
-    this.#slabUsed += view.length;
-    return slab;
-  }
-
-  #backingOf(buffer: Buffer): Backing {
-    if (this.#lastBacking?.memory !== buffer.buffer) {
-      this.#lastBacking = { memory: buffer.buffer, bytes: buffer.buffer.byteLength, entries: 0 };
-      this.#account(this.#lastBacking.bytes);
-    }
-    return this.#lastBacking;
+  #slabFor(bytes: number): Slab {
+    const slab = this.#slab;
+    if (slab !== undefined && slab.used + bytes <= slab.memory.length) return slab;
+    const doubled = Math.min(SLAB_BYTES_MAX, Math.max(SLAB_BYTES_MIN, (slab?.memory.length ?? 0) * 2));
+    const size = 2 ** Math.ceil(Math.log2(Math.max(doubled, bytes)));
+    const next: Slab = { memory: this.budget.pool.take(size), used: 0, entries: 0, readers: 0 };
+    this.#account(next.memory.length);
+    this.#slab = next;
+    return next;
   }
 
   #release(entry: TailEntry): void {
-    entry.backing.entries -= 1;
+    const { slab } = entry;
+    slab.entries -= 1;
     this.#account(-ENTRY_BYTES);
-    if (entry.backing.entries > 0) return;
-    this.#account(-entry.backing.bytes);
-    if (this.#lastBacking === entry.backing) {
-      this.#lastBacking = undefined;
-      this.#slab = undefined;
+    if (slab.entries > 0) return;
+    this.#account(-slab.memory.length);
+    if (this.#slab === slab) this.#slab = undefined;
+    this.#maybeUseAgain(slab);
+  }
+
+  #readersLeft(slabs: readonly Slab[]): void {
+    for (const slab of slabs) {
+      slab.readers -= 1;
+      this.#maybeUseAgain(slab);
     }
+  }
+
+  #maybeUseAgain(slab: Slab): void {
+    if (slab.entries === 0 && slab.readers === 0) this.budget.pool.give(slab.memory);
   }
 
   #account(bytes: number): void {
@@ -210,6 +222,8 @@ export class LogTail {
 
 /** The bytes that all tails together may pin. Over it the log that was appended to longest ago gives up its oldest. */
 export class TailBudget {
+  /** For LogTail: memory for slabs. */
+  readonly pool = new BytePool(IDLE_BYTES_MAX);
   /** In the order of last append. */
   readonly #tails = new Set<LogTail>();
   #bytes = 0;
@@ -254,7 +268,7 @@ function partOf(
   let first: number | undefined;
   let last = entry.start;
   for (let at = entry.start; at < entry.end;) {
-    const batch = readBatch(entry.buffer, at, entry.end);
+    const batch = readBatch(entry.slab.memory, at, entry.end);
     at = batch.end;
     if (batch.endOffset <= from) continue;
     if (batch.endOffset > end) break;

@@ -245,8 +245,8 @@ export class Log {
   }
 
   /**
-   * Checks the batches, gives them offsets, stamps them in place and writes or queues them. The log keeps views of
-   * `records`: the buffer must not be changed or reused afterwards. An idempotent producer sends one batch at a time.
+   * Checks the batches, gives them offsets, stamps them in place and writes or queues them. `records` may be used again
+   * once they are written. An idempotent producer sends one batch at a time.
    * Throws ApiError INVALID_RECORD, CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, INVALID_TIMESTAMP, OUT_OF_ORDER_SEQUENCE_NUMBER,
    * DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, STORAGE_ERROR: then nothing was appended.
    */
@@ -279,7 +279,7 @@ export class Log {
 
   /**
    * Appends batches as the leader stamped them. Both checksums are checked, base offsets are not below the log end (an
-   * empty log takes any), epochs do not descend. Keeps views of `records`, as `appendAsLeader` does. Throws ApiError
+   * empty log takes any), epochs do not descend. `records` may be used again once they are written. Throws ApiError
    * CORRUPT_MESSAGE, INVALID_RECORD, STORAGE_ERROR: then nothing was appended.
    */
   appendAsFollower(records: Buffer): LogAppend {
@@ -801,7 +801,7 @@ export class Log {
     const end = this.#undamagedEnd(from, limit);
     if (from >= end) return emptyRead;
     const inMemory = this.#tail.read(from, end, options.maxBytes);
-    if (inMemory !== undefined) return { ...inMemory, release: () => undefined };
+    if (inMemory !== undefined) return inMemory;
     return this.#readFiles(from, end, options);
   }
 

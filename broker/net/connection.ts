@@ -1,4 +1,5 @@
 import { InvariantViolation } from "../../common/assert.js";
+import type { BytePool } from "../../common/byte-pool.js";
 import type { Clock } from "../../common/env/time.js";
 import type { Socket, SocketEnd, SocketHandler } from "../../common/env/network.js";
 import { apiKeys, UNTRUSTED_FRAME_BYTES_MAX } from "../../protocol/api-keys.js";
@@ -28,6 +29,7 @@ export interface ConnectionParts {
   readonly clock: Clock;
   readonly router: RequestRouter;
   readonly budget: MemoryBudget;
+  readonly frames: BytePool;
   readonly limits: ConnectionLimits;
   readonly onFatal: (error: Error) => void;
   /** Something the peer did that operators should hear of, in one sentence without its payload. */
@@ -65,7 +67,7 @@ export class Connection implements RequestContext, SocketHandler {
     this.#openedMs = this.#lastByteMs = this.#lastRequestMs = parts.clock.monotonicMs();
     this.#reader = new FrameReader({
       frameBytesMax: (head) => this.#frameBytesMax(head),
-      allocate: (bytes) => (parts.budget.tryReserve(bytes) ? Buffer.allocUnsafeSlow(bytes) : undefined),
+      allocate: (bytes) => (parts.budget.tryReserve(bytes) ? parts.frames.take(bytes) : undefined),
       onFrame: (frame) => this.#onFrame(frame),
     });
     socket.start(this);
@@ -169,6 +171,8 @@ export class Connection implements RequestContext, SocketHandler {
       released = true;
       this.#answering -= 1;
       this.parts.budget.release(frame.length);
+      // A handler answers when it needs nothing of the request any more, records included.
+      this.parts.frames.give(frame);
     };
     this.#answering += 1;
     let request: DecodedRequest;

@@ -33,7 +33,8 @@ export interface Answer<Kind extends RequestKind> {
 
 /**
  * Answers one kind of request. It is called in the order in which requests of a connection arrive and takes its place in
- * every partition before it returns; what it returns may settle whenever. Throws or rejects with ApiError to refuse the
+ * every partition before it returns; what it returns may settle whenever, but not before the handler is done with `records`:
+ * their memory is used again. Throws or rejects with ApiError to refuse the
  * request as a whole.
  */
 export type Handler<Kind extends RequestKind> = (

@@ -1,3 +1,4 @@
+import { BytePool } from "../../common/byte-pool.js";
 import type { Env } from "../../common/env/env.js";
 import type { Listener, Socket } from "../../common/env/network.js";
 import type { Timer } from "../../common/env/time.js";
@@ -24,6 +25,8 @@ export interface ServerLimits extends ConnectionLimits {
 
 const DEADLINE_CHECK_MS = 1000;
 const LOG_AGAIN_MS = 1000;
+/** Memory of request frames that is kept for the next ones. */
+const IDLE_FRAME_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Listens, caps connections and watches their deadlines. */
 export class Server {
@@ -33,6 +36,7 @@ export class Server {
   readonly #router: RequestRouter;
   readonly #onFatal: (error: Error) => void;
   readonly #budget: MemoryBudget;
+  readonly #frames = new BytePool(IDLE_FRAME_BYTES_MAX);
   readonly #listeners: Listener[] = [];
   readonly #connections = new Set<Connection>();
   readonly #perAddress = new Map<string, number>();
@@ -93,6 +97,7 @@ export class Server {
       clock: this.#env.clock,
       router: this.#router,
       budget: this.#budget,
+      frames: this.#frames,
       limits: this.#limits,
       onFatal: this.#onFatal,
       onMisuse: (kind, sentence) => this.#warn(kind, `${address} on ${listener.name} ${sentence}`),

@@ -1,3 +1,4 @@
+import type { BytePool } from "../../common/byte-pool.js";
 import type { Env } from "../../common/env/env.js";
 import type { Timer } from "../../common/env/time.js";
 import type { Logger } from "../../common/logger.js";
@@ -22,6 +23,8 @@ export interface ReplicaFetcherParts {
   readonly env: Env;
   readonly logger: Logger;
   readonly connect: ConnectToLeader;
+  /** Where responses are received; shared by all fetchers. */
+  readonly frames: BytePool;
   readonly settings: () => ReplicaFetcherSettings;
   /** Who fetches; undefined while this broker is not registered. */
   readonly identity: () => { readonly brokerId: BrokerId; readonly brokerEpoch: BrokerEpoch } | undefined;
@@ -205,12 +208,24 @@ export class ReplicaFetcher {
     this.#reconnectMs = RECONNECT_MS_MIN;
     this.#sessionId = outcome.body.sessionId;
     let recordsIndex = 0;
+    const writes: Promise<void>[] = [];
     for (const fetched of outcome.body.partitions) {
       const records = fetched.recordBytes > 0 ? outcome.records[recordsIndex++] : undefined;
       const followed = this.#followed.get(partitionKey(fetched.topicId, fetched.partition));
-      if (followed !== undefined && this.#isCurrent(followed)) this.#onFetched(followed, fetched, records);
+      if (followed === undefined || !this.#isCurrent(followed)) continue;
+      const written = this.#onFetched(followed, fetched, records);
+      if (written !== undefined) writes.push(written);
     }
+    this.#useAgain(outcome.records, writes);
     this.#pump();
+  }
+
+  /** All records of a response lie in one frame; it is used again once they are written. */
+  #useAgain(records: readonly Buffer[], writes: readonly Promise<void>[]): void {
+    const [first] = records;
+    if (first === undefined) return;
+    if (writes.length === 0) this.#parts.frames.give(first);
+    else void Promise.allSettled(writes).then(() => this.#parts.frames.give(first));
   }
 
   #onFailure(connection: RpcConnection, error: Error): void {
@@ -227,36 +242,38 @@ export class ReplicaFetcher {
     this.#onConnectionLost(connection);
   }
 
-  #onFetched(followed: Followed, fetched: FetchedPartition, records: Buffer | undefined): void {
+  #onFetched(followed: Followed, fetched: FetchedPartition, records: Buffer | undefined): Promise<void> | undefined {
     const { partition } = followed;
     const { log } = partition;
     if (fetched.error !== null) {
       this.#onRefused(followed, fetched);
-      return;
+      return undefined;
     }
     if (followed.busy || followed.sentOffset !== log.logEndOffset) {
       // The log has changed since this was asked for; what came does not continue it.
       if (!followed.busy) this.#markChanged(followed);
-      return;
+      return undefined;
     }
     if (fetched.diverging !== null) {
       this.#truncate(followed, fetched.diverging.leaderEpochPlusOne - 1, toOffset(fetched.diverging.endOffset));
-      return;
+      return undefined;
     }
     const leaderHighWatermark = parseOffset(fetched.highWatermark);
     if (leaderHighWatermark !== undefined) followed.leaderHighWatermark = leaderHighWatermark;
-    if (records !== undefined) this.#append(followed, records);
+    const written = records === undefined ? undefined : this.#append(followed, records);
     partition.followHighWatermark(followed.leaderHighWatermark);
     this.#followLogStart(partition, parseOffset(fetched.logStartOffset));
+    return written;
   }
 
-  #append(followed: Followed, records: Buffer): void {
+  /** Resolves when the records are written; undefined: they are, or they were not taken. */
+  #append(followed: Followed, records: Buffer): Promise<void> | undefined {
     const { partition } = followed;
     try {
       const { written } = partition.log.appendAsFollower(records);
       if (written === undefined) {
         this.#changed.add(followed);
-        return;
+        return undefined;
       }
       followed.busy = true;
       written.then(
@@ -266,9 +283,11 @@ export class ReplicaFetcher {
         },
         (error: unknown) => this.#retryAfter(followed, RETRY_LATER_MS, `its disk refused records: ${reasonOf(error)}`),
       );
+      return written;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.#retryAfter(followed, RETRY_LATER_MS, `records of the leader were not taken: ${error.message}`);
+      return undefined;
     }
   }
 

@@ -1,0 +1,51 @@
+import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { documents, tableOf } from "./markdown.js";
+
+const require = createRequire(`${process.cwd()}/package.json`);
+const sources = ["broker", "client", "common", "protocol", "tools", "test", "bench", "scripts", "docs"];
+
+describe("the documents", () => {
+  it("link only to what is there", () => {
+    const broken: string[] = [];
+    for (const document of documents()) {
+      for (const [, target] of readFileSync(document, "utf8").matchAll(/\]\(([^)#\s]+)(?:#[^)]*)?\)/g)) {
+        if (target === undefined || /^[a-z]+:/.test(target)) continue;
+        if (!existsSync(join(dirname(document), target))) broken.push(`${document}: ${target}`);
+      }
+    }
+    expect(broken).toEqual([]);
+  });
+
+  it("name only files and folders that are there", () => {
+    const missing: string[] = [];
+    for (const document of documents()) {
+      for (const [, name] of readFileSync(document, "utf8").matchAll(/`([\w.-]+\/[\w./-]+)`/g)) {
+        if (name === undefined || !sources.includes(name.split("/")[0] as string)) continue;
+        if (!existsSync(name)) missing.push(`${document}: ${name}`);
+      }
+    }
+    expect(missing).toEqual([]);
+  });
+
+  it("are all listed in docs/README.md", () => {
+    const list = readFileSync("docs/README.md", "utf8");
+    const here = readdirSync("docs").filter((name) => name.endsWith(".md") && name !== "README.md");
+    expect(here.filter((name) => !list.includes(`](${name})`))).toEqual([]);
+  });
+
+  it("give a reason for every run-time dependency", () => {
+    const { dependencies } = JSON.parse(readFileSync("package.json", "utf8")) as {
+      dependencies: Readonly<Record<string, string>>;
+    };
+    const pages = readdirSync("docs/decisions").map((name) => readFileSync(`docs/decisions/${name}`, "utf8"));
+    expect(Object.keys(dependencies).filter((name) => !pages.some((page) => page.includes(name)))).toEqual([]);
+  });
+
+  it("name in docs/architecture.md every rule about imports that is checked, and no other", () => {
+    const { forbidden } = require("./.dependency-cruiser.cjs") as { forbidden: readonly { readonly name: string }[] };
+    const rows = tableOf("docs/architecture.md", ["Rule", "What it forbids"]);
+    expect(rows.map(([name]) => name)).toEqual(forbidden.map(({ name }) => `\`${name}\``));
+  });
+});

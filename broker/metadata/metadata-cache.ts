@@ -17,6 +17,8 @@ export interface CachedTopic {
 export class MetadataCache {
   controllerId: BrokerId | undefined;
   controllerEpoch: ControllerEpoch = 0;
+  /** Set once a controller has told everything: before that, what is not here may exist all the same. */
+  isComplete = false;
   #brokers = new Map<BrokerId, RegisteredBroker>();
   readonly #topics = new Map<
     TopicId,

@@ -325,6 +325,11 @@ export class SimCluster {
     );
   }
 
+  /** The newest client runs on host `client-` and this number. */
+  get clientCount(): number {
+    return this.#clients;
+  }
+
   /** For administrative requests of the test itself. */
   get admin(): SimClient {
     this.#admin ??= this.client();

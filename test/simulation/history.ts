@@ -180,12 +180,17 @@ export function lostAcknowledgements(history: History): Violation[] {
 
 /** L2: what was refused is never read. */
 export function refusedYetRead(history: History): Violation[] {
-  const refused = new Set(
-    history.produces.filter(({ outcome }) => outcome?.kind === "fail").flatMap(({ values }) => values),
+  const refusals = new Map(
+    history.produces.flatMap(({ values, producer, outcome }) =>
+      outcome?.kind === "fail" ? values.map((value) => [value, `${producer}: ${outcome.reason}`] as const) : [],
+    ),
   );
   return observations(history)
-    .filter(({ value }) => refused.has(value))
-    .map((seen) => ({ id: "L2", sentence: `${seen.value} was refused, and ${seen.by} read it at ${place(seen)}` }));
+    .filter(({ value }) => refusals.has(value))
+    .map((seen) => ({
+      id: "L2",
+      sentence: `${seen.value} was refused (${refusals.get(seen.value) ?? ""}), and ${seen.by} read it at ${place(seen)}`,
+    }));
 }
 
 /** L3: what is read was written. */

@@ -1,0 +1,143 @@
+import { connect } from "../../../client/index.js";
+import type { SimCluster } from "../cluster.js";
+import { withCluster } from "../cluster.js";
+import { Letters } from "../letters.js";
+import { encodeBatch, LibraryWriter, produceOnce } from "../workload.js";
+
+const leaderOf = (cluster: SimCluster): { brokerId: number; leaderEpoch: number } => ({
+  brokerId: cluster.leaderOf("letters"),
+  leaderEpoch: cluster.stateOf("letters", 0)?.leaderEpoch ?? 0,
+});
+const libraryOf = (cluster: SimCluster): ReturnType<typeof connect> =>
+  cluster.complete(
+    connect({
+      env: cluster.client().env,
+      bootstrapBrokers: [...cluster.brokers.values()].map(({ address }) => address),
+      requestTimeoutMs: 2000,
+    }),
+  );
+
+describe("a batch that comes a second time", () => {
+  it("is not acknowledged before the first copy is replicated, and then with its offset", async () => {
+    await withCluster({ seed: 61 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(5);
+      const { client, target } = letters;
+      await cluster.complete(client.refresh());
+      const values = letters.values(1);
+      const batch = (): Buffer => encodeBatch(values, 0, { producerId: 999, producerEpoch: 0, baseSequence: 0 });
+      const to = leaderOf(cluster);
+      for (const id of cluster.followersOf("letters")) cluster.pause(id);
+      const first = produceOnce(client, to, target, "all", batch(), 700);
+      expect(await cluster.complete(first)).toMatchObject({ kind: "unknown" });
+      const second = produceOnce(client, to, target, "all", batch(), 700);
+      expect(await cluster.complete(second)).toMatchObject({ kind: "unknown" });
+      for (const id of cluster.followersOf("letters")) cluster.resume(id);
+      const third = produceOnce(client, to, target, "all", batch(), 3000);
+      expect(await cluster.complete(third)).toEqual({ kind: "ok", baseOffset: 5, brokerId: to.brokerId });
+      expect(cluster.log(to.brokerId, "letters").logEndOffset).toBe(6);
+    });
+  });
+});
+
+describe("batches under way together", () => {
+  it("stand in the order of sending, and one that comes too early is refused", async () => {
+    await withCluster({ seed: 62 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      const { client, target } = letters;
+      await cluster.complete(client.refresh());
+      const to = leaderOf(cluster);
+      const batch = (sequence: number): Buffer =>
+        encodeBatch(letters.values(1), 0, { producerId: 999, producerEpoch: 0, baseSequence: sequence });
+      const attempts = [0, 1, 2, 4, 3].map((sequence) => produceOnce(client, to, target, "all", batch(sequence)));
+      const ended = await cluster.complete(Promise.all(attempts));
+      expect(ended).toMatchObject([
+        { kind: "ok", baseOffset: 0 },
+        { kind: "ok", baseOffset: 1 },
+        { kind: "ok", baseOffset: 2 },
+        { kind: "refused", error: "OUT_OF_ORDER_SEQUENCE_NUMBER" },
+        { kind: "ok", baseOffset: 3 },
+      ]);
+    });
+  });
+
+  it("of the library keep their order when the first of all is refused and the others would not be", async () => {
+    await withCluster({ seed: 63 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      const library = await libraryOf(cluster);
+      const writer = new LibraryWriter(library, letters.history, "library", "letters", letters.target, 20_000);
+      // Too few replicas are in sync at first; they come back while the first batches are on their way.
+      const [one = 0, two = 0] = cluster.followersOf("letters");
+      cluster.crash(one);
+      cluster.crash(two);
+      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 1, "one is in sync");
+      cluster.start(one);
+      for (let round = 0; round < 300; round += 1) {
+        void writer.write(letters.values(1));
+        await cluster.run(0.5);
+      }
+      cluster.start(two);
+      await cluster.until(() => writer.isIdle, "everything has an outcome");
+      expect(letters.history.counts()).toMatchObject({ ok: 300, fail: 0, info: 0 });
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
+describe("what a follower had and the new leader had not", () => {
+  it("is forgotten with the producer's sequences, so that the repetition is taken, once", async () => {
+    await withCluster({ seed: 64 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(10);
+      const deposed = cluster.leaderOf("letters");
+      const { network } = cluster.simulation;
+      for (const id of [1, 2, 3]) if (id !== deposed) network.partition(`broker-${deposed}`, `broker-${id}`);
+      network.partition(`broker-${deposed}`, "zk1");
+      // They are appended by the old leader, and then, under the same sequences, by the new one.
+      await letters.write(5);
+      expect(cluster.log(deposed, "letters").logEndOffset).toBeGreaterThan(10);
+      network.heal();
+      await cluster.untilSettled("letters");
+      // The deposed one leads again, with the sequences of the log it has now.
+      const expelled = cluster.leaderOf("letters");
+      cluster.crash(expelled);
+      await cluster.until(() => ![expelled, -1].includes(cluster.leaderOf("letters")), "another broker leads");
+      const second = cluster.leaderOf("letters");
+      if (second !== deposed) cluster.restart(second);
+      await letters.write(5);
+      cluster.start(expelled);
+      await cluster.untilUp();
+      expect(letters.history.counts()).toMatchObject({ ok: 20, info: 0 });
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
+describe("a record whose fate is unknown", () => {
+  it("is told so, and is never sent again under another producer id", async () => {
+    await withCluster({ seed: 65 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      const library = await libraryOf(cluster);
+      const writer = new LibraryWriter(library, letters.history, "library", "letters", letters.target, 1500);
+      await cluster.complete(writer.write(letters.values(3)));
+      // Requests arrive, answers do not.
+      const { network } = cluster.simulation;
+      const clientHost = `client-${cluster.clientCount}`;
+      for (const id of [1, 2, 3]) network.partition(`broker-${id}`, clientHost, { oneWay: true });
+      for (let round = 0; round < 20; round += 1) {
+        void writer.write(letters.values(1));
+        await cluster.run(100);
+      }
+      network.heal();
+      for (let round = 0; round < 20; round += 1) {
+        void writer.write(letters.values(1));
+        await cluster.run(50);
+      }
+      await cluster.until(() => writer.isIdle, "everything has an outcome");
+      const { ok, info } = letters.history.counts();
+      expect(info).toBeGreaterThan(0);
+      expect(ok).toBeGreaterThan(10);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});

@@ -1,0 +1,109 @@
+import { withCluster } from "../cluster.js";
+import { History } from "../history.js";
+import { Letters } from "../letters.js";
+import { IdempotentWriter, readToEnd } from "../workload.js";
+
+describe("a topic that is created again under its old name", () => {
+  it("has nothing of the former one, though a replica slept through it all", async () => {
+    await withCluster({ seed: 51, brokers: 4 }, async (cluster) => {
+      const assignment = [1, 2, 3, 4].filter((id) => id !== cluster.controllerId);
+      const [first = 0] = assignment;
+      const letters = await Letters.create(cluster, { assignment });
+      await letters.write(30);
+      // The new topic begins at epoch 0, the log of the sleeper is at a later one.
+      cluster.crash(first);
+      await cluster.until(() => ![first, -1].includes(cluster.leaderOf("letters")), "another broker leads");
+      const sleeper = cluster.followersOf("letters").find((id) => id !== first) ?? 0;
+      cluster.start(first);
+      await cluster.untilUp();
+      await letters.write(10);
+      cluster.pause(sleeper);
+      await cluster.complete(cluster.admin.administer("deleteTopics", { names: ["letters"], timeoutMs: 300 }));
+      const topic = { name: "letters", assignment: [{ brokerIds: assignment }] };
+      await cluster.complete(cluster.admin.administer("createTopics", { topics: [topic], timeoutMs: 300 }));
+      const topicId = cluster.topicId("letters") ?? "";
+      expect(topicId).not.toBe(letters.target.topicId);
+      const target = { topicId, partition: 0 };
+      const history = new History(() => cluster.nowMs);
+      const writer = new IdempotentWriter(cluster.client(), history, "writer", target);
+      void writer.write(["new 1"]);
+      await cluster.run(100);
+      cluster.resume(sleeper);
+      await cluster.untilSettled("letters");
+      await cluster.complete(writer.write(["new 2"]));
+      await cluster.until(() => writer.isIdle, "everything is written");
+      await cluster.run(300);
+      for (const id of assignment) {
+        expect(cluster.log(id, "letters").logEndOffset).toBe(2);
+        const read = await cluster.complete(readToEnd(cluster.client(id), `broker ${id}`, target));
+        expect(read.records.map(({ value }) => value)).toEqual(["new 1", "new 2"]);
+      }
+    });
+  });
+});
+
+describe("a partition", () => {
+  it("never plays a role with other settings than its topic's", async () => {
+    await withCluster({ seed: 52 }, async (cluster) => {
+      let roles = 0;
+      cluster.simulation.scheduler.afterEachEvent(() => {
+        for (const { broker } of cluster.brokers.values()) {
+          for (const partition of broker?.partitions?.all() ?? []) {
+            if (partition.role.kind === "none") continue;
+            roles += 1;
+            expect(partition.config.minInsyncReplicas(3)).toBe(3);
+            expect(partition.log.settings.durability).toBe("fsync");
+          }
+        }
+      });
+      const config = { "min.insync.replicas": "3", durability: "fsync" };
+      const letters = await Letters.create(cluster, { config });
+      await letters.write(5);
+      cluster.restart(2);
+      await cluster.untilUp();
+      await letters.write(5);
+      expect(roles).toBeGreaterThan(0);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
+describe("a broker", () => {
+  it("that has just started and was told nothing yet does not say that a topic does not exist", async () => {
+    await withCluster({ seed: 53 }, async (cluster) => {
+      await Letters.create(cluster);
+      const [ignorant = 0] = [1, 2, 3].filter((id) => id !== cluster.controllerId);
+      cluster.crash(ignorant);
+      for (const id of [1, 2, 3])
+        if (id !== ignorant) cluster.simulation.network.partition(`broker-${id}`, `broker-${ignorant}`);
+      cluster.start(ignorant);
+      await cluster.run(1000);
+      const client = cluster.client(ignorant);
+      let told: unknown;
+      client.refresh().then(
+        (metadata) => (told = metadata),
+        () => undefined,
+      );
+      await cluster.run(1000);
+      expect(told).toBeUndefined();
+      cluster.simulation.network.heal();
+      await cluster.until(() => told !== undefined, "it tells about the cluster");
+      expect(told).toMatchObject({ topics: [{ name: "letters" }] });
+    });
+  });
+
+  it("does not serve another cluster than the one its records belong to", async () => {
+    await withCluster({ seed: 54, brokers: 3, startBrokers: false }, async (cluster) => {
+      const stranger = cluster.simulation.startProcess("broker-3");
+      const text = "version=1\nbroker.id=3\ncluster.id=another-cluster\n";
+      const { files } = stranger.env;
+      await cluster.complete(files.makeDirectory("/data").then(() => files.writeFile("/data/meta.properties", text)));
+      stranger.crash();
+      for (const id of [1, 2, 3]) cluster.start(id);
+      await cluster.untilUp([1, 2]);
+      await cluster.run(2000);
+      expect(cluster.broker(3).state).not.toBe("up");
+      expect(cluster.logged("belongs to cluster another-cluster, but ZooKeeper holds cluster")).toBe(true);
+    });
+  });
+});

@@ -23,6 +23,7 @@ import {
 } from "./errors.js";
 import { FetchLoop } from "./fetch-loop.js";
 import type { FetchHost, FetchSettings } from "./fetch-loop.js";
+import { FramePool } from "./frame-pool.js";
 import { FifoQueue } from "./fifo-queue.js";
 import type { KnownTopic, Metadata } from "./metadata.js";
 import type { OffsetQuery } from "./offset-lookup.js";
@@ -60,6 +61,16 @@ export interface ReadOptions {
    * @defaultValue false
    */
   readonly untilEnd?: boolean;
+}
+
+/** How far a loop over batches reads, and what becomes of their memory. */
+export interface BatchReadOptions extends ReadOptions {
+  /**
+   * Use the memory of a batch for others as soon as the next one is asked for. About a quarter quicker; but then keys,
+   * values and headers must not be kept beyond their turn of the loop: copy what is to stay (`Buffer.from(value)`).
+   * @defaultValue false
+   */
+  readonly reuseMemory?: boolean;
 }
 
 const PREFETCH_BYTES = 4 * 1024 * 1024;
@@ -107,6 +118,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   readonly #stallMs: number;
   readonly #signal: AbortSignal | undefined;
   readonly #settings: FetchSettings;
+  readonly #frames: FramePool;
   readonly #connections: BrokerConnections;
   readonly #host: FetchHost;
   readonly #readers = new Map<string, PartitionReader>();
@@ -118,6 +130,8 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   #prepared: Promise<void> | undefined;
   #isReading = false;
   #untilEnd = false;
+  /** Of the loop that is reading. */
+  #reusesMemory = false;
   #records: BatchIterator | undefined;
   /** The `next` that waits. */
   #waiter: (() => void) | undefined;
@@ -159,9 +173,14 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
       }),
       requestTimeoutMs: context.connectionSettings.requestTimeoutMs,
     };
-    this.#connections = new BrokerConnections(context.env, context.metadata, context.connectionSettings, {
-      onOpened: () => this.#wakeLoops(),
-    });
+    this.#frames = new FramePool(2 * this.#settings.prefetchBytes);
+    this.#connections = new BrokerConnections(
+      context.env,
+      context.metadata,
+      context.connectionSettings,
+      { onOpened: () => this.#wakeLoops() },
+      (bytes) => (this.#reusesMemory ? this.#frames.allocate(bytes) : Buffer.allocUnsafeSlow(bytes)),
+    );
     this.#host = this.#fetchHost();
     this.#stopListening = context.metadata.onChange(() => this.#onMetadata());
     this.#onAbort = () => this.#wakeWaiter();
@@ -192,7 +211,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
    *   for (const record of batch) total += record.value?.length ?? 0;
    * }
    */
-  batches(options: ReadOptions = {}): AsyncIterableIterator<ConsumerBatch> {
+  batches(options: BatchReadOptions = {}): AsyncIterableIterator<ConsumerBatch> {
     return new ReadLoop<ConsumerBatch>(this.#loopOf(options, () => this.#takeBatch()));
   }
 
@@ -291,13 +310,13 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
       onRefused: (brokerId, error) => this.#fail(toClientError(error, { brokerId })),
       onTrouble: (brokerId) => metadata.onTrouble(brokerId),
       wakeAt: (timeMs) => this.#wakeAt(timeMs),
-      releaseOf: () => undefined,
+      frameOf: (records) => (this.#reusesMemory ? this.#frames.frameOf(records) : undefined),
     };
   }
 
-  #loopOf<T>(options: ReadOptions, take: () => T | undefined): ReadSource<T> {
+  #loopOf<T>(options: BatchReadOptions, take: () => T | undefined): ReadSource<T> {
     return {
-      begin: () => this.#begin(options.untilEnd ?? false),
+      begin: () => this.#begin(options.untilEnd ?? false, options.reuseMemory ?? false),
       take,
       isOver: () => this.#closed || (this.#untilEnd && [...this.#readers.values()].every((reader) => reader.isAtEnd)),
       more: () => this.#more(),
@@ -305,7 +324,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     };
   }
 
-  async #begin(untilEnd: boolean): Promise<void> {
+  async #begin(untilEnd: boolean, reuseMemory: boolean): Promise<void> {
     if (this.#closed) throw new ClosedError("consumer");
     if (this.#isReading) {
       throw new InvalidArgumentError(
@@ -316,6 +335,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     this.#signal?.throwIfAborted();
     this.#isReading = true;
     this.#untilEnd = untilEnd;
+    this.#reusesMemory = reuseMemory;
     try {
       await this.#prepare();
       const readers = [...this.#readers.values()];

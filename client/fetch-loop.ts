@@ -8,6 +8,7 @@ import type { RpcConnection, RpcOutcome } from "../protocol/rpc-connection.js";
 import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerId, LeaderEpoch, PartitionKey } from "../protocol/types.js";
 import { partitionKey } from "../protocol/types.js";
+import type { PooledFrame } from "./frame-pool.js";
 import { SILENCE_MS } from "./metadata.js";
 import type { FetchedChunk, PartitionReader } from "./partition-reader.js";
 import { Backoff } from "./retry.js";
@@ -38,8 +39,8 @@ export interface FetchHost {
   onRefused(brokerId: BrokerId, error: ApiError): void;
   onTrouble(brokerId: BrokerId): void;
   wakeAt(timeMs: number): void;
-  /** Shares of a received frame; undefined where frames are not pooled. */
-  releaseOf(records: readonly Buffer[]): (() => void) | undefined;
+  /** The frame that these records came in, in use once; undefined where its memory is not used again. */
+  frameOf(records: Buffer): PooledFrame | undefined;
 }
 
 /** What the broker remembers for a partition of the session. */
@@ -235,7 +236,7 @@ export class FetchLoop {
     if (body.sessionId === 0) this.#session = undefined;
     else session.id = body.sessionId;
     const chunks: FetchedChunk[] = [];
-    const release = this.host.releaseOf(records);
+    const frame = records[0] === undefined ? undefined : this.host.frameOf(records[0]);
     let nextRecords = 0;
     for (const answer of body.partitions) {
       const bytes = answer.recordBytes > 0 ? records[nextRecords++] : undefined;
@@ -251,9 +252,10 @@ export class FetchLoop {
       }
       reader.backoff.reset();
       if (bytes === undefined) continue;
-      const chunk = this.#chunkOf(reader, answer, bytes, nowMs, release);
+      const chunk = this.#chunkOf(reader, answer, bytes, nowMs, frame);
       if (chunk !== undefined) chunks.push(chunk);
     }
+    frame?.release();
     return chunks;
   }
 
@@ -262,7 +264,7 @@ export class FetchLoop {
     answer: FetchedPartition,
     bytes: Buffer,
     nowMs: number,
-    release: (() => void) | undefined,
+    frame: PooledFrame | undefined,
   ): FetchedChunk | undefined {
     const batches: RecordBatch[] = [];
     let fault: BatchFault | undefined;
@@ -281,6 +283,7 @@ export class FetchLoop {
     if (last !== undefined && last.endOffset > reader.fetchPosition) {
       reader.fetchPosition = last.endOffset;
       reader.bufferedBytes += bytes.length;
+      frame?.retain();
       // What is behind a damaged place is asked for again, from there.
       return {
         reader,
@@ -289,7 +292,7 @@ export class FetchLoop {
         next: 0,
         bytes: bytes.length,
         highWatermark: answer.highWatermark,
-        release,
+        release: frame === undefined ? undefined : () => frame.release(),
       };
     }
     const offset = reader.fetchPosition;

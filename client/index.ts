@@ -16,7 +16,7 @@ export { connect } from "./cluster.js";
 export type { Cluster } from "./cluster.js";
 export type { OnFailure, Producer, ProducerRecord } from "./producer.js";
 export type { Acknowledgement, OnAcknowledged, RecordMetadata } from "./producer-batch.js";
-export type { Consumer, ReadOptions } from "./consumer.js";
+export type { BatchReadOptions, Consumer, ReadOptions } from "./consumer.js";
 export type { ConsumerBatch, ConsumerRecord } from "./consumer-record.js";
 export type { DecodedHeader } from "../protocol/record-cursor.js";
 export type { EncodableHeader } from "../protocol/record-encoder.js";

@@ -75,8 +75,12 @@ const RETRY_MS_MAX = 250;
 /** A limit below this would make batches of less than one ordinary record. */
 const LIMIT_BYTES_MIN = 1024;
 
-/** Refusals after which the records may be in the log all the same. */
+/**
+ * Refusals after which the records may be in the log all the same. NOT_LEADER_OR_FOLLOWER is one of them, because a leader
+ * that is deposed while records wait to be replicated says it too, and its successor may have them.
+ */
 const appendedAnyway: ReadonlySet<ErrorName> = new Set<ErrorName>([
+  "NOT_LEADER_OR_FOLLOWER",
   "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
   "REQUEST_TIMED_OUT",
   "UNKNOWN_SERVER_ERROR",

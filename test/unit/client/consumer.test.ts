@@ -137,6 +137,39 @@ describe("Consumer", () => {
     ]);
   });
 
+  it("uses the memory of earlier batches for later ones when told so, and only then", async () => {
+    await start();
+    fake.createTopic("t");
+    await write(
+      "t",
+      Array.from({ length: 60 }, (_, index) => [`${index}:`.padEnd(80_000, "x")]),
+    );
+    const memories = async (reuseMemory: boolean): Promise<{ texts: string[]; kept: string[]; buffers: number }> => {
+      const consumer = cluster.consumer({
+        topics: ["t"],
+        from: "earliest",
+        prefetchBytes: 300_000,
+        partitionBytes: 100_000,
+      });
+      const texts: string[] = [];
+      const values: Buffer[] = [];
+      for await (const batch of consumer.batches({ untilEnd: true, reuseMemory })) {
+        for (const { value } of batch) {
+          texts.push(String(value));
+          values.push(value!);
+        }
+      }
+      await consumer.close();
+      return { texts, kept: values.map(String), buffers: new Set(values.map(({ buffer }) => buffer)).size };
+    };
+    const plain = await memories(false);
+    expect(plain.kept).toEqual(plain.texts);
+    expect(plain.buffers).toBeGreaterThan(20);
+    const reusing = await memories(true);
+    expect(reusing.texts).toEqual(plain.texts);
+    expect(reusing.buffers).toBeLessThan(10);
+  });
+
   it("reads all partitions of all topics, from whichever broker leads them", async () => {
     await start(3);
     fake.createTopic("t", 3);

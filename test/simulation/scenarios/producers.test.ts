@@ -114,6 +114,29 @@ describe("what a follower had and the new leader had not", () => {
 });
 
 describe("a record whose fate is unknown", () => {
+  it("because its leader was deposed while it waited to be replicated is not called refused", async () => {
+    await withCluster({ seed: 66 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      const library = await libraryOf(cluster);
+      const clientHost = `client-${cluster.clientCount}`;
+      const writer = new LibraryWriter(library, letters.history, "library", "letters", letters.target, 5000);
+      await cluster.complete(writer.write(letters.values(1)));
+      const deposed = cluster.leaderOf("letters");
+      const others = [1, 2, 3].filter((id) => id !== deposed).map((id) => `broker-${id}`);
+      const { network } = cluster.simulation;
+      // The client reaches nobody but the old leader, which reaches nobody else.
+      for (const other of [...others, "zk1"]) network.partition(`broker-${deposed}`, other);
+      for (const other of others) network.partition(clientHost, other);
+      void writer.write(letters.values(1));
+      await cluster.until(() => ![deposed, -1].includes(cluster.leaderOf("letters")), "another broker leads");
+      for (const other of [...others, "zk1"]) network.heal(`broker-${deposed}`, other);
+      await cluster.until(() => writer.isIdle, "the record has an outcome");
+      expect(letters.history.counts()).toMatchObject({ ok: 1, fail: 0, info: 1 });
+      network.heal();
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
   it("is told so, and is never sent again under another producer id", async () => {
     await withCluster({ seed: 65 }, async (cluster) => {
       const letters = await Letters.create(cluster);

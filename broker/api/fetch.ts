@@ -1,5 +1,6 @@
 import type { Clock } from "../../common/env/time.js";
-import { ApiError, errorReport } from "../../protocol/error-codes.js";
+import { ApiError } from "../../protocol/error-codes.js";
+import type { ErrorReport } from "../../protocol/error-codes.js";
 import type { FetchedPartition, FetchingReplica, FetchRequest, Init } from "../../protocol/messages.js";
 import type { BrokerEpoch, Offset } from "../../protocol/types.js";
 import { parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
@@ -312,7 +313,7 @@ export class FetchApi {
     }
   }
 
-  #refusal(entry: SessionPartition, context: RequestContext, error: ReturnType<typeof errorReport>): Contribution {
+  #refusal(entry: SessionPartition, context: RequestContext, error: ErrorReport): Contribution {
     const { topicId, index, partition } = entry;
     const highWatermark = partition?.highWatermark ?? toOffset(0);
     const logStart = partition?.log.logStartOffset ?? toOffset(0);

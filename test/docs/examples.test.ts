@@ -12,7 +12,7 @@ import type { Block } from "./markdown.js";
  * - `sh` blocks run in bash, in a directory that looks like the checkout: ./ottla, protocol/, the cluster in ./.ottla.
  * - `js` and `ts` blocks are programs in a directory where `ottla` is installed; `ts` is checked by the compiler first.
  * - A `text` block right behind one of them is what it prints on stdout; `...` stands for anything.
- * - The blocks of a document run in their order. Each document begins with a cluster without topics.
+ * - The blocks of a document run in their order. Each document begins with a whole cluster without topics.
  * - Not run are blocks of commands that install, start or test the checkout itself, and those behind a comment
  *   `<!-- not run: why -->`.
  *
@@ -58,9 +58,7 @@ beforeAll(async () => {
   symlinkSync(join(checkout, "protocol"), join(place, "protocol"));
   mkdirSync(join(place, "app/node_modules"), { recursive: true });
   symlinkSync(checkout, join(place, "app/node_modules/ottla"));
-  const up = await ottla("up", "--detach", "--json", "--port", "0");
-  if (!up.ok) throw new Error(`the cluster for the examples does not start: ${up.stderr}`);
-  bootstrap = (JSON.parse(up.stdout) as { bootstrap: string }).bootstrap;
+  await startWhatIsDown();
   await writePrograms();
 }, 120_000);
 
@@ -90,6 +88,12 @@ async function writePrograms(): Promise<void> {
   if (!compiled.ok) throw new Error(`the examples do not compile:\n${compiled.stdout}${compiled.stderr}`);
 }
 
+async function startWhatIsDown(): Promise<void> {
+  const up = await ottla("up", "--detach", "--json", "--port", "0");
+  if (!up.ok) throw new Error(`the cluster for the examples does not start: ${up.stderr}`);
+  bootstrap = (JSON.parse(up.stdout) as { bootstrap: string }).bootstrap;
+}
+
 async function deleteTopics(): Promise<void> {
   await using cluster = await connect({ bootstrapBrokers: bootstrap });
   const topics = await cluster.admin().listTopics();
@@ -99,7 +103,7 @@ async function deleteTopics(): Promise<void> {
 async function expectToRun(block: Block): Promise<void> {
   const outcome =
     block.language === "sh"
-      ? await run("bash", ["-euo", "pipefail", "-c", withAddress(block.text)], place)
+      ? await run("bash", ["--norc", "-euo", "pipefail", "-c", withAddress(block.text)], place)
       : await run(process.execPath, [join(place, "app/out", `${fileOf(block)}.js`)], resolve(place, "app"));
   const where = `${block.document}:${block.line}`;
   const told = `${block.text}\n--- stdout\n${outcome.stdout}--- stderr\n${outcome.stderr}`;
@@ -136,6 +140,7 @@ describe("the examples in the documents", () => {
     const runnable = blocksOf(document).filter(isRun);
     if (runnable.length === 0) continue;
     it(`do in ${document} what it says`, async () => {
+      await startWhatIsDown();
       await deleteTopics();
       for (const block of runnable) await expectToRun(block);
     }, 120_000);

@@ -8,12 +8,12 @@ const leaderOf = (cluster: SimCluster): { brokerId: number; leaderEpoch: number 
   brokerId: cluster.leaderOf("letters"),
   leaderEpoch: cluster.stateOf("letters", 0)?.leaderEpoch ?? 0,
 });
-const libraryOf = (cluster: SimCluster): ReturnType<typeof connect> =>
+const libraryOf = (cluster: SimCluster, requestTimeoutMs = 2000): ReturnType<typeof connect> =>
   cluster.complete(
     connect({
       env: cluster.client().env,
       bootstrapBrokers: [...cluster.brokers.values()].map(({ address }) => address),
-      requestTimeoutMs: 2000,
+      requestTimeoutMs,
     }),
   );
 
@@ -117,7 +117,7 @@ describe("a record whose fate is unknown", () => {
   it("because its leader was deposed while it waited to be replicated is not called refused", async () => {
     await withCluster({ seed: 66 }, async (cluster) => {
       const letters = await Letters.create(cluster);
-      const library = await libraryOf(cluster);
+      const library = await libraryOf(cluster, 30_000);
       const clientHost = `client-${cluster.clientCount}`;
       const writer = new LibraryWriter(library, letters.history, "library", "letters", letters.target, 5000);
       await cluster.complete(writer.write(letters.values(1)));

@@ -7,7 +7,16 @@ const twoWorlds = ["broker/**/*.ts", "client/**/*.ts", "protocol/**/*.ts", "comm
 const realWorld = ["common/env/node-*.ts", "broker/main.ts"];
 
 const onlyThroughEnv = "comes through Env, so that the simulator can stand in (docs/architecture.md).";
-const forbiddenModules = ["net", "fs", "fs/promises", "timers", "timers/promises", "worker_threads", "os", "child_process"]
+const forbiddenModules = [
+  "net",
+  "fs",
+  "fs/promises",
+  "timers",
+  "timers/promises",
+  "worker_threads",
+  "os",
+  "child_process",
+]
   .flatMap((name) => [name, `node:${name}`])
   .map((name) => ({ name, message: `${name} ${onlyThroughEnv}` }));
 

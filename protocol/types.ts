@@ -20,16 +20,10 @@ export type PartitionEpoch = number;
 export type ControllerEpoch = number;
 /** From 0. */
 export type BrokerId = number;
-/** czxid of the broker's registration, decimal digits. Compare with `compareBrokerEpochs`. */
+/** czxid of the broker's registration, decimal digits, because it uses all 64 bits: compared as a bigint. */
 export type BrokerEpoch = string;
 /** A UUID, lower case. A topic deleted and created again has another one. */
 export type TopicId = string;
-
-/** Below zero when `left` is older, zero when equal, above when newer. Uses all 64 bits, so not as numbers. */
-export function compareBrokerEpochs(left: BrokerEpoch, right: BrokerEpoch): number {
-  const difference = BigInt(left) - BigInt(right);
-  return difference < 0n ? -1 : difference > 0n ? 1 : 0;
-}
 
 /** One partition, whatever its topic is called. */
 export interface TopicPartition {

@@ -2,6 +2,7 @@ import { dirname } from "node:path";
 import type { Env } from "../common/env/env.js";
 import type { FileLock, FileSystem } from "../common/env/files.js";
 import { StorageFailure } from "../common/env/files.js";
+import { sleep } from "../common/env/time.js";
 import type { ZooKeeperSessionToken } from "../common/env/zookeeper-connection.js";
 import { SerialQueue } from "../common/serial-queue.js";
 import type { BrokerId } from "../protocol/types.js";
@@ -10,6 +11,8 @@ const META_FILE = "meta.properties";
 const LOCK_FILE = ".lock";
 const SESSION_FILE = "zookeeper-session.json";
 const FORMAT_VERSION = 1;
+const LOCK_WAIT_MS = 2000;
+const LOCK_POLL_MS = 20;
 
 /** A data directory that this broker may not use, and why. */
 export class DataDirectoryError extends Error {
@@ -39,7 +42,7 @@ export class DataDirectory {
     let lock: FileLock | undefined;
     try {
       await makeDirectoryDurably(files, path);
-      lock = await files.lock(`${path}/${LOCK_FILE}`);
+      lock = await lockPatiently(env, `${path}/${LOCK_FILE}`);
     } catch (error) {
       throw unusable(path, error);
     }
@@ -128,6 +131,16 @@ async function replaceFileDurably(files: FileSystem, path: string, text: string)
   }
   await files.rename(temporary, path);
   await files.syncDirectory(dirname(path));
+}
+
+/** A process that was killed takes a moment to end, and the next one may be faster. */
+async function lockPatiently(env: Env, path: string): Promise<FileLock | undefined> {
+  const deadlineMs = env.clock.monotonicMs() + LOCK_WAIT_MS;
+  for (;;) {
+    const lock = await env.files.lock(path);
+    if (lock !== undefined || env.clock.monotonicMs() > deadlineMs) return lock;
+    await sleep(env.timers, LOCK_POLL_MS);
+  }
 }
 
 async function readClusterId(env: Env, path: string, brokerId: BrokerId): Promise<string | undefined> {

@@ -61,16 +61,20 @@ function isHeld(content: string): boolean {
   if (match === null) return false;
   const pid = Number(match[1]);
   const startTime = startTimeOf(pid);
-  return isProcessAlive(pid) && (startTime === undefined || match[2] === "-" || startTime === match[2]);
+  return isProcessAlive(pid) && startTime !== "ended" && (startTime === undefined || match[2] === "-" || startTime === match[2]);
 }
 
-/** When a process started, in the kernel's ticks since boot; undefined where the system does not tell. */
+/**
+ * When a process started, in the kernel's ticks since boot; `ended` for one that has ended and whose parent has not looked
+ * yet; undefined where the system does not tell.
+ */
 function startTimeOf(pid: number): string | undefined {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The second field is the program's name in parentheses, and may itself hold blanks and parentheses; the start time
-    // is the twenty-second of all.
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+    // The second field is the program's name in parentheses, and may itself hold blanks and parentheses; the state is the
+    // third and the start time the twenty-second of all.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" || fields[0] === "X" ? "ended" : fields[19];
   } catch {
     return undefined;
   }

@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { createReadStream, existsSync } from "node:fs";
 import { join } from "node:path";
-import { RpcConnection } from "../../protocol/rpc-connection.js";
+import type { RpcConnection } from "../../protocol/rpc-connection.js";
 import { acksCodes } from "../../protocol/types.js";
 import { batchOf } from "../support/batches.js";
 import { eventually } from "../support/eventually.js";

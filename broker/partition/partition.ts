@@ -247,9 +247,10 @@ export class Partition {
   append(records: Buffer, acks: number, leaderEpoch: LeaderEpoch | undefined): PartitionAppend {
     const role = this.assertLeader(leaderEpoch);
     this.#assertAcksPossible(role, records, acks);
+    const { logEndOffset } = this.log;
     const appended = this.log.appendAsLeader(records, role.epoch);
-    // What is written later is told by the log's listener; what is written already is told here.
-    if (appended.written === undefined && !appended.duplicate) this.#onWritten();
+    // What is written later is told by the log's listener; what is written already is told here, synced or not.
+    if (this.log.logEndOffset > logEndOffset) this.#onWritten();
     return { baseOffset: appended.baseOffset, endOffset: appended.endOffset, written: appended.written };
   }
 

@@ -193,6 +193,17 @@ describe("a leader", () => {
 });
 
 describe("a topic that syncs before it acknowledges", () => {
+  it("replicates a single record at once, though nothing comes behind it", async () => {
+    await withCluster({ seed: 41 }, async (cluster) => {
+      const letters = await create(cluster, { durability: "fsync" });
+      for (let count = 0; count < 5; count += 1) {
+        await letters.write(1, 100);
+        await cluster.run(1000);
+      }
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
   it("loses nothing when every machine loses power at once, whatever the disks kept of the rest", async () => {
     for (const seed of [37, 38, 39]) {
       await withCluster({ seed }, async (cluster) => {

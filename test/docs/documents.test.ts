@@ -1,15 +1,20 @@
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
+import { brokerSettings, topicSettings } from "../../broker/config.js";
 import { documents, tableOf } from "./markdown.js";
 
-const require = createRequire(`${process.cwd()}/package.json`);
+const load = createRequire(import.meta.url);
 const folders = "broker|client|common|protocol|tools|test|bench|scripts|docs";
 /** A path in the checkout: a file by its ending, wherever it stands, or a folder in code letters. */
 const pathInText = new RegExp(
   `(?<![\\w./-])(?:${folders})/[\\w./-]*\\.(?:ts|mjs|proto|md)\\b|(?<=\`)(?:${folders})/[\\w./-]*(?=\`)`,
   "g",
 );
+
+const settings = [...Object.keys(brokerSettings), ...Object.keys(topicSettings)];
+/** Words with dots between them that are three or more, or end as settings do; what is behind a `=` does not matter. */
+const settingInText = /`([a-z]+(?:\.[a-z]+)*(?:(?:\.[a-z]+){2}|\.(?:ms|bytes|enable|max)))(?:=[^`]*)?`/g;
 
 describe("the documents", () => {
   it("link only to what is there", () => {
@@ -32,6 +37,15 @@ describe("the documents", () => {
     expect(missing).toEqual([]);
   });
 
+  it("name only settings that there are", () => {
+    const unknown: string[] = [];
+    for (const document of documents()) {
+      for (const [, name] of readFileSync(document, "utf8").matchAll(settingInText))
+        if (name !== undefined && !settings.includes(name)) unknown.push(`${document}: ${name}`);
+    }
+    expect(unknown).toEqual([]);
+  });
+
   it("are all listed in docs/README.md", () => {
     const list = readFileSync("docs/README.md", "utf8");
     const here = readdirSync("docs").filter((name) => name.endsWith(".md") && name !== "README.md");
@@ -47,7 +61,9 @@ describe("the documents", () => {
   });
 
   it("name in docs/architecture.md every rule about imports that is checked, and no other", () => {
-    const { forbidden } = require("./.dependency-cruiser.cjs") as { forbidden: readonly { readonly name: string }[] };
+    const { forbidden } = load(join(process.cwd(), ".dependency-cruiser.cjs")) as {
+      forbidden: readonly { readonly name: string }[];
+    };
     const rows = tableOf("docs/architecture.md", ["Rule", "What it forbids"]);
     expect(rows.map(([name]) => name)).toEqual(forbidden.map(({ name }) => `\`${name}\``));
   });

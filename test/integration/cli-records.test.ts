@@ -1,7 +1,8 @@
 import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { jsonLines, runOttla, TestCluster, until } from "../support/cluster.js";
+import { jsonLines, runOttla, TestCluster } from "../support/cluster.js";
+import { eventually } from "../support/eventually.js";
 
 /** Records through the command line and a real cluster, in the shapes that scripts rely on. */
 describe("ottla produce and consume", () => {
@@ -100,7 +101,7 @@ describe("ottla produce and consume", () => {
     const topic = await newTopic();
     const following = cluster.startOttla(["consume", topic, "--from", "earliest", "--format", "%p:%o %v\\n"]);
     await cluster.json(["produce", topic], "now\n");
-    await until("the record is printed", () => following.stdout() === "0:0 now\n");
+    await eventually("the record is printed", () => following.stdout() === "0:0 now\n");
     following.kill("SIGINT");
     expect((await following.result).code).toBe(130);
   });
@@ -109,7 +110,7 @@ describe("ottla produce and consume", () => {
     const topic = await newTopic();
     const typing = cluster.startOttla(["produce", topic, "--report"]);
     typing.write("typed\n");
-    await until("the record is acknowledged", () => typing.stdout().includes('"line":1'));
+    await eventually("the record is acknowledged", () => typing.stdout().includes('"line":1'));
     typing.kill("SIGTERM");
     const { code, stdout } = await typing.result;
     expect(code).toBe(130);
@@ -154,7 +155,7 @@ describe("ottla produce and consume", () => {
     expect(altered?.partitions).toHaveLength(3);
     expect(altered?.config).toEqual({});
     await cluster.json(["topic", "delete", topic]);
-    await until(
+    await eventually(
       "the topic is gone",
       async () => !(await cluster.json(["topic", "list"])).some((one) => one["topic"] === topic),
     );
@@ -201,7 +202,7 @@ describe("ottla produce and consume", () => {
     const topic = await newTopic();
     await cluster.json(["produce", topic], "x\n".repeat(50_000));
     const reading = cluster.startOttla(["consume", topic, "--from", "earliest"]);
-    await until("something is printed", () => reading.stdout() !== "");
+    await eventually("something is printed", () => reading.stdout() !== "");
     reading.closeOutput();
     const more = cluster.startOttla(["produce", topic]);
     // A closed pipe is noticed at the next write.
@@ -266,9 +267,9 @@ describe("ottla produce and consume", () => {
       (await cluster.json(["config", "describe", "topic", topic])).find(({ name }) => name === "retention.ms")?.[
         "value"
       ];
-    await until("the setting is in force", async () => (await setting()) === "1234");
+    await eventually("the setting is in force", async () => (await setting()) === "1234");
     await cluster.json(["config", "unset", "topic", topic, "retention.ms"]);
-    await until("the default is back", async () => (await setting()) === "604800000");
+    await eventually("the default is back", async () => (await setting()) === "604800000");
     const refused = await cluster.ottla(["config", "set", "topic", topic, "retentio.ms=5"]);
     expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(/^error: INVALID_CONFIG: .*did you mean retention\.ms/);

@@ -2,7 +2,8 @@ import fs from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
-import { jsonLines, runOttla, startOttla, TestCluster, until } from "../support/cluster.js";
+import { jsonLines, runOttla, startOttla, TestCluster } from "../support/cluster.js";
+import { eventually } from "../support/eventually.js";
 import { conditionOf, identityOf } from "../../tools/local-cluster/process-identity.js";
 
 interface ProcessStatus {
@@ -78,7 +79,7 @@ describe("ottla up", () => {
 
   it("stays in the foreground until Ctrl-C and leaves nothing behind", async () => {
     const foreground = startOttla(["up", "--json", "--data", data, "--brokers", "1", "--port", "0"]);
-    await until("it serves", () => foreground.stdout().includes("\n"));
+    await eventually("it serves", () => foreground.stdout().includes("\n"));
     const running = await status();
     expect(running.every(({ alive }) => alive)).toBe(true);
     foreground.kill("SIGINT");
@@ -166,13 +167,13 @@ describe("ottla kill, pause, resume and restart", () => {
 
     const controller = async (): Promise<number | undefined> =>
       (await cluster.json<ProcessStatus>(["status"])).find((entry) => entry.controller === true)?.id;
-    await until("there is a controller", async () => (await controller()) !== undefined);
+    await eventually("there is a controller", async () => (await controller()) !== undefined);
     const paused = await controller();
     expect(await cluster.json(["pause", "controller"])).toMatchObject([{ action: "pause", id: paused }]);
     expect(await cluster.json(["resume", String(paused)])).toMatchObject([{ action: "resume", id: paused }]);
 
     expect(await cluster.json(["restart", String(id)])).toMatchObject([{ action: "restart", id }]);
-    await until("all replicas are in sync", async () => {
+    await eventually("all replicas are in sync", async () => {
       const [topic] = await cluster.json<{ partitions: { isr: number[] }[] }>(["topic", "describe", "t"]);
       return topic?.partitions[0]?.isr.length === 3;
     });

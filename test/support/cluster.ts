@@ -3,7 +3,6 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { setTimeout as sleep } from "node:timers/promises";
 
 /** The program as people run it: `npm test` builds it before. */
 const program = fileURLToPath(new URL("../../dist/tools/ottla.js", import.meta.url));
@@ -71,19 +70,6 @@ export function runOttla(
   if (options.input !== undefined) command.write(options.input);
   command.endInput();
   return command.result;
-}
-
-/** Resolves when the condition holds; rejects after the deadline with what it was waited for. */
-export async function until(
-  what: string,
-  condition: () => boolean | Promise<boolean>,
-  deadlineMs = 20_000,
-): Promise<void> {
-  const endMs = Date.now() + deadlineMs;
-  while (!(await condition())) {
-    if (Date.now() > endMs) throw new Error(`waited ${deadlineMs} ms in vain: ${what}`);
-    await sleep(20);
-  }
 }
 
 /**

@@ -1,0 +1,75 @@
+import {
+  durationMsOf,
+  parseAssignment,
+  parseCount,
+  parseDuration,
+  parseRate,
+  parseSize,
+} from "../../../../tools/cli/quantities.js";
+import { readProperties } from "../../../../tools/cli/properties.js";
+import { parseStartPosition } from "../../../../tools/cli/start-position.js";
+
+describe("quantities", () => {
+  it.each([
+    ["500ms", 500],
+    ["10s", 10_000],
+    ["1.5m", 90_000],
+    ["2h", 7_200_000],
+    ["7d", 604_800_000],
+  ])("reads the duration %s", (text, ms) => expect(parseDuration(text)).toBe(ms));
+  it.each(["", "5", "-5s", "5 s", "s", "1e3ms"])("refuses %p as a duration", (text) => {
+    expect(durationMsOf(text)).toBeUndefined();
+    expect(() => parseDuration(text)).toThrow("is not a duration");
+  });
+  it.each([
+    ["100", 100],
+    ["64KiB", 65_536],
+    ["1MB", 1_000_000],
+    ["1.5k", Number.NaN],
+    ["2GiB", 2 ** 31],
+  ])("reads the size %s", (text, bytes) => {
+    if (Number.isNaN(bytes)) expect(() => parseSize(text)).toThrow("is not a size");
+    else expect(parseSize(text)).toBe(bytes);
+  });
+  it("keeps counts to whole numbers in their range", () => {
+    expect(parseCount(1, 5)("5")).toBe(5);
+    for (const text of ["0", "6", "1.5", "-1", "x", "", "9007199254740993"])
+      expect(() => parseCount(1, 5)(text)).toThrow();
+  });
+  it("reads rates and assignments", () => {
+    expect(parseRate("1000/s")).toBe(1000);
+    expect(() => parseRate("0")).toThrow("is not a rate");
+    expect(parseAssignment("a=b=c")).toEqual(["a", "b=c"]);
+    expect(() => parseAssignment("=b")).toThrow("is not NAME=VALUE");
+  });
+});
+
+describe("parseStartPosition", () => {
+  const now = (): number => 1_000_000;
+  it.each([
+    ["earliest", { kind: "earliest" }],
+    ["beginning", { kind: "earliest" }],
+    ["latest", { kind: "latest" }],
+    ["17", { kind: "offset", offset: 17 }],
+    ["-5", { kind: "last", records: 5 }],
+    ["@1700000000000", { kind: "timestamp", timestamp: 1_700_000_000_000 }],
+    ["5m", { kind: "timestamp", timestamp: 700_000 }],
+    ["-5m", { kind: "timestamp", timestamp: 700_000 }],
+    ["10d", { kind: "timestamp", timestamp: 0 }],
+    ["2026-01-31T12:00Z", { kind: "timestamp", timestamp: Date.UTC(2026, 0, 31, 12) }],
+  ])("reads %s", (text, position) => expect(parseStartPosition(text, now)).toEqual(position));
+  it.each(["", "yesterday", "1.5", "@x", "2026-99-99", "99999999999999999999"])("refuses %p", (text) =>
+    expect(() => parseStartPosition(text, now)).toThrow(),
+  );
+});
+
+describe("readProperties", () => {
+  it("reads names and values, whatever stands between them", () => {
+    const text = "# comment\n! too\n\na=1\r\n b.c = x = y \nd: e\nempty=\n";
+    expect(readProperties(text, "f")).toEqual({ a: "1", "b.c": "x = y", d: "e", empty: "" });
+  });
+  it("names the line of a fault", () => {
+    expect(() => readProperties("a=1\njunk\n", "f")).toThrow("line 2 of f is not NAME=VALUE");
+    expect(() => readProperties("a=1\na=2\n", "f")).toThrow("a comes a second time in line 2");
+  });
+});

@@ -1,0 +1,105 @@
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { readClusterState, writeClusterState } from "../../../../tools/local-cluster/cluster-state.js";
+import type { ClusterState } from "../../../../tools/local-cluster/cluster-state.js";
+import { dataPlace, prepareDataPlace } from "../../../../tools/local-cluster/data-place.js";
+import { anyFreePort, describePortHolder, isPortFree, nextFreePort } from "../../../../tools/local-cluster/ports.js";
+import { conditionOf, identityOf, signalProcess } from "../../../../tools/local-cluster/process-identity.js";
+import { eventually } from "../../../support/eventually.js";
+
+let directory: string;
+beforeEach(() => {
+  directory = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-test-"));
+});
+afterEach(() => fs.rmSync(directory, { recursive: true, force: true }));
+
+describe("process identity", () => {
+  it("follows a process through pause and end, also while nobody has collected it", async () => {
+    // The shell's child ends and stays a zombie, because the shell never waits.
+    const shell = spawn("sh", ["-c", "sleep 30 & echo $!; exec sleep 30"], { stdio: ["ignore", "pipe", "ignore"] });
+    try {
+      const pid = Number(await new Promise((resolve) => shell.stdout.once("data", resolve)));
+      const identity = identityOf(pid)!;
+      expect(conditionOf(identity)).toBe("running");
+      signalProcess(identity, "SIGSTOP");
+      await eventually("it is paused", () => conditionOf(identity) === "paused");
+      signalProcess(identity, "SIGCONT");
+      await eventually("it is running", () => conditionOf(identity) === "running");
+      expect(signalProcess(identity, "SIGKILL")).toBe(true);
+      await eventually("it is gone", () => conditionOf(identity) === "gone");
+      expect(signalProcess(identity, "SIGKILL")).toBe(false);
+    } finally {
+      shell.kill("SIGKILL");
+    }
+  });
+
+  it("does not take a later process with the same number, or one of an earlier boot, for the one it knew", () => {
+    const own = identityOf(process.pid)!;
+    expect(conditionOf(own)).toBe("running");
+    expect(conditionOf({ ...own, startTime: `${own.startTime}0` })).toBe("gone");
+    expect(conditionOf({ ...own, bootId: "another" })).toBe("gone");
+    expect(signalProcess({ ...own, startTime: "1" }, "SIGKILL")).toBe(false);
+  });
+});
+
+describe("ports", () => {
+  it("knows who holds a port, and the next one that is free", async () => {
+    const server = net.createServer((socket) => socket.resume());
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as net.AddressInfo;
+    try {
+      expect(await isPortFree(port)).toBe(false);
+      expect(await describePortHolder(port)).toContain(`(pid ${process.pid})`);
+      expect(await nextFreePort(port, new Set([port + 1]))).toBeGreaterThan(port + 1);
+    } finally {
+      await new Promise((resolve) => server.close(resolve));
+    }
+    expect(await isPortFree(await anyFreePort())).toBe(true);
+  });
+});
+
+describe("the state file", () => {
+  const state: ClusterState = {
+    version: 1,
+    brokers: [
+      { id: 1, port: 9092, process: { pid: 5, startTime: "7", bootId: "b" } },
+      { id: 2, port: 9093 },
+    ],
+    zookeepers: [{ id: 1, port: 2181, quorumPort: 2888, electionPort: 2889 }],
+    settings: { "num.partitions": "3" },
+  };
+
+  it("gives back what was written, and nothing where there is none", () => {
+    expect(readClusterState(directory)).toBeUndefined();
+    expect(readClusterState(path.join(directory, "missing"))).toBeUndefined();
+    writeClusterState(directory, state);
+    expect(readClusterState(directory)).toEqual(state);
+    expect(fs.readdirSync(directory)).toEqual(["cluster.json"]);
+  });
+
+  it.each(["", "{", "[]", '{"version":2}', '{"version":1,"brokers":[{"id":"1"}],"zookeepers":[],"settings":{}}'])(
+    "refuses a file that holds %p instead of guessing what runs",
+    (text) => {
+      fs.writeFileSync(path.join(directory, "cluster.json"), text);
+      expect(() => readClusterState(directory)).toThrow("is not a state file of this version");
+    },
+  );
+});
+
+describe("the data directory", () => {
+  it("is what the user says, else OTTLA_HOME, else .ottla here", () => {
+    expect(dataPlace("/a", { OTTLA_HOME: "/b" })).toBe("/a");
+    expect(dataPlace(undefined, { OTTLA_HOME: "/b" })).toBe("/b");
+    expect(dataPlace(undefined, {})).toBe(path.resolve(".ottla"));
+  });
+
+  it("is made with its parents, and left as it was found", () => {
+    const data = path.join(directory, "a", "b");
+    prepareDataPlace(data);
+    prepareDataPlace(data);
+    expect(fs.readdirSync(data)).toEqual([]);
+  });
+});

@@ -233,10 +233,18 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     this.#wakeLoops();
   }
 
-  /** Delivers nothing more of these partitions until `resume`. What was fetched of them is kept. */
+  /** Delivers nothing more of these partitions until `resume`; a loop over batches still has the batch it was given. */
   async pause(targets: readonly TopicPartition[]): Promise<void> {
     await this.#prepare();
-    for (const target of targets) this.#reader(target).isPaused = true;
+    for (const target of targets) {
+      const reader = this.#reader(target);
+      reader.isPaused = true;
+      const current = this.#records;
+      if (current?.topic !== target.topic || current.partition !== target.partition) continue;
+      // The rest of the batch that is being read comes again after `resume`.
+      this.#records = undefined;
+      reader.restartAt(current.nextOffset);
+    }
   }
 
   async resume(targets: readonly TopicPartition[]): Promise<void> {

@@ -14,9 +14,11 @@ describe("connect", () => {
     await using fake = await FakeCluster.start(2);
     fake.broker(1).isSilent = true;
     const begun = Date.now();
-    await using cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers });
+    // It is the silence of half a second that decides, not the time that connecting may take.
+    const options = { bootstrapBrokers: fake.bootstrapBrokers, connectTimeoutMs: 20_000 };
+    await using cluster = await connect(options);
     expect(cluster.clusterId).toBe("fake-cluster");
-    expect(Date.now() - begun).toBeLessThan(1500);
+    expect(Date.now() - begun).toBeLessThan(4000);
   });
 
   it("waits for a cluster that is starting, until its deadline", async () => {

@@ -1,5 +1,6 @@
 import { connect } from "../../../client/index.js";
 import type { Cluster, ConsumerRecord } from "../../../client/index.js";
+import type { FakeAnswer } from "../../support/fake-broker.js";
 import { FakeCluster, until } from "../../support/fake-broker.js";
 
 /** Goal: what a consumer promises, against brokers that a test can bend. */
@@ -324,6 +325,53 @@ describe("Consumer", () => {
     expect(await take(consumer, 1)).toEqual(["0:b0"]);
     await consumer.resume([{ topic: "t", partition: 0 }]);
     expect(await all(consumer.records({ untilEnd: true }))).toEqual(["0:a0", "1:a1"]);
+  });
+
+  it("stops in the middle of a batch when a partition is paused inside the loop, and tells the broker to forget it", async () => {
+    await start();
+    fake.createTopic("t", 2);
+    await write("t", [["a0", "a1"], ["a2"]], 0);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    const paused = { topic: "t", partition: 0 };
+    const read: string[] = [];
+    for await (const record of consumer) {
+      read.push(text(record));
+      if (read.length === 1) {
+        await consumer.pause([paused]);
+        await write("t", [["b0"], ["b1"], ["b2"]], 1);
+      }
+      if (read.length === 4) await consumer.resume([paused]);
+      if (read.length === 6) break;
+    }
+    expect(read).toEqual(["0:a0", "0:b0", "1:b1", "2:b2", "1:a1", "2:a2"]);
+    const forgotten = fake
+      .broker(1)
+      .bodies("fetch")
+      .flatMap((fetch) => fetch.forgotten);
+    expect(forgotten).toMatchObject([{ partition: 0 }]);
+  });
+
+  it("takes no notice of an answer to a question that a seek has made void", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"], ["c"]]);
+    let answerHeld: ((answer: FakeAnswer) => void) | undefined;
+    fake.broker(1).answer = ({ kind, count }) =>
+      kind === "fetch" && count === 2 ? new Promise((resolve) => (answerHeld = resolve)) : undefined;
+    const consumer = cluster.consumer({ topics: ["t"], from: "latest", fetchWaitMs: 20 });
+    const reading = take(consumer, 4);
+    await until(() => answerHeld !== undefined, "the second question is held");
+    await write("t", [["d"]]);
+    const asked = fake.broker(1).bodies("fetch").length;
+    await consumer.seek({ topic: "t", partition: 0 }, { offset: 0 });
+    await until(() => fake.broker(1).bodies("fetch").length > asked, "it asks for the new place");
+    const late = fake.partition("t").batches[3]!;
+    const { id: topicId } = fake.topics.get("t")!;
+    answerHeld?.({
+      body: { sessionId: 1, partitions: [{ topicId, partition: 0, recordBytes: late.length, highWatermark: 4 }] },
+      records: [[late]],
+    });
+    expect(await reading).toEqual(["0:a", "1:b", "2:c", "3:d"]);
   });
 
   it("goes elsewhere at once when it seeks inside the loop", async () => {

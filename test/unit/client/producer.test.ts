@@ -165,6 +165,59 @@ describe("Producer", () => {
     expect(fake.broker(1).bodies("produce")).toHaveLength(11);
   });
 
+  it("keeps the oldest batch without an outcome among the last five, by which brokers recognize repetitions", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024 });
+    await producer.send("t", { value: "0" });
+    let refusals = 0;
+    onProduce((request) => {
+      const isOldest = readBatches(Buffer.from(request.records[0]!))[0]?.baseSequence === 1;
+      if (!isOldest || refusals >= 4) return undefined;
+      refusals += 1;
+      return appendAnd(request, refusal("NOT_ENOUGH_REPLICAS_AFTER_APPEND"));
+    });
+    const values = Array.from({ length: 20 }, (_, index) => `${index}`.padEnd(800, "x"));
+    await producer.sendBatch(
+      "t",
+      values.map((value) => ({ value })),
+    );
+    expect(refusals).toBe(4);
+    expect(valuesOf(fake.partition("t"))).toEqual(["0", ...values]);
+  });
+
+  it("does not wait out a pause between attempts once a new leader is known", async () => {
+    await start(2);
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    await producer.send("t", { value: "a" });
+    onProduce(() => refusal("NOT_LEADER_OR_FOLLOWER"));
+    const pending = producer.send("t", { value: "b" });
+    // The fifth attempt was just now, and the next one would be in 187 to 250 ms.
+    await until(() => fake.broker(1).bodies("produce").length >= 6, "several attempts were refused");
+    fake.moveLeader("t", 0, 2);
+    const begun = performance.now();
+    expect((await pending).offset).toBe(1);
+    expect(performance.now() - begun).toBeLessThan(160);
+  });
+
+  it("keeps its connection to a leader that is slow and still the leader", async () => {
+    await start(2);
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    await producer.send("t", { value: "a" });
+    const handshakes = fake.broker(1).bodies("handshake").length;
+    onProduce(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 900));
+      return undefined;
+    });
+    expect((await producer.send("t", { value: "b" })).offset).toBe(1);
+    expect(fake.broker(1).bodies("handshake")).toHaveLength(handshakes);
+    expect(fake.broker(1).bodies("produce")).toHaveLength(2);
+    // It asked somebody else meanwhile.
+    expect(fake.broker(2).bodies("metadata").length).toBeGreaterThan(0);
+  });
+
   it("follows the hint of a broker that leads no more", async () => {
     await start(2);
     fake.createTopic("t");
@@ -324,6 +377,19 @@ describe("Producer", () => {
     expect(valuesOf(fake.partition("t"))).toEqual(values);
   });
 
+  it("lets no small record overtake a large one that waits for memory", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024, bufferBytes: 3 * 1024 });
+    await producer.send("t", { value: "first" });
+    const values = ["a".repeat(700), "b".repeat(2400), "c"];
+    await producer.sendBatch(
+      "t",
+      values.map((value) => ({ value })),
+    );
+    expect(valuesOf(fake.partition("t"))).toEqual(["first", ...values]);
+  });
+
   it("sends a record that is larger than a batch by itself, and refuses one that no broker would take", async () => {
     await start();
     fake.createTopic("t");
@@ -414,6 +480,25 @@ describe("Producer", () => {
     await producer.send("t", { value: "old" });
     fake.topics.delete("t");
     fake.createTopic("t");
+    expect((await producer.send("t", { value: "new" })).offset).toBe(0);
+    expect(valuesOf(fake.partition("t"))).toEqual(["new"]);
+  });
+
+  it("sends what was under way to a topic that was created again once the old one has refused it", async () => {
+    await start();
+    fake.createTopic("t");
+    await cluster.close();
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, metadataMaxAgeMs: 10 });
+    const producer = cluster.producer();
+    await producer.send("t", { value: "old" });
+    onProduce(async ({ count }) => {
+      if (count !== 2) return undefined;
+      fake.topics.delete("t");
+      fake.createTopic("t");
+      const asked = fake.broker(1).bodies("metadata").length;
+      await until(() => fake.broker(1).bodies("metadata").length > asked + 2, "the client has heard of the new topic");
+      return undefined;
+    });
     expect((await producer.send("t", { value: "new" })).offset).toBe(0);
     expect(valuesOf(fake.partition("t"))).toEqual(["new"]);
   });

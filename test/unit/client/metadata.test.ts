@@ -1,0 +1,35 @@
+import { mergeTopic } from "../../../client/metadata.js";
+import type { KnownPartition } from "../../../client/metadata.js";
+
+const partition = (leaderId: number, leaderEpoch: number, partitionEpoch = 0): KnownPartition => ({
+  partition: 0,
+  leaderId,
+  leaderEpoch,
+  partitionEpoch,
+  replicas: [1, 2],
+  isr: [1, 2],
+  elr: [],
+});
+const topic = (topicId: string, ...partitions: KnownPartition[]) => ({ name: "t", topicId, partitions, error: null });
+const leaderAfter = (known: KnownPartition, told: KnownPartition): number | undefined =>
+  mergeTopic(topic("id", known), topic("id", told)).partitions[0]?.leaderId;
+
+describe("mergeTopic", () => {
+  it("never goes back to an older leader, whoever tells of it", () => {
+    expect(leaderAfter(partition(2, 5), partition(1, 4))).toBe(2);
+    expect(leaderAfter(partition(2, 5), partition(1, 6))).toBe(1);
+    expect(leaderAfter(partition(2, 5, 9), partition(-1, 5, 8))).toBe(2);
+    expect(leaderAfter(partition(2, 5, 9), partition(-1, 5, 10))).toBe(-1);
+  });
+
+  it("believes everything of a topic that was created again, however young its epochs are", () => {
+    const merged = mergeTopic(topic("old", partition(2, 50)), topic("new", partition(1, 0)));
+    expect(merged).toMatchObject({ topicId: "new", partitions: [{ leaderId: 1, leaderEpoch: 0 }] });
+  });
+
+  it("keeps partitions that a broker has not heard of yet", () => {
+    const second = { ...partition(1, 3), partition: 1 };
+    const merged = mergeTopic(topic("id", partition(1, 3), second), topic("id", partition(1, 3)));
+    expect(merged.partitions).toHaveLength(2);
+  });
+});

@@ -1113,7 +1113,12 @@ export class Log {
   }
 
   async #truncate(offset: Offset): Promise<void> {
-    if (offset >= this.#offsets.next) return;
+    if (offset >= this.#offsets.next) {
+      // An epoch in which this replica led without a record is not the leader's all the same: left in place, the two would
+      // never agree where their logs part.
+      if (this.#epochs.cutEnd(offset)) this.#epochsChanged = true;
+      return;
+    }
     const segment = this.#segments[this.#segmentIndexOf(offset)] as Segment;
     const { position, end } = await this.#findCut(segment, offset);
     const { logStart } = this.#offsets;

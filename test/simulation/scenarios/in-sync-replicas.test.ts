@@ -222,6 +222,28 @@ describe("a topic that syncs before it acknowledges", () => {
 });
 
 describe("a follower", () => {
+  it("that led for a while without a single record gets along with its successor", async () => {
+    await withCluster({ seed: 42, brokers: 5 }, async (cluster) => {
+      const letters = await create(cluster);
+      await letters.write(10);
+      const first = cluster.leaderOf("letters");
+      cluster.crash(first);
+      await cluster.until(() => ![first, -1].includes(cluster.leaderOf("letters")), "a second broker leads");
+      const second = cluster.leaderOf("letters");
+      cluster.start(first);
+      await cluster.untilUp();
+      await cluster.untilSettled("letters");
+      // It lives on, and keeps what it noted of its own epoch.
+      cluster.zookeeper.expireSession(cluster.zookeeper.node(`/brokers/ids/${second}`)?.ephemeralOwner ?? "");
+      await cluster.until(() => ![second, -1].includes(cluster.leaderOf("letters")), "a third broker leads");
+      await cluster.untilUp();
+      await cluster.untilSettled("letters");
+      await letters.write(10, 1000);
+      expect(cluster.lines.filter((line) => line.includes("truncates its log")).length).toBeLessThan(3);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
   it("applies no answer of a leader that it does not follow any more", async () => {
     await withCluster({ seed: 40 }, async (cluster) => {
       const letters = await create(cluster);

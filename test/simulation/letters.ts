@@ -49,9 +49,11 @@ export class Letters {
 
   /** Writes so many records with acks=all, each a batch, and waits until they are acknowledged. */
   async write(count: number, limitMs = 30_000): Promise<void> {
-    const before = this.history.okCount;
+    const before = this.history.produces.length;
     for (const value of this.values(count)) await this.cluster.complete(this.writer.write([value]));
-    await this.cluster.until(() => this.history.okCount === before + count, `${count} records are written`, limitMs);
+    const written = this.history.produces.slice(before);
+    const areWritten = (): boolean => written.every(({ outcome }) => outcome?.kind === "ok");
+    await this.cluster.until(areWritten, `${count} records are written`, limitMs);
   }
 
   /** Reads everything back by way of each broker that is up, and says which promises are broken. */

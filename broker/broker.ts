@@ -159,9 +159,12 @@ export class Broker {
     const { brokerId, dataDirectory: path } = this.#options;
     const directory = await DataDirectory.open(this.#env, path, brokerId);
     this.#closers.push(() => directory.close());
+    const zookeeper = await this.#connectZooKeeper(directory);
+    // Not a byte of another cluster's records is touched: whose they are is known before they are opened.
+    const clusterId = await ensureClusterId(zookeeper, this.#env);
+    await directory.bindTo(clusterId);
     const lastStop = await LogManager.lastStop(this.#env, `${path}/logs`);
-    // Logs recover while ZooKeeper connects. A failure of one is told after the other has ended, so nothing runs on unseen.
-    const opening = LogManager.open(this.#env, this.#logger, {
+    const logs = await LogManager.open(this.#env, this.#logger, {
       directory: `${path}/logs`,
       lastStop,
       defaultSettings: logSettings(this.#config, new TopicConfig(this.#config, [])),
@@ -169,11 +172,8 @@ export class Broker {
       openFilesMax: this.#config.get("log.open.files.max"),
       onFatal: this.#onFatal,
     });
-    const [zookeeper, logs] = await settleBoth(this.#connectZooKeeper(directory), opening);
     this.#closers.push(() => logs.close());
     this.#abandonAll.push(() => logs.abandon());
-    const clusterId = await ensureClusterId(zookeeper, this.#env);
-    await directory.bindTo(clusterId);
 
     const { server, registrationNeeds } = this.#buildParts({ zookeeper, logs, clusterId });
     await this.#listen(server);
@@ -501,11 +501,6 @@ export class Broker {
     this.#wheel.close();
     this.#abandonAll = [];
   }
-}
-
-async function settleBoth<Left, Right>(left: Promise<Left>, right: Promise<Right>): Promise<[Left, Right]> {
-  await Promise.allSettled([left, right]);
-  return [await left, await right];
 }
 
 async function readRegistration(

@@ -45,6 +45,7 @@ interface Slot {
   /** No attempt before this time of the monotonic clock. */
   notBeforeMs: number;
   lastError: unknown;
+  isFailing: boolean;
 }
 
 /**
@@ -76,6 +77,11 @@ export class BrokerConnections {
   /** Whether there is an open connection; asks for none. */
   isOpen(brokerId: BrokerId): boolean {
     return this.#slots.get(brokerId)?.connection !== undefined;
+  }
+
+  /** Whether the last attempt to connect, or the last connection, has failed and none has succeeded since. */
+  isFailing(brokerId: BrokerId): boolean {
+    return this.#slots.get(brokerId)?.isFailing ?? false;
   }
 
   /** Resolves with an open connection. Rejects with TransportError or ApiError, at once while pausing after a failure. */
@@ -123,6 +129,7 @@ export class BrokerConnections {
         opening: undefined,
         notBeforeMs: 0,
         lastError: undefined,
+        isFailing: false,
       };
       this.#slots.set(brokerId, slot);
     }
@@ -138,6 +145,7 @@ export class BrokerConnections {
       (connection) => {
         slot.opening = undefined;
         slot.connection = connection;
+        slot.isFailing = false;
         slot.backoff.reset();
         this.events.onOpened?.(brokerId);
         return connection;
@@ -145,6 +153,7 @@ export class BrokerConnections {
       (error: unknown) => {
         slot.opening = undefined;
         slot.lastError = error;
+        slot.isFailing = true;
         slot.notBeforeMs = this.env.clock.monotonicMs() + slot.backoff.next();
         if (!this.#closed) this.directory.onTrouble(brokerId);
         throw error;
@@ -189,6 +198,7 @@ export class BrokerConnections {
   #onEnded(brokerId: BrokerId, slot: Slot, connection: RpcConnection): void {
     if (slot.connection !== connection) return;
     slot.connection = undefined;
+    slot.isFailing = true;
     if (this.#closed) return;
     this.directory.onTrouble(brokerId);
     this.events.onEnded?.(brokerId);

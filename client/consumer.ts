@@ -690,13 +690,16 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
         metadata.refreshSoon();
         continue;
       }
+      const nowMs = this.#env.clock.monotonicMs();
       if (leader.leaderEpoch !== reader.failedEpoch) reader.notBeforeMs = 0;
+      // Asking on, so that a new leader is seen when it is there, and not only at the next attempt.
+      if (reader.notBeforeMs > nowMs || this.#connections.isFailing(leader.leaderId)) metadata.refreshSoon();
       if (reader.loop?.brokerId === leader.leaderId) continue;
       const old = reader.loop;
       old?.readers.delete(reader);
       reader.loop = this.#loopTo(leader.leaderId);
       reader.loop.readers.add(reader);
-      if (old !== undefined && old.overdueMs(this.#env.clock.monotonicMs()) >= 0) {
+      if (old !== undefined && old.overdueMs(nowMs) >= 0) {
         // It stays silent, and has lost a partition to another: not to be waited for.
         this.#connections.drop(old.brokerId);
         old.abandon();

@@ -61,6 +61,8 @@ export interface QueueHost {
   discardIdentity(identity: ProducerIdentity): void;
   /** A refusal that metadata cures. */
   onMoved(topic: string, partition: number, hint: LeaderHint | null): void;
+  /** What is known of the leader is of no use; the cluster is to be asked again. */
+  refresh(): void;
   onTrouble(brokerId: BrokerId): void;
   /** Calls `pump` at this time of the monotonic clock, or before. */
   wakeAt(timeMs: number): void;
@@ -136,6 +138,8 @@ export class PartitionQueue {
   #limitBytes = Number.POSITIVE_INFINITY;
   /** The leader epoch that the last failure was met under. */
   #failedEpoch = -1;
+  /** Another leader would cure the last failure. */
+  #awaitsLeader = false;
   /** In the producer's list of queues to pump at the end of the turn. */
   isListed = false;
 
@@ -246,6 +250,8 @@ export class PartitionQueue {
     if (this.isEmpty) return;
     const leader = this.host.leaderOf(this.topic, this.partition);
     if (leader !== undefined && leader.leaderEpoch !== this.#failedEpoch) this.#notBeforeMs = 0;
+    // Asking on, so that a new leader is seen when it is there, and not only at the next attempt.
+    else if (this.#mustResend && this.#awaitsLeader) this.host.refresh();
     const nowMs = this.host.env.clock.monotonicMs();
     const silent = this.#sent.find((batch) => batch.isPending && nowMs - batch.sentAtMs >= SILENCE_MS);
     if (silent !== undefined) this.#leaveSilentLeader(silent);
@@ -400,6 +406,7 @@ export class PartitionQueue {
       // Requests behind the silent one on this connection would be answered later than their repetition is sent.
       if (outcome.kind === "timeout") this.host.dropConnection(leader.leaderId);
       batch.lastError = toClientError(outcome, this.#place(leader));
+      this.#awaitsLeader = true;
       this.#sendAgain(leader);
     } else if (outcome instanceof ApiError) {
       this.#onRefused(batch, leader, outcome.errorName, outcome.message, null);
@@ -451,6 +458,7 @@ export class PartitionQueue {
     }
     const { retriable, refreshMetadata } = errorCodes[name];
     if (refreshMetadata) this.host.onMoved(this.topic, this.partition, hint);
+    if (retriable) this.#awaitsLeader = refreshMetadata;
     if (retriable) {
       this.#sendAgain(leader);
     } else if (identityLost.has(name) && this.#identity !== undefined) {

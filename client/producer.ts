@@ -319,6 +319,7 @@ export class Producer implements AsyncDisposable {
       },
       onMoved: (topic, partition, hint) => this.#onMoved(topic, partition, hint),
       onTrouble: (brokerId) => metadata.onTrouble(brokerId),
+      refresh: () => metadata.refreshSoon(),
       wakeAt: (timeMs) => this.#wakeAt(timeMs),
       onClosedBatch: (queue) => this.#onClosedBatch(queue),
       onDoneBatch: (batch, run) => this.#onDoneBatch(batch, run),
@@ -512,7 +513,10 @@ export class Producer implements AsyncDisposable {
 
   #connectionTo(brokerId: BrokerId): RpcConnection | undefined {
     const connection = this.#connections.tryGet(brokerId);
-    if (connection === undefined) this.#wakeAt(this.#env.clock.monotonicMs() + AGAIN_MS);
+    if (connection === undefined) {
+      if (this.#connections.isFailing(brokerId)) this.#context.metadata.refreshSoon();
+      this.#wakeAt(this.#env.clock.monotonicMs() + AGAIN_MS);
+    }
     return connection;
   }
 

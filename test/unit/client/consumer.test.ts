@@ -351,26 +351,47 @@ describe("Consumer", () => {
     expect(forgotten).toMatchObject([{ partition: 0 }]);
   });
 
+  it("keeps what it has fetched of a partition that is paused, and delivers it after resume", async () => {
+    await start();
+    fake.createTopic("t", 2);
+    await write("t", [["a0"]], 0);
+    await write("t", [["b0"]], 1);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    const read: string[] = [];
+    for await (const { partition, value } of consumer) {
+      read.push(String(value));
+      if (read.length === 1) {
+        await consumer.pause([{ topic: "t", partition: 1 - partition }]);
+        await write("t", [["x"], ["y"]], partition);
+      }
+      if (read.length === 3) await consumer.resume([{ topic: "t", partition: 1 - partition }]);
+      if (read.length === 4) break;
+    }
+    expect(read.slice(1, 3)).toEqual(["x", "y"]);
+    expect([read[0], read[3]].sort()).toEqual(["a0", "b0"]);
+  });
+
   it("takes no notice of an answer to a question that a seek has made void", async () => {
     await start();
     fake.createTopic("t");
     await write("t", [["a"], ["b"], ["c"]]);
-    let answerHeld: ((answer: FakeAnswer) => void) | undefined;
+    const held: ((answer: FakeAnswer) => void)[] = [];
     fake.broker(1).answer = ({ kind, count }) =>
-      kind === "fetch" && count === 2 ? new Promise((resolve) => (answerHeld = resolve)) : undefined;
+      kind === "fetch" && (count === 2 || count === 3) ? new Promise((resolve) => held.push(resolve)) : undefined;
     const consumer = cluster.consumer({ topics: ["t"], from: "latest", fetchWaitMs: 20 });
     const reading = take(consumer, 4);
-    await until(() => answerHeld !== undefined, "the second question is held");
+    await until(() => held.length === 1, "the second question is held");
     await write("t", [["d"]]);
-    const asked = fake.broker(1).bodies("fetch").length;
     await consumer.seek({ topic: "t", partition: 0 }, { offset: 0 });
-    await until(() => fake.broker(1).bodies("fetch").length > asked, "it asks for the new place");
+    await until(() => held.length === 2, "it asks for the new place");
     const late = fake.partition("t").batches[3]!;
     const { id: topicId } = fake.topics.get("t")!;
-    answerHeld?.({
+    held[0]?.({
       body: { sessionId: 1, partitions: [{ topicId, partition: 0, recordBytes: late.length, highWatermark: 4 }] },
       records: [[late]],
     });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    held[1]?.(undefined);
     expect(await reading).toEqual(["0:a", "1:b", "2:c", "3:d"]);
   });
 

@@ -113,6 +113,8 @@ export class IdempotentWriter {
   /** Until the first acknowledgement a broker takes any sequence from a producer it does not know. */
   #isKnown = false;
   #isRunning = false;
+  #handedOver: Promise<void> = Promise.resolve();
+  #awaitingId = 0;
 
   constructor(
     private readonly client: SimClient,
@@ -124,17 +126,24 @@ export class IdempotentWriter {
 
   /** Whether every batch has an outcome. */
   get isIdle(): boolean {
-    return this.#queue.length === 0 && !this.#isRunning;
+    return this.pendingCount === 0 && !this.#isRunning;
   }
 
   get pendingCount(): number {
-    return this.#queue.length;
+    return this.#awaitingId + this.#queue.length;
   }
 
-  /** Hands a batch over. Refused while there is no producer id: nothing is written then. */
-  async write(values: readonly string[]): Promise<void> {
+  /** Hands a batch over, behind those handed over before. Resolves when it is under way: first there must be a producer id. */
+  write(values: readonly string[]): Promise<void> {
+    this.#awaitingId += 1;
+    this.#handedOver = this.#handedOver.then(() => this.#write(values));
+    return this.#handedOver;
+  }
+
+  async #write(values: readonly string[]): Promise<void> {
     const { clock } = this.client.env;
     const identity = this.#identity ?? (await this.#takeIdentity());
+    this.#awaitingId -= 1;
     const operation = this.history.invoke({
       producer: `${this.name}/${this.#identities}`,
       partition: partitionKey(this.target.topicId, this.target.partition),

@@ -14,6 +14,12 @@ const FROM_HOST = "localhost:9092,localhost:9093,localhost:9094";
 const compose = [["docker", "compose"], ["docker-compose"]].find(
   ([program = "", ...rest]) => spawnSync(program, [...rest, "version"]).status === 0,
 );
+/** Whether a program of its own could listen on the ports that the file publishes. */
+const arePortsFree =
+  spawnSync(process.execPath, [
+    "-e",
+    "for (const port of [9092, 9093, 9094]) require('net').createServer().listen(port, '127.0.0.1').unref()",
+  ]).status === 0;
 const obstacle =
   spawnSync("docker", ["info"]).status !== 0
     ? "no Docker engine answers"
@@ -22,6 +28,7 @@ const obstacle =
       : ["zookeeper:3.9", "node:24-bookworm-slim"]
           .filter((image) => spawnSync("docker", ["image", "inspect", image]).status !== 0)
           .map((image) => `the image ${image} is not here (docker pull ${image})`)
+          .concat(arePortsFree ? [] : ["a port from 9092 to 9094 is taken"])
           .join(", ");
 
 function run(

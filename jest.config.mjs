@@ -19,6 +19,8 @@ const project = (displayName, folders) => ({
 });
 
 export default {
+  // For tests that start processes on a busy machine; whoever waits inside a test names its own, shorter deadline.
+  testTimeout: 30_000,
   projects: [
     project("unit", ["unit", "golden"]),
     project("simulation", ["simulation"]),

@@ -70,7 +70,7 @@ export function faultModelOf(seed: number): FaultModel {
     partitions: 2,
     replicationFactor: 3,
     durability,
-    safetyMs: 12_000,
+    safetyMs: 8000,
     faultIntervalMs: 500 + (seed % 5) * 400,
     livenessMs: 30_000,
     weights: {

@@ -61,7 +61,11 @@ function isHeld(content: string): boolean {
   if (match === null) return false;
   const pid = Number(match[1]);
   const startTime = startTimeOf(pid);
-  return isProcessAlive(pid) && startTime !== "ended" && (startTime === undefined || match[2] === "-" || startTime === match[2]);
+  return (
+    isProcessAlive(pid) &&
+    startTime !== "ended" &&
+    (startTime === undefined || match[2] === "-" || startTime === match[2])
+  );
 }
 
 /**

@@ -648,7 +648,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     if (this.#chosenPartitions !== undefined) return;
     for (const { partition } of topic.partitions) {
       if (this.#readers.has(readerKey(topic.name, partition))) continue;
-      // Also under "latest": records may have been written there before the partition was noticed (hazards 5.6).
+      // Also under "latest": records may have been written there before the partition was noticed.
       this.#restore(this.#addReader(topic, partition, "earliest"));
     }
   }

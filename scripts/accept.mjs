@@ -1,6 +1,7 @@
 // npm run accept: measures the figures that acceptance asks for. Each is a program of its own, bench/accept/NAME.ts.
-//   npm run accept                 lists them
-//   npm run accept -- all | NAME...
+//   npm run accept                 takes all of them
+//   npm run accept -- NAME...      some of them
+//   npm run accept -- --list       names them
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -20,18 +21,18 @@ const known = existsSync(folder)
       .map((name) => name.slice(0, -3))
   : [];
 const asked = process.argv.slice(2);
-if (asked.length === 0) {
+if (asked.includes("--list")) {
   for (const name of known) console.log(name);
   process.exit(0);
 }
-const unknown = asked.filter((name) => name !== "all" && !known.includes(name));
+const unknown = asked.filter((name) => !known.includes(name));
 if (unknown.length > 0) {
   say(`error: USAGE: there is no figure ${unknown.join(", ")} - choose from ${known.join(", ")}`);
   process.exit(2);
 }
 await compile();
 const failed = [];
-for (const name of asked.includes("all") ? known : asked) {
+for (const name of asked.length === 0 ? known : asked) {
   say(`--- ${name}`);
   if ((await runFigure(name)) !== 0) failed.push(name);
 }

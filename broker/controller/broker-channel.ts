@@ -56,7 +56,7 @@ const ORDER_TIMEOUT_MS = 5000;
 const RETRY_MS_MIN = 20;
 const RETRY_MS_MAX = 1000;
 const LEASE_POLL_MS = 50;
-/** In one request: architecture.md section 7 sends images in parts. */
+/** In one request; larger images travel in parts. */
 const PARTITIONS_MAX = 1000;
 /** Estimated; the frame holds 1 MiB. */
 const BYTES_MAX = 600_000;

@@ -28,7 +28,7 @@ export interface Election {
 /**
  * Who leads, or undefined when nobody may. The first of the assignment order that is in sync and electable; else of the
  * eligible replicas (KIP-966); else, if the topic allows it, of any. A member of the ISR that lost its power does not
- * count as in sync here (hazards: last replica standing); whether it leads is `electUnverified`'s question.
+ * count as in sync here (the last replica standing); whether it leads is `electUnverified`'s question.
  */
 export function electLeader(partition: Partition, rules: ElectionRules): Election | undefined {
   const { replicas, isr, elr, unverified } = partition;

@@ -1,6 +1,6 @@
 /**
  * Lets a few tasks run at once and the others wait in order. Syncs go through one: the thread pool that runs them is
- * shared with reads, which must not wait for a slow disk to write (hazard 8.7).
+ * shared with reads, which must not wait for a slow disk to write.
  */
 export class Limiter {
   #running = 0;

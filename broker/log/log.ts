@@ -188,7 +188,7 @@ export class Log {
     });
   }
 
-  /** Recovery at this start cut records off: this replica may lack what others have (hazard 8.2). */
+  /** Recovery at this start cut records off: this replica may lack what others have. */
   readonly wasCut: boolean;
 
   get topicId(): TopicId {
@@ -584,7 +584,7 @@ export class Log {
   /**
    * A write failed, and may have left anything behind the last good byte. Nothing that was not written stays in memory;
    * the file is cut before anything is appended again, or a valid batch of the failed write could come back to life behind
-   * a shorter one (hazard 8.1). Returns the error for who waits.
+   * a shorter one. Returns the error for who waits.
    */
   #writeFailed(error: unknown): ApiError {
     const failure = error instanceof StorageFailure ? error : undefined;
@@ -993,7 +993,7 @@ export class Log {
 
   /**
    * Deletes what the settings say is too old or too much, never above the high watermark. Resolves with how many segments.
-   * Does nothing before the log was given its own settings, and nothing once after the wall clock was set (hazard 12).
+   * Does nothing before the log was given its own settings, and nothing once after the wall clock was set.
    */
   applyRetention(wallMs: number): Promise<number> {
     const before = this.#lastRetention;

@@ -49,7 +49,7 @@ export function nextHighWatermark(input: {
 
 /**
  * Whether a follower may be proposed: it has all that is committed, and it has reached the leader's own epoch. The high
- * watermark alone would not do, because that of a new leader lags (hazard: data lost by joining at a lagging one).
+ * watermark alone would not do, because that of a new leader lags (data would be lost by joining at a lagging one).
  */
 export function mayJoin(
   follower: ReplicaPosition,

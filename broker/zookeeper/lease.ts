@@ -14,7 +14,7 @@ export function instantOf(clock: Clock): Instant {
  * Until when the ZooKeeper session cannot have expired, as far as acknowledged barriers prove it: 5/6 of the session
  * timeout after the sending of the acknowledged barrier *before* the newest. The newest itself proves too little: a write
  * through a ZooKeeper follower does not touch the leader's clock of the session; the follower reports touches every half
- * tick, and may die before it does (hazards.md 3.1). Of two barriers a sixth of the timeout apart, which is a tick or more,
+ * tick, and may die before it does. Of two barriers a sixth of the timeout apart, which is a tick or more,
  * the earlier one has been reported when the later is acknowledged.
  *
  * Tested on use, with no timer, because a timer runs late exactly when it matters. Nothing that must be safe rests on it: a

@@ -9,7 +9,7 @@ const windowRequests = 256;
 const waitingMax = 20_000;
 /**
  * Turns of the event loop between finding that an answer is late and acting on it: after a stall of our own, the answer lies
- * in the socket and is read first (hazards.md 2.8).
+ * in the socket and is read first.
  */
 const graceTurns = 3;
 

@@ -2,7 +2,7 @@ import { BrokerIdTaken } from "../../broker/zookeeper/broker-registration.js";
 import { paths } from "../../broker/zookeeper/znodes.js";
 import { ControllerCluster, SESSION_TIMEOUT_MS, hostOf } from "./controller-cluster.js";
 
-/** Interleavings of hazards.md section 1: who is taken for dead, and what becomes of one that is not. */
+/** Interleavings of fencing: who is taken for dead, and what becomes of one that is not. */
 async function clusterWith(seed: number, brokers: number, partitions = 6): Promise<ControllerCluster> {
   const cluster = new ControllerCluster(seed);
   await cluster.startAll(brokers);

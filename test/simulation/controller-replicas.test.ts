@@ -2,7 +2,7 @@ import type { IsrAnswer } from "../../protocol/messages.js";
 import { errorNameOf } from "../../protocol/error-codes.js";
 import { ControllerCluster, SESSION_TIMEOUT_MS, hostOf } from "./controller-cluster.js";
 
-/** Interleavings of hazards.md sections 2 and 7: seats in the ISR, power cuts, topics that are made again. */
+/** Interleavings of what replicas lose: seats in the ISR, power cuts, topics that are made again. */
 async function clusterWith(
   seed: number,
   topic: Parameters<ControllerCluster["createTopic"]>[1] = {},

@@ -2,7 +2,7 @@ import type { Env } from "../../common/env/env.js";
 import type { Timer, Timers } from "../../common/env/time.js";
 import type { Scheduler, SimEvent } from "./scheduler.js";
 
-/** Timers run before everything else after a pause, as in Node's event loop (a stalled judge: hazards.md 2.8). */
+/** Timers run before everything else after a pause, as in Node's event loop (a stalled judge). */
 export type CallbackKind = "timer" | "io";
 
 /** `crash`: kill -9, the kernel lives on and closes what the process had. `power-cut`: the kernel is gone too. */

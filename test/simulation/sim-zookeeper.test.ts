@@ -88,7 +88,7 @@ describe("SimZooKeeper, and the wrapper on it", () => {
     expect(leastMs).toBeGreaterThan(0.48 * timeoutMs);
   });
 
-  // hazards.md 3.1: a follower that dies takes with it what it had not reported to the leader.
+  // A follower that dies takes with it what it had not reported to the leader.
   it("never lets a session expire while its lease holds, whenever the follower behind it dies", async () => {
     for (let seed = 1; seed <= 20; seed += 1) {
       const world = new World(seed);

@@ -57,7 +57,7 @@ const retransmitMs = 50;
  * Each server has a tree of its own, to which it applies the leader's transactions a little later: so reads may be stale, a
  * write is answered when the client's own server has it, and a server behind what the session has seen refuses it.
  * Answers and watch events of one connection keep their order. Sessions expire on the leader's clock, in whole ticks; other
- * servers report who is alive every half tick, and what a server has not reported when it dies is lost (hazards.md 3.1).
+ * servers report who is alive every half tick, and what a server has not reported when it dies is lost.
  * Without a quorum nothing is answered and no session expires; a new leader gives every session its whole timeout.
  */
 export class SimZooKeeper {

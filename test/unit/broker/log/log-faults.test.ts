@@ -66,7 +66,7 @@ describe("a full disk", () => {
     expect(world.fatal).toEqual([]);
   });
 
-  it("leaves nothing behind of a write that was half done (hazard 8.1)", async () => {
+  it("leaves nothing behind of a write that was half done", async () => {
     for (let seed = 0; seed < 30; seed += 1) {
       const world = await LogWorld.open({ seed });
       const log = world.log();

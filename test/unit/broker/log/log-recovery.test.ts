@@ -128,7 +128,7 @@ describe("a log with one changed bit", () => {
 });
 
 describe("segments", () => {
-  it("drops whole segments behind a hole, for they were written later (hazard 8.2)", async () => {
+  it("drops whole segments behind a hole, for they were written later", async () => {
     const { world } = await killedWith(0, { segmentBytes: 300 });
     const paths = world.disk.paths().filter((path) => path.endsWith(".log"));
     expect(paths.length).toBeGreaterThan(2);
@@ -248,7 +248,7 @@ describe("power cuts", () => {
     );
   });
 
-  it("leave a truncation, a restart or a deletion done, undone or in between, and never look like rot (hazard 8.4)", async () => {
+  it("leave a truncation, a restart or a deletion done, undone or in between, and never look like rot", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.record({
@@ -303,7 +303,7 @@ describe("power cuts", () => {
     );
   });
 
-  it("do not take what a crash left in the page cache, although a sync had lied about it (hazard 8.3)", async () => {
+  it("do not take what a crash left in the page cache, although a sync had lied about it", async () => {
     const world = await LogWorld.open();
     const log = world.log({ flushMs: 50 });
     log.appendAsLeader(batch({ mark: 1 }), 0);

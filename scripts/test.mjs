@@ -23,7 +23,7 @@ console.log(summary());
 if (!isChecked) console.log("npm run check failed: see above");
 process.exit(isChecked ? code : 1);
 
-/** ZooKeeper is needed; protoc only proves that others can read our files, and its test says so when it is left out. */
+/** ZooKeeper is needed by most tests, protoc by the one that proves that others can read our files. */
 async function findPrograms() {
   const { findZooKeeper } = await import("../dist/tools/local-zookeeper.js");
   try {
@@ -48,7 +48,7 @@ async function findPrograms() {
   say("installing protobuf-compiler ...");
   const { code: aptCode } = await run(command, rest);
   if (aptCode !== 0)
-    say("protoc is not here and could not be installed: the test that reads segments with it is left out");
+    say("protoc is not here and could not be installed: the test that reads segments with it will fail");
 }
 
 function jest(jestArgs) {

@@ -20,7 +20,7 @@ const DEFAULT_PORT = 9092;
 const ZOOKEEPER_PORT = 2181;
 /** Members of an ensemble talk to each other here and on the ports after it. */
 const QUORUM_PORT = 2888;
-/** A sixth of the brokers' session timeout of 6 s: docs/zookeeper.md says why not more. */
+/** A sixth of the brokers' session timeout of 6 s: docs/operations.md says why not more. */
 const TICK_MS = 1000;
 const POLL_MS = 20;
 const STOP_MS_MAX = 10_000;

@@ -91,6 +91,8 @@ describe("a leader", () => {
         if (epochStart < Number.POSITIVE_INFINITY && isr(cluster).includes(lagging))
           expect(log?.logEndOffset).toBeGreaterThanOrEqual(epochStart);
       });
+      // It asks at once, and what it lacks takes its time.
+      cluster.simulation.network.setLink(host(successor), host(lagging), { delayMeanMs: 200 });
       cluster.crash(leader);
       cluster.simulation.network.heal();
       await cluster.until(() => isr(cluster).includes(lagging), "it is in sync again");
@@ -200,6 +202,26 @@ describe("a topic that syncs before it acknowledges", () => {
         await letters.write(1, 100);
         await cluster.run(1000);
       }
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("acknowledges what every in-sync replica has on its disk, so that each of them may lead after a power cut", async () => {
+    await withCluster({ seed: 43 }, async (cluster) => {
+      const letters = await create(cluster, { durability: "fsync" });
+      const leader = cluster.leaderOf("letters");
+      const followers = cluster.followersOf("letters");
+      for (const id of followers) cluster.broker(id).host.disk.syncDelayMeanMs = 200;
+      for (let count = 1; count <= 5; count += 1) {
+        await letters.write(1);
+        for (const id of isr(cluster)) expect(cluster.log(id, "letters").flushedOffset).toBeGreaterThanOrEqual(count);
+      }
+      cluster.powerCut(1, 2, 3);
+      await cluster.run(3000);
+      for (const id of followers) cluster.start(id);
+      await cluster.untilUp(followers);
+      await letters.write(5);
+      cluster.start(leader);
       expect(await letters.verdict()).toEqual([]);
     });
   });

@@ -82,8 +82,8 @@ async function latency(name: string, replication: number): Promise<void> {
   for (let run = 0; run < runs; run += 1) {
     const topic = await newTopic(replication);
     const [line] = (await cluster.ottla("perf", "latency", topic, "--records", "3000", "--warmup", "1000")).slice(-1);
-    p50.push(Number(line?.["p50"]));
-    p99.push(Number(line?.["p99"]));
+    p50.push(Number(line?.["p50Ms"]));
+    p99.push(Number(line?.["p99Ms"]));
   }
   report(
     name,

@@ -140,7 +140,8 @@ async function allZooKeepers(client: Cluster, writer: SteadyWriter): Promise<voi
     refusedMs <= 6000 && refusal !== "it was created",
   );
   const returnedMs = performance.now();
-  await Promise.all(servers.map(({ id }) => cluster.ottla("restart", `zookeeper:${id}`)));
+  // The command waits for its server, and a server of an ensemble serves once a quorum is there.
+  for (const { id } of servers) await cluster.ottla("restart", `zookeeper:${id}`);
   const runningMs = performance.now();
   for (;;) {
     const created = await client

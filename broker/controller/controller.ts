@@ -676,6 +676,16 @@ export class Controller implements ControllerApi {
         accepted.set(committed, { ...verdict.to, partitionEpoch: committed.partitionEpoch + 1 });
         changes.set(committed, { topic, from: committed, to: verdict.to, why: `proposed by leader ${brokerId}` });
       }
+      // Whatever else changes the state in this event begins a new partition epoch too.
+      if (verdict.kind === "renewed" && !changes.has(committed)) {
+        changes.set(committed, {
+          topic,
+          from: committed,
+          to: committed,
+          renewed: true,
+          why: `leader ${brokerId} asked for a new partition epoch`,
+        });
+      }
       return { topicId, partition: number };
     });
   }

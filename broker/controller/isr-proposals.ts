@@ -8,6 +8,8 @@ import { withIsr } from "./partition-state-machine.js";
 /** What the controller answers a proposal with. */
 export type ProposalVerdict =
   | { readonly kind: "accepted"; readonly to: Partition }
+  /** The ISR is as proposed already, and a new partition epoch is to begin: the leader wants older proposals void. */
+  | { readonly kind: "renewed" }
   /** The ISR is as proposed already: the answer to an earlier proposal was lost. */
   | { readonly kind: "unchanged" }
   | { readonly kind: "refused"; readonly error: ErrorReport };
@@ -48,7 +50,9 @@ export function judgeProposal(proposal: IsrProposal, context: ProposalContext): 
     );
   }
   const proposed = proposal.isr.map((member) => member.brokerId);
-  if (isSameSet(proposed, partition.isr)) return { kind: "unchanged" };
+  if (isSameSet(proposed, partition.isr)) {
+    return { kind: proposal.partitionEpoch === partition.partitionEpoch ? "renewed" : "unchanged" };
+  }
   if (proposal.partitionEpoch !== partition.partitionEpoch) {
     return refuse(
       "INVALID_UPDATE_VERSION",

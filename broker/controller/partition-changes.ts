@@ -17,6 +17,8 @@ export interface PartitionChange {
   readonly from: Partition;
   readonly to: Partition;
   readonly ground?: ElectionGround | undefined;
+  /** It is written though nothing but its partition epoch changes. */
+  readonly renewed?: boolean;
   readonly why: string;
 }
 
@@ -96,7 +98,8 @@ export class PartitionChanges {
   async commit(changes: readonly PartitionChange[]): Promise<void> {
     const written: PartitionChange[] = [];
     for (const change of changes) {
-      if (isSame(change.from, change.to)) change.topic.partitions.set(change.to.partition, change.to);
+      if (isSame(change.from, change.to) && change.renewed !== true)
+        change.topic.partitions.set(change.to.partition, change.to);
       else written.push({ ...change, to: { ...change.to, partitionEpoch: change.from.partitionEpoch + 1 } });
     }
     const isElection = ({ from, to }: PartitionChange): boolean => from.leader !== to.leader;

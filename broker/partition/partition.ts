@@ -12,11 +12,14 @@ import type { Log, LogRead } from "../log/log.js";
 import type { DeadlineWheel } from "./deadline-wheel.js";
 import type { IsrState, ReplicaPosition } from "./isr.js";
 import { laggingMembers, maximalIsr, mayJoin, nextHighWatermark, sameMembers } from "./isr.js";
-import type { IsrProposals } from "./isr-proposals.js";
+import type { IsrProposals, ProposalListener } from "./isr-proposals.js";
 import type { CommittedState } from "./partition-state.js";
 import { committedState, isAtLeastAsNew } from "./partition-state.js";
 import type { ReplicaActivity } from "./replica-activity.js";
 import { ReplicationWaiters } from "./replication-waiters.js";
+
+/** How long a leader lets the controller alone after in-sync replicas were refused. */
+const REFUSED_PAUSE_MS = 200;
 
 /** Who reads from a partition and wants to know when there is more. Told in the turn in which it happens. */
 export interface PartitionObserver {
@@ -64,6 +67,8 @@ interface LeaderRole {
   readonly followers: Map<BrokerId, FollowerProgress>;
   readonly waiters: ReplicationWaiters;
   isrState: IsrState;
+  /** False for a moment after the controller refused in-sync replicas: asked again at each fetch it would do nothing else. */
+  mayExpand: boolean;
   readonly sinceMs: number;
 }
 interface FollowerRole {
@@ -206,6 +211,7 @@ export class Partition {
       followers: new Map(),
       waiters: new ReplicationWaiters(this.#parts.wheel, state.leaderEpoch),
       isrState: { kind: "committed", isr: new Set(state.isr) },
+      mayExpand: true,
       sinceMs: this.#parts.clock.monotonicMs(),
     };
     // A new leader syncs first: with fsync its own records count only once they are on its disk.
@@ -496,7 +502,7 @@ export class Partition {
   }
 
   #maybeExpandIsr(role: LeaderRole, brokerId: BrokerId): void {
-    if (role.isrState.kind === "pending" || role.isrState.isr.has(brokerId)) return;
+    if (!role.mayExpand || role.isrState.kind === "pending" || role.isrState.isr.has(brokerId)) return;
     const follower = role.followers.get(brokerId);
     // Its position may be one of long ago: only who keeps up joins.
     const nowMs = this.#parts.clock.monotonicMs();
@@ -511,54 +517,87 @@ export class Partition {
   }
 
   #propose(role: LeaderRole, proposed: ReadonlySet<BrokerId>, why: string): void {
-    const state = this.#state;
-    invariant(state !== undefined, () => `${this.name} leads without a state`);
-    const members = [...proposed].map((brokerId) => ({ brokerId, brokerEpoch: this.#memberEpoch(role, brokerId) }));
-    role.isrState = { kind: "pending", isr: role.isrState.isr, proposed };
+    const { isr } = role.isrState;
+    role.isrState = { kind: "pending", isr, proposed };
     this.#parts.logger.info(
-      `${this.name}: proposes in-sync replicas ${[...proposed].join(",")} instead of ${[...role.isrState.isr].join(",")}, because ${why}`,
-      {
-        leaderEpoch: role.epoch,
-        partitionEpoch: state.partitionEpoch,
-      },
+      `${this.name}: proposes in-sync replicas ${[...proposed].join(",")} instead of ${[...isr].join(",")}, because ${why}`,
+      { leaderEpoch: role.epoch, partitionEpoch: this.#committed().partitionEpoch },
     );
+    this.#send(role, proposed, (answer, onlyCopy) => this.#onProposalAnswer(role, answer, onlyCopy));
+  }
+
+  #send(role: LeaderRole, members: ReadonlySet<BrokerId>, onAnswer: ProposalListener): void {
     this.#parts.proposals.propose(
       {
         topicId: this.topicId,
         partition: this.partition,
         leaderEpoch: role.epoch,
-        partitionEpoch: state.partitionEpoch,
-        isr: members,
+        partitionEpoch: this.#committed().partitionEpoch,
+        isr: [...members].map((brokerId) => ({ brokerId, brokerEpoch: this.#memberEpoch(role, brokerId) })),
       },
-      (answer, onlyCopy) => this.#onProposalAnswer(role, answer, onlyCopy),
+      onAnswer,
     );
   }
 
+  #committed(): CommittedState {
+    invariant(this.#state !== undefined, () => `${this.name} leads without a state`);
+    return this.#state;
+  }
+
+  /**
+   * The process that is meant by a member. One that never fetched under this leader has its seat from the leader before; it
+   * is named as it is registered. "0" is nobody.
+   */
   #memberEpoch(role: LeaderRole, brokerId: BrokerId): BrokerEpoch {
-    const own =
-      brokerId === this.#parts.brokerId ? this.#parts.brokerEpoch() : role.followers.get(brokerId)?.brokerEpoch;
-    // A member that never fetched under this leader is not vouched for: the controller takes "0" as "whoever it is".
-    return own ?? "0";
+    if (brokerId === this.#parts.brokerId) return this.#parts.brokerEpoch() ?? "0";
+    const seen = role.followers.get(brokerId)?.brokerEpoch;
+    return seen ?? this.#parts.registeredEpochOf(brokerId) ?? "0";
   }
 
   #onProposalAnswer(role: LeaderRole, answer: IsrAnswer, onlyCopy: boolean): void {
-    if (this.#role !== role) return;
-    if (answer.state !== null && answer.state.partitionEpoch > (this.#state?.partitionEpoch ?? -1)) {
-      this.applyState(committedState(answer.state));
-      return;
+    if (this.#role !== role || this.#tookOver(answer)) return;
+    if (answer.error !== null) {
+      this.#parts.logger.info(
+        `${this.name}: the controller refused the proposed in-sync replicas: ${errorNameOf(answer.error.code)}: ${answer.error.message}`,
+      );
+      this.#pauseExpansion(role);
+      if (!onlyCopy) {
+        this.#voidCopies(role);
+        return;
+      }
     }
-    if (answer.error === null) {
-      // Equal to what was committed already.
-      role.isrState = { kind: "committed", isr: role.isrState.isr };
-      return;
-    }
-    const name = errorNameOf(answer.error.code);
-    this.#parts.logger.info(
-      `${this.name}: the controller refused the proposed in-sync replicas: ${name}: ${answer.error.message}`,
-    );
-    // While an earlier copy may still be on its way the proposal could yet be granted, so it keeps counting.
-    if (onlyCopy) role.isrState = { kind: "committed", isr: role.isrState.isr };
+    // Refused, or equal to what was committed already.
+    role.isrState = { kind: "committed", isr: role.isrState.isr };
     this.#maybeAdvanceHighWatermark();
+  }
+
+  /**
+   * An earlier copy of a refused proposal may still be on its way and be granted when it arrives, so the proposal keeps
+   * counting. Proposing what is committed makes the controller begin a new partition epoch, and older copies void.
+   */
+  #voidCopies(role: LeaderRole): void {
+    this.#send(role, role.isrState.isr, (answer) => {
+      if (this.#role !== role || this.#tookOver(answer)) return;
+      this.#parts.wheel.after(REFUSED_PAUSE_MS, () => {
+        if (this.#role === role && role.isrState.kind === "pending") this.#voidCopies(role);
+      });
+    });
+  }
+
+  /** Whether the answer brought a newer state. */
+  #tookOver(answer: IsrAnswer): boolean {
+    if (answer.state === null || answer.state.partitionEpoch <= (this.#state?.partitionEpoch ?? -1)) return false;
+    this.applyState(committedState(answer.state));
+    return true;
+  }
+
+  #pauseExpansion(role: LeaderRole): void {
+    role.mayExpand = false;
+    this.#parts.wheel.after(REFUSED_PAUSE_MS, () => {
+      if (this.#role !== role) return;
+      role.mayExpand = true;
+      for (const id of role.followers.keys()) this.#maybeExpandIsr(role, id);
+    });
   }
 
   #onIsrCommitted(role: LeaderRole, state: CommittedState): void {

@@ -531,7 +531,9 @@ function retryName(
 ): ReturnType<typeof errorNameOf> | undefined {
   for (const error of errors) {
     const made = errorOf(error, {});
-    if (error !== null && made?.retriable === true && made.code !== except) return errorNameOf(error.code);
+    // That ZooKeeper is away is told at once, whatever the request: waiting for it is the operator's decision.
+    const mayPass = made?.retriable === true && made.code !== except && made.code !== "ZOOKEEPER_UNAVAILABLE";
+    if (error !== null && mayPass) return errorNameOf(error.code);
   }
   return undefined;
 }

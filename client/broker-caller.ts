@@ -67,6 +67,13 @@ export interface LeaderCall<Kind extends RequestKind, Item extends LeaderItem, A
   readonly signal?: AbortSignal | undefined;
 }
 
+/**
+ * Whether a refusal is told at once although it may pass: an ensemble that is away is a matter for the operator, who should
+ * not wait for a deadline to hear of it. Only a producer, which waits for its id in the background, goes on asking.
+ */
+const failsFast = (kind: RequestKind, name: ErrorName): boolean =>
+  name === "ZOOKEEPER_UNAVAILABLE" && kind !== "initProducerId";
+
 const RETRY_MS = 20;
 const RETRY_MS_MAX = 250;
 
@@ -105,7 +112,7 @@ export class BrokerCaller {
           if (errorCodes[again].refreshMetadata) this.metadata.refreshSoon();
         } catch (error) {
           if (error instanceof ApiError) {
-            if (!error.retriable) throw toClientError(error, { brokerId });
+            if (!error.retriable || failsFast(call.kind, error.errorName)) throw toClientError(error, { brokerId });
           } else if (error instanceof TransportError) {
             if (!error.notSent) afterUnknownOutcome = true;
           } else {

@@ -71,6 +71,36 @@ describe("a leader", () => {
     });
   });
 
+  it("whose proposal was sent twice and refused goes on without it", async () => {
+    await withCluster({ seed: 44, brokers: 4 }, async (cluster) => {
+      const letters = await Letters.create(cluster, {
+        assignment: [1, 2, 3, 4].filter((id) => id !== cluster.controllerId),
+      });
+      await letters.write(10);
+      const leader = cluster.leaderOf("letters");
+      const controller = host(cluster.controllerId);
+      const [joiner = 0] = cluster.followersOf("letters");
+      const { network } = cluster.simulation;
+      cluster.crash(joiner);
+      await cluster.until(() => !isr(cluster).includes(joiner), "it is out of sync");
+      // The proposal does not get through, and is sent again.
+      cluster.start(joiner);
+      await cluster.until(() => cluster.partition(joiner, "letters")?.role.kind === "follower", "it follows again");
+      network.partition(host(leader), controller, { oneWay: true });
+      await cluster.until(() => cluster.logged(`because ${joiner} has caught up`), "the leader proposes it");
+      await cluster.until(() => cluster.logged("were not answered and are sent again"), "the answer is missed", 10_000);
+      // Meanwhile the joiner is another process, which the leader does not hear of.
+      network.partition(host(leader), host(joiner));
+      cluster.restart(joiner);
+      await cluster.until(() => cluster.broker(joiner).state === "up", "it serves again");
+      network.heal(host(leader), controller);
+      await letters.write(10);
+      expect(isr(cluster)).not.toContain(joiner);
+      network.heal();
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
   it("takes no follower in that lacks what was committed before its own epoch, though its high watermark lags", async () => {
     await withCluster({ seed: 33, brokers: 4 }, async (cluster) => {
       const letters = await Letters.create(cluster, {

@@ -28,4 +28,9 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
     showed: "a follower that had led without a record and its leader never agreed where their logs part",
     scenario: "in-sync-replicas",
   },
+  {
+    seed: 138,
+    showed: "a proposal of in-sync replicas that was sent twice and refused stayed pending for ever",
+    scenario: "in-sync-replicas",
+  },
 ];

@@ -92,6 +92,26 @@ describe("Admin", () => {
     expect(Date.now() - begun).toBeLessThan(2000);
   });
 
+  it("tells at once that ZooKeeper is away, whether the whole request or one topic of it is refused", async () => {
+    await start(1);
+    const away = errorReport("ZOOKEEPER_UNAVAILABLE");
+    for (const answer of [
+      { refuse: "ZOOKEEPER_UNAVAILABLE" } as const,
+      { body: { topics: [{ name: "t", error: away }] } },
+    ]) {
+      let asked = 0;
+      fake.broker(1).answer = ({ kind }) => {
+        if (kind !== "createTopics") return undefined;
+        asked += 1;
+        return answer;
+      };
+      await expect(cluster.admin().createTopics([{ name: "t" }])).rejects.toMatchObject({
+        code: "ZOOKEEPER_UNAVAILABLE",
+      });
+      expect(asked).toBe(1);
+    }
+  });
+
   it("gives up at its deadline and says what it could not reach", async () => {
     await start(1, -1);
     await expect(cluster.admin().createTopics([{ name: "t" }], { deadlineMs: 100 })).rejects.toMatchObject({

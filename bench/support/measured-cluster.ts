@@ -86,7 +86,11 @@ export class MeasuredCluster {
   }
 
   async stop(): Promise<void> {
-    await this.ottla("down").catch(() => undefined);
+    const processes = await this.status().catch(() => []);
+    await this.ottla("down").catch(() => {
+      // A figure that failed half-way must not leave its cluster running.
+      for (const { pid, alive } of processes) if (alive) process.kill(pid, "SIGKILL");
+    });
     fs.rmSync(this.directory, { recursive: true, force: true });
   }
 }

@@ -140,8 +140,7 @@ async function allZooKeepers(client: Cluster, writer: SteadyWriter): Promise<voi
     refusedMs <= 6000 && refusal !== "it was created",
   );
   const returnedMs = performance.now();
-  // The command waits for its server, and a server of an ensemble serves once a quorum is there.
-  for (const { id } of servers) await cluster.ottla("restart", `zookeeper:${id}`);
+  await cluster.startMissing();
   const runningMs = performance.now();
   for (;;) {
     const created = await client

@@ -150,6 +150,8 @@ export async function runWithFaults(
   await cluster.run(model.safetyMs);
   injector.stopAndHeal();
   cluster.note("healed");
+  // A session that the faults have cost may end as late as that.
+  await cluster.run(1.5 * SESSION_MS);
   await cluster.untilUp();
   await cluster.untilSettled(TOPIC, model.livenessMs);
   // It works again: something new is written everywhere.

@@ -92,7 +92,9 @@ async function latency(name: string, replication: number): Promise<void> {
   );
 }
 
-const rateOf = (lines: readonly Record<string, unknown>[]): number => Number(lines.at(-1)?.["recordsPerSecond"]);
+function rateOf(lines: readonly Record<string, unknown>[]): number {
+  return Number(lines.at(-1)?.["recordsPerSecond"]);
+}
 
 function spread(rates: readonly number[], size: number): string {
   const thousands = (rate: number): string => `${Math.round(rate / 1000)} k`;

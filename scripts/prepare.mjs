@@ -96,10 +96,11 @@ function newestSourceMs() {
   const visit = (folder) => {
     for (const entry of readdirSync(folder, { withFileTypes: true })) {
       const path = join(folder, entry.name);
+      if (entry.name === "generated") continue;
       if (entry.isDirectory()) {
         // Adding or removing a file changes the time of its folder.
         times.push(statSync(path).mtimeMs);
-        if (entry.name !== "generated") visit(path);
+        visit(path);
       } else if (/\.(ts|proto)$/.test(entry.name)) times.push(statSync(path).mtimeMs);
     }
   };

@@ -464,10 +464,16 @@ export class Metadata implements BrokerDirectory {
   }
 }
 
+/** Of a decoded message fields with default values are not its own: a copy of it would lack partition 0's number. */
+function knownPartition(told: TopicMetadata["partitions"][number]): KnownPartition {
+  const { partition, leaderId, leaderEpoch, partitionEpoch, replicas, isr, elr } = told;
+  return { partition, leaderId, leaderEpoch, partitionEpoch, replicas, isr, elr };
+}
+
 /** What is known after an answer: of each partition the newer of two states, of a re-created topic only the new one. */
 export function mergeTopic(known: KnownTopic | undefined, told: TopicMetadata): KnownTopic {
   const partitions: KnownPartition[] = [];
-  for (const one of told.partitions) partitions[one.partition] = one;
+  for (const one of told.partitions) partitions[one.partition] = knownPartition(one);
   if (known !== undefined && known.topicId === told.topicId) {
     for (const old of known.partitions) {
       const fresh = partitions[old.partition];

@@ -33,4 +33,9 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
     showed: "a proposal of in-sync replicas that was sent twice and refused stayed pending for ever",
     scenario: "in-sync-replicas",
   },
+  {
+    seed: 1256,
+    showed: "a hint made the client library forget which partition it was about, and believe a leader of the past",
+    scenario: "consumers",
+  },
 ];

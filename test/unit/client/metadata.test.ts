@@ -1,5 +1,6 @@
 import { mergeTopic } from "../../../client/metadata.js";
 import type { KnownPartition } from "../../../client/metadata.js";
+import { codecs } from "../../../protocol/messages.js";
 
 const partition = (leaderId: number, leaderEpoch: number, partitionEpoch = 0): KnownPartition => ({
   partition: 0,
@@ -31,5 +32,11 @@ describe("mergeTopic", () => {
     const second = { ...partition(1, 3), partition: 1 };
     const merged = mergeTopic(topic("id", partition(1, 3), second), topic("id", partition(1, 3)));
     expect(merged.partitions).toHaveLength(2);
+  });
+
+  it("knows which partition a decoded entry is of, though zeros are not fields of its own", () => {
+    const told = codecs.TopicMetadata.decode(codecs.TopicMetadata.encode(topic("id", partition(2, 0))).finish());
+    const [entry] = mergeTopic(undefined, told).partitions;
+    expect({ ...entry }).toEqual(partition(2, 0));
   });
 });

@@ -1,0 +1,53 @@
+import { connect } from "../../../client/index.js";
+import type { BrokerId } from "../../../protocol/types.js";
+import { withCluster } from "../cluster.js";
+import { Letters } from "../letters.js";
+import { LibraryReader } from "../workload.js";
+
+describe("a consumer of the library", () => {
+  it("is not led back to a leader of the past by a broker that has not heard of its end", async () => {
+    await withCluster({ seed: 71 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      const { network } = cluster.simulation;
+      const library = await cluster.complete(
+        connect({
+          env: cluster.client().env,
+          bootstrapBrokers: [...cluster.brokers.values()].map(({ address }) => address),
+          requestTimeoutMs: 1000,
+          metadataMaxAgeMs: 300,
+        }),
+      );
+      const clientHost = `client-${cluster.clientCount}`;
+      const reader = new LibraryReader(library, letters.history, "consumer", "letters", letters.target);
+      reader.start();
+      const delivered = (count: number): Promise<void> =>
+        cluster.until(() => letters.history.counts().delivered === count, `${count} records are delivered`);
+      const leaves = (id: BrokerId): Promise<void> =>
+        cluster.until(() => ![id, -1].includes(cluster.leaderOf("letters")), `broker ${id} is replaced`);
+      await letters.write(10);
+      await delivered(10);
+      // The first leader is cut off from everybody but clients, and goes on believing in itself.
+      const first = cluster.leaderOf("letters");
+      for (const id of [1, 2, 3]) if (id !== first) network.partition(`broker-${first}`, `broker-${id}`);
+      network.partition(`broker-${first}`, "zk1");
+      await leaves(first);
+      await letters.write(10);
+      await delivered(20);
+      // The second one hints at the third.
+      const second = cluster.leaderOf("letters");
+      cluster.zookeeper.expireSession(cluster.zookeeper.node(`/brokers/ids/${second}`)?.ephemeralOwner ?? "");
+      await leaves(second);
+      await letters.write(10);
+      await delivered(30);
+      // Now only the first one can be asked, and it tells what was true once.
+      for (const id of [1, 2, 3]) if (id !== first) network.partition(clientHost, `broker-${id}`);
+      await cluster.run(3000);
+      network.heal();
+      await letters.write(10);
+      await delivered(40);
+      expect(reader.failure).toBeUndefined();
+      reader.stop();
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});

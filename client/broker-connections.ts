@@ -93,16 +93,19 @@ export class BrokerConnections {
     return this.#open(brokerId, slot);
   }
 
-  /** Takes over a connection that was opened by address. `ended` must be called when it ends. */
-  adopt(connection: RpcConnection): { readonly ended: () => void } {
+  /**
+   * Takes over a connection that was opened by address, and returns what must be called when it ends. Undefined: it is not
+   * wanted and was closed, because there is one to that broker already or all are closed.
+   */
+  adopt(connection: RpcConnection): (() => void) | undefined {
     const { brokerId } = connection.peer;
     const slot = this.#slot(brokerId);
     if (this.#closed || slot.connection !== undefined || !connection.isOpen) {
       connection.close();
-      return { ended: () => undefined };
+      return undefined;
     }
     slot.connection = connection;
-    return { ended: () => this.#onEnded(brokerId, slot, connection) };
+    return () => this.#onEnded(brokerId, slot, connection);
   }
 
   /** Ends the connection to a broker; what is in flight on it fails soon after. The next attempt may come at once. */

@@ -411,8 +411,10 @@ export class Metadata implements BrokerDirectory {
   async #knock(address: BrokerAddress): Promise<RpcConnection> {
     let onEnded = (): void => undefined;
     const connection = await openConnection(this.#env, address, this.#clusterId, this.#settings, () => onEnded());
-    onEnded = this.control.adopt(connection).ended;
-    return connection.isOpen ? connection : this.control.open(connection.peer.brokerId);
+    const onAdoptedEnded = this.control.adopt(connection);
+    if (onAdoptedEnded === undefined) return this.control.open(connection.peer.brokerId);
+    onEnded = onAdoptedEnded;
+    return connection;
   }
 
   /** Known brokers first, then the bootstrap addresses that are none of theirs. In trouble each question begins elsewhere. */

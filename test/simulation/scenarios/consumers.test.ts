@@ -41,7 +41,7 @@ describe("a consumer of the library", () => {
       await delivered(30);
       // Now only the first one can be asked, and it tells what was true once.
       for (const id of [1, 2, 3]) if (id !== first) network.partition(clientHost, `broker-${id}`);
-      await cluster.run(3000);
+      await cluster.run(10_000);
       network.heal();
       await letters.write(10);
       await delivered(40);

@@ -34,7 +34,6 @@ export type Urgency = "records" | "watermark";
 export class FetchSession implements PartitionObserver {
   /** The next request must carry this. */
   nextEpoch = 2;
-  lastUsedMs: number;
   /** Called by `close`. */
   onClosed: (() => void) | undefined;
   readonly #partitions = new Map<PartitionKey, SessionPartition>();
@@ -49,14 +48,7 @@ export class FetchSession implements PartitionObserver {
     readonly connectionId: number,
     /** The follower that reads; undefined: a consumer. */
     readonly replicaId: BrokerId | undefined,
-    nowMs: number,
-  ) {
-    this.lastUsedMs = nowMs;
-  }
-
-  get size(): number {
-    return this.#partitions.size;
-  }
+  ) {}
 
   changed(): ReadonlySet<SessionPartition> {
     return this.#changed;

@@ -117,7 +117,6 @@ export class FetchApi {
   // -- Sessions -------------------------------------------------------------------------------------------------------
 
   #sessionOf(request: FetchRequest, context: RequestContext): FetchSession {
-    const nowMs = this.#parts.clock.monotonicMs();
     if (request.sessionId !== 0) {
       const session = this.#sessions.get(request.sessionId);
       if (session === undefined || session.connectionId !== context.connectionId) {
@@ -133,7 +132,6 @@ export class FetchApi {
         );
       }
       session.nextEpoch += 1;
-      session.lastUsedMs = nowMs;
       return session;
     }
     const mayKeep = request.sessionEpoch === 1 && this.#sessions.size < this.#parts.sessionsMax();
@@ -141,7 +139,6 @@ export class FetchApi {
       mayKeep ? this.#nextSessionId++ : 0,
       context.connectionId,
       request.replica?.brokerId,
-      nowMs,
     );
     if (mayKeep) this.#sessions.set(session.id, session);
     session.onClosed = context.whenClosed(() => {

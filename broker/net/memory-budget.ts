@@ -8,10 +8,6 @@ export class MemoryBudget {
 
   constructor(private readonly bytesMax: number) {}
 
-  get usedBytes(): number {
-    return this.#used;
-  }
-
   /** Takes the bytes if they are there. One request larger than the whole budget gets it when nothing else is held. */
   tryReserve(bytes: number): boolean {
     if (this.#used > 0 && this.#used + bytes > this.bytesMax) return false;

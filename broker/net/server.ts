@@ -61,10 +61,6 @@ export class Server {
     this.#budget = new MemoryBudget(parts.limits.inFlightBytesMax);
   }
 
-  get connectionCount(): number {
-    return this.#connections.size;
-  }
-
   /** Resolves with the bound port. Rejects with ListenFailure. */
   async listen(options: ListenerOptions): Promise<number> {
     const listener = await this.#env.network.listen(options, (socket) => this.#accept(socket, options));

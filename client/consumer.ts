@@ -1,5 +1,5 @@
+import { EarliestTimer } from "./earliest-timer.js";
 import type { Env } from "../common/env/env.js";
-import type { Timer } from "../common/env/time.js";
 import type { Logger } from "../common/logger.js";
 import { errorCodes } from "../protocol/error-codes.js";
 import type { ApiError, ErrorName } from "../protocol/error-codes.js";
@@ -135,8 +135,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   #records: BatchIterator | undefined;
   /** The `next` that waits. */
   #waiter: (() => void) | undefined;
-  #timer: Timer | undefined;
-  #timerAtMs = Number.POSITIVE_INFINITY;
+  readonly #timer: EarliestTimer;
   readonly #stopListening: () => void;
   readonly #onAbort: () => void;
   #closed = false;
@@ -146,6 +145,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     refuseUnknownOptions("a consumer", options, optionNames);
     this.#context = context;
     this.#env = context.env;
+    this.#timer = new EarliestTimer(this.#env, () => this.#onTimer());
     this.#topics = options.topics ?? [options.topic];
     if (this.#topics.length === 0 || this.#topics.some((topic) => typeof topic !== "string" || topic === "")) {
       throw new InvalidArgumentError("a consumer has no topic to read", 'give topics: ["orders"] or topic: "orders"');
@@ -283,7 +283,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     this.#stopListening();
     this.#signal?.removeEventListener("abort", this.#onAbort);
     this.#isReading = false;
-    this.#timer?.cancel();
+    this.#timer.cancel();
     this.#connections.close();
     this.#wakeWaiter();
     this.#context.onClosed(this);
@@ -378,9 +378,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
       reader.restartAt(isCurrent ? current.nextOffset : reader.position);
     }
     this.#errors.splice(0);
-    this.#timer?.cancel();
-    this.#timer = undefined;
-    this.#timerAtMs = Number.POSITIVE_INFINITY;
+    this.#timer.cancel();
   }
 
   /** Waits until something can be taken, or the loop is over. */
@@ -722,16 +720,10 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   }
 
   #wakeAt(timeMs: number): void {
-    if (timeMs >= this.#timerAtMs || !this.#isReading || this.#closed) return;
-    this.#timer?.cancel();
-    this.#timerAtMs = timeMs;
-    const delayMs = Math.max(0, timeMs - this.#env.clock.monotonicMs());
-    this.#timer = this.#env.timers.after(delayMs, () => this.#onTimer());
+    if (this.#isReading && !this.#closed) this.#timer.wakeAt(timeMs);
   }
 
   #onTimer(): void {
-    this.#timer = undefined;
-    this.#timerAtMs = Number.POSITIVE_INFINITY;
     const nowMs = this.#env.clock.monotonicMs();
     for (const loop of this.#loops.values()) {
       const overdueMs = loop.overdueMs(nowMs);

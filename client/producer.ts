@@ -1,5 +1,5 @@
+import { EarliestTimer } from "./earliest-timer.js";
 import type { Env } from "../common/env/env.js";
-import type { Timer } from "../common/env/time.js";
 import type { LeaderHint } from "../protocol/messages.js";
 import type { EncodableHeader } from "../protocol/record-encoder.js";
 import type { RpcConnection } from "../protocol/rpc-connection.js";
@@ -126,8 +126,7 @@ export class Producer implements AsyncDisposable {
   #fetchingIdentity = false;
   /** The first failure that no callback was told about. */
   #unreported: ClientError | undefined;
-  #timer: Timer | undefined;
-  #timerAtMs = Number.POSITIVE_INFINITY;
+  readonly #timer: EarliestTimer;
   readonly #stopListening: () => void;
   #closing: Promise<void> | undefined;
   #closed = false;
@@ -138,6 +137,7 @@ export class Producer implements AsyncDisposable {
     refuseUnknownOptions("a producer", options, optionNames);
     this.#context = context;
     this.#env = context.env;
+    this.#timer = new EarliestTimer(this.#env, () => this.#onTimer());
     const acks = wordOption("acks", options.acks, ["all", "leader", "none"], "all");
     const idempotent = options.idempotent ?? acks === "all";
     if (idempotent && acks !== "all") {
@@ -292,7 +292,7 @@ export class Producer implements AsyncDisposable {
       this.#closed = true;
       this.#stopped.abort();
       this.#stopListening();
-      this.#timer?.cancel();
+      this.#timer.cancel();
       this.#connections.close();
       this.#context.onClosed(this);
     }
@@ -574,16 +574,10 @@ export class Producer implements AsyncDisposable {
   }
 
   #wakeAt(timeMs: number): void {
-    if (timeMs >= this.#timerAtMs || this.#closed) return;
-    this.#timer?.cancel();
-    this.#timerAtMs = timeMs;
-    const delayMs = Math.max(0, timeMs - this.#env.clock.monotonicMs());
-    this.#timer = this.#env.timers.after(delayMs, () => this.#onTimer());
+    if (!this.#closed) this.#timer.wakeAt(timeMs);
   }
 
   #onTimer(): void {
-    this.#timer = undefined;
-    this.#timerAtMs = Number.POSITIVE_INFINITY;
     const nowMs = this.#env.clock.monotonicMs();
     for (const queue of [...this.#active]) {
       queue.check(nowMs);

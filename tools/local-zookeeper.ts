@@ -236,6 +236,7 @@ export interface LocalZooKeeper {
   /** SIGTERM to this process ends it in order, whoever sends it. */
   readonly pid: number;
   readonly port: number;
+  readonly dataDir: string;
   readonly logFile: string;
   /** How it ended; undefined while it runs. */
   readonly exitReason: string | undefined;
@@ -247,6 +248,8 @@ export interface LocalZooKeeper {
 
 const stopDeadlineMs = 5000;
 
+const logFileIn = (dataDir: string): string => path.join(dataDir, "zookeeper.log");
+
 /**
  * Writes the configuration and starts the process, detached: it goes on when this process ends, and does not keep it from
  * ending. Resolves when the process runs, which is before it serves: see `waitUntilServing`. Rejects with
@@ -257,7 +260,7 @@ export async function startZooKeeper(
   options: StartOptions,
 ): Promise<LocalZooKeeper> {
   const dataDir = path.resolve(options.dataDir);
-  // Else whoever holds the port would be taken for the new server when it is asked whether it serves.
+  // Known at once here, and only after a second from the log of a server that could not listen.
   if (await accepts(options.clientPort)) {
     throw new ZooKeeperDidNotStart(
       `port ${options.clientPort} is taken: stop what listens there, or choose another port`,
@@ -267,8 +270,7 @@ export async function startZooKeeper(
   const configurationFile = path.join(dataDir, "zoo.cfg");
   await fs.promises.writeFile(configurationFile, configurationOf(installation, { ...options, dataDir }));
   if (options.id !== undefined) await fs.promises.writeFile(path.join(dataDir, "myid"), `${options.id}\n`);
-  const logFile = path.join(dataDir, "zookeeper.log");
-  const log = await fs.promises.open(logFile, "a");
+  const log = await fs.promises.open(logFileIn(dataDir), "a");
   try {
     const { command, args } = commandOf(installation, { ...options, dataDir }, configurationFile);
     const child = spawn(command, args, { detached: true, stdio: ["ignore", log.fd, log.fd], cwd: dataDir });
@@ -278,7 +280,7 @@ export async function startZooKeeper(
         reject(new ZooKeeperDidNotStart(`ZooKeeper cannot be started with ${command}`, { cause: error })),
       );
     });
-    return new ChildZooKeeper(child, options.clientPort, logFile, options.onExit);
+    return new ChildZooKeeper(child, options.clientPort, dataDir, options.onExit);
   } finally {
     await log.close();
   }
@@ -286,6 +288,7 @@ export async function startZooKeeper(
 
 class ChildZooKeeper implements LocalZooKeeper {
   readonly pid: number;
+  readonly logFile: string;
   readonly #child: ChildProcess;
   readonly #ended: Promise<void>;
   #exitReason: string | undefined;
@@ -294,11 +297,12 @@ class ChildZooKeeper implements LocalZooKeeper {
   constructor(
     child: ChildProcess,
     readonly port: number,
-    readonly logFile: string,
+    readonly dataDir: string,
     onExit: ((reason: string) => void) | undefined,
   ) {
     this.#child = child;
     this.pid = child.pid as number;
+    this.logFile = logFileIn(dataDir);
     this.#ended = new Promise((resolve) => {
       child.once("exit", (code, signal) => {
         const reason = signal === null ? `it ended with code ${code ?? "unknown"}` : `it was ended by ${signal}`;
@@ -335,18 +339,17 @@ class ChildZooKeeper implements LocalZooKeeper {
 }
 
 function configurationOf(installation: ZooKeeperInstallation, options: StartOptions): string {
-  const inContainer = installation.kind === "docker";
   const servers = options.servers ?? [];
   const lines = [
     `tickTime=${options.tickTimeMs}`,
     "initLimit=20",
     "syncLimit=10",
-    `dataDir=${inContainer ? "/data" : options.dataDir}`,
+    `dataDir=${options.dataDir}`,
     `clientPort=${options.clientPort}`,
     // A container is reached through its published port, which is bound to the loopback address outside.
     `clientPortAddress=${publishesPort(installation, options) ? "0.0.0.0" : "127.0.0.1"}`,
     "admin.enableServer=false",
-    "4lw.commands.whitelist=ruok,srvr,mntr,cons",
+    "4lw.commands.whitelist=ruok,srvr,mntr,cons,conf",
     "maxClientCnxns=0",
     // A shorter session could expire before the lease of its owner has lapsed.
     `minSessionTimeout=${6 * options.tickTimeMs}`,
@@ -399,8 +402,9 @@ function commandOf(
           `ottla-zookeeper-${port}`,
           ...(publishesPort(installation, options) ? ["-p", `127.0.0.1:${port}:${port}`] : ["--network", "host"]),
           ...(process.getuid === undefined ? [] : ["--user", `${process.getuid()}:${process.getgid?.() ?? 0}`]),
+          // At the same place as outside, so that the server can be told from others by it.
           "-v",
-          `${dataDir}:/data`,
+          `${dataDir}:${dataDir}`,
           "-v",
           `${configurationFile}:/conf/zoo.cfg:ro`,
           installation.image,
@@ -415,14 +419,21 @@ function publishesPort(installation: ZooKeeperInstallation, options: StartOption
   return installation.kind === "docker" && (options.servers ?? []).length === 0;
 }
 
-/** Resolves once the server takes sessions. Rejects with ZooKeeperDidNotStart after `deadlineMs`, or when `server` has ended. */
-export async function waitUntilServing(port: number, deadlineMs: number, server?: LocalZooKeeper): Promise<void> {
+/** Resolves once the server takes sessions. Rejects with ZooKeeperDidNotStart after `deadlineMs`, or when it has ended. */
+export async function waitUntilServing(server: LocalZooKeeper, deadlineMs: number): Promise<void> {
   const endMs = Date.now() + deadlineMs;
-  while ((await zookeeperStatus(port)) === undefined) {
-    const reason = server?.exitReason ?? (Date.now() > endMs ? `it did not within ${deadlineMs} ms` : undefined);
+  while (true) {
+    const answering = await answeringOn(server.port, server.dataDir);
+    if (answering === "this one") return;
+    const reason =
+      answering === "another"
+        ? "another ZooKeeper listens there"
+        : (server.exitReason ?? (Date.now() > endMs ? `it did not within ${deadlineMs} ms` : undefined));
     if (reason !== undefined) {
-      const log = server === undefined ? "" : `; the end of ${server.logFile}:\n${await endOf(server.logFile)}`;
-      throw new ZooKeeperDidNotStart(`ZooKeeper does not serve on port ${port}: ${reason}${log}`);
+      throw new ZooKeeperDidNotStart(
+        `ZooKeeper does not serve on port ${server.port}: ${reason}; the end of ${server.logFile}:\n` +
+          (await endOf(server.logFile)),
+      );
     }
     await sleep(25);
   }
@@ -436,17 +447,35 @@ async function endOf(file: string): Promise<string> {
 const statusDeadlineMs = 1000;
 
 /** What part the server on this port plays ("standalone", "leader", "follower"); undefined when it does not serve. */
-export function zookeeperStatus(port: number, host = "127.0.0.1"): Promise<string | undefined> {
+export async function zookeeperStatus(port: number): Promise<string | undefined> {
+  return /^Mode: (\w+)$/m.exec(await askZooKeeper(port, "srvr"))?.[1];
+}
+
+/**
+ * Which server takes sessions on this port: the one with this data directory, or another, which took the port while this one
+ * was starting, and would be filled with what is not its own; undefined: none yet.
+ */
+export async function answeringOn(port: number, dataDir: string): Promise<"this one" | "another" | undefined> {
+  if ((await zookeeperStatus(port)) === undefined) return undefined;
+  const configuration = await askZooKeeper(port, "conf");
+  // It ended between the two questions.
+  if (configuration === "") return undefined;
+  const told = /^dataDir=(.*)$/m.exec(configuration)?.[1];
+  return told !== undefined && path.dirname(told) === path.resolve(dataDir) ? "this one" : "another";
+}
+
+/** The answer to one of ZooKeeper's words of four letters; empty when there is none. */
+function askZooKeeper(port: number, word: string): Promise<string> {
   return new Promise((resolve) => {
     let answer = "";
-    const socket = net.connect({ host, port });
+    const socket = net.connect({ host: "127.0.0.1", port });
     socket.setTimeout(statusDeadlineMs, () => socket.destroy());
-    socket.on("connect", () => socket.end("srvr"));
+    socket.on("connect", () => socket.end(word));
     socket.on("data", (chunk) => {
       answer += chunk.toString("latin1");
     });
     socket.on("error", () => socket.destroy());
-    socket.on("close", () => resolve(/^Mode: (\w+)$/m.exec(answer)?.[1]));
+    socket.on("close", () => resolve(answer));
   });
 }
 

@@ -51,7 +51,6 @@ export class ControllerOrders {
       );
     }
     metadata.controllerEpoch = orders.controllerEpoch;
-    metadata.controllerId = orders.controllerId;
     this.#apply(orders);
     return { body: {} };
   };

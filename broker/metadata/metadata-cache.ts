@@ -15,7 +15,6 @@ export interface CachedTopic {
  * nothing but its epochs; a partition's state is replaced only by one at least as new within the same topic id.
  */
 export class MetadataCache {
-  controllerId: BrokerId | undefined;
   controllerEpoch: ControllerEpoch = 0;
   /** Set once a controller has told everything: before that, what is not here may exist all the same. */
   isComplete = false;

@@ -19,7 +19,7 @@ interface ProcessStatus {
 
 function listen(port: number): Promise<net.Server> {
   return new Promise((resolve) => {
-    const server = net.createServer();
+    const server = net.createServer((socket) => socket.destroy());
     server.listen(port, "127.0.0.1", () => resolve(server));
   });
 }
@@ -76,6 +76,20 @@ describe("ottla up", () => {
     const { stdout } = await runOttla(["consume", "kept", "--from", "earliest", "--until-end"], { environment });
     expect(stdout).toBe("still here\n");
   }, 60_000);
+
+  it("keeps clusters apart that start at the same time", async () => {
+    const starts = await Promise.allSettled(Array.from({ length: 3 }, () => TestCluster.start()));
+    const clusters = starts.flatMap((start) => (start.status === "fulfilled" ? [start.value] : []));
+    try {
+      expect(starts.filter(({ status }) => status === "rejected")).toEqual([]);
+      expect(new Set(clusters.map(({ clusterId }) => clusterId)).size).toBe(3);
+      expect(new Set(clusters.map(({ zookeeper }) => zookeeper)).size).toBe(3);
+      const ports = clusters.flatMap(({ bootstrap }) => bootstrap.split(","));
+      expect(new Set(ports).size).toBe(9);
+    } finally {
+      await Promise.all(clusters.map((cluster) => cluster.close()));
+    }
+  }, 120_000);
 
   it("stays in the foreground until Ctrl-C and leaves nothing behind", async () => {
     const foreground = startOttla(["up", "--json", "--data", data, "--brokers", "1", "--port", "0"]);
@@ -181,5 +195,18 @@ describe("ottla kill, pause, resume and restart", () => {
     expect(stdout).toBe("before\nduring\n");
     const unknown = await cluster.ottla(["kill", "7"]);
     expect(unknown.stderr).toMatch(/^error: UNKNOWN_TARGET: .* - it has 1, 2, 3\n$/);
+
+    for (const target of ["1", "zookeeper:1"]) {
+      const [ended] = await cluster.json<ProcessStatus>(["kill", target]);
+      const { port } = (await cluster.json<ProcessStatus>(["status"])).find(
+        (entry) => entry.kind === ended?.kind && entry.id === ended.id,
+      ) as ProcessStatus;
+      const squatter = await listen(port);
+      expect((await cluster.ottla(["restart", target])).stderr).toContain(
+        `error: PORT_TAKEN: port ${port} is taken by node`,
+      );
+      await new Promise((resolve) => squatter.close(resolve));
+      expect(await cluster.json(["restart", target])).toMatchObject([{ action: "restart", kind: ended?.kind }]);
+    }
   }, 60_000);
 });

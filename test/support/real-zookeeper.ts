@@ -1,7 +1,7 @@
 import fs from "node:fs";
-import net from "node:net";
 import os from "node:os";
 import path from "node:path";
+import { PortClaims } from "../../tools/local-cluster/port-claims.js";
 import { findZooKeeper, startZooKeeper, waitUntilServing, zookeeperStatus } from "../../tools/local-zookeeper.js";
 import type { EnsembleMember, LocalZooKeeper, ZooKeeperInstallation } from "../../tools/local-zookeeper.js";
 
@@ -31,7 +31,8 @@ export class RealZooKeeperServer {
   }
 
   async waitUntilServing(): Promise<void> {
-    await waitUntilServing(this.port, startDeadlineMs, this.#process);
+    if (this.#process === undefined) throw new Error(`the server on port ${this.port} was not started`);
+    await waitUntilServing(this.#process, startDeadlineMs);
   }
 
   /** "standalone", "leader" or "follower"; undefined when it does not serve. */
@@ -92,7 +93,8 @@ export async function startRealZooKeeper(serverCount = 1): Promise<RealZooKeeper
   const found = await findZooKeeper((sentence) => process.stderr.write(`${sentence}\n`));
   const directory = await fs.promises.mkdtemp(path.join(os.tmpdir(), "ottla-zookeeper-"));
   const installation = await endingWithThisProcess(found, directory);
-  const ports = await freePorts(3 * serverCount);
+  const claims = new PortClaims();
+  const ports = await portsOf(claims, 3 * serverCount);
   const port = (index: number): number => ports[index] as number;
   const members = Array.from({ length: serverCount }, (_, index) => ({
     id: index + 1,
@@ -116,6 +118,8 @@ export async function startRealZooKeeper(serverCount = 1): Promise<RealZooKeeper
   } catch (error) {
     await ensemble.stop();
     throw error;
+  } finally {
+    await claims.release();
   }
   return ensemble;
 }
@@ -140,20 +144,13 @@ async function endingWithThisProcess(
   return { ...installation, java: program };
 }
 
-/** Ports nobody listens on now; all are held until all are known, so that they differ. */
-async function freePorts(count: number): Promise<number[]> {
-  const holders = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<net.Server>((resolve, reject) => {
-          const server = net.createServer();
-          server.once("error", reject);
-          server.listen(0, "127.0.0.1", () => resolve(server));
-        }),
-    ),
-  );
-  const ports = holders.map((holder) => (holder.address() as net.AddressInfo).port);
-  await Promise.all(holders.map((holder) => new Promise((resolve) => holder.close(resolve))));
+/** Ports that nobody else takes until the servers listen. */
+async function portsOf(claims: PortClaims, count: number): Promise<number[]> {
+  const ports: number[] = [];
+  while (ports.length < count) {
+    const port = await claims.claimAny();
+    if (port === undefined) throw new Error("no port is free");
+    ports.push(port);
+  }
   return ports;
 }

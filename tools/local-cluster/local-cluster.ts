@@ -10,7 +10,8 @@ import type { ZooKeeperInstallation } from "../local-zookeeper.js";
 import type { BrokerEntry, ClusterState, ZooKeeperEntry } from "./cluster-state.js";
 import { readClusterState, writeClusterState } from "./cluster-state.js";
 import { prepareDataPlace } from "./data-place.js";
-import { anyFreePort, describePortHolder, isPortFree, nextFreePort } from "./ports.js";
+import { PortClaims } from "./port-claims.js";
+import { describePortHolder } from "./ports.js";
 import type { ProcessIdentity } from "./process-identity.js";
 import { conditionOf, identityOf, signalProcess } from "./process-identity.js";
 
@@ -74,35 +75,40 @@ export class LocalCluster {
    */
   async start(options: StartOptions): Promise<ServingCluster> {
     prepareDataPlace(this.data);
-    return this.#locked(async () => {
-      const before = readClusterState(this.data);
-      const wanted = await this.#plan(before, options);
-      const running = wanted.brokers.filter(isRunning).map(({ id }) => id);
-      await refuseTakenPorts(wanted);
-      const installation = wanted.zookeepers.every(isRunning) ? undefined : await this.#findZooKeeper(options.say);
-      const deadline = Date.now() + options.timeoutMs;
-      const startedBefore = new Set([...wanted.brokers, ...wanted.zookeepers].filter(isRunning).map(pidOf));
-      try {
-        const started = await this.#startAll(wanted, installation);
-        await Promise.all([
-          ...started.zookeepers.map((entry) => this.#awaitZooKeeper(entry, deadline, options.signal)),
-          ...started.brokers
-            .filter((entry) => !startedBefore.has(pidOf(entry)))
-            .map((entry) => this.#awaitBroker(entry, deadline, options.signal)),
-        ]);
-        const cluster = await this.#awaitController(started, deadline, options.signal);
-        return {
-          cluster,
-          bootstrap: bootstrapOf(started),
-          zookeeper: zookeeperListOf(started),
-          foundRunning: running,
-        };
-      } catch (error) {
-        const state = readClusterState(this.data);
-        if (state !== undefined) await this.#stopEntries(state, (entry) => !startedBefore.has(pidOf(entry)));
-        throw error;
-      }
-    });
+    return this.#locked((claims) => this.#start(options, claims));
+  }
+
+  async #start(options: StartOptions, claims: PortClaims): Promise<ServingCluster> {
+    const before = readClusterState(this.data);
+    const wanted = await this.#plan(before, options, claims);
+    const running = wanted.brokers.filter(isRunning).map(({ id }) => id);
+    await claimPortsOf(
+      wanted.brokers.filter((entry) => !isRunning(entry)),
+      claims,
+    );
+    const installation = wanted.zookeepers.every(isRunning) ? undefined : await this.#findZooKeeper(options.say);
+    const deadline = Date.now() + options.timeoutMs;
+    const startedBefore = new Set([...wanted.brokers, ...wanted.zookeepers].filter(isRunning).map(pidOf));
+    try {
+      const started = await this.#startAll(wanted, installation);
+      await Promise.all([
+        ...started.zookeepers.map((entry) => this.#awaitZooKeeper(entry, deadline, options.signal)),
+        ...started.brokers
+          .filter((entry) => !startedBefore.has(pidOf(entry)))
+          .map((entry) => this.#awaitBroker(entry, deadline, options.signal)),
+      ]);
+      const cluster = await this.#awaitController(started, deadline, options.signal);
+      return {
+        cluster,
+        bootstrap: bootstrapOf(started),
+        zookeeper: zookeeperListOf(started),
+        foundRunning: running,
+      };
+    } catch (error) {
+      const state = readClusterState(this.data);
+      if (state !== undefined) await this.#stopEntries(state, (entry) => !startedBefore.has(pidOf(entry)));
+      throw error;
+    }
   }
 
   /** Stops the brokers, then ZooKeeper; returns how many processes were stopped. */
@@ -123,11 +129,12 @@ export class LocalCluster {
     target: LocalProcess,
     options: Pick<StartOptions, "timeoutMs" | "signal" | "say">,
   ): Promise<LocalProcess> {
-    return this.#locked(async () => {
+    return this.#locked(async (claims) => {
       const former = this.find(target);
       await stopProcess(former.process);
       const state = this.state();
       const deadline = Date.now() + options.timeoutMs;
+      await claimPortsOf([{ port: former.port }], claims);
       if (former.kind === "broker") {
         const entry = this.#startBroker(former, state);
         await this.#awaitBroker(entry, deadline, options.signal);
@@ -169,26 +176,29 @@ export class LocalCluster {
   logFileOf({ kind, id }: Pick<LocalProcess, "kind" | "id">): string {
     return kind === "broker"
       ? path.join(this.data, "logs", `broker-${id}.log`)
-      : path.join(this.data, `zookeeper-${id}`, "zookeeper.log");
+      : path.join(this.#zookeeperDirectory(id), "zookeeper.log");
   }
 
-  async #locked<T>(work: () => Promise<T>): Promise<T> {
+  /** Runs `work` while no other command starts or stops anything here, with claims that end with it. */
+  async #locked<T>(work: (claims: PortClaims) => Promise<T>): Promise<T> {
     const lock = await tryLock(path.join(this.data, "up.lock"));
     if (lock === undefined)
       throw new CliError("BUSY", `another ottla command is starting or stopping the cluster in ${this.data}`, {
         hint: "wait for it to finish",
         retriable: true,
       });
+    const claims = new PortClaims();
     try {
-      return await work();
+      return await work(claims);
     } finally {
+      await claims.release();
       await lock.release();
     }
   }
 
   /** The cluster to be: what was there before, grown as asked for. */
-  async #plan(before: ClusterState | undefined, options: StartOptions): Promise<ClusterState> {
-    const zookeepers = before?.zookeepers ?? (await this.#planZooKeepers(options));
+  async #plan(before: ClusterState | undefined, options: StartOptions, claims: PortClaims): Promise<ClusterState> {
+    const zookeepers = before?.zookeepers ?? planZooKeepers(options);
     if (options.zookeepers !== undefined && options.zookeepers !== zookeepers.length)
       throw new CliError(
         "ZOOKEEPER_COUNT",
@@ -204,7 +214,7 @@ export class LocalCluster {
     const brokers: BrokerEntry[] = [];
     for (let id = 1; id <= count; id += 1) {
       const former = known.find((entry) => entry.id === id);
-      const port = await portOfBroker(id, former, known[0], options.port);
+      const port = await portOfBroker(id, former, known[0], options.port, claims);
       if (former !== undefined && former.port !== port && isRunning(former))
         throw new CliError(
           "ALREADY_RUNNING",
@@ -218,15 +228,9 @@ export class LocalCluster {
     return {
       version: 1,
       brokers,
-      zookeepers: await movedIfTaken(zookeepers),
+      zookeepers: await movedIfTaken(zookeepers, claims),
       settings: options.settings ?? before?.settings ?? {},
     };
-  }
-
-  async #planZooKeepers(options: StartOptions): Promise<ZooKeeperEntry[]> {
-    const count = options.zookeepers ?? DEFAULT_ZOOKEEPERS;
-    if (count !== 1 && count !== 3) throw usageError(`${count} ZooKeeper servers are not possible`, "give 1 or 3");
-    return Array.from({ length: count }, (_, index) => ({ id: index + 1, port: 0, quorumPort: 0, electionPort: 0 }));
   }
 
   async #findZooKeeper(say: (sentence: string) => void): Promise<ZooKeeperInstallation> {
@@ -282,7 +286,7 @@ export class LocalCluster {
     const { startZooKeeper } = await import("../local-zookeeper.js");
     putAside(this.logFileOf({ kind: "zookeeper", id: entry.id }));
     const { pid } = await startZooKeeper(installation, {
-      dataDir: path.join(this.data, `zookeeper-${entry.id}`),
+      dataDir: this.#zookeeperDirectory(entry.id),
       clientPort: entry.port,
       tickTimeMs: TICK_MS,
       ...(state.zookeepers.length === 1 ? {} : { id: entry.id, servers: state.zookeepers }),
@@ -297,6 +301,10 @@ export class LocalCluster {
     writeClusterState(this.data, change(this.state()));
   }
 
+  #zookeeperDirectory(id: number): string {
+    return path.join(this.data, `zookeeper-${id}`);
+  }
+
   #eventsFileOf(id: number): string {
     return path.join(this.data, "logs", `broker-${id}.events`);
   }
@@ -308,8 +316,17 @@ export class LocalCluster {
   }
 
   async #awaitZooKeeper(entry: ZooKeeperEntry, deadline: number, signal: AbortSignal): Promise<void> {
-    const { zookeeperStatus } = await import("../local-zookeeper.js");
-    const isServing = async (): Promise<boolean> => (await zookeeperStatus(entry.port)) !== undefined;
+    const { answeringOn } = await import("../local-zookeeper.js");
+    const dataDir = this.#zookeeperDirectory(entry.id);
+    const isServing = async (): Promise<boolean> => {
+      const answering = await answeringOn(entry.port, dataDir);
+      if (answering === "another")
+        throw new CliError("PORT_TAKEN", `port ${entry.port} was taken by another ZooKeeper at the last moment`, {
+          hint: "start again",
+          retriable: true,
+        });
+      return answering === "this one";
+    };
     await this.#await({ kind: "zookeeper", ...entry }, deadline, signal, isServing);
   }
 
@@ -417,28 +434,28 @@ function started(pid: number | undefined, name: string): ProcessIdentity {
   return identity;
 }
 
+function planZooKeepers({ zookeepers: count = DEFAULT_ZOOKEEPERS }: StartOptions): ZooKeeperEntry[] {
+  if (count !== 1 && count !== 3) throw usageError(`${count} ZooKeeper servers are not possible`, "give 1 or 3");
+  return Array.from({ length: count }, (_, index) => ({ id: index + 1, port: 0, quorumPort: 0, electionPort: 0 }));
+}
+
 async function portOfBroker(
   id: number,
   former: BrokerEntry | undefined,
   first: BrokerEntry | undefined,
   asked: number | undefined,
+  claims: PortClaims,
 ): Promise<number> {
-  if (asked === 0) return former?.port ?? anyFreePort();
+  if (asked === 0) return former?.port ?? (await claims.claimAny()) ?? noPortIsFree();
   if (asked !== undefined) return asked + id - 1;
   return former?.port ?? (first === undefined ? DEFAULT_PORT : first.port) + id - 1;
 }
 
 /** Nobody connects to ZooKeeper by hand, so it steps aside when a port is taken; all of its ports, while none runs. */
-async function movedIfTaken(entries: readonly ZooKeeperEntry[]): Promise<ZooKeeperEntry[]> {
+async function movedIfTaken(entries: readonly ZooKeeperEntry[], claims: PortClaims): Promise<ZooKeeperEntry[]> {
   if (entries.some(isRunning)) return [...entries];
-  const taken = new Set<number>();
-  const port = async (former: number, from: number): Promise<number> => {
-    const free = await nextFreePort(former === 0 ? from : former, taken);
-    if (free === undefined)
-      throw new CliError("PORT_TAKEN", `no port is free from ${from} on`, { hint: "stop something" });
-    taken.add(free);
-    return free;
-  };
+  const port = async (former: number, from: number): Promise<number> =>
+    (await claims.claimFrom(former === 0 ? from : former)) ?? noPortIsFree();
   const moved: ZooKeeperEntry[] = [];
   for (const entry of entries) {
     moved.push({
@@ -451,12 +468,18 @@ async function movedIfTaken(entries: readonly ZooKeeperEntry[]): Promise<ZooKeep
   return moved;
 }
 
+function noPortIsFree(): never {
+  throw new CliError("PORT_TAKEN", "no port is free", { hint: "stop something" });
+}
+
 /** All taken ports in one error, each with who holds it. */
-async function refuseTakenPorts({ brokers }: ClusterState): Promise<void> {
+async function claimPortsOf(entries: readonly Pick<Entry, "port">[], claims: PortClaims): Promise<void> {
   const holders: string[] = [];
-  for (const entry of brokers) {
-    if (isRunning(entry) || (await isPortFree(entry.port))) continue;
-    holders.push(`port ${entry.port} is taken by ${await describePortHolder(entry.port)}`);
+  for (const { port } of entries) {
+    const claim = await claims.claim(port);
+    if (claim === "ours") continue;
+    const holder = claim === "claimed" ? "another cluster that starts just now" : await describePortHolder(port);
+    holders.push(`port ${port} is taken by ${holder}`);
   }
   if (holders.length > 0)
     throw new CliError("PORT_TAKEN", holders.join(", "), {

@@ -3,7 +3,6 @@ import fs from "node:fs";
 import net from "node:net";
 
 const LOOPBACK = "127.0.0.1";
-const PORT_MAX = 65_535;
 const PROBE_MS = 300;
 
 /** Whether this process could listen on the port now, on the loopback address and on all addresses. */
@@ -17,26 +16,6 @@ function canListen(port: number, host: string): Promise<boolean> {
     const server = net.createServer();
     server.once("error", () => resolve(false));
     server.listen({ port, host, exclusive: true }, () => server.close(() => resolve(true)));
-  });
-}
-
-/** The first free port from `from` on that is not in `taken`; undefined when there is none. */
-export async function nextFreePort(from: number, taken: ReadonlySet<number>): Promise<number | undefined> {
-  for (let port = from; port <= PORT_MAX; port += 1) {
-    if (!taken.has(port) && (await isPortFree(port))) return port;
-  }
-  return undefined;
-}
-
-/** Some free port, chosen by the system. */
-export function anyFreePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = net.createServer();
-    server.once("error", reject);
-    server.listen({ port: 0, host: LOOPBACK }, () => {
-      const { port } = server.address() as net.AddressInfo;
-      server.close(() => resolve(port));
-    });
   });
 }
 

@@ -3,6 +3,7 @@ import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import {
+  answeringOn,
   findZooKeeper,
   startZooKeeper,
   waitUntilServing,
@@ -201,7 +202,7 @@ describe("startZooKeeper", () => {
     } as const;
     const onExit = (reason: string): void => void ends.push(reason);
     const server = await startZooKeeper(installation, { ...options, dataDir: directory, onExit });
-    const failure = waitUntilServing(1, 5000, server);
+    const failure = waitUntilServing(server, 5000);
     await expect(failure).rejects.toThrow(ZooKeeperDidNotStart);
     await expect(failure).rejects.toThrow(/port 1: it ended with code 3.*the port is taken/s);
     expect(ends).toEqual(["it ended with code 3"]);
@@ -230,7 +231,8 @@ describe("startZooKeeper", () => {
     await startZooKeeper(installation, { ...options, dataDir: directory });
     await eventually("it ran", () => read("zookeeper.log").includes("zookeeper:3.9"));
     expect(read("zookeeper.log")).toContain("run --rm --name ottla-zookeeper-1 -p 127.0.0.1:1:1 ");
-    expect(read("zoo.cfg")).toContain("dataDir=/data\n");
+    expect(read("zookeeper.log")).toContain(` -v ${directory}:${directory} `);
+    expect(read("zoo.cfg")).toContain(`dataDir=${directory}\n`);
     expect(read("zoo.cfg")).toContain("clientPortAddress=0.0.0.0\n");
     const dataDir = path.join(directory, "ensemble");
     const servers = [{ id: 1, quorumPort: 2, electionPort: 3 }];
@@ -240,21 +242,35 @@ describe("startZooKeeper", () => {
   });
 });
 
-describe("zookeeperStatus", () => {
-  const ask = async (answer: string): Promise<string | undefined> => {
-    const server = net.createServer((socket) => socket.on("data", () => socket.end(answer)));
+describe("the server on a port", () => {
+  /** Asks while a server gives these answers, and again when nobody listens any more. */
+  const ask = async <T>(answers: Readonly<Record<string, string>>, question: (port: number) => Promise<T>) => {
+    const server = net.createServer((socket) => socket.on("data", (word) => socket.end(answers[word.toString()])));
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const { port } = server.address() as net.AddressInfo;
-    const status = await zookeeperStatus(port);
+    const answer = await question(port);
     await new Promise((resolve) => server.close(resolve));
-    // Nobody listens there any more.
-    expect(await zookeeperStatus(port)).toBeUndefined();
-    return status;
+    expect(await question(port)).toBeUndefined();
+    return answer;
   };
+  const srvr = "Zookeeper version: 3.8.0\nMode: follower\nNode count: 5\n";
+  const notServing = "This ZooKeeper instance is not currently serving requests\n";
 
-  it("reads the part that the server plays, and takes anything else for not serving", async () => {
-    expect(await ask("Zookeeper version: 3.8.0\nMode: follower\nNode count: 5\n")).toBe("follower");
-    expect(await ask("This ZooKeeper instance is not currently serving requests\n")).toBeUndefined();
-    expect(await ask("")).toBeUndefined();
+  it("tells the part that it plays, and anything else is taken for not serving", async () => {
+    expect(await ask({ srvr }, zookeeperStatus)).toBe("follower");
+    expect(await ask({ srvr: notServing }, zookeeperStatus)).toBeUndefined();
+    expect(await ask({ srvr: "" }, zookeeperStatus)).toBeUndefined();
+  });
+
+  it("is known by its data directory", async () => {
+    const whose = (port: number): Promise<string | undefined> => answeringOn(port, "/data/one");
+    const conf = (dataDir: string): string => `clientPort=2181\ndataDir=${dataDir}/version-2\ndataLogDir=/data/one\n`;
+    expect(await ask({ srvr, conf: conf("/data/one") }, whose)).toBe("this one");
+    expect(await ask({ srvr, conf: conf("/data/two") }, whose)).toBe("another");
+    expect(await ask({ srvr, conf: "conf is not executed because it is not in the whitelist.\n" }, whose)).toBe(
+      "another",
+    );
+    expect(await ask({ srvr, conf: "" }, whose)).toBeUndefined();
+    expect(await ask({ srvr: notServing, conf: conf("/data/two") }, whose)).toBeUndefined();
   });
 });

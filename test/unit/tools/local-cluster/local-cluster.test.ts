@@ -6,7 +6,8 @@ import path from "node:path";
 import { readClusterState, writeClusterState } from "../../../../tools/local-cluster/cluster-state.js";
 import type { ClusterState } from "../../../../tools/local-cluster/cluster-state.js";
 import { dataPlace, prepareDataPlace } from "../../../../tools/local-cluster/data-place.js";
-import { anyFreePort, describePortHolder, isPortFree, nextFreePort } from "../../../../tools/local-cluster/ports.js";
+import { PortClaims } from "../../../../tools/local-cluster/port-claims.js";
+import { describePortHolder, isPortFree } from "../../../../tools/local-cluster/ports.js";
 import { conditionOf, identityOf, signalProcess } from "../../../../tools/local-cluster/process-identity.js";
 import { eventually } from "../../../support/eventually.js";
 
@@ -53,11 +54,47 @@ describe("ports", () => {
     try {
       expect(await isPortFree(port)).toBe(false);
       expect(await describePortHolder(port)).toContain(`(pid ${process.pid})`);
-      expect(await nextFreePort(port, new Set([port + 1]))).toBeGreaterThan(port + 1);
     } finally {
       await new Promise((resolve) => server.close(resolve));
     }
-    expect(await isPortFree(await anyFreePort())).toBe(true);
+    expect(await isPortFree(port)).toBe(true);
+  });
+});
+
+describe("port claims", () => {
+  it("keep a port from every other cluster that starts, until they are given up", async () => {
+    const [one, other] = [new PortClaims(directory), new PortClaims(directory)];
+    const port = (await one.claimAny()) as number;
+    expect(await one.claim(port)).toBe("ours");
+    expect(await other.claim(port)).toBe("claimed");
+    expect(await other.claimFrom(port)).toBeGreaterThan(port);
+    await one.release();
+    expect(await other.claim(port)).toBe("ours");
+    await other.release();
+    expect(fs.readdirSync(directory)).toEqual([]);
+  });
+
+  it("are not to be had for a port on which somebody listens", async () => {
+    const claims = new PortClaims(directory);
+    const port = (await claims.claimAny()) as number;
+    await claims.release();
+    const server = net.createServer();
+    await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+    try {
+      expect(await claims.claim(port)).toBe("taken");
+      expect(await claims.claimFrom(port)).toBeGreaterThan(port);
+    } finally {
+      await claims.release();
+      await new Promise((resolve) => server.close(resolve));
+    }
+  });
+
+  it("give different ports to one who asks again, below those of outgoing connections", async () => {
+    const claims = new PortClaims(directory);
+    const first = (await claims.claimFrom(20_000)) as number;
+    expect(await claims.claimFrom(first)).toBeGreaterThan(first);
+    expect(await claims.claimAny()).toBeLessThan(32_768);
+    await claims.release();
   });
 });
 

@@ -1,0 +1,68 @@
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { tryLock } from "../../common/env/node-file-lock.js";
+import type { FileLock } from "../../common/env/files.js";
+import { isPortFree } from "./ports.js";
+
+/** Systems take the ports of outgoing connections from above: one from there may be gone when a cluster comes back to it. */
+const ANY_PORT_MIN = 10_000;
+const ANY_PORT_MAX = 32_767;
+const PORT_MAX = 65_535;
+const ATTEMPTS_MAX = 1000;
+
+/**
+ * The ports that a starting cluster has chosen and its processes do not listen on yet. A port nobody listens on is not free
+ * for that: two clusters that start at the same time would choose the same, and one's brokers would register in the other's
+ * ZooKeeper. So a port is claimed by a file that every `ottla` of this user sees, until whoever it was chosen for listens.
+ * Claims end with their process.
+ */
+export class PortClaims {
+  readonly #claims = new Map<number, FileLock>();
+
+  constructor(private readonly directory = claimsDirectory()) {}
+
+  /** Claims a port; `claimed`: another starting cluster has done so; `taken`: somebody listens there. */
+  async claim(port: number): Promise<"ours" | "claimed" | "taken"> {
+    if (this.#claims.has(port)) return "ours";
+    fs.mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+    const lock = await tryLock(path.join(this.directory, String(port)));
+    if (lock === undefined) return "claimed";
+    // Only now: whoever claimed it until a moment ago listens by now.
+    if (await isPortFree(port)) {
+      this.#claims.set(port, lock);
+      return "ours";
+    }
+    await lock.release();
+    return "taken";
+  }
+
+  /** Claims the first port from `from` on that can be had and is not claimed here already; undefined when there is none. */
+  async claimFrom(from: number): Promise<number | undefined> {
+    for (let port = from; port <= PORT_MAX; port += 1) {
+      if (!this.#claims.has(port) && (await this.claim(port)) === "ours") return port;
+    }
+    return undefined;
+  }
+
+  /** Claims some port that is likely to be free the next time as well; undefined when there is none. */
+  async claimAny(): Promise<number | undefined> {
+    for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt += 1) {
+      const port = ANY_PORT_MIN + Math.floor(Math.random() * (ANY_PORT_MAX - ANY_PORT_MIN + 1));
+      if (!this.#claims.has(port) && (await this.claim(port)) === "ours") return port;
+    }
+    return undefined;
+  }
+
+  /** Gives all claims up: those for whom ports were chosen listen, or never will. */
+  async release(): Promise<void> {
+    const locks = [...this.#claims.values()];
+    this.#claims.clear();
+    await Promise.all(locks.map((lock) => lock.release()));
+  }
+}
+
+/** One for each user, because nobody may write into another's. */
+function claimsDirectory(): string {
+  return path.join(os.tmpdir(), `ottla-ports-${process.getuid?.() ?? os.userInfo().username}`);
+}

@@ -284,7 +284,7 @@ export class Broker {
         responseBytesMax: config.get("replica.fetch.response.max.bytes"),
       }),
     });
-    const partitions = new PartitionTable(this.#logger, brokerId, config, logs, fetchers, {
+    const partitions = new PartitionTable(this.#logger, brokerId, config, logs, {
       brokerId,
       clock: this.#env.clock,
       logger: this.#logger,
@@ -296,6 +296,8 @@ export class Broker {
       leaseValid: () => zookeeper.leaseValid(),
       sessionTimeoutMs: () => zookeeper.negotiatedTimeoutMs,
       replicaLagTimeMaxMs: () => config.get("replica.lag.time.max.ms"),
+      onRoleChanged: (partition) => fetchers.update(partition),
+      onDamaged: (partition) => fetchers.tellDamage(partition),
     });
     this.#partitions = partitions;
     this.#closers.push(() => {
@@ -423,7 +425,7 @@ export class Broker {
   #startPeriodicWork(logs: LogManager): void {
     this.#monitor.start();
     this.#every(Math.min(ISR_CHECK_MS_MAX, this.#config.get("replica.lag.time.max.ms") / 4), () => {
-      for (const partition of this.#partitions?.all() ?? []) partition.maybeShrinkIsr(this.#monitor.awakeSinceMs);
+      for (const partition of this.#partitions?.all() ?? []) partition.reviewIsr(this.#monitor.awakeSinceMs);
     });
     this.#every(this.#config.get("log.retention.check.interval.ms"), () => {
       const wallMs = this.#env.clock.wallMs();

@@ -154,6 +154,7 @@ export class FetchApi {
     for (const asked of request.partitions) {
       const fetchOffset = parseOffset(asked.fetchOffset);
       const flushedOffset = parseOffset(asked.flushedOffset);
+      const damagedFrom = asked.damagedFromPlusOne === 0 ? undefined : parseOffset(asked.damagedFromPlusOne - 1);
       if (fetchOffset === undefined || flushedOffset === undefined)
         throw new ApiError("INVALID_REQUEST", "an offset is above 2^53 - 1");
       const partition = this.#parts.partitions.get(asked.topicId, asked.partition);
@@ -168,6 +169,8 @@ export class FetchApi {
             fetchOffset,
             flushedOffset,
             lastFetchedEpoch,
+            damagedFrom,
+            diskFull: asked.diskFull,
           },
           entry.leaderEpoch,
         );
@@ -301,11 +304,11 @@ export class FetchApi {
       });
       if (!(read instanceof Promise)) return withRecords(read);
       return read.then(withRecords, (error: unknown) => {
-        if (error instanceof ApiError) return this.#refusal(entry, context, error.report);
+        if (error instanceof ApiError) return this.#refusal(entry, context, partition.readRefusal(error));
         throw error;
       });
     } catch (error) {
-      if (error instanceof ApiError) return this.#refusal(entry, context, error.report);
+      if (error instanceof ApiError) return this.#refusal(entry, context, partition.readRefusal(error));
       throw error;
     }
   }

@@ -668,7 +668,7 @@ export class Controller implements ControllerApi {
         brokerId,
         topic,
         partition,
-        minInsyncReplicas: this.#changes.rules(topic)(partition).minInsyncReplicas,
+        rules: this.#changes.rules(topic)(partition),
         mayJoin: (id) => this.#isElectable(id),
       });
       if (verdict.kind === "refused") return { topicId, partition: number, error: verdict.error };

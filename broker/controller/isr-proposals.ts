@@ -3,7 +3,8 @@ import { errorReport } from "../../protocol/error-codes.js";
 import type { IsrProposal } from "../../protocol/messages.js";
 import type { BrokerId } from "../../protocol/types.js";
 import type { ClusterState, Partition, Topic } from "./cluster-state.js";
-import { withIsr } from "./partition-state-machine.js";
+import type { ElectionRules } from "./leader-election.js";
+import { withIsr, withResignation } from "./partition-state-machine.js";
 
 /** What the controller answers a proposal with. */
 export type ProposalVerdict =
@@ -21,7 +22,8 @@ export interface ProposalContext {
   readonly topic: Topic;
   /** As it is now, or will be once what was accepted before is written. */
   readonly partition: Partition;
-  readonly minInsyncReplicas: number;
+  /** Of the partition's topic. */
+  readonly rules: ElectionRules;
   /** Whether a broker may join now: it is not about to stop, and not suspected to be dead. */
   readonly mayJoin: (brokerId: BrokerId) => boolean;
 }
@@ -50,7 +52,8 @@ export function judgeProposal(proposal: IsrProposal, context: ProposalContext): 
     );
   }
   const proposed = proposal.isr.map((member) => member.brokerId);
-  if (isSameSet(proposed, partition.isr)) {
+  const losesElr = partition.elr.some((id) => proposal.damaged.includes(id));
+  if (isSameSet(proposed, partition.isr) && !losesElr) {
     return { kind: proposal.partitionEpoch === partition.partitionEpoch ? "renewed" : "unchanged" };
   }
   if (proposal.partitionEpoch !== partition.partitionEpoch) {
@@ -59,8 +62,8 @@ export function judgeProposal(proposal: IsrProposal, context: ProposalContext): 
       `${name}: the proposal builds on partition epoch ${proposal.partitionEpoch}, and ${partition.partitionEpoch} is committed`,
     );
   }
-  if (new Set(proposed).size !== proposed.length || !proposed.includes(brokerId)) {
-    return refuse("INVALID_REQUEST", `${name}: the ISR ${proposed.join()} must name each member once, and its leader`);
+  if (new Set(proposed).size !== proposed.length || proposed.length === 0) {
+    return refuse("INVALID_REQUEST", `${name}: the ISR ${proposed.join()} must have members, and name each once`);
   }
   const stranger = proposed.find((id) => !partition.replicas.includes(id));
   if (stranger !== undefined) return refuse("INVALID_REQUEST", `${name}: broker ${stranger} is no replica`);
@@ -77,7 +80,11 @@ export function judgeProposal(proposal: IsrProposal, context: ProposalContext): 
   }
   // In the order of the assignment, whatever order was proposed: states that mean the same then look the same.
   const isr = partition.replicas.filter((id) => proposed.includes(id));
-  return { kind: "accepted", to: withIsr(partition, isr, context.minInsyncReplicas).to };
+  if (isr.includes(brokerId))
+    return { kind: "accepted", to: withIsr(partition, isr, context.rules.minInsyncReplicas, proposal.damaged).to };
+  const resignation = withResignation(partition, isr, context.rules, proposal.damaged);
+  if (resignation !== undefined) return { kind: "accepted", to: resignation.to };
+  return refuse("INELIGIBLE_REPLICA", `${name}: nobody else of the ISR may lead now; broker ${brokerId} goes on`);
 }
 
 function isSameSet(left: readonly BrokerId[], right: readonly BrokerId[]): boolean {

@@ -122,10 +122,40 @@ export function withPreferredLeader(partition: Partition, rules: ElectionRules):
   return { to: moved(partition, { leader: preferred }), ground: "in sync" };
 }
 
-/** The leader proposed these members, and they were found fit. */
-export function withIsr(partition: Partition, isr: readonly BrokerId[], minInsyncReplicas: number): PartitionMove {
+/** The leader proposed these members, and they were found fit. `damaged`: replicas that have lost records. */
+export function withIsr(
+  partition: Partition,
+  isr: readonly BrokerId[],
+  minInsyncReplicas: number,
+  damaged: readonly BrokerId[] = [],
+): PartitionMove {
   invariant(isr.includes(partition.leader), () => `ISR ${isr.join()} without its leader ${partition.leader}`);
-  return { to: moved(partition, { isr, elr: nextElr(partition, isr, minInsyncReplicas) }) };
+  return { to: moved(partition, { isr, elr: undamagedElr(partition, isr, minInsyncReplicas, damaged) }) };
+}
+
+/** The leader gives its leadership up and leaves the ISR; one of the members that remain leads, if one may. */
+export function withResignation(
+  partition: Partition,
+  remaining: readonly BrokerId[],
+  rules: ElectionRules,
+  damaged: readonly BrokerId[],
+): PartitionMove | undefined {
+  const election = electLeader({ ...partition, isr: remaining, elr: [] }, { ...rules, uncleanAllowed: false });
+  if (election === undefined) return undefined;
+  const { leader, isr, ground } = election;
+  return {
+    to: moved(partition, { leader, isr, elr: undamagedElr(partition, isr, rules.minInsyncReplicas, damaged) }),
+    ground,
+  };
+}
+
+function undamagedElr(
+  from: Partition,
+  isr: readonly BrokerId[],
+  minInsyncReplicas: number,
+  damaged: readonly BrokerId[],
+): readonly BrokerId[] {
+  return nextElr(from, isr, minInsyncReplicas).filter((id) => !damaged.includes(id));
 }
 
 /** A broker is about to stop: somebody else in sync leads, and it leaves the ISR, if there is somebody else. */

@@ -52,8 +52,10 @@ export interface LogListener {
   onWritten(): void;
   /** The flushed offset has moved. */
   onFlushed(): void;
-  /** The log refuses appends for now (the disk is full), or bytes on the disk turned out to be damaged. */
-  onFault(error: Error): void;
+  /** The log refuses appends for now, because the disk is full. */
+  onFull(): void;
+  /** Records on the disk turned out to be damaged. */
+  onDamaged(): void;
 }
 
 /** What recovery found, and a new log begins with. */
@@ -225,9 +227,9 @@ export class Log {
   get damage(): readonly DamagedRange[] {
     return this.#damage;
   }
-  /** Whether appends are taken now; false while the disk is full, during a truncation, after a failure. */
-  get isWritable(): boolean {
-    return this.#state === "Writable" && this.#truncating === 0;
+  /** Appends are refused until the disk has space again. */
+  get isFull(): boolean {
+    return this.#state === "Full";
   }
   /** Bytes of the batches on disk. */
   get sizeBytes(): number {
@@ -377,6 +379,10 @@ export class Log {
       if (!(error instanceof StorageFailure)) throw error;
       for (const segment of this.#segments.splice(segmentsBefore)) void segment.files?.retire();
       if (activeBefore !== undefined && before !== undefined) activeBefore.cut(before.offset, before.position);
+      if (error.reason === "full") {
+        this.#becameFull(error);
+        this.#awaitSpace();
+      }
       throw this.#refusal(error);
     }
     if (this.#segments.length > segmentsBefore) {
@@ -597,9 +603,7 @@ export class Log {
       this.#failed(error);
       return refusal;
     }
-    this.#state = "Full";
-    this.context.logger.error(`${this.identity.directoryName} refuses appends: ${reasonOf(error)}`);
-    this.context.env.timers.afterThisTurn(() => this.#listener?.onFault(refusal));
+    this.#becameFull(failure);
     const dropped = this.#dropPlanned();
     this.#maintenance
       .run(() => this.#cutBack(dropped))
@@ -608,6 +612,12 @@ export class Log {
         (cause: unknown) => this.#failed(cause),
       );
     return refusal;
+  }
+
+  #becameFull(failure: StorageFailure): void {
+    this.#state = "Full";
+    this.context.logger.error(`${this.identity.directoryName} refuses appends: ${failure.message}`);
+    this.context.env.timers.afterThisTurn(() => this.#listener?.onFull());
   }
 
   /** Takes back, in memory, all that was planned and not written. Returns segments that have no batch left. */
@@ -672,8 +682,7 @@ export class Log {
         `${this.identity.directoryName}: offsets ${from} to ${to - 1} are damaged on this disk and are not served: ${reason}`,
       );
     }
-    const error = new ApiError("CORRUPT_LOG");
-    this.context.env.timers.afterThisTurn(() => this.#listener?.onFault(error));
+    this.context.env.timers.afterThisTurn(() => this.#listener?.onDamaged());
   }
 
   /** Resolves when no write is queued or in flight. */

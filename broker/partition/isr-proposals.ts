@@ -18,7 +18,10 @@ export interface IsrProposal extends TopicPartition {
   readonly leaderEpoch: LeaderEpoch;
   /** The state that the proposal builds on. */
   readonly partitionEpoch: PartitionEpoch;
+  /** Without the proposing leader: it gives its leadership up. */
   readonly isr: readonly { readonly brokerId: BrokerId; readonly brokerEpoch: BrokerEpoch }[];
+  /** Replicas that have lost records. */
+  readonly damaged: readonly BrokerId[];
 }
 
 /**

@@ -9,7 +9,6 @@ import { logSettings } from "./log-settings.js";
 import { Partition } from "./partition.js";
 import type { PartitionParts } from "./partition.js";
 import { committedState } from "./partition-state.js";
-import type { ReplicaFetchers } from "./replica-fetcher.js";
 
 /**
  * The replicas on this broker, by topic id and partition: turns what the controller committed into roles. A topic created
@@ -23,7 +22,6 @@ export class PartitionTable {
     private readonly brokerId: BrokerId,
     private readonly brokerConfig: BrokerConfig,
     private readonly logs: LogManager,
-    private readonly fetchers: ReplicaFetchers,
     private readonly parts: PartitionParts,
   ) {}
 
@@ -53,7 +51,7 @@ export class PartitionTable {
         continue;
       }
       const partition = this.#hosted(topic, message.partition, config);
-      if (partition.applyState(committedState(message))) this.fetchers.update(partition);
+      partition.applyState(committedState(message));
     }
   }
 
@@ -93,10 +91,7 @@ export class PartitionTable {
 
   /** Within this turn: no partition leads or follows any more. */
   dropRoles(reason: string): void {
-    for (const partition of this.all()) {
-      partition.dropRole(reason);
-      this.fetchers.update(partition);
-    }
+    for (const partition of this.all()) partition.dropRole(reason);
   }
 
   #hosted(topic: TopicState, index: number, config: TopicConfig): Partition {
@@ -127,7 +122,6 @@ export class PartitionTable {
 
   #forget(partition: Partition, reason: string): void {
     partition.dropRole(reason);
-    this.fetchers.update(partition);
     this.#topics.get(partition.topicId)?.partitions.delete(partition.partition);
   }
 }

@@ -47,6 +47,10 @@ export interface PartitionParts {
   readonly leaseValid: () => boolean;
   readonly sessionTimeoutMs: () => number;
   readonly replicaLagTimeMaxMs: () => number;
+  /** A partition leads, follows or does neither from now on. */
+  readonly onRoleChanged: (partition: Partition) => void;
+  /** Records of a replica turned out to be damaged on this disk. */
+  readonly onDamaged: (partition: Partition) => void;
 }
 
 /** A follower as its leader knows it. */
@@ -57,6 +61,9 @@ interface FollowerProgress extends ReplicaPosition {
   readonly fetchedMs: number;
   /** The leader's log end offset when it fetched. */
   readonly leaderEndOffset: Offset;
+  /** It has lost records, and says so until it has fetched them again. */
+  readonly damaged: boolean;
+  readonly diskFull: boolean;
 }
 
 interface LeaderRole {
@@ -97,6 +104,9 @@ export interface FollowerFetch {
   readonly fetchOffset: Offset;
   readonly flushedOffset: Offset;
   readonly lastFetchedEpoch: LeaderEpoch | undefined;
+  /** From here on records are damaged on its disk; undefined: none are. */
+  readonly damagedFrom: Offset | undefined;
+  readonly diskFull: boolean;
 }
 
 /** Where a follower's log and the leader's part. */
@@ -130,7 +140,11 @@ export class Partition {
     log.setListener({
       onWritten: () => this.#onWritten(),
       onFlushed: () => this.#maybeAdvanceHighWatermark(),
-      onFault: (error) => parts.logger.error(`${this.name}: the disk refuses to write: ${error.message}`),
+      onFull: () => this.#maybeResign(),
+      onDamaged: () => {
+        this.#maybeResign();
+        parts.onDamaged(this);
+      },
     });
   }
 
@@ -167,20 +181,20 @@ export class Partition {
 
   /**
    * Takes over a state that the controller committed, if it is as new as the one known. The role changes within this call:
-   * memory first, disk after, so that nothing is half a leader. Returns whether the role or its epoch changed.
+   * memory first, disk after, so that nothing is half a leader.
    */
-  applyState(state: CommittedState): boolean {
+  applyState(state: CommittedState): void {
     const before = this.#state;
-    if (before !== undefined && !isAtLeastAsNew(state, before)) return false;
+    if (before !== undefined && !isAtLeastAsNew(state, before)) return;
     this.#state = state;
     const leads = state.leaderId === this.#parts.brokerId;
     const role = this.#role;
     if (role.kind === "leader" && leads && role.epoch === state.leaderEpoch) {
       // A pending proposal ends only when the partition epoch grows; the state it builds on may be told again.
       if (before === undefined || state.partitionEpoch > before.partitionEpoch) this.#onIsrCommitted(role, state);
-      return false;
+      return;
     }
-    if (role.kind === "follower" && role.epoch === state.leaderEpoch && role.leaderId === state.leaderId) return false;
+    if (role.kind === "follower" && role.epoch === state.leaderEpoch && role.leaderId === state.leaderId) return;
     this.#leaveRole(`leader is ${state.leaderId ?? "none"} at epoch ${state.leaderEpoch}`);
     if (leads) this.#becomeLeader(state);
     else if (state.leaderId !== undefined)
@@ -189,8 +203,7 @@ export class Partition {
       leaderEpoch: state.leaderEpoch,
       partitionEpoch: state.partitionEpoch,
     });
-    for (const observer of this.#observers) observer.onRoleChanged(this);
-    return true;
+    this.#tellRole();
   }
 
   /** This broker was fenced or is stopping: whatever it was, it is nothing now, and what it knew of the state is void. */
@@ -198,6 +211,12 @@ export class Partition {
     this.#state = undefined;
     if (this.#role.kind === "none") return;
     this.#leaveRole(reason);
+    this.#tellRole();
+  }
+
+  /** Whoever brought the change, an order or the answer to a proposal: the fetchers hear of it here. */
+  #tellRole(): void {
+    this.#parts.onRoleChanged(this);
     for (const observer of this.#observers) observer.onRoleChanged(this);
   }
 
@@ -371,6 +390,9 @@ export class Partition {
     if (fetch.fetchOffset < this.log.logStartOffset || fetch.fetchOffset > this.log.logEndOffset)
       throw this.#outOfRange(fetch.fetchOffset);
     this.#notePosition(role, fetch);
+    if (fetch.damagedFrom !== undefined) return this.#repair(role, fetch, fetch.damagedFrom);
+    if (fetch.diskFull && role.isrState.isr.has(fetch.brokerId))
+      this.#maybeExpel(role, fetch.brokerId, `the disk of ${fetch.brokerId} is full`);
     return undefined;
   }
 
@@ -382,6 +404,13 @@ export class Partition {
   ): LogRead | Promise<LogRead> | undefined {
     this.assertLeader(leaderEpoch);
     return offset >= this.log.logEndOffset ? undefined : this.log.read(offset, { maxBytes });
+  }
+
+  /** What a reader is told of an error of reading. Damage here is final only where no other replica is about to lead. */
+  readRefusal(error: ApiError): ErrorReport {
+    const role = this.#role;
+    if (error.errorName !== "CORRUPT_LOG" || role.kind !== "leader" || role.isrState.isr.size < 2) return error.report;
+    return errorReport("STORAGE_ERROR", `${error.message}; another replica is about to lead`);
   }
 
   /** The latest offset for a consumer that wants only new records (KIP-207). Throws ApiError. */
@@ -421,6 +450,8 @@ export class Partition {
       caughtUpMs: this.#caughtUpAtMs(role, fetch.fetchOffset, before, nowMs),
       fetchedMs: nowMs,
       leaderEndOffset: this.log.logEndOffset,
+      damaged: fetch.damagedFrom !== undefined,
+      diskFull: fetch.diskFull,
     });
     this.#maybeExpandIsr(role, fetch.brokerId);
     this.#maybeAdvanceHighWatermark();
@@ -475,8 +506,9 @@ export class Partition {
 
   // -- In-sync replicas -----------------------------------------------------------------------------------------------
 
-  /** Called every now and then: a follower that lags for too long is proposed to leave. */
-  maybeShrinkIsr(judgeAwakeSinceMs: number): void {
+  /** Called every now and then: a follower that lags for too long is proposed to leave, and a leader that cannot go on leaves. */
+  reviewIsr(judgeAwakeSinceMs: number): void {
+    this.#maybeResign();
     const role = this.#role;
     if (role.kind !== "leader" || role.isrState.kind === "pending") return;
     const lagMaxMs = this.#parts.replicaLagTimeMaxMs();
@@ -506,7 +538,8 @@ export class Partition {
     const follower = role.followers.get(brokerId);
     // Its position may be one of long ago: only who keeps up joins.
     const nowMs = this.#parts.clock.monotonicMs();
-    if (follower === undefined || nowMs - this.#caughtUpMs(role, brokerId) > this.#parts.replicaLagTimeMaxMs()) return;
+    if (follower === undefined || follower.damaged || follower.diskFull) return;
+    if (nowMs - this.#caughtUpMs(role, brokerId) > this.#parts.replicaLagTimeMaxMs()) return;
     const leader = {
       highWatermark: this.log.highWatermark,
       epochStart: role.epochStart,
@@ -514,6 +547,43 @@ export class Partition {
     };
     if (!mayJoin(follower, leader)) return;
     this.#propose(role, new Set([...role.isrState.isr, brokerId]), `${brokerId} has caught up`);
+  }
+
+  /** A leader that cannot write, or has lost records, lets another one lead that is in sync. */
+  #maybeResign(): void {
+    const role = this.#role;
+    if (role.kind !== "leader" || role.isrState.kind === "pending") return;
+    const isDamaged = this.log.damage.length > 0;
+    if (!isDamaged && !this.log.isFull) return;
+    const others = [...role.isrState.isr].filter((id) => id !== this.#parts.brokerId);
+    if (others.length === 0) return;
+    const why = isDamaged ? "records are damaged on its disk" : "its disk is full";
+    this.#propose(role, new Set(others), `${why}, and another replica is to lead`);
+  }
+
+  /**
+   * A follower that has lost records is to count neither as in sync nor as eligible. Only once it does not, and nothing is
+   * on its way that would change that, may it cut them off and fetch them again.
+   */
+  #repair(role: LeaderRole, fetch: FollowerFetch, damagedFrom: Offset): Divergence | undefined {
+    if (role.isrState.kind === "pending") return undefined;
+    const { brokerId, lastFetchedEpoch } = fetch;
+    if (!role.isrState.isr.has(brokerId) && !this.#committed().elr.includes(brokerId))
+      return { leaderEpoch: lastFetchedEpoch, endOffset: damagedFrom };
+    this.#maybeExpel(role, brokerId, `records are damaged on the disk of ${brokerId}`);
+    return undefined;
+  }
+
+  #maybeExpel(role: LeaderRole, brokerId: BrokerId, why: string): void {
+    const { isrState } = role;
+    if (isrState.kind === "committed")
+      this.#propose(role, new Set([...isrState.isr].filter((id) => id !== brokerId)), why);
+  }
+
+  /** Of all replicas, those that said that they have lost records. */
+  #damagedReplicas(role: LeaderRole): BrokerId[] {
+    const damaged = [...role.followers].filter(([, follower]) => follower.damaged).map(([id]) => id);
+    return this.log.damage.length > 0 ? [...damaged, this.#parts.brokerId] : damaged;
   }
 
   #propose(role: LeaderRole, proposed: ReadonlySet<BrokerId>, why: string): void {
@@ -534,6 +604,7 @@ export class Partition {
         leaderEpoch: role.epoch,
         partitionEpoch: this.#committed().partitionEpoch,
         isr: [...members].map((brokerId) => ({ brokerId, brokerEpoch: this.#memberEpoch(role, brokerId) })),
+        damaged: this.#damagedReplicas(role),
       },
       onAnswer,
     );

@@ -39,6 +39,8 @@ interface Followed {
   leaderHighWatermark: Offset;
   /** Nothing is fetched meanwhile: a truncation or a write is under way, or it waits after an error. */
   busy: boolean;
+  /** The leader was told last that this replica is unfit, and will be told again how it is. */
+  saidUnfit: boolean;
 }
 
 /** The leader may be slow to answer by so much before the connection counts as dead. */
@@ -47,6 +49,8 @@ const RECONNECT_MS_MIN = 20;
 const RECONNECT_MS_MAX = 500;
 const RETRY_SOON_MS = 50;
 const RETRY_LATER_MS = 1000;
+/** How often a replica with a full or damaged disk tells its leader so. */
+const UNFIT_REPORT_MS = 500;
 /** One may be parked at the leader while a newer one, which completes it, brings news. */
 const IN_FLIGHT_MAX = 2;
 
@@ -91,18 +95,17 @@ export class ReplicaFetcher {
       sentOffset: undefined,
       leaderHighWatermark: toOffset(0),
       busy: false,
+      saidUnfit: false,
     };
     this.#followed.set(key, followed);
     this.#forgotten.delete(key);
-    const [damaged] = partition.log.damage;
-    if (damaged === undefined) {
-      this.#markChanged(followed);
-      return;
-    }
-    this.#parts.logger.warn(
-      `${partition.name}: offsets from ${damaged.from} on are fetched again from leader ${this.leaderId}, because they are damaged here`,
-    );
-    this.#whileBusy(followed, partition.log.truncateTo(damaged.from));
+    this.#markChanged(followed);
+  }
+
+  /** Records are damaged here: the leader is told with the next fetch. */
+  tellDamage(partition: Partition): void {
+    const followed = this.#followed.get(partitionKey(partition.topicId, partition.partition));
+    if (followed !== undefined) this.#markChanged(followed);
   }
 
   unfollow(partition: Partition): void {
@@ -184,16 +187,31 @@ export class ReplicaFetcher {
     const { partition, epoch } = followed;
     const { log } = partition;
     followed.sentOffset = log.logEndOffset;
+    const [damaged] = log.damage;
+    if (damaged !== undefined || log.isFull) this.#reportAgainLater(followed);
     return {
       topicId: partition.topicId,
       partition: partition.partition,
       fetchOffset: log.logEndOffset,
       leaderEpochPlusOne: epoch + 1,
-      maxBytes,
+      // Nothing that comes can be kept.
+      maxBytes: log.isFull ? 1 : maxBytes,
       lastFetchedEpochPlusOne: log.lastEpoch === undefined ? 0 : log.lastEpoch + 1,
       logStartOffset: log.logStartOffset,
       flushedOffset: log.flushedOffset,
+      damagedFromPlusOne: damaged === undefined ? 0 : damaged.from + 1,
+      diskFull: log.isFull,
     };
+  }
+
+  /** Without records to fetch it would not hear that the damage may be repaired now, nor that there is space again. */
+  #reportAgainLater(followed: Followed): void {
+    if (followed.saidUnfit) return;
+    followed.saidUnfit = true;
+    this.#parts.env.timers.after(UNFIT_REPORT_MS, () => {
+      followed.saidUnfit = false;
+      if (!this.#closed && this.#isCurrent(followed)) this.#markChanged(followed);
+    });
   }
 
   // -- Answers --------------------------------------------------------------------------------------------------------
@@ -281,14 +299,20 @@ export class ReplicaFetcher {
           if (this.#isCurrent(followed)) partition.followHighWatermark(followed.leaderHighWatermark);
           this.#resume(followed);
         },
-        (error: unknown) => this.#retryAfter(followed, RETRY_LATER_MS, `its disk refused records: ${reasonOf(error)}`),
+        (error: unknown) => this.#onNotTaken(followed, `its disk refused records: ${reasonOf(error)}`),
       );
       return written;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      this.#retryAfter(followed, RETRY_LATER_MS, `records of the leader were not taken: ${error.message}`);
+      this.#onNotTaken(followed, `records of the leader were not taken: ${error.message}`);
       return undefined;
     }
+  }
+
+  #onNotTaken(followed: Followed, why: string): void {
+    // The leader is to hear of a full disk at once, and then every now and then, without a word in the log for each time.
+    const isNews = followed.partition.log.isFull && !followed.saidUnfit;
+    this.#retryAfter(followed, isNews ? RETRY_SOON_MS : RETRY_LATER_MS, followed.saidUnfit ? undefined : why);
   }
 
   #followLogStart(partition: Partition, leaderStart: Offset | undefined): void {
@@ -311,8 +335,12 @@ export class ReplicaFetcher {
         Math.min(leaderEndOffset, here?.endOffset ?? partition.log.logStartOffset),
       ),
     );
+    const why =
+      partition.log.damage.length > 0
+        ? `and fetches what follows again from leader ${this.leaderId}, because records are damaged here`
+        : `where it and the log of leader ${this.leaderId} part`;
     this.#parts.logger.info(
-      `${partition.name}: truncates its log from ${partition.log.logEndOffset} to ${target}, where it and the log of leader ${this.leaderId} part`,
+      `${partition.name}: truncates its log from ${partition.log.logEndOffset} to ${target}, ${why}`,
       {
         leaderEpoch: followed.epoch,
       },
@@ -446,6 +474,11 @@ export class ReplicaFetchers {
       this.#fetchers.set(role.leaderId, fetcher);
     }
     fetcher.follow(partition, role.epoch);
+  }
+
+  /** Records of the partition are damaged here; does nothing unless it follows. */
+  tellDamage(partition: Partition): void {
+    for (const fetcher of this.#fetchers.values()) fetcher.tellDamage(partition);
   }
 
   close(): void {

@@ -43,6 +43,10 @@ export interface FaultWeights {
   readonly powerCut: number;
   /** All machines do. Only topics that sync before they acknowledge survive that. */
   readonly totalPowerCut: number;
+  /** Nothing more fits on a disk for a while. */
+  readonly diskFull: number;
+  /** A bit of a record turns over on one disk, and its broker finds it. */
+  readonly rot: number;
 }
 
 /** The whole fault model of a run. Everything that a seed decides is drawn within these bounds. */
@@ -89,8 +93,16 @@ export function faultModelOf(seed: number): FaultModel {
       quorumLoss: 1,
       powerCut: 1,
       totalPowerCut: durability === "fsync" ? 1 : 0,
+      diskFull: 0,
+      rot: 0,
     },
   };
+}
+
+/** The same with disks that fail often. */
+export function diskFaultModelOf(seed: number): FaultModel {
+  const model = faultModelOf(seed);
+  return { ...model, weights: { ...model.weights, diskFull: 8, rot: 8 } };
 }
 
 /** What a run showed. */
@@ -422,7 +434,34 @@ class FaultInjector {
         cluster.powerCut(...cluster.brokers.keys());
         for (const other of cluster.brokers.keys()) this.#later(for_(200, 3000), () => cluster.start(other));
         return true;
+      case "diskFull": {
+        const { disk } = slot.host;
+        say(host);
+        disk.setCapacity(disk.usedBytes);
+        this.#later(for_(300, 4000), () => disk.setCapacity(Number.POSITIVE_INFINITY));
+        return true;
+      }
+      case "rot":
+        return this.#injectRot(id, say);
     }
+  }
+
+  /** Never on two copies of a record: what nobody has any more cannot be brought back. */
+  #injectRot(id: BrokerId, say: (what: string) => void): boolean {
+    const { cluster } = this;
+    const partition = cluster.partition(id, TOPIC);
+    if (!this.#isWhole() || partition === undefined) return false;
+    const { disk } = cluster.broker(id).host;
+    const path = disk.paths().find((name) => name.includes(`/${TOPIC}-0/`) && name.endsWith(".log"));
+    const size = path === undefined ? 0 : (disk.contentOf(path)?.length ?? 0);
+    if (path === undefined || size === 0) return false;
+    const position = this.#random.below(size);
+    say(`${path} of ${cluster.broker(id).host.name} at ${position}`);
+    disk.flipBit(path, position, this.#random.below(8));
+    partition.log.verifyRange(partition.log.logStartOffset).catch((error: unknown) => {
+      cluster.note(`the damage is not looked for: ${String(error)}`);
+    });
+    return true;
   }
 
   #isWhole(): boolean {

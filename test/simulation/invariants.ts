@@ -149,7 +149,9 @@ export class Invariants {
     const highWatermark = log.highWatermark;
     const before = this.#seen.get(partition);
     if (before?.role === role && before.highWatermark === highWatermark) return;
-    if (before?.role === role && highWatermark < before.highWatermark)
+    const goesBack = before !== undefined && highWatermark < before.highWatermark;
+    if (goesBack) this.#verifiedTo.set(log, Math.min(this.#verifiedTo.get(log) ?? 0, highWatermark));
+    if (goesBack && before.role === role && this.#counts(slot, partition))
       throw new Error(`${name}: the high watermark went from ${before.highWatermark} back to ${highWatermark}`);
     if (highWatermark > log.logEndOffset)
       throw new Error(`${name}: high watermark ${highWatermark} is above the log end ${log.logEndOffset}`);
@@ -158,6 +160,12 @@ export class Invariants {
     this.#seen.set(partition, { role, highWatermark });
     if (role.kind === "leader" && before?.role !== role) this.#checkLeader(slot, partition, role.epoch);
     if (!this.lossAllowed) this.#checkCommitted(slot, partition, name);
+  }
+
+  /** In sync, or eligible. One that is neither may cut its log to repair it. */
+  #counts(slot: SimBroker, partition: Partition): boolean {
+    const state = this.cluster.stateOf(partition.topic, partition.partition);
+    return state === undefined || state.isr.includes(slot.id) || state.elr.includes(slot.id);
   }
 
   #checkLeader(slot: SimBroker, partition: Partition, epoch: number): void {
@@ -177,7 +185,8 @@ export class Invariants {
     const { log } = partition;
     const from = this.#verifiedTo.get(log) ?? log.logStartOffset;
     const end = log.highWatermark;
-    if (from >= end) return;
+    // Damaged records are fetched again; then the rest is looked at as well.
+    if (from >= end || log.damage.length > 0) return;
     const key = partitionKey(partition.topicId, partition.partition);
     const committed = this.#committed.get(key) ?? { batches: new Map<number, string>(), endOffset: 0 };
     this.#committed.set(key, committed);

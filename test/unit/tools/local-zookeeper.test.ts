@@ -245,7 +245,9 @@ describe("startZooKeeper", () => {
 describe("the server on a port", () => {
   /** Asks while a server gives these answers, and again when nobody listens any more. */
   const ask = async <T>(answers: Readonly<Record<string, string>>, question: (port: number) => Promise<T>) => {
-    const server = net.createServer((socket) => socket.on("data", (word) => socket.end(answers[word.toString()] ?? "")));
+    const server = net.createServer((socket) =>
+      socket.on("data", (word) => socket.end(answers[word.toString()] ?? "")),
+    );
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const { port } = server.address() as net.AddressInfo;
     const answer = await question(port);

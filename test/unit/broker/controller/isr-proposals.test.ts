@@ -24,8 +24,14 @@ const topic: Topic = {
 
 function judged(
   change: Partial<IsrProposal>,
-  options: { brokerId?: number; mayJoin?: boolean } = {},
-): string | readonly number[] {
+  options: {
+    brokerId?: number;
+    mayJoin?: boolean;
+    notElectable?: number;
+    partition?: Partition;
+    see?: keyof Partition;
+  } = {},
+): string | number | readonly number[] {
   const state = new ClusterState();
   for (const id of [1, 2, 3]) {
     const broker: Broker = {
@@ -45,18 +51,25 @@ function judged(
     leaderEpoch: 5,
     partitionEpoch: 9,
     isr: members(1, 2, 3),
+    damaged: [],
     ...change,
   };
   const verdict = judgeProposal(proposal, {
     state,
     brokerId: options.brokerId ?? 1,
     topic,
-    partition,
-    minInsyncReplicas: 2,
+    partition: options.partition ?? partition,
+    rules: {
+      isElectable: (id) => id !== options.notElectable,
+      isReached: () => true,
+      isAlive: () => true,
+      minInsyncReplicas: 2,
+      uncleanAllowed: true,
+    },
     mayJoin: () => options.mayJoin ?? true,
   });
   if (verdict.kind === "refused") return errorNameOf(verdict.error.code);
-  return verdict.kind === "accepted" ? verdict.to.isr : verdict.kind;
+  return verdict.kind === "accepted" ? verdict.to[options.see ?? "isr"] : verdict.kind;
 }
 
 const members = (...ids: number[]) => ids.map((brokerId) => ({ brokerId, brokerEpoch: `10${brokerId}` }));
@@ -96,8 +109,26 @@ describe("judgeProposal", () => {
     expect(judged({ isr: members(1) }, { mayJoin: false })).toEqual([1]);
   });
 
+  it("elects one of those that a leader leaves behind, in the next epoch", () => {
+    expect(judged({ isr: members(2) })).toEqual([2]);
+    expect(judged({ isr: members(2) }, { see: "leader" })).toBe(2);
+    expect(judged({ isr: members(2) }, { see: "leaderEpoch" })).toBe(6);
+    // It has every committed record, unless it says that it lost some.
+    expect(judged({ isr: members(2) }, { see: "elr" })).toEqual([1]);
+    expect(judged({ isr: members(2), damaged: [1] }, { see: "elr" })).toEqual([]);
+  });
+
+  it("keeps a leader that wants to leave when nobody else may lead, unclean or not", () => {
+    expect(judged({ isr: members(2) }, { notElectable: 2 })).toBe("INELIGIBLE_REPLICA");
+  });
+
+  it("takes an eligible replica that has lost records off the list, though the ISR stays", () => {
+    const small: Partition = { ...partition, isr: [1], elr: [2, 3] };
+    expect(judged({ isr: members(1), damaged: [3] }, { partition: small, see: "elr" })).toEqual([2]);
+    expect(judged({ isr: members(1) }, { partition: small })).toBe("renewed");
+  });
+
   it("refuses what no leader of ours would send", () => {
-    expect(judged({ isr: members(2, 3) })).toBe("INVALID_REQUEST");
     expect(judged({ isr: members(1, 1) })).toBe("INVALID_REQUEST");
     expect(judged({ isr: [] })).toBe("INVALID_REQUEST");
     expect(judged({ isr: [...members(1), { brokerId: 7, brokerEpoch: "1" }] })).toBe("INVALID_REQUEST");

@@ -22,7 +22,8 @@ function listenTo(log: { setListener(listener: LogListener): void }): { faults: 
   log.setListener({
     onWritten: () => undefined,
     onFlushed: () => undefined,
-    onFault: (error) => heard.faults.push((error as ApiError).errorName),
+    onFull: () => heard.faults.push("full"),
+    onDamaged: () => heard.faults.push("damaged"),
   });
   return heard;
 }
@@ -47,12 +48,12 @@ describe("a full disk", () => {
     } else {
       expect(refusal(() => log.appendAsLeader(next, 2))).toBe("STORAGE_ERROR");
     }
-    expect([log.logEndOffset, log.lastEpoch, log.isWritable]).toEqual([1, 1, false]);
+    expect([log.logEndOffset, log.lastEpoch, log.isFull]).toEqual([1, 1, true]);
     expect(await world.contents()).toEqual(["0-0@1:1"]);
     expect(refusal(() => log.appendAsLeader(batch(), 2))).toBe("STORAGE_ERROR");
     await world.run(5_000);
-    expect(log.isWritable).toBe(false);
-    expect(heard.faults).toEqual(["STORAGE_ERROR"]);
+    expect(log.isFull).toBe(true);
+    expect(heard.faults).toEqual(["full"]);
     world.disk.setCapacity(Number.POSITIVE_INFINITY);
     await world.run(2_000);
     // Neither the batch nor its sequence was remembered.
@@ -148,7 +149,7 @@ describe("a disk that fails", () => {
     world.disk.flipBit(path, world.disk.contentOf(path)!.length - 1, 3);
     await world.run(200_000);
     const [range] = log.damage;
-    expect(heard.faults).toEqual(["CORRUPT_LOG"]);
+    expect(heard.faults).toEqual(["damaged"]);
     expect(refusal(() => log.read(range!.from, { maxBytes: 1 }))).toBe("CORRUPT_LOG");
     expect(summary(await world.complete(readAll(log, range!.to)))).toHaveLength(8 - range!.to);
     // A follower gets rid of it by a truncation.

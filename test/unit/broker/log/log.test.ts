@@ -159,7 +159,8 @@ describe("durability", () => {
     const listener: LogListener = {
       onWritten: () => undefined,
       onFlushed: () => (flushed += 1),
-      onFault: () => undefined,
+      onFull: () => undefined,
+      onDamaged: () => undefined,
     };
     log.setListener(listener);
     const appended = log.appendAsLeader(batch(), 0);

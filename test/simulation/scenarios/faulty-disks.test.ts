@@ -1,0 +1,189 @@
+import { errorCodes } from "../../../protocol/error-codes.js";
+import type { BrokerId } from "../../../protocol/types.js";
+import type { SimCluster } from "../cluster.js";
+import { withCluster } from "../cluster.js";
+import { Letters } from "../letters.js";
+import { encodeBatch, produceOnce } from "../workload.js";
+
+const isr = (cluster: SimCluster): readonly BrokerId[] => cluster.stateOf("letters", 0)?.isr ?? [];
+
+function fill(cluster: SimCluster, ...ids: readonly BrokerId[]): void {
+  for (const id of ids) cluster.broker(id).host.disk.setCapacity(0);
+}
+
+function makeRoom(cluster: SimCluster, ...ids: readonly BrokerId[]): void {
+  for (const id of ids) cluster.broker(id).host.disk.setCapacity(1024 ** 3);
+}
+
+/** Turns a bit over in the batch of the first record, and has the broker find it. */
+async function rot(cluster: SimCluster, id: BrokerId): Promise<void> {
+  const { disk } = cluster.broker(id).host;
+  const path = disk.paths().find((name) => /letters.*\.log$/.test(name));
+  if (path === undefined) throw new Error(`broker ${id} has no segment`);
+  disk.flipBit(path, 90);
+  const log = cluster.log(id, "letters");
+  expect(await cluster.complete(log.verifyRange(log.logStartOffset))).toMatchObject([{ from: 0 }]);
+}
+
+/** Fails the test in the moment in which a replica that counts lacks what is committed. */
+function watchSeats(cluster: SimCluster): void {
+  let committed = 0;
+  cluster.simulation.scheduler.afterEachEvent(() => {
+    const leader = cluster.partition(cluster.leaderOf("letters"), "letters");
+    if (leader?.role.kind === "leader") committed = Math.max(committed, leader.highWatermark);
+    const state = cluster.stateOf("letters", 0);
+    for (const id of [...(state?.isr ?? []), ...(state?.elr ?? [])]) {
+      const log = cluster.broker(id).state === "up" ? cluster.partition(id, "letters")?.log : undefined;
+      if (log !== undefined && log.logEndOffset < committed)
+        throw new Error(`broker ${id} counts, and its log ends at ${log.logEndOffset}, before ${committed}`);
+    }
+  });
+}
+
+describe("a leader whose disk is full", () => {
+  it("hands its leadership over, and is in sync again when there is space", async () => {
+    await withCluster({ seed: 51 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(10);
+      const leader = cluster.leaderOf("letters");
+      fill(cluster, leader);
+      await letters.write(10, 2000);
+      expect(cluster.leaderOf("letters")).not.toBe(leader);
+      expect(isr(cluster)).not.toContain(leader);
+      makeRoom(cluster, leader);
+      expect(await letters.verdict()).toEqual([]);
+      expect(isr(cluster)).toContain(leader);
+    });
+  });
+
+  it("stays when nobody else is in sync, is read from, refuses writes and takes them again", async () => {
+    await withCluster({ seed: 52 }, async (cluster) => {
+      const letters = await Letters.create(cluster, { config: { "min.insync.replicas": "1" } });
+      await letters.write(10);
+      fill(cluster, 1, 2, 3);
+      await cluster.complete(letters.writer.write(letters.values(1)));
+      await cluster.until(() => isr(cluster).length === 1, "leadership was handed from one to the next");
+      await cluster.run(3000);
+      expect(isr(cluster)).toHaveLength(1);
+      const leader = cluster.leaderOf("letters");
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      const batch = encodeBatch(["a letter"], cluster.nowMs);
+      const to = { brokerId: leader, leaderEpoch: undefined };
+      const attempt = produceOnce(client, to, letters.target, "all", batch);
+      expect(await cluster.complete(attempt)).toMatchObject({ error: "STORAGE_ERROR" });
+      makeRoom(cluster, 1, 2, 3);
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+      expect(isr(cluster)).toHaveLength(3);
+    });
+  });
+});
+
+describe("a follower whose disk is full", () => {
+  it("is not waited for, and is in sync again when there is space", async () => {
+    await withCluster({ seed: 58, settings: { "replica.lag.time.max.ms": "20000" } }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(10);
+      const [follower = 0] = cluster.followersOf("letters");
+      fill(cluster, follower);
+      await letters.write(10, 2000);
+      expect(isr(cluster)).not.toContain(follower);
+      makeRoom(cluster, follower);
+      await cluster.until(() => isr(cluster).includes(follower), "it is in sync again", 5000);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
+describe("a replica with damaged records", () => {
+  it("hands its leadership over and fetches them again", async () => {
+    await withCluster({ seed: 53 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(10);
+      const leader = cluster.leaderOf("letters");
+      watchSeats(cluster);
+      await rot(cluster, leader);
+      await letters.write(10, 2000);
+      expect(cluster.leaderOf("letters")).not.toBe(leader);
+      await cluster.until(() => isr(cluster).includes(leader), "it is in sync again");
+      expect(cluster.log(leader, "letters").damage).toEqual([]);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("leaves the in-sync replicas as a follower before it cuts its log, and returns", async () => {
+    await withCluster({ seed: 54 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(10);
+      const leader = cluster.leaderOf("letters");
+      const [follower = 0] = cluster.followersOf("letters");
+      watchSeats(cluster);
+      await rot(cluster, follower);
+      await cluster.until(() => !isr(cluster).includes(follower), "it left", 2000);
+      await cluster.until(() => isr(cluster).includes(follower), "it is in sync again");
+      expect(cluster.leaderOf("letters")).toBe(leader);
+      expect(cluster.log(follower, "letters").damage).toEqual([]);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("is not eligible when the in-sync replicas become too few by its leaving", async () => {
+    await withCluster({ seed: 55 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(10);
+      const leader = cluster.leaderOf("letters");
+      const [other = 0, follower = 0] = cluster.followersOf("letters");
+      cluster.crash(other);
+      await cluster.until(() => isr(cluster).length === 2, "one is gone");
+      watchSeats(cluster);
+      await rot(cluster, follower);
+      await cluster.until(() => isr(cluster).length === 1, "it left", 2000);
+      expect(isr(cluster)).toEqual([leader]);
+      expect(cluster.stateOf("letters", 0)?.elr).not.toContain(follower);
+      await cluster.until(() => isr(cluster).includes(follower), "it is in sync again");
+      cluster.start(other);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("leads on when it is the only one, and serves all but the damage", async () => {
+    await withCluster({ seed: 56 }, async (cluster) => {
+      const letters = await Letters.create(cluster, { assignment: [1] });
+      await letters.write(10);
+      await rot(cluster, 1);
+      await letters.write(10);
+      const { log } = cluster.partition(1, "letters")!;
+      expect(log.damage).toMatchObject([{ from: 0, to: 1 }]);
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      const fetch = async (fetchOffset: number) => {
+        const partitions = [{ ...letters.target, fetchOffset, maxBytes: 1000 }];
+        const { body } = await cluster.complete(client.request(1, "fetch", { maxBytes: 1000, partitions }));
+        return body.partitions[0];
+      };
+      expect((await fetch(0))?.error?.code).toBe(errorCodes.CORRUPT_LOG.code);
+      expect(await fetch(1)).toMatchObject({ error: null, highWatermark: 20 });
+    });
+  });
+
+  it("has its seat back after a restart only when its records are whole, also where they are synced", async () => {
+    for (const durability of ["page-cache", "fsync"]) {
+      await withCluster({ seed: 57 }, async (cluster) => {
+        const letters = await Letters.create(cluster, { config: { durability } });
+        await letters.write(10);
+        const [follower = 0] = cluster.followersOf("letters");
+        await cluster.complete(cluster.stop(follower));
+        const { disk } = cluster.broker(follower).host;
+        const path = disk.paths().find((name) => /letters.*\.log$/.test(name)) ?? "";
+        disk.flipBit(path, 90);
+        // Nothing tells that the last stop was a clean one, so its log is read.
+        for (const name of disk.paths().filter((one) => one.includes("clean"))) disk.flipBit(name, 0);
+        watchSeats(cluster);
+        cluster.start(follower);
+        await cluster.until(() => isr(cluster).includes(follower), "it is in sync again");
+        expect(await letters.verdict()).toEqual([]);
+      });
+    }
+  });
+});

@@ -169,6 +169,8 @@ export class FetchLoop {
         fetchOffset: reader.fetchPosition,
         leaderEpochPlusOne: leaderEpoch + 1,
         maxBytes: settings.partitionBytes,
+        // It came damaged from here: the broker is to look whether it stands so on its disk.
+        verify: reader.damagedAt === reader.fetchPosition,
       });
     }
     for (const [key, { reader }] of session.remembered) {

@@ -15,6 +15,8 @@ export interface SessionPartition {
   /** What came of the reader's last word on this partition, told in place of records: it is refused, or its log parts. */
   refusal: ApiError | undefined;
   divergence: Divergence | undefined;
+  /** The reader got a damaged batch from here. */
+  verify: boolean;
   /** Grows each time the reader asks: an answer to an older question does not settle a newer one. */
   asked: number;
   /** Records were sent, so the reader's next position is not known until it asks again. */
@@ -78,6 +80,7 @@ export class FetchSession implements PartitionObserver {
         maxBytes: 0,
         refusal: undefined,
         divergence: undefined,
+        verify: false,
         asked: 0,
         awaitsReader: false,
         toldHighWatermark: undefined,
@@ -91,6 +94,7 @@ export class FetchSession implements PartitionObserver {
     entry.maxBytes = request.maxBytes;
     entry.refusal = undefined;
     entry.divergence = undefined;
+    entry.verify = request.verify;
     entry.awaitsReader = false;
     entry.asked += 1;
     this.#changed.add(entry);

@@ -271,6 +271,7 @@ export class FetchApi {
     const highWatermark = partition.highWatermark;
     const logStart = partition.log.logStartOffset;
     const body = { topicId, partition: index, highWatermark, logStartOffset: logStart };
+    if (entry.verify) return this.#verified(entry, session, context, maxBytes);
     try {
       const { divergence } = entry;
       if (divergence !== undefined) {
@@ -311,6 +312,24 @@ export class FetchApi {
       if (error instanceof ApiError) return this.#refusal(entry, context, partition.readRefusal(error));
       throw error;
     }
+  }
+
+  /** The same, once the disk was read again. */
+  async #verified(
+    entry: SessionPartition,
+    session: FetchSession,
+    context: RequestContext,
+    maxBytes: number,
+  ): Promise<Contribution> {
+    const { partition, topicId, index, asked } = entry;
+    entry.verify = false;
+    await partition?.verify(entry.fetchOffset);
+    const contribution = await this.#contribution(entry, session, context, maxBytes);
+    if (contribution !== undefined) return contribution;
+    const highWatermark = partition?.highWatermark ?? toOffset(0);
+    const logStart = partition?.log.logStartOffset ?? toOffset(0);
+    const body = { topicId, partition: index, highWatermark, logStartOffset: logStart };
+    return { entry, asked, body, highWatermark, logStart, read: undefined, isWatermarkOnly: true };
   }
 
   #refusal(entry: SessionPartition, context: RequestContext, error: ErrorReport): Contribution {

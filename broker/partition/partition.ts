@@ -1,6 +1,7 @@
 import { invariant } from "../../common/assert.js";
 import type { Clock } from "../../common/env/time.js";
 import type { Logger } from "../../common/logger.js";
+import { reasonOf } from "../../common/logger.js";
 import { ApiError, errorNameOf, errorReport } from "../../protocol/error-codes.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
 import type { IsrAnswer } from "../../protocol/messages.js";
@@ -20,6 +21,8 @@ import { ReplicationWaiters } from "./replication-waiters.js";
 
 /** How long a leader lets the controller alone after in-sync replicas were refused. */
 const REFUSED_PAUSE_MS = 200;
+/** Readers have the disk read again no more often: it takes as long as a segment is. */
+const VERIFY_INTERVAL_MS = 10_000;
 
 /** Who reads from a partition and wants to know when there is more. Told in the turn in which it happens. */
 export interface PartitionObserver {
@@ -126,6 +129,7 @@ export class Partition {
   #config: TopicConfig;
   #state: CommittedState | undefined;
   #role: PartitionRole = { kind: "none" };
+  #verification: { readonly sinceMs: number; readonly done: Promise<void> } | undefined;
 
   constructor(
     parts: PartitionParts,
@@ -404,6 +408,26 @@ export class Partition {
   ): LogRead | Promise<LogRead> | undefined {
     this.assertLeader(leaderEpoch);
     return offset >= this.log.logEndOffset ? undefined : this.log.read(offset, { maxBytes });
+  }
+
+  /**
+   * A reader got a damaged batch from here: resolves when the disk was read again. Damage that this finds is not served any
+   * more. One look answers all who ask within a while.
+   */
+  verify(offset: Offset): Promise<void> {
+    const nowMs = this.#parts.clock.monotonicMs();
+    if (this.#verification === undefined || nowMs - this.#verification.sinceMs > VERIFY_INTERVAL_MS) {
+      this.#parts.logger.warn(`${this.name}: a reader got a damaged batch at offset ${offset}; the disk is read again`);
+      const done = this.log.verifyRange(offset).then(
+        (damage) => {
+          if (damage.length === 0) this.#parts.logger.info(`${this.name}: the disk has no damage at offset ${offset}`);
+        },
+        (error: unknown) =>
+          this.#parts.logger.warn(`${this.name}: the disk could not be read again: ${reasonOf(error)}`),
+      );
+      this.#verification = { sinceMs: nowMs, done };
+    }
+    return this.#verification.done;
   }
 
   /** What a reader is told of an error of reading. Damage here is final only where no other replica is about to lead. */

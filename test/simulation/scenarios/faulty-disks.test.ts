@@ -1,9 +1,10 @@
+import { connect } from "../../../client/index.js";
 import { errorCodes } from "../../../protocol/error-codes.js";
 import type { BrokerId } from "../../../protocol/types.js";
 import type { SimCluster } from "../cluster.js";
 import { withCluster } from "../cluster.js";
 import { Letters } from "../letters.js";
-import { encodeBatch, produceOnce } from "../workload.js";
+import { encodeBatch, LibraryReader, produceOnce } from "../workload.js";
 
 const isr = (cluster: SimCluster): readonly BrokerId[] => cluster.stateOf("letters", 0)?.isr ?? [];
 
@@ -15,12 +16,16 @@ function makeRoom(cluster: SimCluster, ...ids: readonly BrokerId[]): void {
   for (const id of ids) cluster.broker(id).host.disk.setCapacity(1024 ** 3);
 }
 
-/** Turns a bit over in the batch of the first record, and has the broker find it. */
-async function rot(cluster: SimCluster, id: BrokerId): Promise<void> {
+function flipBitOfFirstBatch(cluster: SimCluster, id: BrokerId): void {
   const { disk } = cluster.broker(id).host;
   const path = disk.paths().find((name) => /letters.*\.log$/.test(name));
   if (path === undefined) throw new Error(`broker ${id} has no segment`);
   disk.flipBit(path, 90);
+}
+
+/** Damages the first record, and has the broker find it. */
+async function rot(cluster: SimCluster, id: BrokerId): Promise<void> {
+  flipBitOfFirstBatch(cluster, id);
   const log = cluster.log(id, "letters");
   expect(await cluster.complete(log.verifyRange(log.logStartOffset))).toMatchObject([{ from: 0 }]);
 }
@@ -128,6 +133,31 @@ describe("a replica with damaged records", () => {
     });
   });
 
+  it("is found by a consumer, which reads on from another replica", async () => {
+    await withCluster({ seed: 59 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(10);
+      // Nothing is in memory after a start, and after a clean stop nothing is read.
+      for (const id of [1, 2, 3]) await cluster.complete(cluster.stop(id));
+      for (const id of [1, 2, 3]) cluster.start(id);
+      await cluster.untilUp();
+      await cluster.untilSettled("letters");
+      const leader = cluster.leaderOf("letters");
+      flipBitOfFirstBatch(cluster, leader);
+      const library = await cluster.complete(
+        connect({ env: cluster.client().env, bootstrapBrokers: [cluster.broker(leader).address] }),
+      );
+      const consumer = new LibraryReader(library, letters.history, "consumer", "letters", letters.target);
+      consumer.start();
+      await cluster.until(() => letters.history.counts().delivered >= 10, "it has read everything", 5000);
+      consumer.stop();
+      expect(consumer.failure).toBeUndefined();
+      expect(cluster.leaderOf("letters")).not.toBe(leader);
+      expect(await letters.verdict()).toEqual([]);
+      expect(cluster.log(leader, "letters").damage).toEqual([]);
+    });
+  });
+
   it("is not eligible when the in-sync replicas become too few by its leaving", async () => {
     await withCluster({ seed: 55 }, async (cluster) => {
       const letters = await Letters.create(cluster);
@@ -175,8 +205,7 @@ describe("a replica with damaged records", () => {
         const [follower = 0] = cluster.followersOf("letters");
         await cluster.complete(cluster.stop(follower));
         const { disk } = cluster.broker(follower).host;
-        const path = disk.paths().find((name) => /letters.*\.log$/.test(name)) ?? "";
-        disk.flipBit(path, 90);
+        flipBitOfFirstBatch(cluster, follower);
         // Nothing tells that the last stop was a clean one, so its log is read.
         for (const name of disk.paths().filter((one) => one.includes("clean"))) disk.flipBit(name, 0);
         watchSeats(cluster);

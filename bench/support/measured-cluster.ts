@@ -25,8 +25,12 @@ export class MeasuredCluster {
     private readonly up: readonly string[],
   ) {}
 
-  static async start(options: { zookeepers?: 1 | 3; port?: number } = {}): Promise<MeasuredCluster> {
+  /** `prepare` is called with the data directory before anything is in it. */
+  static async start(
+    options: { zookeepers?: 1 | 3; port?: number; prepare?: (directory: string) => void } = {},
+  ): Promise<MeasuredCluster> {
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-accept-"));
+    options.prepare?.(directory);
     const up = [
       "up",
       "--detach",
@@ -91,12 +95,13 @@ export class MeasuredCluster {
     );
   }
 
-  async stop(): Promise<void> {
+  async stop(options: { beforeRemoval?: () => void } = {}): Promise<void> {
     const processes = await this.status().catch(() => []);
     await this.ottla("down").catch(() => {
       // A figure that failed half-way must not leave its cluster running.
       for (const { pid, alive } of processes) if (alive) process.kill(pid, "SIGKILL");
     });
+    options.beforeRemoval?.();
     fs.rmSync(this.directory, { recursive: true, force: true });
   }
 }

@@ -1,28 +1,31 @@
 import { join } from "node:path";
 import { invariant } from "../../common/assert.js";
 import { StorageFailure } from "../../common/env/files.js";
-import { sleep } from "../../common/env/time.js";
 import type { Timer } from "../../common/env/time.js";
 import { reasonOf } from "../../common/logger.js";
 import { SerialQueue } from "../../common/serial-queue.js";
 import { ApiError } from "../../protocol/error-codes.js";
-import { BatchFault, produceRefusal, readBatches } from "../../protocol/record-batch.js";
 import type { RecordBatch } from "../../protocol/record-batch.js";
 import { parseOffset, toOffset } from "../../protocol/types.js";
 import type { LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
+import { checkProduced, checkReplicated, parseBatches } from "./append-checks.js";
 import { writeCheckpoint } from "./checkpoint-file.js";
 import type { LeaderEpochCache } from "./leader-epoch-cache.js";
 import type { LogContext } from "./log-context.js";
+import { LogDamage } from "./log-damage.js";
 import type { LogOffsets } from "./log-offsets.js";
 import type { LogSettings } from "./log-settings.js";
+import { LogState } from "./log-state.js";
 import { LogTail } from "./log-tail.js";
+import { LogWaiters } from "./log-waiters.js";
+import type { LogListener } from "./log-waiters.js";
 import { EPOCHS_FILE, METADATA_FILE, encodePartitionMetadata } from "./partition-directory.js";
 import { removeOldSnapshots, restoreSnapshot, takeSnapshot, writeSnapshot } from "./producer-snapshots.js";
 import type { ProducerSnapshot } from "./producer-snapshots.js";
 import { ProducerStates } from "./producer-states.js";
 import { firstRecordAt } from "./record-times.js";
 import type { RecordTime } from "./record-times.js";
-import { expiredSegments, RELATIVE_OFFSET_MAX, shouldRoll, wallClockJumped } from "./retention.js";
+import { expiredSegments, shouldRoll, wallClockJumped } from "./retention.js";
 import type { ClockReading } from "./retention.js";
 import { scanBatches, surveySegment } from "./segment-scan.js";
 import type { DamagedRange } from "./segment-scan.js";
@@ -30,6 +33,7 @@ import { emptyRead, readFromSegment, UnreadableSegment } from "./segment-reader.
 import type { LogRead } from "./segment-reader.js";
 import { Segment, SegmentFiles } from "./segment.js";
 
+export type { LogListener } from "./log-waiters.js";
 export type { LogRead } from "./segment-reader.js";
 
 /** The result of an append. */
@@ -46,16 +50,6 @@ export interface LogAppend {
   readonly written: Promise<void> | undefined;
 }
 
-/** What a log tells its partition. Never called from inside a call that the partition makes. */
-export interface LogListener {
-  /** A queued write has ended: the log end offset has moved. */
-  onWritten(): void;
-  /** The flushed offset has moved. */
-  onFlushed(): void;
-  /** The log refuses appends for now (the disk is full), or bytes on the disk turned out to be damaged. */
-  onFault(error: Error): void;
-}
-
 /** What recovery found, and a new log begins with. */
 export interface LogContent {
   /** In order; the last one is active and has its files open. Empty: there are no files yet. */
@@ -67,24 +61,11 @@ export interface LogContent {
   readonly wasCut: boolean;
 }
 
-/**
- * Whether appends are taken.
- * Writable -> Full when a write failed for want of space; Full -> Writable by itself when there is space again.
- * Any -> Failed when the disk failed otherwise (the process is about to stop). Any -> Closed.
- */
-type LogState = "Writable" | "Full" | "Failed" | "Closed";
-
 interface QueuedWrite {
   readonly segment: Segment;
   readonly files: SegmentFiles;
   readonly piece: Buffer;
   readonly endOffset: Offset;
-}
-
-interface Waiter {
-  readonly endOffset: Offset;
-  resolve(): void;
-  reject(error: Error): void;
 }
 
 /** A write that took longer turns the log to queued writes: the disk would hold up the event loop. */
@@ -100,12 +81,6 @@ const UNFLUSHED_BYTES_MAX = 32 * 1024 * 1024;
 /** After so many bytes indexes and producers are written, so that recovery need not read the whole segment. */
 const SIDECAR_INTERVAL_BYTES = 16 * 1024 * 1024;
 const TAIL_BYTES_PER_LOG_MAX = 16 * 1024 * 1024;
-/** A batch may be so much ahead of our clock (KIP-937); else a wrong clock would keep its segment for ever. */
-const TIMESTAMP_AHEAD_MS_MAX = 3_600_000;
-/** How often a full disk is looked at again, and how much must be free before appends are taken again. */
-const FULL_DISK_RETRY_MS = 500;
-const FULL_DISK_FREE_BYTES_MIN = 8 * 1024 * 1024;
-
 /**
  * One replica of one partition on this disk: a sequence of batches, kept in segments.
  *
@@ -124,24 +99,20 @@ export class Log {
   readonly #offsets: LogOffsets;
   readonly #epochs: LeaderEpochCache;
   #producers: ProducerStates;
-  #damage: readonly DamagedRange[];
+  readonly #damage: LogDamage;
   readonly #tail: LogTail;
   readonly #directory: string;
   readonly #maintenance: SerialQueue;
-  #state: LogState = "Writable";
-  #listener: LogListener | undefined;
+  readonly #state: LogState;
+  readonly #waiters: LogWaiters;
 
   readonly #queue: QueuedWrite[] = [];
   #writing = false;
-  readonly #writtenWaiters: Waiter[] = [];
-  readonly #flushedWaiters: Waiter[] = [];
   #idleWaiters: (() => void)[] = [];
   #queuedUntilMs = 0;
   #queuedMs = QUEUED_MS_MIN;
   #syncing = false;
 
-  /** Truncations that wait or run; appends are refused meanwhile. */
-  #truncating = 0;
   /** Counts cuts, so that a read that was under way notices one. */
   #cuts = 0;
   #epochsChanged = false;
@@ -154,7 +125,6 @@ export class Log {
   #sidecarBytes = 0;
   #unflushedBytes = 0;
   #dirty = false;
-  #healTimer: Timer | undefined;
   #lastRetention: ClockReading;
   readonly #removals = new Map<string, Timer>();
 
@@ -169,23 +139,23 @@ export class Log {
     },
     settings: { readonly settings: LogSettings; readonly given: boolean },
     content: LogContent,
-    private blockedUntil?: Promise<void>,
+    blockedUntil?: Promise<void>,
   ) {
+    const name = identity.directoryName;
+    this.#waiters = new LogWaiters(context.env.timers);
+    this.#state = new LogState(context, name, this.#waiters, blockedUntil);
+    this.#damage = new LogDamage(name, context.logger, this.#waiters, content.damage);
     this.#settings = settings.settings;
     this.#settingsGiven = settings.given;
     this.#segments = content.segments;
     this.#offsets = content.offsets;
     this.#epochs = content.epochs;
     this.#producers = content.producers;
-    this.#damage = content.damage;
     this.wasCut = content.wasCut;
     this.#tail = new LogTail(context.tailBudget, TAIL_BYTES_PER_LOG_MAX);
     this.#directory = join(context.directory, identity.directoryName);
     this.#lastRetention = { wallMs: context.env.clock.wallMs(), monotonicMs: context.env.clock.monotonicMs() };
     this.#maintenance = new SerialQueue(`log ${identity.directoryName}`);
-    void blockedUntil?.then(() => {
-      this.blockedUntil = undefined;
-    });
   }
 
   /** Recovery at this start cut records off: this replica may lack what others have. */
@@ -223,11 +193,11 @@ export class Log {
   }
   /** Offsets below the flushed point that cannot be read: never served, kept until a truncation replaces them. */
   get damage(): readonly DamagedRange[] {
-    return this.#damage;
+    return this.#damage.ranges;
   }
   /** Whether appends are taken now; false while the disk is full, during a truncation, after a failure. */
   get isWritable(): boolean {
-    return this.#state === "Writable" && this.#truncating === 0;
+    return this.#state.isWritable;
   }
   /** Bytes of the batches on disk. */
   get sizeBytes(): number {
@@ -241,7 +211,7 @@ export class Log {
 
   /** There is one listener; a new one replaces the old. */
   setListener(listener: LogListener | undefined): void {
-    this.#listener = listener;
+    this.#waiters.listener = listener;
   }
 
   /**
@@ -251,7 +221,7 @@ export class Log {
    * DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, STORAGE_ERROR: then nothing was appended.
    */
   appendAsLeader(records: Buffer, leaderEpoch: LeaderEpoch): LogAppend {
-    this.#assertWritable();
+    this.#state.assertWritable();
     const { latest } = this.#epochs;
     invariant(
       latest === undefined || leaderEpoch >= latest,
@@ -259,7 +229,7 @@ export class Log {
     );
     const batches = parseBatches(records);
     const wallMs = this.context.env.clock.wallMs();
-    for (const batch of batches) this.#checkProduced(batch, wallMs);
+    for (const batch of batches) checkProduced(batch, wallMs, this.#settings.maxMessageBytes);
     const [only] = batches as [RecordBatch, ...RecordBatch[]];
     if (batches.some((batch) => batch.producerId >= 0)) {
       if (batches.length > 1)
@@ -283,29 +253,13 @@ export class Log {
    * CORRUPT_MESSAGE, INVALID_RECORD, STORAGE_ERROR: then nothing was appended.
    */
   appendAsFollower(records: Buffer): LogAppend {
-    this.#assertWritable();
+    this.#state.assertWritable();
     const batches = parseBatches(records);
     const [first] = batches as [RecordBatch, ...RecordBatch[]];
     const isEmpty = this.#isEmpty;
     if (isEmpty && first.endOffset <= this.#offsets.next)
       throw new ApiError("INVALID_RECORD", `the batch at offset ${first.baseOffset} ends before the log start`);
-    let offset = isEmpty ? first.baseOffset : this.#offsets.next;
-    let epoch = this.#epochs.latest ?? 0;
-    for (const batch of batches) {
-      if (!batch.stampMatches || !batch.crcMatches)
-        throw new ApiError("CORRUPT_MESSAGE", `the batch at offset ${batch.baseOffset} does not match its checksum`);
-      if (batch.baseOffset < offset)
-        throw new ApiError("INVALID_RECORD", `the batch at offset ${batch.baseOffset} comes where ${offset} is next`);
-      if (batch.leaderEpoch < epoch)
-        throw new ApiError(
-          "INVALID_RECORD",
-          `the batch at offset ${batch.baseOffset} has leader epoch ${batch.leaderEpoch}, behind ${epoch}`,
-        );
-      if (parseOffset(batch.endOffset) === undefined || batch.endOffset - offset > RELATIVE_OFFSET_MAX)
-        throw new ApiError("INVALID_RECORD", `the batch at offset ${batch.baseOffset} is too far from ${offset}`);
-      offset = batch.endOffset;
-      epoch = batch.leaderEpoch;
-    }
+    checkReplicated(batches, isEmpty ? first.baseOffset : this.#offsets.next, this.#epochs.latest);
     // An empty log goes where the leader's first batch is. That one may hold offsets before the log start: they are in the
     // file and are not served.
     if (isEmpty && first.baseOffset > this.#offsets.next) this.#startAt(first.baseOffset);
@@ -314,19 +268,6 @@ export class Log {
       for (const segment of this.#segments.splice(0)) void segment.files?.retire();
     }
     return this.#append(records, batches, this.context.env.clock.wallMs());
-  }
-
-  #checkProduced(batch: RecordBatch, wallMs: number): void {
-    if (batch.sizeBytes > this.#settings.maxMessageBytes)
-      throw new ApiError(
-        "MESSAGE_TOO_LARGE",
-        `a batch of ${batch.sizeBytes} bytes is over max.message.bytes (${this.#settings.maxMessageBytes})`,
-      );
-    const refusal = produceRefusal(batch);
-    if (refusal !== undefined) throw new ApiError("INVALID_RECORD", refusal);
-    if (!batch.crcMatches) throw new ApiError("CORRUPT_MESSAGE");
-    if (batch.maxTimestamp > wallMs + TIMESTAMP_AHEAD_MS_MAX || batch.baseTimestamp > wallMs + TIMESTAMP_AHEAD_MS_MAX)
-      throw new ApiError("INVALID_TIMESTAMP");
   }
 
   /** The batches have their place and are good; nothing after the planning may refuse them. */
@@ -377,7 +318,7 @@ export class Log {
       if (!(error instanceof StorageFailure)) throw error;
       for (const segment of this.#segments.splice(segmentsBefore)) void segment.files?.retire();
       if (activeBefore !== undefined && before !== undefined) activeBefore.cut(before.offset, before.position);
-      throw this.#refusal(error);
+      throw this.#state.refusal(error);
     }
     if (this.#segments.length > segmentsBefore) {
       // The producers as of the new segment's base: the batches of this append are not in yet, so it must begin with them.
@@ -424,17 +365,17 @@ export class Log {
       for (let group = this.#nextGroup(); group !== undefined; group = this.#nextGroup()) {
         const { segment, files, endOffset } = group;
         await files.use(({ file }) => file.write(group.pieces, segment.sizeBytes));
-        if (this.#state !== "Writable") return;
+        if (!this.#state.isHealthy) return;
         segment.sizeBytes += group.bytes;
         this.#unflushedBytes += group.bytes;
         this.#wroteTo(endOffset);
-        this.#listener?.onWritten();
+        this.#waiters.listener?.onWritten();
       }
     } catch (error) {
       this.#writeFailed(error);
     } finally {
       this.#writing = false;
-      if (this.#queue.length > 0 && this.#state === "Writable") void this.#writeQueued();
+      if (this.#queue.length > 0 && this.#state.isHealthy) void this.#writeQueued();
       else for (const resolve of this.#idleWaiters.splice(0)) resolve();
     }
   }
@@ -466,7 +407,7 @@ export class Log {
 
   #wroteTo(endOffset: Offset): void {
     this.#offsets.writtenTo(endOffset);
-    settle(this.#writtenWaiters, endOffset);
+    this.#waiters.writtenTo(endOffset);
     if (this.#settings.durability === "fsync") {
       if (!this.#syncing) void this.#syncWhatIsWritten();
     } else if (!this.#dirty) {
@@ -485,8 +426,7 @@ export class Log {
     this.#syncing = true;
     try {
       // A full disk syncs as well as any.
-      while (this.#offsets.flushed < this.#offsets.logEnd && (this.#state === "Writable" || this.#state === "Full"))
-        await this.flush();
+      while (this.#offsets.flushed < this.#offsets.logEnd && !this.#state.hasEnded) await this.flush();
     } catch (error) {
       // Who waits for the sync was told by the flush itself.
       this.context.logger.warn(`${this.identity.directoryName}: flush failed: ${reasonOf(error)}`);
@@ -497,13 +437,10 @@ export class Log {
 
   /** Undefined when what ends here is written already, as the durability demands. */
   #whenWritten(endOffset: Offset): Promise<void> | undefined {
-    const durable = this.#settings.durability === "fsync";
-    if (endOffset <= (durable ? this.#offsets.flushed : this.#offsets.logEnd)) return undefined;
-    const waiters = durable ? this.#flushedWaiters : this.#writtenWaiters;
-    const written = new Promise<void>((resolve, reject) => waiters.push({ endOffset, resolve, reject }));
-    // Not everyone waits: with acks=0 a failure is nobody's news but the log's.
-    written.catch(() => undefined);
-    return written;
+    const { logEnd, flushed } = this.#offsets;
+    if (this.#settings.durability === "fsync")
+      return endOffset <= flushed ? undefined : this.#waiters.whenFlushed(endOffset);
+    return endOffset <= logEnd ? undefined : this.#waiters.whenWritten(endOffset);
   }
 
   get #isEmpty(): boolean {
@@ -544,7 +481,7 @@ export class Log {
 
   #withFiles<T>(segment: Segment, task: (files: SegmentFiles) => Promise<T>): Promise<T> {
     const open = (): ReturnType<Segment["open"]> => segment.open(this.#settings.indexIntervalBytes);
-    return this.context.cache.use(segment, open, (damage) => this.#addDamage(damage), task);
+    return this.context.cache.use(segment, open, (damage) => this.#damage.add(damage), task);
   }
 
   async #dropSegment(segment: Segment): Promise<void> {
@@ -559,28 +496,6 @@ export class Log {
     this.#startChanged = true;
   }
 
-  #assertWritable(): void {
-    if (this.blockedUntil !== undefined)
-      throw this.#refusal("the files of a former topic of that name are still being put aside; try again");
-    if (this.#truncating > 0) throw this.#refusal("the log is being truncated; try again");
-    switch (this.#state) {
-      case "Writable":
-        return;
-      case "Full":
-        throw this.#refusal("the disk is full; free some space, the log goes on by itself");
-      case "Failed":
-        throw this.#refusal("the disk failed; the broker is stopping");
-      case "Closed":
-        throw this.#refusal("the log is closed");
-    }
-  }
-
-  #refusal(cause: StorageFailure | string): ApiError {
-    const reason = typeof cause === "string" ? cause : cause.message;
-    const options = typeof cause === "string" ? undefined : { cause };
-    return new ApiError("STORAGE_ERROR", `${this.identity.directoryName}: ${reason}`, options);
-  }
-
   /**
    * A write failed, and may have left anything behind the last good byte. Nothing that was not written stays in memory;
    * the file is cut before anything is appended again, or a valid batch of the failed write could come back to life behind
@@ -588,24 +503,21 @@ export class Log {
    */
   #writeFailed(error: unknown): ApiError {
     const failure = error instanceof StorageFailure ? error : undefined;
-    const refusal = this.#refusal(failure ?? reasonOf(error));
-    if (this.#state !== "Writable") return refusal;
+    const refusal = this.#state.refusal(failure ?? reasonOf(error));
+    if (!this.#state.isHealthy) return refusal;
     this.#queue.length = 0;
-    rejectAll(this.#writtenWaiters, refusal);
-    rejectBehind(this.#flushedWaiters, this.#offsets.logEnd, refusal);
+    this.#waiters.rejectUnwritten(this.#offsets.logEnd, refusal);
     if (failure?.reason !== "full" && failure?.reason !== "too-many-open-files") {
-      this.#failed(error);
+      this.#state.fail(error);
       return refusal;
     }
-    this.#state = "Full";
-    this.context.logger.error(`${this.identity.directoryName} refuses appends: ${reasonOf(error)}`);
-    this.context.env.timers.afterThisTurn(() => this.#listener?.onFault(refusal));
+    this.#state.becomeFull(failure, refusal);
     const dropped = this.#dropPlanned();
     this.#maintenance
       .run(() => this.#cutBack(dropped))
       .then(
-        () => this.#awaitSpace(),
-        (cause: unknown) => this.#failed(cause),
+        () => this.#state.awaitSpace(() => this.#settings.maxMessageBytes),
+        (cause: unknown) => this.#state.fail(cause),
       );
     return refusal;
   }
@@ -635,47 +547,6 @@ export class Log {
     await this.#restoreProducers();
   }
 
-  #awaitSpace(): void {
-    if (this.#state !== "Full") return;
-    const check = async (): Promise<void> => {
-      const free = await this.context.env.files.freeBytes(this.context.directory);
-      if (this.#state !== "Full") return;
-      if (free < Math.max(FULL_DISK_FREE_BYTES_MIN, 2 * this.#settings.maxMessageBytes)) {
-        this.#awaitSpace();
-        return;
-      }
-      this.#state = "Writable";
-      this.context.logger.info(`${this.identity.directoryName} takes appends again: ${free} bytes are free`);
-    };
-    this.#healTimer = this.context.env.timers.after(FULL_DISK_RETRY_MS, () => {
-      check().catch((error: unknown) => this.#failed(error));
-    });
-  }
-
-  #failed(error: unknown): void {
-    if (this.#state === "Failed" || this.#state === "Closed") return;
-    this.#state = "Failed";
-    const refusal = this.#refusal(reasonOf(error));
-    rejectAll(this.#writtenWaiters, refusal);
-    rejectAll(this.#flushedWaiters, refusal);
-    this.context.onFatal(error instanceof Error ? error : new Error(reasonOf(error)));
-  }
-
-  #addDamage(found: readonly DamagedRange[]): void {
-    const news = found.filter(
-      (range) => !this.#damage.some((known) => known.from <= range.from && known.to >= range.to),
-    );
-    if (news.length === 0) return;
-    this.#damage = [...this.#damage, ...news].sort((left, right) => left.from - right.from);
-    for (const { from, to, reason } of news) {
-      this.context.logger.error(
-        `${this.identity.directoryName}: offsets ${from} to ${to - 1} are damaged on this disk and are not served: ${reason}`,
-      );
-    }
-    const error = new ApiError("CORRUPT_LOG");
-    this.context.env.timers.afterThisTurn(() => this.#listener?.onFault(error));
-  }
-
   /** Resolves when no write is queued or in flight. */
   #drained(): Promise<void> {
     if (!this.#writing && this.#queue.length === 0) return Promise.resolve();
@@ -689,19 +560,19 @@ export class Log {
 
   #flushInBackground(): void {
     this.flush().catch((error: unknown) => {
-      if (this.#state !== "Closed")
+      if (!this.#state.isClosed)
         this.context.logger.warn(`${this.identity.directoryName}: flush failed: ${reasonOf(error)}`);
     });
   }
 
   async #flushNow(): Promise<void> {
-    if (this.#state === "Failed" || this.#state === "Closed") return;
+    if (this.#state.hasEnded) return;
     const target = this.#offsets.logEnd;
     this.#dirty = false;
     this.#unflushedBytes = 0;
     for (const segment of this.#segments.filter((candidate) => candidate.syncedBytes < candidate.sizeBytes)) {
       const bytes = segment.sizeBytes;
-      await this.#syncOrFail(() => filesOf(segment).use(({ file }) => file.sync()));
+      await this.#state.syncOrFail(() => filesOf(segment).use(({ file }) => file.sync()));
       segment.syncedBytes = bytes;
     }
     try {
@@ -713,8 +584,7 @@ export class Log {
     if (this.#offsets.flushed >= target) return;
     this.#offsets.flushedTo(target);
     this.context.checkpointSoon();
-    settle(this.#flushedWaiters, target);
-    this.#listener?.onFlushed();
+    this.#waiters.flushedTo(target);
   }
 
   /** All that must be on disk, and need not be, before the flushed offset says that the batches are. */
@@ -722,7 +592,7 @@ export class Log {
     const { files } = this.context.env;
     const metadata = this.#metadataFile;
     if (metadata !== undefined) {
-      await this.#syncOrFail(() => metadata.sync());
+      await this.#state.syncOrFail(() => metadata.sync());
       this.#metadataFile = undefined;
       await metadata.close();
     }
@@ -737,11 +607,11 @@ export class Log {
     }
     if (this.#directoryChanged) {
       this.#directoryChanged = false;
-      await this.#syncOrFail(() => files.syncDirectory(this.#directory));
+      await this.#state.syncOrFail(() => files.syncDirectory(this.#directory));
     }
     if (this.#parentDirectoryChanged) {
       this.#parentDirectoryChanged = false;
-      await this.#syncOrFail(() => files.syncDirectory(this.context.directory));
+      await this.#state.syncOrFail(() => files.syncDirectory(this.context.directory));
     }
     if (this.#startChanged) {
       await this.context.checkpointNow();
@@ -771,19 +641,9 @@ export class Log {
   }
 
   #becameDirtyAgain(): void {
-    if (this.#dirty || this.#state === "Closed") return;
+    if (this.#dirty || this.#state.isClosed) return;
     this.#dirty = true;
     this.context.becameDirty(this);
-  }
-
-  /** After a failed sync nobody knows what is on the disk, and asking again would be answered with a lie. */
-  async #syncOrFail(sync: () => Promise<void>): Promise<void> {
-    try {
-      await this.context.syncs.run(sync);
-    } catch (error) {
-      this.#failed(error);
-      throw error;
-    }
   }
 
   /**
@@ -798,7 +658,7 @@ export class Log {
         `${this.identity.directoryName}: offset ${from} is not in ${this.#offsets.logStart} to ${this.#offsets.logEnd}`,
       );
     const limit = options.end === undefined || options.end > this.#offsets.logEnd ? this.#offsets.logEnd : options.end;
-    const end = this.#undamagedEnd(from, limit);
+    const end = this.#damage.undamagedEnd(from, limit);
     if (from >= end) return emptyRead;
     const inMemory = this.#tail.read(from, end, options.maxBytes);
     if (inMemory !== undefined) return inMemory;
@@ -812,19 +672,6 @@ export class Log {
   bytesBetween(from: Offset, end: Offset): number {
     if (from >= end) return 0;
     return this.#tail.bytesBetween(from, end) ?? Number.POSITIVE_INFINITY;
-  }
-
-  #undamagedEnd(from: Offset, end: Offset): Offset {
-    for (const range of this.#damage) {
-      if (range.to <= from) continue;
-      if (range.from <= from)
-        throw new ApiError(
-          "CORRUPT_LOG",
-          `${this.identity.directoryName}: offsets ${range.from} to ${range.to - 1} are damaged: ${range.reason}`,
-        );
-      return range.from < end ? range.from : end;
-    }
-    return end;
   }
 
   async #readFiles(
@@ -850,19 +697,19 @@ export class Log {
         }
         if (read !== undefined) return read;
         // Opening the segment may have shown that what should be here is lost.
-        this.#undamagedEnd(from, end);
+        this.#damage.undamagedEnd(from, end);
       }
     } catch (error) {
       if (this.#cuts !== cuts) return this.read(from, options);
       if (error instanceof StorageFailure) {
         // Retention may have removed the segment between the look and the opening.
         if (segment !== undefined && !this.#segments.includes(segment)) return this.read(from, options);
-        throw this.#refusal(error);
+        throw this.#state.refusal(error);
       }
       if (!(error instanceof UnreadableSegment)) throw error;
       const found = await this.verifyRange(from);
       if (found.length > 0 && !isRetry)
-        return await this.#readFiles(from, this.#undamagedEnd(from, end), options, true);
+        return await this.#readFiles(from, this.#damage.undamagedEnd(from, end), options, true);
       throw new ApiError(
         "CORRUPT_LOG",
         `${this.identity.directoryName}: offset ${from} cannot be read: ${error.message}`,
@@ -908,7 +755,7 @@ export class Log {
       // A cut or a removal in the meantime changed what the bytes should be.
       if (this.#cuts !== cuts || survey.damage.length === 0) return [];
       if (segment !== this.#segments.at(-1)) await this.#rebuildIndexes(segment);
-      this.#addDamage(survey.damage);
+      this.#damage.add(survey.damage);
       return survey.damage;
     } finally {
       await file.close();
@@ -984,7 +831,7 @@ export class Log {
       );
     if (!this.#offsets.advanceLogStart(offset)) return;
     if (this.#epochs.cutStart(offset)) this.#epochsChanged = true;
-    this.#forgetDamageBefore(offset);
+    this.#damage.cutStart(offset);
     await this.context.checkpointNow();
     await this.#maintenance.run(() =>
       this.#removeOldest(expiredSegments(this.#segments, this.#bounds, { retentionMs: -1, retentionBytes: -1 }, 0)),
@@ -1006,7 +853,7 @@ export class Log {
     }
     if (!this.#settingsGiven) return Promise.resolve(0);
     return this.#maintenance.run(async () => {
-      if (this.#state === "Closed" || this.#state === "Failed") return 0;
+      if (this.#state.hasEnded) return 0;
       for (;;) {
         const facts = this.#segments.map((segment) => ({
           endOffset: segment.endOffset,
@@ -1044,9 +891,9 @@ export class Log {
     const first = this.#segments[0] as Segment;
     this.#offsets.advanceLogStart(first.baseOffset);
     if (this.#epochs.cutStart(this.#offsets.logStart)) this.#epochsChanged = true;
-    this.#forgetDamageBefore(this.#offsets.logStart);
+    this.#damage.cutStart(this.#offsets.logStart);
     // In the checkpoint first: a log that begins later than it says is taken for one that lost its beginning.
-    await this.#checkpointInSpiteOfFullDisk();
+    await this.#state.checkpointInSpiteOfFullDisk();
     for (const segment of removed) {
       this.context.cache.release(segment);
       await segment.files?.retire();
@@ -1076,10 +923,6 @@ export class Log {
     this.#removals.set(renamed, timer);
   }
 
-  #forgetDamageBefore(offset: Offset): void {
-    this.#damage = this.#damage.filter((range) => range.to > offset);
-  }
-
   /**
    * Cuts the log so that it ends at the offset; a batch that holds it goes as a whole. Waits for writes in flight; appends
    * are refused until it is done. Resolves when the cut is durable.
@@ -1095,21 +938,14 @@ export class Log {
     return this.#runTruncation(() => this.#restartAt(offset));
   }
 
-  async #runTruncation(task: () => Promise<void>): Promise<void> {
-    this.#truncating += 1;
-    try {
-      await this.#maintenance.run(async () => {
+  #runTruncation(task: () => Promise<void>): Promise<void> {
+    return this.#state.duringTruncation(() =>
+      this.#maintenance.run(async () => {
         await this.#drained();
-        if (this.#state === "Closed" || this.#state === "Failed") throw this.#refusal("the log is closed");
+        if (this.#state.hasEnded) throw this.#state.refusal("the log is closed");
         await task();
-      });
-    } catch (error) {
-      // A truncation that was begun must not be left half done: the files and what is in memory may differ.
-      if (error instanceof StorageFailure) this.#failed(error);
-      throw error;
-    } finally {
-      this.#truncating -= 1;
-    }
+      }),
+    );
   }
 
   async #truncate(offset: Offset): Promise<void> {
@@ -1182,7 +1018,7 @@ export class Log {
       this.#epochs.clear();
     }
     // Without segments only the checkpoint knows where the log begins.
-    await this.#checkpointInSpiteOfFullDisk();
+    await this.#state.checkpointInSpiteOfFullDisk();
     this.#snapshots = [];
     for (const gone of removed.reverse()) await this.#dropSegment(gone);
     if (removed.length > 0) {
@@ -1204,24 +1040,9 @@ export class Log {
     this.#tail.cutEnd(offset);
     if (this.#epochs.cutEnd(offset)) this.#epochsChanged = true;
     this.#snapshots = this.#snapshots.filter((snapshot) => snapshot.offset <= offset);
-    this.#damage = this.#damage
-      .filter((range) => range.from < offset)
-      .map((range) => (range.to > offset ? { ...range, to: offset } : range));
+    this.#damage.cutEnd(offset);
     this.#sidecarBytes = 0;
-    if (flushedBefore > offset) await this.#checkpointInSpiteOfFullDisk();
-  }
-
-  /** A truncation that was begun cannot be given up for want of space; it waits for some. */
-  async #checkpointInSpiteOfFullDisk(): Promise<void> {
-    for (;;) {
-      try {
-        await this.context.checkpointNow();
-        return;
-      } catch (error) {
-        if (!(error instanceof StorageFailure) || error.reason !== "full" || this.#state === "Closed") throw error;
-        await sleep(this.context.env.timers, FULL_DISK_RETRY_MS);
-      }
-    }
+    if (flushedBefore > offset) await this.#state.checkpointInSpiteOfFullDisk();
   }
 
   /** Makes the segment the active one, ending at the position, durably. */
@@ -1233,7 +1054,7 @@ export class Log {
     await known.retire();
     segment.cut(end, position);
     await file.truncate(position);
-    await this.#syncOrFail(() => file.sync());
+    await this.#state.syncOrFail(() => file.sync());
     await segment.cutIndexFiles(segment.files);
   }
 
@@ -1258,8 +1079,8 @@ export class Log {
 
   /** Writes everything down, so that the next start has nothing to recover, and closes the files. Idempotent. */
   async close(): Promise<void> {
-    if (this.#state === "Closed") return;
-    const wasFailed = this.#state === "Failed";
+    if (this.#state.isClosed) return;
+    const wasFailed = this.#state.isFailed;
     await this.#drained();
     try {
       if (!wasFailed && this.#segments.length > 0) {
@@ -1282,17 +1103,12 @@ export class Log {
 
   /** Stops at once and writes nothing more, as a crash would. */
   abandon(): void {
-    if (this.#state === "Closed") return;
-    this.#state = "Closed";
-    this.#healTimer?.cancel();
+    if (this.#state.isClosed) return;
+    this.#state.close();
     for (const timer of this.#removals.values()) timer.cancel();
     this.#removals.clear();
     this.#queue.length = 0;
-    const refusal = this.#refusal("the log is closed");
-    rejectAll(this.#writtenWaiters, refusal);
-    rejectAll(this.#flushedWaiters, refusal);
     this.#tail.clear();
-    this.#listener = undefined;
   }
 
   /** For LogManager, before the directory is renamed: nothing is written any more when this resolves. */
@@ -1332,17 +1148,6 @@ export async function replayProducers(
   });
 }
 
-function parseBatches(records: Buffer): RecordBatch[] {
-  try {
-    const batches = readBatches(records);
-    if (batches.length === 0) throw new ApiError("INVALID_RECORD", "there is no batch to append");
-    return batches;
-  } catch (error) {
-    if (error instanceof BatchFault) throw new ApiError("INVALID_RECORD", error.message, { cause: error });
-    throw error;
-  }
-}
-
 function filesOf(segment: Segment): SegmentFiles {
   const { files } = segment;
   invariant(files !== undefined, () => `${segment.path("log")} is written to, but not open`);
@@ -1351,22 +1156,4 @@ function filesOf(segment: Segment): SegmentFiles {
 
 function queuedWrite(segment: Segment, piece: Buffer): QueuedWrite {
   return { segment, files: filesOf(segment), piece, endOffset: segment.endOffset };
-}
-
-/** Resolves, from the front, all who wait for no more than the offset. */
-function settle(waiters: Waiter[], offset: Offset): void {
-  let count = 0;
-  while (count < waiters.length && (waiters[count] as Waiter).endOffset <= offset) count += 1;
-  for (const waiter of waiters.splice(0, count)) waiter.resolve();
-}
-
-function rejectAll(waiters: Waiter[], error: Error): void {
-  for (const waiter of waiters.splice(0)) waiter.reject(error);
-}
-
-function rejectBehind(waiters: Waiter[], offset: Offset, error: Error): void {
-  const behind = waiters.filter((waiter) => waiter.endOffset > offset);
-  const kept = waiters.filter((waiter) => waiter.endOffset <= offset);
-  waiters.splice(0, waiters.length, ...kept);
-  for (const waiter of behind) waiter.reject(error);
 }

@@ -1,7 +1,7 @@
 import type { Logger } from "../../common/logger.js";
 import { ApiError } from "../../protocol/error-codes.js";
 import type { Offset } from "../../protocol/types.js";
-import type { LogWaiters } from "./log-waiters.js";
+import type { LogState } from "./log-state.js";
 import type { DamagedRange } from "./segment-scan.js";
 
 /**
@@ -10,9 +10,8 @@ import type { DamagedRange } from "./segment-scan.js";
  */
 export class LogDamage {
   constructor(
-    private readonly name: string,
+    private readonly state: LogState,
     private readonly logger: Logger,
-    private readonly waiters: LogWaiters,
     private known: readonly DamagedRange[],
   ) {}
 
@@ -27,10 +26,10 @@ export class LogDamage {
     this.known = [...this.known, ...news].sort((left, right) => left.from - right.from);
     for (const { from, to, reason } of news) {
       this.logger.error(
-        `${this.name}: offsets ${from} to ${to - 1} are damaged on this disk and are not served: ${reason}`,
+        `${this.state.name}: offsets ${from} to ${to - 1} are damaged on this disk and are not served: ${reason}`,
       );
     }
-    this.waiters.fault(new ApiError("CORRUPT_LOG"));
+    this.state.fault(new ApiError("CORRUPT_LOG"));
   }
 
   /** `end`, or where the next damage begins if that is before it. Throws ApiError CORRUPT_LOG when `from` is damaged. */
@@ -40,7 +39,7 @@ export class LogDamage {
       if (range.from <= from)
         throw new ApiError(
           "CORRUPT_LOG",
-          `${this.name}: offsets ${range.from} to ${range.to - 1} are damaged: ${range.reason}`,
+          `${this.state.name}: offsets ${range.from} to ${range.to - 1} are damaged: ${range.reason}`,
         );
       return range.from < end ? range.from : end;
     }

@@ -30,7 +30,8 @@ export class LogState {
   /** `blockedUntil`: files of a former incarnation still bear the directory's name. */
   constructor(
     private readonly context: LogContext,
-    private readonly name: string,
+    /** For messages: the name of its directory. */
+    readonly name: string,
     private readonly waiters: LogWaiters,
     private blockedUntil: Promise<void> | undefined,
   ) {
@@ -100,6 +101,11 @@ export class LogState {
     this.#state = "Full";
     this.context.logger.error(`${this.name} refuses appends: ${reasonOf(cause)}`);
     this.waiters.fault(refusal);
+  }
+
+  /** Tells the partition of a fault that appends do not suffer from. */
+  fault(error: Error): void {
+    this.waiters.fault(error);
   }
 
   /** Takes appends again when there is space for a few. */

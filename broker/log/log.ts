@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { invariant } from "../../common/assert.js";
 import { StorageFailure } from "../../common/env/files.js";
 import type { Timer } from "../../common/env/time.js";
@@ -9,29 +8,23 @@ import type { RecordBatch } from "../../protocol/record-batch.js";
 import { parseOffset, toOffset } from "../../protocol/types.js";
 import type { LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
 import { checkProduced, checkReplicated, parseBatches } from "./append-checks.js";
-import { writeCheckpoint } from "./checkpoint-file.js";
-import type { LeaderEpochCache } from "./leader-epoch-cache.js";
-import type { LogContext } from "./log-context.js";
-import { LogDamage } from "./log-damage.js";
-import type { LogOffsets } from "./log-offsets.js";
+import { LogContent } from "./log-content.js";
+import type { RecoveredLog } from "./log-content.js";
+import type { LogContext, LogIdentity } from "./log-context.js";
 import type { LogSettings } from "./log-settings.js";
 import { LogState } from "./log-state.js";
-import { LogTail } from "./log-tail.js";
 import { LogWaiters } from "./log-waiters.js";
 import type { LogListener } from "./log-waiters.js";
-import { EPOCHS_FILE, METADATA_FILE, encodePartitionMetadata } from "./partition-directory.js";
-import { removeOldSnapshots, restoreSnapshot, takeSnapshot, writeSnapshot } from "./producer-snapshots.js";
-import type { ProducerSnapshot } from "./producer-snapshots.js";
-import { ProducerStates } from "./producer-states.js";
 import { firstRecordAt } from "./record-times.js";
 import type { RecordTime } from "./record-times.js";
-import { expiredSegments, shouldRoll, wallClockJumped } from "./retention.js";
+import { expiredSegments, wallClockJumped } from "./retention.js";
 import type { ClockReading } from "./retention.js";
 import { scanBatches, surveySegment } from "./segment-scan.js";
 import type { DamagedRange } from "./segment-scan.js";
 import { emptyRead, readFromSegment, UnreadableSegment } from "./segment-reader.js";
 import type { LogRead } from "./segment-reader.js";
-import { Segment, SegmentFiles } from "./segment.js";
+import type { PlannedWrite } from "./segment-list.js";
+import type { Segment, SegmentFiles } from "./segment.js";
 
 export type { LogListener } from "./log-waiters.js";
 export type { LogRead } from "./segment-reader.js";
@@ -50,24 +43,6 @@ export interface LogAppend {
   readonly written: Promise<void> | undefined;
 }
 
-/** What recovery found, and a new log begins with. */
-export interface LogContent {
-  /** In order; the last one is active and has its files open. Empty: there are no files yet. */
-  readonly segments: Segment[];
-  readonly offsets: LogOffsets;
-  readonly epochs: LeaderEpochCache;
-  readonly producers: ProducerStates;
-  readonly damage: readonly DamagedRange[];
-  readonly wasCut: boolean;
-}
-
-interface QueuedWrite {
-  readonly segment: Segment;
-  readonly files: SegmentFiles;
-  readonly piece: Buffer;
-  readonly endOffset: Offset;
-}
-
 /** A write that took longer turns the log to queued writes: the disk would hold up the event loop. */
 const SLOW_WRITE_MS = 1;
 /** For so long at first; doubled each time that the first write after it is slow again. */
@@ -80,7 +55,7 @@ const GATHERED_PIECES_MAX = 512;
 const UNFLUSHED_BYTES_MAX = 32 * 1024 * 1024;
 /** After so many bytes indexes and producers are written, so that recovery need not read the whole segment. */
 const SIDECAR_INTERVAL_BYTES = 16 * 1024 * 1024;
-const TAIL_BYTES_PER_LOG_MAX = 16 * 1024 * 1024;
+
 /**
  * One replica of one partition on this disk: a sequence of batches, kept in segments.
  *
@@ -93,35 +68,19 @@ const TAIL_BYTES_PER_LOG_MAX = 16 * 1024 * 1024;
  * sync. It knows nothing of leaders, replicas and requests: Partition does.
  */
 export class Log {
-  #settings: LogSettings;
   #settingsGiven: boolean;
-  readonly #segments: Segment[];
-  readonly #offsets: LogOffsets;
-  readonly #epochs: LeaderEpochCache;
-  #producers: ProducerStates;
-  readonly #damage: LogDamage;
-  readonly #tail: LogTail;
-  readonly #directory: string;
+  readonly #content: LogContent;
   readonly #maintenance: SerialQueue;
   readonly #state: LogState;
   readonly #waiters: LogWaiters;
 
-  readonly #queue: QueuedWrite[] = [];
+  readonly #queue: PlannedWrite[] = [];
   #writing = false;
   #idleWaiters: (() => void)[] = [];
   #queuedUntilMs = 0;
   #queuedMs = QUEUED_MS_MIN;
   #syncing = false;
 
-  /** Counts cuts, so that a read that was under way notices one. */
-  #cuts = 0;
-  #epochsChanged = false;
-  #directoryChanged = false;
-  #parentDirectoryChanged = false;
-  /** The log start has moved without the checkpoint knowing; it must before the flushed offset moves beyond it. */
-  #startChanged = false;
-  #metadataFile: { sync(): Promise<void>; close(): Promise<void> } | undefined;
-  #snapshots: ProducerSnapshot[] = [];
   #sidecarBytes = 0;
   #unflushedBytes = 0;
   #dirty = false;
@@ -131,31 +90,19 @@ export class Log {
   /** For LogManager. `blockedUntil`: files of a former incarnation still bear the directory's name. */
   constructor(
     private readonly context: LogContext,
-    readonly identity: {
-      readonly topicId: TopicId;
-      readonly topic: string;
-      readonly partition: number;
-      readonly directoryName: string;
-    },
+    readonly identity: LogIdentity,
     settings: { readonly settings: LogSettings; readonly given: boolean },
-    content: LogContent,
+    recovered: RecoveredLog,
     blockedUntil?: Promise<void>,
   ) {
     const name = identity.directoryName;
     this.#waiters = new LogWaiters(context.env.timers);
     this.#state = new LogState(context, name, this.#waiters, blockedUntil);
-    this.#damage = new LogDamage(name, context.logger, this.#waiters, content.damage);
-    this.#settings = settings.settings;
+    this.#content = new LogContent(context, identity, this.#state, settings.settings, recovered);
     this.#settingsGiven = settings.given;
-    this.#segments = content.segments;
-    this.#offsets = content.offsets;
-    this.#epochs = content.epochs;
-    this.#producers = content.producers;
-    this.wasCut = content.wasCut;
-    this.#tail = new LogTail(context.tailBudget, TAIL_BYTES_PER_LOG_MAX);
-    this.#directory = join(context.directory, identity.directoryName);
+    this.wasCut = recovered.wasCut;
     this.#lastRetention = { wallMs: context.env.clock.wallMs(), monotonicMs: context.env.clock.monotonicMs() };
-    this.#maintenance = new SerialQueue(`log ${identity.directoryName}`);
+    this.#maintenance = new SerialQueue(`log ${name}`);
   }
 
   /** Recovery at this start cut records off: this replica may lack what others have. */
@@ -171,29 +118,29 @@ export class Log {
     return this.identity.partition;
   }
   get settings(): LogSettings {
-    return this.#settings;
+    return this.#content.settings;
   }
   get logStartOffset(): Offset {
-    return this.#offsets.logStart;
+    return this.#content.offsets.logStart;
   }
   /** End of what is written, and so of what may be read. */
   get logEndOffset(): Offset {
-    return this.#offsets.logEnd;
+    return this.#content.offsets.logEnd;
   }
   /** What is below it survives a power cut. */
   get flushedOffset(): Offset {
-    return this.#offsets.flushed;
+    return this.#content.offsets.flushed;
   }
   get highWatermark(): Offset {
-    return this.#offsets.highWatermark;
+    return this.#content.offsets.highWatermark;
   }
   /** The newest leader epoch that this log has heard of; undefined when it never had a record. */
   get lastEpoch(): LeaderEpoch | undefined {
-    return this.#epochs.latest;
+    return this.#content.epochs.latest;
   }
   /** Offsets below the flushed point that cannot be read: never served, kept until a truncation replaces them. */
   get damage(): readonly DamagedRange[] {
-    return this.#damage.ranges;
+    return this.#content.damage.ranges;
   }
   /** Whether appends are taken now; false while the disk is full, during a truncation, after a failure. */
   get isWritable(): boolean {
@@ -201,11 +148,11 @@ export class Log {
   }
   /** Bytes of the batches on disk. */
   get sizeBytes(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.sizeBytes, 0);
+    return this.#content.segments.sizeBytes;
   }
 
   updateSettings(settings: LogSettings): void {
-    this.#settings = settings;
+    this.#content.settings = settings;
     this.#settingsGiven = true;
   }
 
@@ -222,22 +169,22 @@ export class Log {
    */
   appendAsLeader(records: Buffer, leaderEpoch: LeaderEpoch): LogAppend {
     this.#state.assertWritable();
-    const { latest } = this.#epochs;
+    const { latest } = this.#content.epochs;
     invariant(
       latest === undefined || leaderEpoch >= latest,
       () => `${this.identity.directoryName}: append at leader epoch ${leaderEpoch}, but the log has epoch ${latest}`,
     );
     const batches = parseBatches(records);
     const wallMs = this.context.env.clock.wallMs();
-    for (const batch of batches) checkProduced(batch, wallMs, this.#settings.maxMessageBytes);
+    for (const batch of batches) checkProduced(batch, wallMs, this.#content.settings.maxMessageBytes);
     const [only] = batches as [RecordBatch, ...RecordBatch[]];
     if (batches.some((batch) => batch.producerId >= 0)) {
       if (batches.length > 1)
         throw new ApiError("INVALID_RECORD", "an idempotent producer sends one batch for a partition in a request");
-      const earlier = this.#producers.check(only, wallMs, this.#settings);
+      const earlier = this.#content.producers.check(only, wallMs, this.#content.settings);
       if (earlier !== undefined) return { ...earlier, duplicate: true, written: this.#whenWritten(earlier.endOffset) };
     }
-    let offset = this.#offsets.next;
+    let offset = this.#content.offsets.next;
     for (const batch of batches) {
       const endOffset = parseOffset(offset + batch.recordCount);
       if (endOffset === undefined) throw new ApiError("INVALID_RECORD", "the log has no offsets left");
@@ -255,34 +202,29 @@ export class Log {
   appendAsFollower(records: Buffer): LogAppend {
     this.#state.assertWritable();
     const batches = parseBatches(records);
+    const { segments, offsets } = this.#content;
     const [first] = batches as [RecordBatch, ...RecordBatch[]];
-    const isEmpty = this.#isEmpty;
-    if (isEmpty && first.endOffset <= this.#offsets.next)
+    const { isEmpty } = segments;
+    if (isEmpty && first.endOffset <= offsets.next)
       throw new ApiError("INVALID_RECORD", `the batch at offset ${first.baseOffset} ends before the log start`);
-    checkReplicated(batches, isEmpty ? first.baseOffset : this.#offsets.next, this.#epochs.latest);
-    // An empty log goes where the leader's first batch is. That one may hold offsets before the log start: they are in the
-    // file and are not served.
-    if (isEmpty && first.baseOffset > this.#offsets.next) this.#startAt(first.baseOffset);
-    if (isEmpty && first.baseOffset !== this.#segments[0]?.baseOffset) {
-      // Its file stays behind empty and is removed by the next recovery, if no segment takes its name before.
-      for (const segment of this.#segments.splice(0)) void segment.files?.retire();
+    checkReplicated(batches, isEmpty ? first.baseOffset : offsets.next, this.#content.epochs.latest);
+    if (isEmpty) {
+      // An empty log goes where the leader's first batch is. That one may hold offsets before the log start: they are in
+      // the file and are not served.
+      if (first.baseOffset > offsets.next) this.#content.beginAt(first.baseOffset);
+      segments.beginAt(first.baseOffset);
     }
     return this.#append(records, batches, this.context.env.clock.wallMs());
   }
 
-  /** The batches have their place and are good; nothing after the planning may refuse them. */
+  /** The batches are good and have their offsets; nothing after the planning may refuse them. */
   #append(records: Buffer, batches: readonly RecordBatch[], wallMs: number): LogAppend {
-    const first = batches[0] as RecordBatch;
-    const last = batches[batches.length - 1] as RecordBatch;
-    const writes = this.#plan(records, batches);
-    const { baseOffset } = first;
-    const { endOffset } = last;
-    this.#offsets.plannedTo(endOffset);
-    for (const batch of batches) {
-      if (this.#epochs.assign(batch.leaderEpoch, batch.baseOffset)) this.#epochsChanged = true;
-      this.#producers.update(batch, wallMs, this.#settings);
-    }
-    this.#tail.append(baseOffset, endOffset, records);
+    const { segments } = this.#content;
+    const activeBefore = segments.active;
+    const writes = this.#plan(records, batches, wallMs);
+    if (activeBefore !== undefined && segments.active !== activeBefore) this.#flushInBackground();
+    const { baseOffset } = batches[0] as RecordBatch;
+    const { endOffset } = batches[batches.length - 1] as RecordBatch;
     if (this.#mayWriteNow()) this.#writeNow(writes, endOffset);
     else {
       this.#queue.push(...writes);
@@ -291,43 +233,13 @@ export class Log {
     return { baseOffset, endOffset, duplicate: false, written: this.#whenWritten(endOffset) };
   }
 
-  /** Lays the batches out over segments. Throws ApiError STORAGE_ERROR and leaves everything as it was. */
-  #plan(records: Buffer, batches: readonly RecordBatch[]): QueuedWrite[] {
-    const writes: QueuedWrite[] = [];
-    const segmentsBefore = this.#segments.length;
-    const activeBefore = this.#segments.at(-1);
-    const before = activeBefore && {
-      offset: activeBefore.endOffset,
-      position: activeBefore.plannedBytes,
-      sizeBytes: activeBefore.sizeBytes,
-      syncedBytes: activeBefore.syncedBytes,
-    };
+  #plan(records: Buffer, batches: readonly RecordBatch[], wallMs: number): PlannedWrite[] {
     try {
-      let segment = activeBefore ?? this.#createFirstSegment((batches[0] as RecordBatch).baseOffset);
-      let start = 0;
-      for (const batch of batches) {
-        if (shouldRoll(segment.rollFacts, batch, this.#settings)) {
-          if (batch.start > start) writes.push(queuedWrite(segment, records.subarray(start, batch.start)));
-          start = batch.start;
-          segment = this.#createSegment(segment.endOffset);
-        }
-        segment.plan(batch, filesOf(segment), this.#settings.indexIntervalBytes);
-      }
-      writes.push(queuedWrite(segment, records.subarray(start)));
+      return this.#content.plan(records, batches, wallMs);
     } catch (error) {
-      if (!(error instanceof StorageFailure)) throw error;
-      for (const segment of this.#segments.splice(segmentsBefore)) void segment.files?.retire();
-      if (activeBefore !== undefined && before !== undefined) activeBefore.cut(before.offset, before.position);
-      throw this.#state.refusal(error);
+      if (error instanceof StorageFailure) throw this.#state.refusal(error);
+      throw error;
     }
-    if (this.#segments.length > segmentsBefore) {
-      // The producers as of the new segment's base: the batches of this append are not in yet, so it must begin with them.
-      const active = this.#segments.at(-1) as Segment;
-      if (active.baseOffset === this.#offsets.next)
-        this.#snapshots.push(takeSnapshot(this.#producers, active.baseOffset));
-      if (segmentsBefore > 0) this.#flushInBackground();
-    }
-    return writes;
   }
 
   #mayWriteNow(): boolean {
@@ -339,7 +251,7 @@ export class Log {
     );
   }
 
-  #writeNow(writes: readonly QueuedWrite[], endOffset: Offset): void {
+  #writeNow(writes: readonly PlannedWrite[], endOffset: Offset): void {
     const { clock } = this.context.env;
     const startedMs = clock.monotonicMs();
     try {
@@ -406,9 +318,9 @@ export class Log {
   }
 
   #wroteTo(endOffset: Offset): void {
-    this.#offsets.writtenTo(endOffset);
+    this.#content.offsets.writtenTo(endOffset);
     this.#waiters.writtenTo(endOffset);
-    if (this.#settings.durability === "fsync") {
+    if (this.#content.settings.durability === "fsync") {
       if (!this.#syncing) void this.#syncWhatIsWritten();
     } else if (!this.#dirty) {
       this.#dirty = true;
@@ -426,7 +338,7 @@ export class Log {
     this.#syncing = true;
     try {
       // A full disk syncs as well as any.
-      while (this.#offsets.flushed < this.#offsets.logEnd && !this.#state.hasEnded) await this.flush();
+      while (this.#content.offsets.flushed < this.#content.offsets.logEnd && !this.#state.hasEnded) await this.flush();
     } catch (error) {
       // Who waits for the sync was told by the flush itself.
       this.context.logger.warn(`${this.identity.directoryName}: flush failed: ${reasonOf(error)}`);
@@ -437,63 +349,10 @@ export class Log {
 
   /** Undefined when what ends here is written already, as the durability demands. */
   #whenWritten(endOffset: Offset): Promise<void> | undefined {
-    const { logEnd, flushed } = this.#offsets;
-    if (this.#settings.durability === "fsync")
+    const { logEnd, flushed } = this.#content.offsets;
+    if (this.#content.settings.durability === "fsync")
       return endOffset <= flushed ? undefined : this.#waiters.whenFlushed(endOffset);
     return endOffset <= logEnd ? undefined : this.#waiters.whenWritten(endOffset);
-  }
-
-  get #isEmpty(): boolean {
-    return this.#segments.length === 0 || (this.#segments.length === 1 && this.#segments[0]?.plannedBytes === 0);
-  }
-
-  #createFirstSegment(baseOffset: Offset): Segment {
-    const { files } = this.context.env;
-    files.makeDirectorySync(this.#directory);
-    void this.#metadataFile?.close();
-    const metadata = files.openSync(join(this.#directory, METADATA_FILE), "create");
-    const content = Buffer.from(encodePartitionMetadata(this.topicId));
-    if (metadata.size() > content.length) metadata.truncateSync(content.length);
-    metadata.writeSync([content], 0);
-    this.#metadataFile = metadata;
-    this.#parentDirectoryChanged = true;
-    return this.#createSegment(baseOffset);
-  }
-
-  #createSegment(baseOffset: Offset): Segment {
-    const segment = Segment.create(this.context.env.files, this.#directory, baseOffset);
-    this.#directoryChanged = true;
-    this.#segments.push(segment);
-    return segment;
-  }
-
-  /** The segment whose offsets hold this one. */
-  #segmentIndexOf(offset: Offset): number {
-    let low = 0;
-    let high = this.#segments.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#segments[middle] as Segment).baseOffset <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return Math.max(0, low - 1);
-  }
-
-  #withFiles<T>(segment: Segment, task: (files: SegmentFiles) => Promise<T>): Promise<T> {
-    const open = (): ReturnType<Segment["open"]> => segment.open(this.#settings.indexIntervalBytes);
-    return this.context.cache.use(segment, open, (damage) => this.#damage.add(damage), task);
-  }
-
-  async #dropSegment(segment: Segment): Promise<void> {
-    this.context.cache.release(segment);
-    await segment.files?.retire();
-    segment.files = undefined;
-    await segment.removeFiles();
-  }
-
-  #startAt(offset: Offset): void {
-    this.#offsets.startAt(offset);
-    this.#startChanged = true;
   }
 
   /**
@@ -506,44 +365,28 @@ export class Log {
     const refusal = this.#state.refusal(failure ?? reasonOf(error));
     if (!this.#state.isHealthy) return refusal;
     this.#queue.length = 0;
-    this.#waiters.rejectUnwritten(this.#offsets.logEnd, refusal);
+    this.#waiters.rejectUnwritten(this.#content.offsets.logEnd, refusal);
     if (failure?.reason !== "full" && failure?.reason !== "too-many-open-files") {
       this.#state.fail(error);
       return refusal;
     }
     this.#state.becomeFull(failure, refusal);
-    const dropped = this.#dropPlanned();
+    const dropped = this.#content.dropPlanned();
     this.#maintenance
       .run(() => this.#cutBack(dropped))
       .then(
-        () => this.#state.awaitSpace(() => this.#settings.maxMessageBytes),
+        () => this.#state.awaitSpace(() => this.#content.settings.maxMessageBytes),
         (cause: unknown) => this.#state.fail(cause),
       );
     return refusal;
   }
 
-  /** Takes back, in memory, all that was planned and not written. Returns segments that have no batch left. */
-  #dropPlanned(): Segment[] {
-    const { logEnd } = this.#offsets;
-    this.#offsets.dropPlanned();
-    this.#cuts += 1;
-    this.#tail.cutEnd(logEnd);
-    if (this.#epochs.cutEnd(logEnd)) this.#epochsChanged = true;
-    this.#snapshots = this.#snapshots.filter((snapshot) => snapshot.offset <= logEnd);
-    const dropped: Segment[] = [];
-    for (let last = this.#segments.at(-1); last?.sizeBytes === 0; last = this.#segments.at(-1)) {
-      dropped.push(last);
-      this.#segments.pop();
-    }
-    return dropped;
-  }
-
-  /** The same on disk. */
+  /** Takes back on disk what was planned and not written. */
   async #cutBack(dropped: readonly Segment[]): Promise<void> {
     await this.#drained();
-    for (const segment of dropped) await this.#dropSegment(segment);
-    const active = this.#segments.at(-1);
-    if (active !== undefined) await this.#cutFile(active, this.#offsets.logEnd, active.sizeBytes);
+    for (const segment of dropped) await this.#content.segments.drop(segment);
+    const active = this.#content.segments.active;
+    if (active !== undefined) await this.#cutFile(active, this.#content.offsets.logEnd, active.sizeBytes);
     await this.#restoreProducers();
   }
 
@@ -567,12 +410,14 @@ export class Log {
 
   async #flushNow(): Promise<void> {
     if (this.#state.hasEnded) return;
-    const target = this.#offsets.logEnd;
+    const target = this.#content.offsets.logEnd;
     this.#dirty = false;
     this.#unflushedBytes = 0;
-    for (const segment of this.#segments.filter((candidate) => candidate.syncedBytes < candidate.sizeBytes)) {
+    for (const segment of this.#content.segments.all.filter(
+      (candidate) => candidate.syncedBytes < candidate.sizeBytes,
+    )) {
       const bytes = segment.sizeBytes;
-      await this.#state.syncOrFail(() => filesOf(segment).use(({ file }) => file.sync()));
+      await this.#state.syncOrFail(() => segment.openFiles.use(({ file }) => file.sync()));
       segment.syncedBytes = bytes;
     }
     try {
@@ -581,63 +426,36 @@ export class Log {
       this.#becameDirtyAgain();
       throw error;
     }
-    if (this.#offsets.flushed >= target) return;
-    this.#offsets.flushedTo(target);
+    if (this.#content.offsets.flushed >= target) return;
+    this.#content.offsets.flushedTo(target);
     this.context.checkpointSoon();
     this.#waiters.flushedTo(target);
   }
 
   /** All that must be on disk, and need not be, before the flushed offset says that the batches are. */
   async #flushSidecars(): Promise<void> {
-    const { files } = this.context.env;
-    const metadata = this.#metadataFile;
-    if (metadata !== undefined) {
-      await this.#state.syncOrFail(() => metadata.sync());
-      this.#metadataFile = undefined;
-      await metadata.close();
-    }
-    if (this.#epochsChanged && this.#segments.length > 0) {
-      this.#epochsChanged = false;
-      try {
-        await writeCheckpoint(files, join(this.#directory, EPOCHS_FILE), this.#epochs.toLines());
-      } catch (error) {
-        this.#epochsChanged = true;
-        throw error;
-      }
-    }
-    if (this.#directoryChanged) {
-      this.#directoryChanged = false;
-      await this.#state.syncOrFail(() => files.syncDirectory(this.#directory));
-    }
-    if (this.#parentDirectoryChanged) {
-      this.#parentDirectoryChanged = false;
-      await this.#state.syncOrFail(() => files.syncDirectory(this.context.directory));
-    }
-    if (this.#startChanged) {
-      await this.context.checkpointNow();
-      this.#startChanged = false;
-    }
-    const active = this.#segments.at(-1);
-    for (const segment of this.#segments) {
+    const { directory, segments, epochs, producers, offsets } = this.#content;
+    await directory.syncMetadata();
+    if (segments.all.length > 0) await epochs.save();
+    await directory.syncNames();
+    await this.#content.checkpointStart();
+    const { active } = segments;
+    for (const segment of segments.all) {
       if (segment === active || segment.sealed || segment.files === undefined) continue;
       // It may have been active still when this flush looked what to sync.
       if (segment.syncedBytes < segment.plannedBytes) continue;
-      await segment.seal(segment.files);
-      this.context.cache.adopt(segment, segment.files);
+      await segments.seal(segment);
     }
-    for (let snapshot = this.#snapshots.shift(); snapshot !== undefined; snapshot = this.#snapshots.shift())
-      await writeSnapshot(files, this.#directory, snapshot);
+    await producers.writePending();
     if (active === undefined || active.plannedBytes - this.#sidecarBytes < SIDECAR_INTERVAL_BYTES) {
       if (active !== undefined && active.plannedBytes < this.#sidecarBytes) this.#sidecarBytes = 0;
       return;
     }
     this.#sidecarBytes = active.plannedBytes;
-    const snapshot = takeSnapshot(this.#producers, this.#offsets.next);
-    await active.writeIndexes(filesOf(active));
-    await writeSnapshot(files, this.#directory, snapshot);
-    await removeOldSnapshots(files, this.#directory, (offset) =>
-      this.#segments.some((segment) => segment.baseOffset === offset),
-    );
+    const snapshot = producers.snapshot(offsets.next);
+    await active.writeIndexes(active.openFiles);
+    await producers.write(snapshot);
+    await producers.removeOld(segments);
   }
 
   #becameDirtyAgain(): void {
@@ -652,15 +470,18 @@ export class Log {
    * Throws or rejects with ApiError OFFSET_OUT_OF_RANGE, or CORRUPT_LOG when `from` is known to be damaged.
    */
   read(from: Offset, options: { readonly maxBytes: number; readonly end?: Offset }): LogRead | Promise<LogRead> {
-    if (from < this.#offsets.logStart || from > this.#offsets.logEnd)
+    if (from < this.#content.offsets.logStart || from > this.#content.offsets.logEnd)
       throw new ApiError(
         "OFFSET_OUT_OF_RANGE",
-        `${this.identity.directoryName}: offset ${from} is not in ${this.#offsets.logStart} to ${this.#offsets.logEnd}`,
+        `${this.identity.directoryName}: offset ${from} is not in ${this.#content.offsets.logStart} to ${this.#content.offsets.logEnd}`,
       );
-    const limit = options.end === undefined || options.end > this.#offsets.logEnd ? this.#offsets.logEnd : options.end;
-    const end = this.#damage.undamagedEnd(from, limit);
+    const limit =
+      options.end === undefined || options.end > this.#content.offsets.logEnd
+        ? this.#content.offsets.logEnd
+        : options.end;
+    const end = this.#content.damage.undamagedEnd(from, limit);
     if (from >= end) return emptyRead;
-    const inMemory = this.#tail.read(from, end, options.maxBytes);
+    const inMemory = this.#content.tail.read(from, end, options.maxBytes);
     if (inMemory !== undefined) return inMemory;
     return this.#readFiles(from, end, options);
   }
@@ -671,7 +492,7 @@ export class Log {
    */
   bytesBetween(from: Offset, end: Offset): number {
     if (from >= end) return 0;
-    return this.#tail.bytesBetween(from, end) ?? Number.POSITIVE_INFINITY;
+    return this.#content.tail.bytesBetween(from, end) ?? Number.POSITIVE_INFINITY;
   }
 
   async #readFiles(
@@ -680,36 +501,36 @@ export class Log {
     options: { readonly maxBytes: number; readonly end?: Offset },
     isRetry = false,
   ): Promise<LogRead> {
-    const cuts = this.#cuts;
+    const cuts = this.#content.cuts;
     const { pool } = this.context;
     let segment: Segment | undefined;
     try {
-      for (let at = this.#segmentIndexOf(from); ; at += 1) {
-        segment = this.#segments[at];
+      for (let at = this.#content.segments.indexOf(from); ; at += 1) {
+        segment = this.#content.segments.all[at];
         if (segment === undefined || segment.baseOffset >= end) return emptyRead;
         const source = segment;
-        const read = await this.#withFiles(source, (files) =>
+        const read = await this.#content.segments.use(source, (files) =>
           readFromSegment(source, files, pool, { from, end, maxBytes: options.maxBytes }),
         );
-        if (this.#cuts !== cuts) {
+        if (this.#content.cuts !== cuts) {
           read?.release();
           return await this.read(from, options);
         }
         if (read !== undefined) return read;
         // Opening the segment may have shown that what should be here is lost.
-        this.#damage.undamagedEnd(from, end);
+        this.#content.damage.undamagedEnd(from, end);
       }
     } catch (error) {
-      if (this.#cuts !== cuts) return this.read(from, options);
+      if (this.#content.cuts !== cuts) return this.read(from, options);
       if (error instanceof StorageFailure) {
         // Retention may have removed the segment between the look and the opening.
-        if (segment !== undefined && !this.#segments.includes(segment)) return this.read(from, options);
+        if (segment !== undefined && !this.#content.segments.all.includes(segment)) return this.read(from, options);
         throw this.#state.refusal(error);
       }
       if (!(error instanceof UnreadableSegment)) throw error;
       const found = await this.verifyRange(from);
       if (found.length > 0 && !isRetry)
-        return await this.#readFiles(from, this.#damage.undamagedEnd(from, end), options, true);
+        return await this.#readFiles(from, this.#content.damage.undamagedEnd(from, end), options, true);
       throw new ApiError(
         "CORRUPT_LOG",
         `${this.identity.directoryName}: offset ${from} cannot be read: ${error.message}`,
@@ -725,7 +546,7 @@ export class Log {
    * it; nothing when the disk is innocent.
    */
   async verifyRange(from: Offset): Promise<readonly DamagedRange[]> {
-    const segment = this.#segments[this.#segmentIndexOf(from)];
+    const segment = this.#content.segments.all[this.#content.segments.indexOf(from)];
     if (segment === undefined) return [];
     const damage = await this.verifySegment(segment.baseOffset);
     return damage.filter((range) => range.to > from);
@@ -733,15 +554,15 @@ export class Log {
 
   /** Base offsets of the segments that no append changes any more. */
   closedSegments(): Offset[] {
-    return this.#segments.slice(0, -1).map((segment) => segment.baseOffset);
+    return this.#content.segments.all.slice(0, -1).map((segment) => segment.baseOffset);
   }
 
   /** Checks every checksum of a segment, as slowly as `pace` says. What it finds is not served from then on. */
   async verifySegment(baseOffset: Offset, pace?: (bytes: number) => Promise<void>): Promise<readonly DamagedRange[]> {
-    const segment = this.#segments.find((candidate) => candidate.baseOffset === baseOffset);
+    const segment = this.#content.segments.all.find((candidate) => candidate.baseOffset === baseOffset);
     if (segment === undefined || segment.sizeBytes === 0) return [];
-    const cuts = this.#cuts;
-    const end = segment === this.#segments.at(-1) ? this.#offsets.logEnd : segment.endOffset;
+    const cuts = this.#content.cuts;
+    const end = segment === this.#content.segments.active ? this.#content.offsets.logEnd : segment.endOffset;
     const endPosition = segment.sizeBytes;
     const file = await this.context.env.files.open(segment.path("log"), "read");
     try {
@@ -753,44 +574,37 @@ export class Log {
         pace,
       );
       // A cut or a removal in the meantime changed what the bytes should be.
-      if (this.#cuts !== cuts || survey.damage.length === 0) return [];
-      if (segment !== this.#segments.at(-1)) await this.#rebuildIndexes(segment);
-      this.#damage.add(survey.damage);
+      if (this.#content.cuts !== cuts || survey.damage.length === 0) return [];
+      if (segment !== this.#content.segments.active) await this.#content.segments.rebuildIndexes(segment);
+      this.#content.damage.add(survey.damage);
       return survey.damage;
     } finally {
       await file.close();
     }
   }
 
-  /** With the next use the indexes of a closed segment are made anew, with an entry behind each damaged range. */
-  async #rebuildIndexes(segment: Segment): Promise<void> {
-    this.context.cache.release(segment);
-    const files = segment.files;
-    segment.files = undefined;
-    await this.context.env.files.remove(segment.path("index"));
-    await files?.retire();
-  }
-
   /** The greatest known epoch that is not greater than the asked one, and the offset where it ends. */
   endOffsetForEpoch(epoch: LeaderEpoch): { epoch: LeaderEpoch; endOffset: Offset } | undefined {
-    return this.#epochs.endOffsetFor(epoch, this.#offsets.logEnd);
+    return this.#content.epochs.endOffsetFor(epoch, this.#content.offsets.logEnd);
   }
 
   /** A new leader's first record will have this offset. */
   assignEpochStart(epoch: LeaderEpoch, startOffset: Offset): void {
-    if (this.#epochs.assign(epoch, startOffset)) this.#epochsChanged = true;
+    this.#content.epochs.assign(epoch, startOffset);
   }
 
   /** The first record below `end` whose timestamp is this or later. */
   async offsetForTimestamp(timestamp: number, end: Offset): Promise<RecordTime | undefined> {
-    const cuts = this.#cuts;
-    for (const segment of [...this.#segments]) {
-      if (segment.baseOffset >= end || this.#cuts !== cuts) break;
-      if (segment.endOffset <= this.#offsets.logStart) continue;
-      const found = await this.#withFiles(segment, (files) => this.#searchTime(segment, files, timestamp, end));
+    const cuts = this.#content.cuts;
+    for (const segment of [...this.#content.segments.all]) {
+      if (segment.baseOffset >= end || this.#content.cuts !== cuts) break;
+      if (segment.endOffset <= this.#content.offsets.logStart) continue;
+      const found = await this.#content.segments.use(segment, (files) =>
+        this.#searchTime(segment, files, timestamp, end),
+      );
       if (found !== undefined) return found;
     }
-    return this.#cuts === cuts ? undefined : this.offsetForTimestamp(timestamp, end);
+    return this.#content.cuts === cuts ? undefined : this.offsetForTimestamp(timestamp, end);
   }
 
   async #searchTime(
@@ -809,14 +623,14 @@ export class Log {
     let found: RecordTime | undefined;
     await surveySegment(files.file, start, segment.endOffset, (batch) => {
       if (found === undefined && batch.endOffset <= end)
-        found = firstRecordAt(batch, timestamp, this.#offsets.logStart);
+        found = firstRecordAt(batch, timestamp, this.#content.offsets.logStart);
     });
     return found;
   }
 
   /** All in-sync replicas have what is below it. Never moves back; not beyond the log end. */
   advanceHighWatermark(offset: Offset): void {
-    if (this.#offsets.advanceHighWatermark(offset)) this.context.checkpointSoon();
+    if (this.#content.offsets.advanceHighWatermark(offset)) this.context.checkpointSoon();
   }
 
   /**
@@ -824,17 +638,17 @@ export class Log {
    * above the high watermark.
    */
   async advanceLogStart(offset: Offset): Promise<void> {
-    if (offset > this.#offsets.highWatermark)
+    if (offset > this.#content.offsets.highWatermark)
       throw new ApiError(
         "OFFSET_OUT_OF_RANGE",
-        `${this.identity.directoryName}: log start cannot be ${offset}, behind the high watermark ${this.#offsets.highWatermark}`,
+        `${this.identity.directoryName}: log start cannot be ${offset}, behind the high watermark ${this.#content.offsets.highWatermark}`,
       );
-    if (!this.#offsets.advanceLogStart(offset)) return;
-    if (this.#epochs.cutStart(offset)) this.#epochsChanged = true;
-    this.#damage.cutStart(offset);
+    if (!this.#content.advanceLogStart(offset)) return;
     await this.context.checkpointNow();
     await this.#maintenance.run(() =>
-      this.#removeOldest(expiredSegments(this.#segments, this.#bounds, { retentionMs: -1, retentionBytes: -1 }, 0)),
+      this.#removeOldest(
+        expiredSegments(this.#content.segments.all, this.#bounds, { retentionMs: -1, retentionBytes: -1 }, 0),
+      ),
     );
   }
 
@@ -855,53 +669,48 @@ export class Log {
     return this.#maintenance.run(async () => {
       if (this.#state.hasEnded) return 0;
       for (;;) {
-        const facts = this.#segments.map((segment) => ({
+        const facts = this.#content.segments.all.map((segment) => ({
           endOffset: segment.endOffset,
           sizeBytes: segment.sizeBytes,
           // Unknown until its indexes are read: decided as if it had just been written, then read, then decided again.
           maxTimestamp: segment.timesKnown ? segment.maxTimestamp : wallMs,
         }));
-        const expired = expiredSegments(facts, this.#bounds, this.#settings, wallMs);
-        const next = this.#segments[expired];
-        if (next === undefined || next.timesKnown || this.#settings.retentionMs < 0) {
+        const expired = expiredSegments(facts, this.#bounds, this.#content.settings, wallMs);
+        const next = this.#content.segments.all[expired];
+        if (next === undefined || next.timesKnown || this.#content.settings.retentionMs < 0) {
           await this.#removeOldest(expired);
           return expired;
         }
-        await this.#withFiles(next, () => Promise.resolve());
+        await this.#content.segments.use(next, () => Promise.resolve());
         next.timesKnown = true;
       }
     });
   }
 
   get #bounds(): { logStartOffset: Offset; highWatermark: Offset } {
-    return { logStartOffset: this.#offsets.logStart, highWatermark: this.#offsets.highWatermark };
+    return { logStartOffset: this.#content.offsets.logStart, highWatermark: this.#content.offsets.highWatermark };
   }
 
   async #removeOldest(count: number): Promise<void> {
     if (count === 0) return;
-    if (count === this.#segments.length) {
+    if (count === this.#content.segments.all.length) {
       // Even the active one is too old. Nobody may be writing to it.
       if (this.#writing || this.#queue.length > 0) return;
-      const { next } = this.#offsets;
-      this.#createSegment(next);
-      this.#snapshots.push(takeSnapshot(this.#producers, next));
+      const { next } = this.#content.offsets;
+      this.#content.segments.create(next);
+      this.#content.producers.snapshotAt(next);
       await this.#flushNow();
     }
-    const removed = this.#segments.splice(0, count);
-    const first = this.#segments[0] as Segment;
-    this.#offsets.advanceLogStart(first.baseOffset);
-    if (this.#epochs.cutStart(this.#offsets.logStart)) this.#epochsChanged = true;
-    this.#damage.cutStart(this.#offsets.logStart);
+    const removed = this.#content.segments.takeOldest(count);
+    this.#content.advanceLogStart((this.#content.segments.all[0] as Segment).baseOffset);
     // In the checkpoint first: a log that begins later than it says is taken for one that lost its beginning.
     await this.#state.checkpointInSpiteOfFullDisk();
     for (const segment of removed) {
-      this.context.cache.release(segment);
-      await segment.files?.retire();
-      segment.files = undefined;
+      await this.#content.segments.release(segment);
       await this.#removeLater(segment);
     }
     this.context.logger.info(
-      `${this.identity.directoryName}: deleted ${count} segments; the log starts at ${this.#offsets.logStart} now`,
+      `${this.identity.directoryName}: deleted ${count} segments; the log starts at ${this.#content.offsets.logStart} now`,
     );
   }
 
@@ -912,7 +721,7 @@ export class Log {
     const renamed = `${path}.deleted`;
     await files.rename(path, renamed);
     await segment.removeFiles();
-    const timer = timers.after(this.#settings.fileDeleteDelayMs, () => {
+    const timer = timers.after(this.#content.settings.fileDeleteDelayMs, () => {
       this.#removals.delete(renamed);
       files.remove(renamed).catch((error: unknown) => {
         this.context.logger.warn(
@@ -929,7 +738,7 @@ export class Log {
    */
   truncateTo(offset: Offset): Promise<void> {
     return this.#runTruncation(() =>
-      offset < this.#offsets.logStart ? this.#restartAt(offset) : this.#truncate(offset),
+      offset < this.#content.offsets.logStart ? this.#restartAt(offset) : this.#truncate(offset),
     );
   }
 
@@ -949,26 +758,26 @@ export class Log {
   }
 
   async #truncate(offset: Offset): Promise<void> {
-    if (offset >= this.#offsets.next) {
+    if (offset >= this.#content.offsets.next) {
       // An epoch in which this replica led without a record is not the leader's all the same: left in place, the two would
       // never agree where their logs part.
-      if (this.#epochs.cutEnd(offset)) this.#epochsChanged = true;
+      this.#content.epochs.cutEnd(offset);
       return;
     }
-    const segment = this.#segments[this.#segmentIndexOf(offset)] as Segment;
+    const { segments } = this.#content;
+    const segment = segments.all[segments.indexOf(offset)] as Segment;
     const { position, end } = await this.#findCut(segment, offset);
-    const { logStart } = this.#offsets;
-    if (end <= logStart || (position === 0 && segment === this.#segments[0])) {
+    const { logStart } = this.#content.offsets;
+    if (end <= logStart || (position === 0 && segment === segments.all[0])) {
       await this.#restartAt(end < logStart ? logStart : end, true);
       return;
     }
-    const removed = this.#segments.splice(this.#segments.indexOf(segment) + 1);
-    if (position === 0) removed.unshift(this.#segments.pop() as Segment);
+    const removed = segments.takeFrom(segments.all.indexOf(segment) + (position === 0 ? 0 : 1));
     await this.#forgetFrom(end);
-    for (const gone of removed.reverse()) await this.#dropSegment(gone);
-    const active = this.#segments.at(-1) as Segment;
+    for (const gone of removed.reverse()) await this.#content.segments.drop(gone);
+    const active = this.#content.segments.active as Segment;
     await this.#cutFile(active, end, active === segment ? position : active.sizeBytes);
-    this.#directoryChanged = true;
+    this.#content.directory.namesChanged();
     await this.#restoreProducers();
     await this.#flushAfterCut();
   }
@@ -985,7 +794,7 @@ export class Log {
   /** Where in the file the batch that holds the offset begins, or the first one behind it, and where the one before ends. */
   async #findCut(segment: Segment, offset: Offset): Promise<{ position: number; end: Offset }> {
     if (offset <= segment.baseOffset) return { position: 0, end: segment.baseOffset };
-    return this.#withFiles(segment, async ({ file, index }) => {
+    return this.#content.segments.use(segment, async ({ file, index }) => {
       for (let below: number = offset; ;) {
         const indexed = index.floor(below - segment.baseOffset - 1);
         const start = {
@@ -1010,22 +819,18 @@ export class Log {
 
   /** Empties the log. `keepStart`: records below the new end were deleted before, which is no news. */
   async #restartAt(offset: Offset, keepStart = false): Promise<void> {
-    const removed = this.#segments.splice(0);
+    const removed = this.#content.segments.takeFrom(0);
     if (keepStart) await this.#forgetFrom(offset);
     else {
-      await this.#forgetFrom(this.#offsets.logStart);
-      this.#offsets.startAt(offset);
-      this.#epochs.clear();
+      await this.#forgetFrom(this.#content.offsets.logStart);
+      this.#content.offsets.startAt(offset);
+      this.#content.epochs.clear();
     }
     // Without segments only the checkpoint knows where the log begins.
     await this.#state.checkpointInSpiteOfFullDisk();
-    this.#snapshots = [];
-    for (const gone of removed.reverse()) await this.#dropSegment(gone);
-    if (removed.length > 0) {
-      this.#epochsChanged = true;
-      this.#directoryChanged = true;
-    }
-    await this.#restoreProducers();
+    this.#content.producers.clear();
+    for (const gone of removed.reverse()) await this.#content.segments.drop(gone);
+    if (removed.length > 0) this.#content.directory.namesChanged();
     await this.#flushAfterCut();
   }
 
@@ -1034,47 +839,24 @@ export class Log {
    * disk before the files are: else a crash in between would look like rot.
    */
   async #forgetFrom(offset: Offset): Promise<void> {
-    const flushedBefore = this.#offsets.flushed;
-    this.#cuts += 1;
-    this.#offsets.truncateTo(offset);
-    this.#tail.cutEnd(offset);
-    if (this.#epochs.cutEnd(offset)) this.#epochsChanged = true;
-    this.#snapshots = this.#snapshots.filter((snapshot) => snapshot.offset <= offset);
-    this.#damage.cutEnd(offset);
+    const flushedBefore = this.#content.offsets.flushed;
+    this.#content.forgetFrom(offset);
     this.#sidecarBytes = 0;
     if (flushedBefore > offset) await this.#state.checkpointInSpiteOfFullDisk();
   }
 
   /** Makes the segment the active one, ending at the position, durably. */
   async #cutFile(segment: Segment, end: Offset, position: number): Promise<void> {
-    const known = await this.#withFiles(segment, (files) => Promise.resolve(files));
-    this.context.cache.release(segment);
-    const file = await this.context.env.files.open(segment.path("log"), "write");
-    segment.files = new SegmentFiles(file, known.index, known.timeIndex);
-    await known.retire();
+    const files = await this.#content.segments.reopen(segment);
     segment.cut(end, position);
-    await file.truncate(position);
-    await this.#state.syncOrFail(() => file.sync());
-    await segment.cutIndexFiles(segment.files);
+    await files.file.truncate(position);
+    await this.#state.syncOrFail(() => files.file.sync());
+    await segment.cutIndexFiles(files);
   }
 
-  async #restoreProducers(): Promise<void> {
-    if (this.#isEmpty) {
-      this.#producers.clear();
-      return;
-    }
-    const { files, clock } = this.context.env;
-    const { logEnd } = this.#offsets;
-    const snapshot = await restoreSnapshot(files, this.#directory, logEnd);
-    const producers = snapshot?.producers ?? new ProducerStates();
-    const from = snapshot?.offset ?? toOffset(0);
-    for (const segment of this.#segments.slice(this.#segmentIndexOf(from))) {
-      if (segment.endOffset <= from) continue;
-      await this.#withFiles(segment, ({ file, index }) =>
-        replayProducers(segment, file, index, from, (batch) => producers.update(batch, clock.wallMs(), this.#settings)),
-      );
-    }
-    this.#producers = producers;
+  #restoreProducers(): Promise<void> {
+    const { producers, segments, offsets, settings } = this.#content;
+    return producers.restore(segments, offsets.logEnd, settings);
   }
 
   /** Writes everything down, so that the next start has nothing to recover, and closes the files. Idempotent. */
@@ -1083,7 +865,7 @@ export class Log {
     const wasFailed = this.#state.isFailed;
     await this.#drained();
     try {
-      if (!wasFailed && this.#segments.length > 0) {
+      if (!wasFailed && this.#content.segments.all.length > 0) {
         await this.flush();
         await this.#maintenance.run(() => this.#writeSidecars());
       }
@@ -1094,11 +876,11 @@ export class Log {
 
   /** What spares the next start from reading. */
   async #writeSidecars(): Promise<void> {
-    const active = this.#segments.at(-1);
+    const { producers, offsets, segments } = this.#content;
+    const { active } = segments;
     if (active === undefined) return;
-    const snapshot = takeSnapshot(this.#producers, this.#offsets.logEnd);
-    await writeSnapshot(this.context.env.files, this.#directory, snapshot);
-    await active.writeIndexes(filesOf(active));
+    await producers.write(producers.snapshot(offsets.logEnd));
+    await active.writeIndexes(active.openFiles);
   }
 
   /** Stops at once and writes nothing more, as a crash would. */
@@ -1108,7 +890,7 @@ export class Log {
     for (const timer of this.#removals.values()) timer.cancel();
     this.#removals.clear();
     this.#queue.length = 0;
-    this.#tail.clear();
+    this.#content.tail.clear();
   }
 
   /** For LogManager, before the directory is renamed: nothing is written any more when this resolves. */
@@ -1116,44 +898,6 @@ export class Log {
     this.abandon();
     await this.#drained();
     await this.#maintenance.close();
-    await this.#closeFiles();
+    await this.#content.close();
   }
-
-  async #closeFiles(): Promise<void> {
-    await this.#metadataFile?.close();
-    for (const segment of this.#segments) {
-      this.context.cache.release(segment);
-      await segment.files?.retire();
-      segment.files = undefined;
-    }
-  }
-}
-
-/** Feeds the batches of a segment from an offset on, over damage. */
-export async function replayProducers(
-  segment: Segment,
-  file: SegmentFiles["file"],
-  index: SegmentFiles["index"],
-  from: Offset,
-  update: (batch: RecordBatch) => void,
-): Promise<void> {
-  const indexed = from <= segment.baseOffset ? undefined : index.floor(from - segment.baseOffset);
-  const start = {
-    position: indexed?.position ?? 0,
-    offset: toOffset(segment.baseOffset + (indexed?.relativeOffset ?? 0)),
-    endPosition: segment.sizeBytes,
-  };
-  await surveySegment(file, start, segment.endOffset, (batch) => {
-    if (batch.baseOffset >= from) update(batch);
-  });
-}
-
-function filesOf(segment: Segment): SegmentFiles {
-  const { files } = segment;
-  invariant(files !== undefined, () => `${segment.path("log")} is written to, but not open`);
-  return files;
-}
-
-function queuedWrite(segment: Segment, piece: Buffer): QueuedWrite {
-  return { segment, files: filesOf(segment), piece, endOffset: segment.endOffset };
 }

@@ -11,10 +11,12 @@ import { checkProduced, checkReplicated, parseBatches } from "./append-checks.js
 import { LogContent } from "./log-content.js";
 import type { RecoveredLog } from "./log-content.js";
 import type { LogContext, LogIdentity } from "./log-context.js";
+import { LogFlusher } from "./log-flusher.js";
 import type { LogSettings } from "./log-settings.js";
 import { LogState } from "./log-state.js";
 import { LogWaiters } from "./log-waiters.js";
 import type { LogListener } from "./log-waiters.js";
+import { LogWriter } from "./log-writer.js";
 import { firstRecordAt } from "./record-times.js";
 import type { RecordTime } from "./record-times.js";
 import { expiredSegments, wallClockJumped } from "./retention.js";
@@ -43,19 +45,6 @@ export interface LogAppend {
   readonly written: Promise<void> | undefined;
 }
 
-/** A write that took longer turns the log to queued writes: the disk would hold up the event loop. */
-const SLOW_WRITE_MS = 1;
-/** For so long at first; doubled each time that the first write after it is slow again. */
-const QUEUED_MS_MIN = 1_000;
-const QUEUED_MS_MAX = 8_000;
-/** One gathered write takes no more than this. */
-const GATHERED_BYTES_MAX = 8 * 1024 * 1024;
-const GATHERED_PIECES_MAX = 512;
-/** A flush begins when so many bytes wait for it, whatever the interval: recovery scans little. */
-const UNFLUSHED_BYTES_MAX = 32 * 1024 * 1024;
-/** After so many bytes indexes and producers are written, so that recovery need not read the whole segment. */
-const SIDECAR_INTERVAL_BYTES = 16 * 1024 * 1024;
-
 /**
  * One replica of one partition on this disk: a sequence of batches, kept in segments.
  *
@@ -74,16 +63,8 @@ export class Log {
   readonly #state: LogState;
   readonly #waiters: LogWaiters;
 
-  readonly #queue: PlannedWrite[] = [];
-  #writing = false;
-  #idleWaiters: (() => void)[] = [];
-  #queuedUntilMs = 0;
-  #queuedMs = QUEUED_MS_MIN;
-  #syncing = false;
-
-  #sidecarBytes = 0;
-  #unflushedBytes = 0;
-  #dirty = false;
+  readonly #writer: LogWriter;
+  readonly #flusher: LogFlusher;
   #lastRetention: ClockReading;
   readonly #removals = new Map<string, Timer>();
 
@@ -103,6 +84,14 @@ export class Log {
     this.wasCut = recovered.wasCut;
     this.#lastRetention = { wallMs: context.env.clock.wallMs(), monotonicMs: context.env.clock.monotonicMs() };
     this.#maintenance = new SerialQueue(`log ${name}`);
+    this.#writer = new LogWriter(context.env.clock, this.#state, {
+      onWritten: (endOffset, bytes, wasQueued) => this.#onWritten(endOffset, bytes, wasQueued),
+      onWriteFailed: (error) => this.#onWriteFailed(error),
+    });
+    this.#flusher = new LogFlusher(context, this.#content, this.#state, this.#waiters, {
+      flush: () => this.flush(),
+      flushLater: () => context.becameDirty(this),
+    });
   }
 
   /** Recovery at this start cut records off: this replica may lack what others have. */
@@ -222,14 +211,10 @@ export class Log {
     const { segments } = this.#content;
     const activeBefore = segments.active;
     const writes = this.#plan(records, batches, wallMs);
-    if (activeBefore !== undefined && segments.active !== activeBefore) this.#flushInBackground();
+    if (activeBefore !== undefined && segments.active !== activeBefore) this.#flusher.inBackground();
     const { baseOffset } = batches[0] as RecordBatch;
     const { endOffset } = batches[batches.length - 1] as RecordBatch;
-    if (this.#mayWriteNow()) this.#writeNow(writes, endOffset);
-    else {
-      this.#queue.push(...writes);
-      if (!this.#writing) void this.#writeQueued();
-    }
+    this.#writer.write(writes, !this.#flusher.isCommitting);
     return { baseOffset, endOffset, duplicate: false, written: this.#whenWritten(endOffset) };
   }
 
@@ -242,109 +227,11 @@ export class Log {
     }
   }
 
-  #mayWriteNow(): boolean {
-    return (
-      !this.#writing &&
-      this.#queue.length === 0 &&
-      !this.#syncing &&
-      this.context.env.clock.monotonicMs() >= this.#queuedUntilMs
-    );
-  }
-
-  #writeNow(writes: readonly PlannedWrite[], endOffset: Offset): void {
-    const { clock } = this.context.env;
-    const startedMs = clock.monotonicMs();
-    try {
-      for (const write of writes) {
-        write.files.file.writeSync([write.piece], write.segment.sizeBytes);
-        write.segment.sizeBytes += write.piece.length;
-        this.#unflushedBytes += write.piece.length;
-      }
-    } catch (error) {
-      throw this.#writeFailed(error);
-    }
-    const endedMs = clock.monotonicMs();
-    if (endedMs - startedMs > SLOW_WRITE_MS) {
-      this.#queuedUntilMs = endedMs + this.#queuedMs;
-      this.#queuedMs = Math.min(this.#queuedMs * 2, QUEUED_MS_MAX);
-    } else this.#queuedMs = QUEUED_MS_MIN;
-    this.#wroteTo(endOffset);
-  }
-
-  async #writeQueued(): Promise<void> {
-    this.#writing = true;
-    try {
-      for (let group = this.#nextGroup(); group !== undefined; group = this.#nextGroup()) {
-        const { segment, files, endOffset } = group;
-        await files.use(({ file }) => file.write(group.pieces, segment.sizeBytes));
-        if (!this.#state.isHealthy) return;
-        segment.sizeBytes += group.bytes;
-        this.#unflushedBytes += group.bytes;
-        this.#wroteTo(endOffset);
-        this.#waiters.listener?.onWritten();
-      }
-    } catch (error) {
-      this.#writeFailed(error);
-    } finally {
-      this.#writing = false;
-      if (this.#queue.length > 0 && this.#state.isHealthy) void this.#writeQueued();
-      else for (const resolve of this.#idleWaiters.splice(0)) resolve();
-    }
-  }
-
-  /** The next writes that go to one file, as one. */
-  #nextGroup():
-    { segment: Segment; files: SegmentFiles; pieces: Buffer[]; bytes: number; endOffset: Offset } | undefined {
-    const [first] = this.#queue;
-    if (first === undefined) return undefined;
-    const group = {
-      segment: first.segment,
-      files: first.files,
-      pieces: [] as Buffer[],
-      bytes: 0,
-      endOffset: first.endOffset,
-    };
-    let taken = 0;
-    for (const write of this.#queue) {
-      const fits = group.bytes + write.piece.length <= GATHERED_BYTES_MAX && taken < GATHERED_PIECES_MAX;
-      if (write.segment !== group.segment || (taken > 0 && !fits)) break;
-      group.pieces.push(write.piece);
-      group.bytes += write.piece.length;
-      group.endOffset = write.endOffset;
-      taken += 1;
-    }
-    this.#queue.splice(0, taken);
-    return group;
-  }
-
-  #wroteTo(endOffset: Offset): void {
+  #onWritten(endOffset: Offset, bytes: number, wasQueued: boolean): void {
     this.#content.offsets.writtenTo(endOffset);
     this.#waiters.writtenTo(endOffset);
-    if (this.#content.settings.durability === "fsync") {
-      if (!this.#syncing) void this.#syncWhatIsWritten();
-    } else if (!this.#dirty) {
-      this.#dirty = true;
-      this.context.becameDirty(this);
-    }
-    if (this.#unflushedBytes > UNFLUSHED_BYTES_MAX) {
-      this.#unflushedBytes = 0;
-      this.#flushInBackground();
-      this.context.checkpointSoon();
-    }
-  }
-
-  /** Group commit: one sync for all that was written before it, again until nothing is left. */
-  async #syncWhatIsWritten(): Promise<void> {
-    this.#syncing = true;
-    try {
-      // A full disk syncs as well as any.
-      while (this.#content.offsets.flushed < this.#content.offsets.logEnd && !this.#state.hasEnded) await this.flush();
-    } catch (error) {
-      // Who waits for the sync was told by the flush itself.
-      this.context.logger.warn(`${this.identity.directoryName}: flush failed: ${reasonOf(error)}`);
-    } finally {
-      this.#syncing = false;
-    }
+    this.#flusher.wrote(bytes);
+    if (wasQueued) this.#waiters.listener?.onWritten();
   }
 
   /** Undefined when what ends here is written already, as the durability demands. */
@@ -360,11 +247,11 @@ export class Log {
    * the file is cut before anything is appended again, or a valid batch of the failed write could come back to life behind
    * a shorter one. Returns the error for who waits.
    */
-  #writeFailed(error: unknown): ApiError {
+  #onWriteFailed(error: unknown): ApiError {
     const failure = error instanceof StorageFailure ? error : undefined;
     const refusal = this.#state.refusal(failure ?? reasonOf(error));
     if (!this.#state.isHealthy) return refusal;
-    this.#queue.length = 0;
+    this.#writer.drop();
     this.#waiters.rejectUnwritten(this.#content.offsets.logEnd, refusal);
     if (failure?.reason !== "full" && failure?.reason !== "too-many-open-files") {
       this.#state.fail(error);
@@ -383,85 +270,16 @@ export class Log {
 
   /** Takes back on disk what was planned and not written. */
   async #cutBack(dropped: readonly Segment[]): Promise<void> {
-    await this.#drained();
+    await this.#writer.drained();
     for (const segment of dropped) await this.#content.segments.drop(segment);
     const active = this.#content.segments.active;
     if (active !== undefined) await this.#cutFile(active, this.#content.offsets.logEnd, active.sizeBytes);
     await this.#restoreProducers();
   }
 
-  /** Resolves when no write is queued or in flight. */
-  #drained(): Promise<void> {
-    if (!this.#writing && this.#queue.length === 0) return Promise.resolve();
-    return new Promise((resolve) => this.#idleWaiters.push(resolve));
-  }
-
   /** Makes durable what is written now; the flushed offset follows. A failed sync stops the process. */
   flush(): Promise<void> {
-    return this.#maintenance.run(() => this.#flushNow());
-  }
-
-  #flushInBackground(): void {
-    this.flush().catch((error: unknown) => {
-      if (!this.#state.isClosed)
-        this.context.logger.warn(`${this.identity.directoryName}: flush failed: ${reasonOf(error)}`);
-    });
-  }
-
-  async #flushNow(): Promise<void> {
-    if (this.#state.hasEnded) return;
-    const target = this.#content.offsets.logEnd;
-    this.#dirty = false;
-    this.#unflushedBytes = 0;
-    for (const segment of this.#content.segments.all.filter(
-      (candidate) => candidate.syncedBytes < candidate.sizeBytes,
-    )) {
-      const bytes = segment.sizeBytes;
-      await this.#state.syncOrFail(() => segment.openFiles.use(({ file }) => file.sync()));
-      segment.syncedBytes = bytes;
-    }
-    try {
-      await this.#flushSidecars();
-    } catch (error) {
-      this.#becameDirtyAgain();
-      throw error;
-    }
-    if (this.#content.offsets.flushed >= target) return;
-    this.#content.offsets.flushedTo(target);
-    this.context.checkpointSoon();
-    this.#waiters.flushedTo(target);
-  }
-
-  /** All that must be on disk, and need not be, before the flushed offset says that the batches are. */
-  async #flushSidecars(): Promise<void> {
-    const { directory, segments, epochs, producers, offsets } = this.#content;
-    await directory.syncMetadata();
-    if (segments.all.length > 0) await epochs.save();
-    await directory.syncNames();
-    await this.#content.checkpointStart();
-    const { active } = segments;
-    for (const segment of segments.all) {
-      if (segment === active || segment.sealed || segment.files === undefined) continue;
-      // It may have been active still when this flush looked what to sync.
-      if (segment.syncedBytes < segment.plannedBytes) continue;
-      await segments.seal(segment);
-    }
-    await producers.writePending();
-    if (active === undefined || active.plannedBytes - this.#sidecarBytes < SIDECAR_INTERVAL_BYTES) {
-      if (active !== undefined && active.plannedBytes < this.#sidecarBytes) this.#sidecarBytes = 0;
-      return;
-    }
-    this.#sidecarBytes = active.plannedBytes;
-    const snapshot = producers.snapshot(offsets.next);
-    await active.writeIndexes(active.openFiles);
-    await producers.write(snapshot);
-    await producers.removeOld(segments);
-  }
-
-  #becameDirtyAgain(): void {
-    if (this.#dirty || this.#state.isClosed) return;
-    this.#dirty = true;
-    this.context.becameDirty(this);
+    return this.#maintenance.run(() => this.#flusher.flush());
   }
 
   /**
@@ -695,11 +513,11 @@ export class Log {
     if (count === 0) return;
     if (count === this.#content.segments.all.length) {
       // Even the active one is too old. Nobody may be writing to it.
-      if (this.#writing || this.#queue.length > 0) return;
+      if (!this.#writer.isIdle) return;
       const { next } = this.#content.offsets;
       this.#content.segments.create(next);
       this.#content.producers.snapshotAt(next);
-      await this.#flushNow();
+      await this.#flusher.flush();
     }
     const removed = this.#content.segments.takeOldest(count);
     this.#content.advanceLogStart((this.#content.segments.all[0] as Segment).baseOffset);
@@ -750,7 +568,7 @@ export class Log {
   #runTruncation(task: () => Promise<void>): Promise<void> {
     return this.#state.duringTruncation(() =>
       this.#maintenance.run(async () => {
-        await this.#drained();
+        await this.#writer.drained();
         if (this.#state.hasEnded) throw this.#state.refusal("the log is closed");
         await task();
       }),
@@ -779,16 +597,7 @@ export class Log {
     await this.#cutFile(active, end, active === segment ? position : active.sizeBytes);
     this.#content.directory.namesChanged();
     await this.#restoreProducers();
-    await this.#flushAfterCut();
-  }
-
-  async #flushAfterCut(): Promise<void> {
-    try {
-      await this.#flushNow();
-    } catch (error) {
-      // The cut itself is durable; the rest is written when there is space, and could be made anew from the batches.
-      if (!(error instanceof StorageFailure) || error.reason !== "full") throw error;
-    }
+    await this.#flusher.flushAfterCut();
   }
 
   /** Where in the file the batch that holds the offset begins, or the first one behind it, and where the one before ends. */
@@ -831,7 +640,7 @@ export class Log {
     this.#content.producers.clear();
     for (const gone of removed.reverse()) await this.#content.segments.drop(gone);
     if (removed.length > 0) this.#content.directory.namesChanged();
-    await this.#flushAfterCut();
+    await this.#flusher.flushAfterCut();
   }
 
   /**
@@ -841,7 +650,6 @@ export class Log {
   async #forgetFrom(offset: Offset): Promise<void> {
     const flushedBefore = this.#content.offsets.flushed;
     this.#content.forgetFrom(offset);
-    this.#sidecarBytes = 0;
     if (flushedBefore > offset) await this.#state.checkpointInSpiteOfFullDisk();
   }
 
@@ -863,24 +671,15 @@ export class Log {
   async close(): Promise<void> {
     if (this.#state.isClosed) return;
     const wasFailed = this.#state.isFailed;
-    await this.#drained();
+    await this.#writer.drained();
     try {
       if (!wasFailed && this.#content.segments.all.length > 0) {
         await this.flush();
-        await this.#maintenance.run(() => this.#writeSidecars());
+        await this.#maintenance.run(() => this.#flusher.finish());
       }
     } finally {
       await this.stop();
     }
-  }
-
-  /** What spares the next start from reading. */
-  async #writeSidecars(): Promise<void> {
-    const { producers, offsets, segments } = this.#content;
-    const { active } = segments;
-    if (active === undefined) return;
-    await producers.write(producers.snapshot(offsets.logEnd));
-    await active.writeIndexes(active.openFiles);
   }
 
   /** Stops at once and writes nothing more, as a crash would. */
@@ -889,14 +688,14 @@ export class Log {
     this.#state.close();
     for (const timer of this.#removals.values()) timer.cancel();
     this.#removals.clear();
-    this.#queue.length = 0;
+    this.#writer.drop();
     this.#content.tail.clear();
   }
 
   /** For LogManager, before the directory is renamed: nothing is written any more when this resolves. */
   async stop(): Promise<void> {
     this.abandon();
-    await this.#drained();
+    await this.#writer.drained();
     await this.#maintenance.close();
     await this.#content.close();
   }

@@ -82,13 +82,13 @@ export class LogState {
     return new ApiError("STORAGE_ERROR", `${this.name}: ${reason}`, options);
   }
 
-  /** Refuses appends until the task has ended. A truncation that was begun must not be left half done: failing, it fails the log. */
+  /** Refuses appends until the task has ended. Fails the log when the disk makes the task fail. */
   async duringTruncation(task: () => Promise<void>): Promise<void> {
     this.#truncations += 1;
     try {
       await task();
     } catch (error) {
-      // The files and what is in memory may differ.
+      // A truncation that was begun must not be left half done: the files and what is in memory may differ.
       if (error instanceof StorageFailure) this.fail(error);
       throw error;
     } finally {

@@ -51,6 +51,10 @@ export interface LogAppend {
  * one gathered write. The log end offset covers what is written and nothing else. Everything that changes files in
  * another way (flush, truncation, retention, healing) goes through one queue of its own, one after the other.
  *
+ * What it holds is in LogContent, in memory, and whether appends are taken in LogState. LogWriter writes, LogFlusher makes
+ * durable, LogTruncation and LogRemoval take off at the two ends, LogReader and LogVerifier look. None of them knows Log or
+ * has the queue: what they do in it, Log gives them a turn for.
+ *
  * It keeps the order of its offsets (LogOffsets), never serves bytes it knows to be damaged, and never repeats a failed
  * sync. It knows nothing of leaders, replicas and requests: Partition does.
  */
@@ -59,7 +63,7 @@ export class Log {
   readonly #state: LogState;
   readonly #content: LogContent;
   readonly #writer: LogWriter;
-  /** The one queue: what changes files, and is no append, runs in it. Nobody below has it. */
+  /** The one queue for what changes files and is no append. */
   readonly #maintenance: SerialQueue;
   readonly #flusher: LogFlusher;
   readonly #truncation: LogTruncation;

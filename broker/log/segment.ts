@@ -56,7 +56,7 @@ export class SegmentFiles {
 
 /**
  * One `.log` file and its two indexes. Knows how far the file goes, what is on its way into it, and what of the indexes is
- * on disk. Does not write batches itself: Log does, in its queue, and tells.
+ * on disk. Does not write batches itself: LogWriter does, and tells.
  *
  *   0            syncedBytes        sizeBytes            plannedBytes
  *   |  durable       |    written       |  queued, no reader sees it  |

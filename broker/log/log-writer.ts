@@ -66,13 +66,17 @@ export class LogWriter {
   #writeNow(writes: readonly PlannedWrite[]): void {
     const startedMs = this.clock.monotonicMs();
     let bytes = 0;
+    let written = 0;
     try {
       for (const { files, piece, segment } of writes) {
         files.file.writeSync([piece], segment.sizeBytes);
         segment.sizeBytes += piece.length;
         bytes += piece.length;
+        written += 1;
       }
     } catch (error) {
+      // The append is refused as a whole. What it left in the segments in front is to be cut off like the rest.
+      for (const { piece, segment } of writes.slice(0, written)) segment.sizeBytes -= piece.length;
       throw this.events.onWriteFailed(error);
     }
     const endedMs = this.clock.monotonicMs();

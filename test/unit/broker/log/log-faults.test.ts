@@ -82,6 +82,22 @@ describe("a full disk", () => {
     }
   });
 
+  it("takes back the first part of an append that fails in its second segment", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ segmentBytes: 200 });
+    log.appendAsLeader(batch({ mark: 1, valueBytes: 20 }), 1);
+    world.disk.fail("write", (path) => path.endsWith("2.log"), { reason: "full", times: 1 });
+    const two = Buffer.concat([batch({ mark: 2, valueBytes: 20 }), batch({ mark: 3, valueBytes: 100 })]);
+    expect(refusal(() => log.appendAsLeader(two, 1))).toBe("STORAGE_ERROR");
+    await world.run(2_000);
+    log.appendAsLeader(batch({ mark: 4 }), 1);
+    await world.complete(log.flush());
+    expect(await world.contents()).toEqual(["0-0@1:1", "1-1@1:4"]);
+    world.kill();
+    await world.start();
+    expect(await world.contents()).toEqual(["0-0@1:1", "1-1@1:4"]);
+  });
+
   it("refuses what cannot even have a file, and makes it later", async () => {
     const world = await LogWorld.open();
     const log = world.log();

@@ -154,6 +154,18 @@ describe("a disk that fails", () => {
     },
   );
 
+  it("closes although writes were queued when a sync failed", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ durability: "fsync" });
+    world.disk.delayMeanMs = 5;
+    world.disk.fail("sync", isLog, { times: 1 });
+    // The first write is waited for by a sync, the second is in flight when that fails, the others queue behind it.
+    while (refusal(() => log.appendAsLeader(batch(), 0)) === "none") await world.run(0.05);
+    await world.run(100);
+    expect(world.fatal).toHaveLength(1);
+    await world.complete(world.manager.close());
+  });
+
   it("does not serve what it finds rotten, and tells its partition", async () => {
     const world = await LogWorld.open({ tailBytesMax: 0, scrubBytesPerSecond: 1_000_000 });
     const log = world.log({ segmentBytes: 300 });

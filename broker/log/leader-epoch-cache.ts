@@ -10,7 +10,7 @@ export interface EpochStart {
 /**
  * Where each leader epoch begins in this log: what replicas compare to find where they part (KIP-101, KIP-279). Epochs and
  * start offsets both ascend strictly; an epoch ends where the next one begins, the last one at the log end.
- * Memory only: Log writes it to its file, and rebuilds from the batches what a crash took.
+ * Memory only: LogEpochs writes it to its file, and rebuilds from the batches what a crash took.
  */
 export class LeaderEpochCache {
   #entries: EpochStart[];

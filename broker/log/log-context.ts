@@ -1,10 +1,19 @@
 import type { Env } from "../../common/env/env.js";
 import type { Logger } from "../../common/logger.js";
+import type { TopicId } from "../../protocol/types.js";
 import type { BufferPool } from "./buffer-pool.js";
 import type { Limiter } from "./limiter.js";
 import type { Log } from "./log.js";
 import type { TailBudget } from "./log-tail.js";
 import type { SegmentCache } from "./segment-cache.js";
+
+/** Which log it is, for good. */
+export interface LogIdentity {
+  readonly topicId: TopicId;
+  readonly topic: string;
+  readonly partition: number;
+  readonly directoryName: string;
+}
 
 /** What all logs of a directory share. LogManager makes it. */
 export interface LogContext {

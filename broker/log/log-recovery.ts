@@ -6,10 +6,10 @@ import type { LeaderEpoch, Offset } from "../../protocol/types.js";
 import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./checkpoint-file.js";
 import { LeaderEpochCache } from "./leader-epoch-cache.js";
 import type { Limiter } from "./limiter.js";
+import type { RecoveredLog } from "./log-content.js";
 import { LogOffsets } from "./log-offsets.js";
+import { replayProducers } from "./log-producers.js";
 import type { LogSettings } from "./log-settings.js";
-import { replayProducers } from "./log.js";
-import type { LogContent } from "./log.js";
 import { EPOCHS_FILE, METADATA_FILE, parseSegmentFileName } from "./partition-directory.js";
 import { restoreSnapshot } from "./producer-snapshots.js";
 import { ProducerStates } from "./producer-states.js";
@@ -56,7 +56,7 @@ export async function recoverLog(
   context: RecoveryContext,
   directory: string,
   checkpointed: CheckpointedOffsets,
-): Promise<LogContent> {
+): Promise<RecoveredLog> {
   const recovery = new LogRecovery(context, directory, checkpointed);
   return recovery.run();
 }
@@ -81,7 +81,7 @@ class LogRecovery {
     this.#recoveryPoint = checkpointed.recoveryPoint ?? toOffset(0);
   }
 
-  async run(): Promise<LogContent> {
+  async run(): Promise<RecoveredLog> {
     await this.#openSegments();
     await this.#checkBeginning();
     await this.#checkSegments();

@@ -1,35 +1,32 @@
-import { join } from "node:path";
 import { invariant } from "../../common/assert.js";
 import { StorageFailure } from "../../common/env/files.js";
-import { sleep } from "../../common/env/time.js";
-import type { Timer } from "../../common/env/time.js";
 import { reasonOf } from "../../common/logger.js";
 import { SerialQueue } from "../../common/serial-queue.js";
 import { ApiError } from "../../protocol/error-codes.js";
-import { BatchFault, produceRefusal, readBatches } from "../../protocol/record-batch.js";
 import type { RecordBatch } from "../../protocol/record-batch.js";
-import { parseOffset, toOffset } from "../../protocol/types.js";
+import { parseOffset } from "../../protocol/types.js";
 import type { LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
-import { writeCheckpoint } from "./checkpoint-file.js";
-import type { LeaderEpochCache } from "./leader-epoch-cache.js";
-import type { LogContext } from "./log-context.js";
-import type { LogOffsets } from "./log-offsets.js";
+import { checkProduced, checkReplicated, parseBatches } from "./append-checks.js";
+import { LogContent } from "./log-content.js";
+import type { RecoveredLog } from "./log-content.js";
+import type { LogContext, LogIdentity } from "./log-context.js";
+import { LogFlusher } from "./log-flusher.js";
+import { LogReader } from "./log-reader.js";
+import type { ReadOptions } from "./log-reader.js";
+import { LogRemoval } from "./log-removal.js";
 import type { LogSettings } from "./log-settings.js";
-import { LogTail } from "./log-tail.js";
-import { EPOCHS_FILE, METADATA_FILE, encodePartitionMetadata } from "./partition-directory.js";
-import { removeOldSnapshots, restoreSnapshot, takeSnapshot, writeSnapshot } from "./producer-snapshots.js";
-import type { ProducerSnapshot } from "./producer-snapshots.js";
-import { ProducerStates } from "./producer-states.js";
-import { firstRecordAt } from "./record-times.js";
+import { LogState } from "./log-state.js";
+import { LogTruncation } from "./log-truncation.js";
+import { LogVerifier } from "./log-verifier.js";
+import { LogWaiters } from "./log-waiters.js";
+import type { LogListener } from "./log-waiters.js";
+import { LogWriter } from "./log-writer.js";
 import type { RecordTime } from "./record-times.js";
-import { expiredSegments, RELATIVE_OFFSET_MAX, shouldRoll, wallClockJumped } from "./retention.js";
-import type { ClockReading } from "./retention.js";
-import { scanBatches, surveySegment } from "./segment-scan.js";
-import type { DamagedRange } from "./segment-scan.js";
-import { emptyRead, readFromSegment, UnreadableSegment } from "./segment-reader.js";
+import type { PlannedWrite } from "./segment-list.js";
 import type { LogRead } from "./segment-reader.js";
-import { Segment, SegmentFiles } from "./segment.js";
+import type { DamagedRange } from "./segment-scan.js";
 
+export type { LogListener } from "./log-waiters.js";
 export type { LogRead } from "./segment-reader.js";
 
 /** The result of an append. */
@@ -46,68 +43,6 @@ export interface LogAppend {
   readonly written: Promise<void> | undefined;
 }
 
-/** What a log tells its partition. Never called from inside a call that the partition makes. */
-export interface LogListener {
-  /** A queued write has ended: the log end offset has moved. */
-  onWritten(): void;
-  /** The flushed offset has moved. */
-  onFlushed(): void;
-  /** The log refuses appends for now, because the disk is full. */
-  onFull(): void;
-  /** Records on the disk turned out to be damaged. */
-  onDamaged(): void;
-}
-
-/** What recovery found, and a new log begins with. */
-export interface LogContent {
-  /** In order; the last one is active and has its files open. Empty: there are no files yet. */
-  readonly segments: Segment[];
-  readonly offsets: LogOffsets;
-  readonly epochs: LeaderEpochCache;
-  readonly producers: ProducerStates;
-  readonly damage: readonly DamagedRange[];
-  readonly wasCut: boolean;
-}
-
-/**
- * Whether appends are taken.
- * Writable -> Full when a write failed for want of space; Full -> Writable by itself when there is space again.
- * Any -> Failed when the disk failed otherwise (the process is about to stop). Any -> Closed.
- */
-type LogState = "Writable" | "Full" | "Failed" | "Closed";
-
-interface QueuedWrite {
-  readonly segment: Segment;
-  readonly files: SegmentFiles;
-  readonly piece: Buffer;
-  readonly endOffset: Offset;
-}
-
-interface Waiter {
-  readonly endOffset: Offset;
-  resolve(): void;
-  reject(error: Error): void;
-}
-
-/** A write that took longer turns the log to queued writes: the disk would hold up the event loop. */
-const SLOW_WRITE_MS = 1;
-/** For so long at first; doubled each time that the first write after it is slow again. */
-const QUEUED_MS_MIN = 1_000;
-const QUEUED_MS_MAX = 8_000;
-/** One gathered write takes no more than this. */
-const GATHERED_BYTES_MAX = 8 * 1024 * 1024;
-const GATHERED_PIECES_MAX = 512;
-/** A flush begins when so many bytes wait for it, whatever the interval: recovery scans little. */
-const UNFLUSHED_BYTES_MAX = 32 * 1024 * 1024;
-/** After so many bytes indexes and producers are written, so that recovery need not read the whole segment. */
-const SIDECAR_INTERVAL_BYTES = 16 * 1024 * 1024;
-const TAIL_BYTES_PER_LOG_MAX = 16 * 1024 * 1024;
-/** A batch may be so much ahead of our clock (KIP-937); else a wrong clock would keep its segment for ever. */
-const TIMESTAMP_AHEAD_MS_MAX = 3_600_000;
-/** How often a full disk is looked at again, and how much must be free before appends are taken again. */
-const FULL_DISK_RETRY_MS = 500;
-const FULL_DISK_FREE_BYTES_MIN = 8 * 1024 * 1024;
-
 /**
  * One replica of one partition on this disk: a sequence of batches, kept in segments.
  *
@@ -116,78 +51,54 @@ const FULL_DISK_FREE_BYTES_MIN = 8 * 1024 * 1024;
  * one gathered write. The log end offset covers what is written and nothing else. Everything that changes files in
  * another way (flush, truncation, retention, healing) goes through one queue of its own, one after the other.
  *
+ * What it holds is in LogContent, in memory, and whether appends are taken in LogState. LogWriter writes, LogFlusher makes
+ * durable, LogTruncation and LogRemoval take off at the two ends, LogReader and LogVerifier look. None of them knows Log or
+ * has the queue: what they do in it, Log gives them a turn for.
+ *
  * It keeps the order of its offsets (LogOffsets), never serves bytes it knows to be damaged, and never repeats a failed
  * sync. It knows nothing of leaders, replicas and requests: Partition does.
  */
 export class Log {
-  #settings: LogSettings;
-  #settingsGiven: boolean;
-  readonly #segments: Segment[];
-  readonly #offsets: LogOffsets;
-  readonly #epochs: LeaderEpochCache;
-  #producers: ProducerStates;
-  #damage: readonly DamagedRange[];
-  readonly #tail: LogTail;
-  readonly #directory: string;
+  readonly #waiters: LogWaiters;
+  readonly #state: LogState;
+  readonly #content: LogContent;
+  readonly #writer: LogWriter;
+  /** The one queue for what changes files and is no append. */
   readonly #maintenance: SerialQueue;
-  #state: LogState = "Writable";
-  #listener: LogListener | undefined;
-
-  readonly #queue: QueuedWrite[] = [];
-  #writing = false;
-  readonly #writtenWaiters: Waiter[] = [];
-  readonly #flushedWaiters: Waiter[] = [];
-  #idleWaiters: (() => void)[] = [];
-  #queuedUntilMs = 0;
-  #queuedMs = QUEUED_MS_MIN;
-  #syncing = false;
-
-  /** Truncations that wait or run; appends are refused meanwhile. */
-  #truncating = 0;
-  /** Counts cuts, so that a read that was under way notices one. */
-  #cuts = 0;
-  #epochsChanged = false;
-  #directoryChanged = false;
-  #parentDirectoryChanged = false;
-  /** The log start has moved without the checkpoint knowing; it must before the flushed offset moves beyond it. */
-  #startChanged = false;
-  #metadataFile: { sync(): Promise<void>; close(): Promise<void> } | undefined;
-  #snapshots: ProducerSnapshot[] = [];
-  #sidecarBytes = 0;
-  #unflushedBytes = 0;
-  #dirty = false;
-  #healTimer: Timer | undefined;
-  #lastRetention: ClockReading;
-  readonly #removals = new Map<string, Timer>();
+  readonly #flusher: LogFlusher;
+  readonly #truncation: LogTruncation;
+  readonly #removal: LogRemoval;
+  readonly #verifier: LogVerifier;
+  readonly #reader: LogReader;
+  #settingsGiven: boolean;
 
   /** For LogManager. `blockedUntil`: files of a former incarnation still bear the directory's name. */
   constructor(
     private readonly context: LogContext,
-    readonly identity: {
-      readonly topicId: TopicId;
-      readonly topic: string;
-      readonly partition: number;
-      readonly directoryName: string;
-    },
+    readonly identity: LogIdentity,
     settings: { readonly settings: LogSettings; readonly given: boolean },
-    content: LogContent,
-    private blockedUntil?: Promise<void>,
+    recovered: RecoveredLog,
+    blockedUntil?: Promise<void>,
   ) {
-    this.#settings = settings.settings;
-    this.#settingsGiven = settings.given;
-    this.#segments = content.segments;
-    this.#offsets = content.offsets;
-    this.#epochs = content.epochs;
-    this.#producers = content.producers;
-    this.#damage = content.damage;
-    this.wasCut = content.wasCut;
-    this.#tail = new LogTail(context.tailBudget, TAIL_BYTES_PER_LOG_MAX);
-    this.#directory = join(context.directory, identity.directoryName);
-    this.#lastRetention = { wallMs: context.env.clock.wallMs(), monotonicMs: context.env.clock.monotonicMs() };
-    this.#maintenance = new SerialQueue(`log ${identity.directoryName}`);
-    void blockedUntil?.then(() => {
-      this.blockedUntil = undefined;
+    const name = identity.directoryName;
+    this.#waiters = new LogWaiters(context.env.timers);
+    this.#state = new LogState(context, name, this.#waiters, blockedUntil);
+    this.#content = new LogContent(context, identity, this.#state, settings.settings, recovered);
+    this.#writer = new LogWriter(context.env.clock, this.#state, {
+      onWritten: (endOffset, bytes, wasQueued) => this.#onWritten(endOffset, bytes, wasQueued),
+      onWriteFailed: (error) => this.#onWriteFailed(error),
     });
+    this.#maintenance = new SerialQueue(`log ${name}`);
+    this.#flusher = new LogFlusher(context, this.#content, this.#state, this.#waiters, {
+      flush: () => this.flush(),
+      flushLater: () => context.becameDirty(this),
+    });
+    this.#truncation = new LogTruncation(this.#content, this.#state, this.#flusher);
+    this.#removal = new LogRemoval(context, this.#content, this.#state, this.#writer, this.#flusher);
+    this.#verifier = new LogVerifier(context.env.files, this.#content, (change) => this.#maintenance.run(change));
+    this.#reader = new LogReader(context.pool, this.#content, this.#state, this.#verifier);
+    this.#settingsGiven = settings.given;
+    this.wasCut = recovered.wasCut;
   }
 
   /** Recovery at this start cut records off: this replica may lack what others have. */
@@ -203,47 +114,47 @@ export class Log {
     return this.identity.partition;
   }
   get settings(): LogSettings {
-    return this.#settings;
+    return this.#content.settings;
   }
   get logStartOffset(): Offset {
-    return this.#offsets.logStart;
+    return this.#content.offsets.logStart;
   }
   /** End of what is written, and so of what may be read. */
   get logEndOffset(): Offset {
-    return this.#offsets.logEnd;
+    return this.#content.offsets.logEnd;
   }
   /** What is below it survives a power cut. */
   get flushedOffset(): Offset {
-    return this.#offsets.flushed;
+    return this.#content.offsets.flushed;
   }
   get highWatermark(): Offset {
-    return this.#offsets.highWatermark;
+    return this.#content.offsets.highWatermark;
   }
   /** The newest leader epoch that this log has heard of; undefined when it never had a record. */
   get lastEpoch(): LeaderEpoch | undefined {
-    return this.#epochs.latest;
+    return this.#content.epochs.latest;
   }
   /** Offsets below the flushed point that cannot be read: never served, kept until a truncation replaces them. */
   get damage(): readonly DamagedRange[] {
-    return this.#damage;
+    return this.#content.damage.ranges;
   }
   /** Appends are refused until the disk has space again. */
   get isFull(): boolean {
-    return this.#state === "Full";
+    return this.#state.isFull;
   }
   /** Bytes of the batches on disk. */
   get sizeBytes(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.sizeBytes, 0);
+    return this.#content.segments.sizeBytes;
   }
 
   updateSettings(settings: LogSettings): void {
-    this.#settings = settings;
+    this.#content.settings = settings;
     this.#settingsGiven = true;
   }
 
   /** There is one listener; a new one replaces the old. */
   setListener(listener: LogListener | undefined): void {
-    this.#listener = listener;
+    this.#waiters.listener = listener;
   }
 
   /**
@@ -253,23 +164,23 @@ export class Log {
    * DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, STORAGE_ERROR: then nothing was appended.
    */
   appendAsLeader(records: Buffer, leaderEpoch: LeaderEpoch): LogAppend {
-    this.#assertWritable();
-    const { latest } = this.#epochs;
+    this.#state.assertWritable();
+    const { latest } = this.#content.epochs;
     invariant(
       latest === undefined || leaderEpoch >= latest,
       () => `${this.identity.directoryName}: append at leader epoch ${leaderEpoch}, but the log has epoch ${latest}`,
     );
     const batches = parseBatches(records);
     const wallMs = this.context.env.clock.wallMs();
-    for (const batch of batches) this.#checkProduced(batch, wallMs);
+    for (const batch of batches) checkProduced(batch, wallMs, this.#content.settings.maxMessageBytes);
     const [only] = batches as [RecordBatch, ...RecordBatch[]];
     if (batches.some((batch) => batch.producerId >= 0)) {
       if (batches.length > 1)
         throw new ApiError("INVALID_RECORD", "an idempotent producer sends one batch for a partition in a request");
-      const earlier = this.#producers.check(only, wallMs, this.#settings);
+      const earlier = this.#content.producers.check(only, wallMs, this.#content.settings);
       if (earlier !== undefined) return { ...earlier, duplicate: true, written: this.#whenWritten(earlier.endOffset) };
     }
-    let offset = this.#offsets.next;
+    let offset = this.#content.offsets.next;
     for (const batch of batches) {
       const endOffset = parseOffset(offset + batch.recordCount);
       if (endOffset === undefined) throw new ApiError("INVALID_RECORD", "the log has no offsets left");
@@ -285,306 +196,61 @@ export class Log {
    * CORRUPT_MESSAGE, INVALID_RECORD, STORAGE_ERROR: then nothing was appended.
    */
   appendAsFollower(records: Buffer): LogAppend {
-    this.#assertWritable();
+    this.#state.assertWritable();
     const batches = parseBatches(records);
+    const { segments, offsets } = this.#content;
     const [first] = batches as [RecordBatch, ...RecordBatch[]];
-    const isEmpty = this.#isEmpty;
-    if (isEmpty && first.endOffset <= this.#offsets.next)
+    const { isEmpty } = segments;
+    if (isEmpty && first.endOffset <= offsets.next)
       throw new ApiError("INVALID_RECORD", `the batch at offset ${first.baseOffset} ends before the log start`);
-    let offset = isEmpty ? first.baseOffset : this.#offsets.next;
-    let epoch = this.#epochs.latest ?? 0;
-    for (const batch of batches) {
-      if (!batch.stampMatches || !batch.crcMatches)
-        throw new ApiError("CORRUPT_MESSAGE", `the batch at offset ${batch.baseOffset} does not match its checksum`);
-      if (batch.baseOffset < offset)
-        throw new ApiError("INVALID_RECORD", `the batch at offset ${batch.baseOffset} comes where ${offset} is next`);
-      if (batch.leaderEpoch < epoch)
-        throw new ApiError(
-          "INVALID_RECORD",
-          `the batch at offset ${batch.baseOffset} has leader epoch ${batch.leaderEpoch}, behind ${epoch}`,
-        );
-      if (parseOffset(batch.endOffset) === undefined || batch.endOffset - offset > RELATIVE_OFFSET_MAX)
-        throw new ApiError("INVALID_RECORD", `the batch at offset ${batch.baseOffset} is too far from ${offset}`);
-      offset = batch.endOffset;
-      epoch = batch.leaderEpoch;
-    }
-    // An empty log goes where the leader's first batch is. That one may hold offsets before the log start: they are in the
-    // file and are not served.
-    if (isEmpty && first.baseOffset > this.#offsets.next) this.#startAt(first.baseOffset);
-    if (isEmpty && first.baseOffset !== this.#segments[0]?.baseOffset) {
-      // Its file stays behind empty and is removed by the next recovery, if no segment takes its name before.
-      for (const segment of this.#segments.splice(0)) void segment.files?.retire();
+    checkReplicated(batches, isEmpty ? first.baseOffset : offsets.next, this.#content.epochs.latest);
+    if (isEmpty) {
+      // An empty log goes where the leader's first batch is. That one may hold offsets before the log start: they are in
+      // the file and are not served.
+      if (first.baseOffset > offsets.next) this.#content.beginAt(first.baseOffset);
+      segments.beginAt(first.baseOffset);
     }
     return this.#append(records, batches, this.context.env.clock.wallMs());
   }
 
-  #checkProduced(batch: RecordBatch, wallMs: number): void {
-    if (batch.sizeBytes > this.#settings.maxMessageBytes)
-      throw new ApiError(
-        "MESSAGE_TOO_LARGE",
-        `a batch of ${batch.sizeBytes} bytes is over max.message.bytes (${this.#settings.maxMessageBytes})`,
-      );
-    const refusal = produceRefusal(batch);
-    if (refusal !== undefined) throw new ApiError("INVALID_RECORD", refusal);
-    if (!batch.crcMatches) throw new ApiError("CORRUPT_MESSAGE");
-    if (batch.maxTimestamp > wallMs + TIMESTAMP_AHEAD_MS_MAX || batch.baseTimestamp > wallMs + TIMESTAMP_AHEAD_MS_MAX)
-      throw new ApiError("INVALID_TIMESTAMP");
-  }
-
-  /** The batches have their place and are good; nothing after the planning may refuse them. */
+  /** The batches are good and have their offsets; nothing after the planning may refuse them. */
   #append(records: Buffer, batches: readonly RecordBatch[], wallMs: number): LogAppend {
-    const first = batches[0] as RecordBatch;
-    const last = batches[batches.length - 1] as RecordBatch;
-    const writes = this.#plan(records, batches);
-    const { baseOffset } = first;
-    const { endOffset } = last;
-    this.#offsets.plannedTo(endOffset);
-    for (const batch of batches) {
-      if (this.#epochs.assign(batch.leaderEpoch, batch.baseOffset)) this.#epochsChanged = true;
-      this.#producers.update(batch, wallMs, this.#settings);
-    }
-    this.#tail.append(baseOffset, endOffset, records);
-    if (this.#mayWriteNow()) this.#writeNow(writes, endOffset);
-    else {
-      this.#queue.push(...writes);
-      if (!this.#writing) void this.#writeQueued();
-    }
+    const { segments } = this.#content;
+    const activeBefore = segments.active;
+    const writes = this.#plan(records, batches, wallMs);
+    if (activeBefore !== undefined && segments.active !== activeBefore) this.#flusher.inBackground();
+    const { baseOffset } = batches[0] as RecordBatch;
+    const { endOffset } = batches[batches.length - 1] as RecordBatch;
+    this.#writer.write(writes, !this.#flusher.isCommitting);
     return { baseOffset, endOffset, duplicate: false, written: this.#whenWritten(endOffset) };
   }
 
-  /** Lays the batches out over segments. Throws ApiError STORAGE_ERROR and leaves everything as it was. */
-  #plan(records: Buffer, batches: readonly RecordBatch[]): QueuedWrite[] {
-    const writes: QueuedWrite[] = [];
-    const segmentsBefore = this.#segments.length;
-    const activeBefore = this.#segments.at(-1);
-    const before = activeBefore && {
-      offset: activeBefore.endOffset,
-      position: activeBefore.plannedBytes,
-      sizeBytes: activeBefore.sizeBytes,
-      syncedBytes: activeBefore.syncedBytes,
-    };
+  #plan(records: Buffer, batches: readonly RecordBatch[], wallMs: number): PlannedWrite[] {
     try {
-      let segment = activeBefore ?? this.#createFirstSegment((batches[0] as RecordBatch).baseOffset);
-      let start = 0;
-      for (const batch of batches) {
-        if (shouldRoll(segment.rollFacts, batch, this.#settings)) {
-          if (batch.start > start) writes.push(queuedWrite(segment, records.subarray(start, batch.start)));
-          start = batch.start;
-          segment = this.#createSegment(segment.endOffset);
-        }
-        segment.plan(batch, filesOf(segment), this.#settings.indexIntervalBytes);
-      }
-      writes.push(queuedWrite(segment, records.subarray(start)));
+      return this.#content.plan(records, batches, wallMs);
     } catch (error) {
       if (!(error instanceof StorageFailure)) throw error;
-      for (const segment of this.#segments.splice(segmentsBefore)) void segment.files?.retire();
-      if (activeBefore !== undefined && before !== undefined) activeBefore.cut(before.offset, before.position);
       if (error.reason === "full") {
-        this.#becameFull(error);
+        this.#state.becomeFull(error);
         this.#awaitSpace();
       }
-      throw this.#refusal(error);
-    }
-    if (this.#segments.length > segmentsBefore) {
-      // The producers as of the new segment's base: the batches of this append are not in yet, so it must begin with them.
-      const active = this.#segments.at(-1) as Segment;
-      if (active.baseOffset === this.#offsets.next)
-        this.#snapshots.push(takeSnapshot(this.#producers, active.baseOffset));
-      if (segmentsBefore > 0) this.#flushInBackground();
-    }
-    return writes;
-  }
-
-  #mayWriteNow(): boolean {
-    return (
-      !this.#writing &&
-      this.#queue.length === 0 &&
-      !this.#syncing &&
-      this.context.env.clock.monotonicMs() >= this.#queuedUntilMs
-    );
-  }
-
-  #writeNow(writes: readonly QueuedWrite[], endOffset: Offset): void {
-    const { clock } = this.context.env;
-    const startedMs = clock.monotonicMs();
-    try {
-      for (const write of writes) {
-        write.files.file.writeSync([write.piece], write.segment.sizeBytes);
-        write.segment.sizeBytes += write.piece.length;
-        this.#unflushedBytes += write.piece.length;
-      }
-    } catch (error) {
-      throw this.#writeFailed(error);
-    }
-    const endedMs = clock.monotonicMs();
-    if (endedMs - startedMs > SLOW_WRITE_MS) {
-      this.#queuedUntilMs = endedMs + this.#queuedMs;
-      this.#queuedMs = Math.min(this.#queuedMs * 2, QUEUED_MS_MAX);
-    } else this.#queuedMs = QUEUED_MS_MIN;
-    this.#wroteTo(endOffset);
-  }
-
-  async #writeQueued(): Promise<void> {
-    this.#writing = true;
-    try {
-      for (let group = this.#nextGroup(); group !== undefined; group = this.#nextGroup()) {
-        const { segment, files, endOffset } = group;
-        await files.use(({ file }) => file.write(group.pieces, segment.sizeBytes));
-        if (this.#state !== "Writable") return;
-        segment.sizeBytes += group.bytes;
-        this.#unflushedBytes += group.bytes;
-        this.#wroteTo(endOffset);
-        this.#listener?.onWritten();
-      }
-    } catch (error) {
-      this.#writeFailed(error);
-    } finally {
-      this.#writing = false;
-      if (this.#queue.length > 0 && this.#state === "Writable") void this.#writeQueued();
-      else for (const resolve of this.#idleWaiters.splice(0)) resolve();
+      throw this.#state.refusal(error);
     }
   }
 
-  /** The next writes that go to one file, as one. */
-  #nextGroup():
-    { segment: Segment; files: SegmentFiles; pieces: Buffer[]; bytes: number; endOffset: Offset } | undefined {
-    const [first] = this.#queue;
-    if (first === undefined) return undefined;
-    const group = {
-      segment: first.segment,
-      files: first.files,
-      pieces: [] as Buffer[],
-      bytes: 0,
-      endOffset: first.endOffset,
-    };
-    let taken = 0;
-    for (const write of this.#queue) {
-      const fits = group.bytes + write.piece.length <= GATHERED_BYTES_MAX && taken < GATHERED_PIECES_MAX;
-      if (write.segment !== group.segment || (taken > 0 && !fits)) break;
-      group.pieces.push(write.piece);
-      group.bytes += write.piece.length;
-      group.endOffset = write.endOffset;
-      taken += 1;
-    }
-    this.#queue.splice(0, taken);
-    return group;
-  }
-
-  #wroteTo(endOffset: Offset): void {
-    this.#offsets.writtenTo(endOffset);
-    settle(this.#writtenWaiters, endOffset);
-    if (this.#settings.durability === "fsync") {
-      if (!this.#syncing) void this.#syncWhatIsWritten();
-    } else if (!this.#dirty) {
-      this.#dirty = true;
-      this.context.becameDirty(this);
-    }
-    if (this.#unflushedBytes > UNFLUSHED_BYTES_MAX) {
-      this.#unflushedBytes = 0;
-      this.#flushInBackground();
-      this.context.checkpointSoon();
-    }
-  }
-
-  /** Group commit: one sync for all that was written before it, again until nothing is left. */
-  async #syncWhatIsWritten(): Promise<void> {
-    this.#syncing = true;
-    try {
-      // A full disk syncs as well as any.
-      while (this.#offsets.flushed < this.#offsets.logEnd && (this.#state === "Writable" || this.#state === "Full"))
-        await this.flush();
-    } catch (error) {
-      // Who waits for the sync was told by the flush itself.
-      this.context.logger.warn(`${this.identity.directoryName}: flush failed: ${reasonOf(error)}`);
-    } finally {
-      this.#syncing = false;
-    }
+  #onWritten(endOffset: Offset, bytes: number, wasQueued: boolean): void {
+    this.#content.offsets.writtenTo(endOffset);
+    this.#waiters.writtenTo(endOffset);
+    this.#flusher.wrote(bytes);
+    if (wasQueued) this.#waiters.listener?.onWritten();
   }
 
   /** Undefined when what ends here is written already, as the durability demands. */
   #whenWritten(endOffset: Offset): Promise<void> | undefined {
-    const durable = this.#settings.durability === "fsync";
-    if (endOffset <= (durable ? this.#offsets.flushed : this.#offsets.logEnd)) return undefined;
-    const waiters = durable ? this.#flushedWaiters : this.#writtenWaiters;
-    const written = new Promise<void>((resolve, reject) => waiters.push({ endOffset, resolve, reject }));
-    // Not everyone waits: with acks=0 a failure is nobody's news but the log's.
-    written.catch(() => undefined);
-    return written;
-  }
-
-  get #isEmpty(): boolean {
-    return this.#segments.length === 0 || (this.#segments.length === 1 && this.#segments[0]?.plannedBytes === 0);
-  }
-
-  #createFirstSegment(baseOffset: Offset): Segment {
-    const { files } = this.context.env;
-    files.makeDirectorySync(this.#directory);
-    void this.#metadataFile?.close();
-    const metadata = files.openSync(join(this.#directory, METADATA_FILE), "create");
-    const content = Buffer.from(encodePartitionMetadata(this.topicId));
-    if (metadata.size() > content.length) metadata.truncateSync(content.length);
-    metadata.writeSync([content], 0);
-    this.#metadataFile = metadata;
-    this.#parentDirectoryChanged = true;
-    return this.#createSegment(baseOffset);
-  }
-
-  #createSegment(baseOffset: Offset): Segment {
-    const segment = Segment.create(this.context.env.files, this.#directory, baseOffset);
-    this.#directoryChanged = true;
-    this.#segments.push(segment);
-    return segment;
-  }
-
-  /** The segment whose offsets hold this one. */
-  #segmentIndexOf(offset: Offset): number {
-    let low = 0;
-    let high = this.#segments.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#segments[middle] as Segment).baseOffset <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return Math.max(0, low - 1);
-  }
-
-  #withFiles<T>(segment: Segment, task: (files: SegmentFiles) => Promise<T>): Promise<T> {
-    const open = (): ReturnType<Segment["open"]> => segment.open(this.#settings.indexIntervalBytes);
-    return this.context.cache.use(segment, open, (damage) => this.#addDamage(damage), task);
-  }
-
-  async #dropSegment(segment: Segment): Promise<void> {
-    this.context.cache.release(segment);
-    await segment.files?.retire();
-    segment.files = undefined;
-    await segment.removeFiles();
-  }
-
-  #startAt(offset: Offset): void {
-    this.#offsets.startAt(offset);
-    this.#startChanged = true;
-  }
-
-  #assertWritable(): void {
-    if (this.blockedUntil !== undefined)
-      throw this.#refusal("the files of a former topic of that name are still being put aside; try again");
-    if (this.#truncating > 0) throw this.#refusal("the log is being truncated; try again");
-    switch (this.#state) {
-      case "Writable":
-        return;
-      case "Full":
-        throw this.#refusal("the disk is full; free some space, the log goes on by itself");
-      case "Failed":
-        throw this.#refusal("the disk failed; the broker is stopping");
-      case "Closed":
-        throw this.#refusal("the log is closed");
-    }
-  }
-
-  #refusal(cause: StorageFailure | string): ApiError {
-    const reason = typeof cause === "string" ? cause : cause.message;
-    const options = typeof cause === "string" ? undefined : { cause };
-    return new ApiError("STORAGE_ERROR", `${this.identity.directoryName}: ${reason}`, options);
+    const { logEnd, flushed } = this.#content.offsets;
+    if (this.#content.settings.durability === "fsync")
+      return endOffset <= flushed ? undefined : this.#waiters.whenFlushed(endOffset);
+    return endOffset <= logEnd ? undefined : this.#waiters.whenWritten(endOffset);
   }
 
   /**
@@ -592,207 +258,37 @@ export class Log {
    * the file is cut before anything is appended again, or a valid batch of the failed write could come back to life behind
    * a shorter one. Returns the error for who waits.
    */
-  #writeFailed(error: unknown): ApiError {
+  #onWriteFailed(error: unknown): ApiError {
     const failure = error instanceof StorageFailure ? error : undefined;
-    const refusal = this.#refusal(failure ?? reasonOf(error));
-    if (this.#state !== "Writable") return refusal;
-    this.#queue.length = 0;
-    rejectAll(this.#writtenWaiters, refusal);
-    rejectBehind(this.#flushedWaiters, this.#offsets.logEnd, refusal);
+    const refusal = this.#state.refusal(failure ?? reasonOf(error));
+    if (!this.#state.isHealthy) return refusal;
+    this.#writer.drop();
+    this.#waiters.rejectUnwritten(this.#content.offsets.logEnd, refusal);
     if (failure?.reason !== "full" && failure?.reason !== "too-many-open-files") {
-      this.#failed(error);
+      this.#state.fail(error);
       return refusal;
     }
-    this.#becameFull(failure);
-    const dropped = this.#dropPlanned();
+    this.#state.becomeFull(failure);
+    const dropped = this.#content.dropPlanned();
     this.#maintenance
-      .run(() => this.#cutBack(dropped))
+      .run(async () => {
+        await this.#writer.drained();
+        await this.#truncation.cutBack(dropped);
+      })
       .then(
         () => this.#awaitSpace(),
-        (cause: unknown) => this.#failed(cause),
+        (cause: unknown) => this.#state.fail(cause),
       );
     return refusal;
   }
 
-  #becameFull(failure: StorageFailure): void {
-    this.#state = "Full";
-    this.context.logger.error(`${this.identity.directoryName} refuses appends: ${failure.message}`);
-    this.context.env.timers.afterThisTurn(() => this.#listener?.onFull());
-  }
-
-  /** Takes back, in memory, all that was planned and not written. Returns segments that have no batch left. */
-  #dropPlanned(): Segment[] {
-    const { logEnd } = this.#offsets;
-    this.#offsets.dropPlanned();
-    this.#cuts += 1;
-    this.#tail.cutEnd(logEnd);
-    if (this.#epochs.cutEnd(logEnd)) this.#epochsChanged = true;
-    this.#snapshots = this.#snapshots.filter((snapshot) => snapshot.offset <= logEnd);
-    const dropped: Segment[] = [];
-    for (let last = this.#segments.at(-1); last?.sizeBytes === 0; last = this.#segments.at(-1)) {
-      dropped.push(last);
-      this.#segments.pop();
-    }
-    return dropped;
-  }
-
-  /** The same on disk. */
-  async #cutBack(dropped: readonly Segment[]): Promise<void> {
-    await this.#drained();
-    for (const segment of dropped) await this.#dropSegment(segment);
-    const active = this.#segments.at(-1);
-    if (active !== undefined) await this.#cutFile(active, this.#offsets.logEnd, active.sizeBytes);
-    await this.#restoreProducers();
-  }
-
   #awaitSpace(): void {
-    if (this.#state !== "Full") return;
-    const check = async (): Promise<void> => {
-      const free = await this.context.env.files.freeBytes(this.context.directory);
-      if (this.#state !== "Full") return;
-      if (free < Math.max(FULL_DISK_FREE_BYTES_MIN, 2 * this.#settings.maxMessageBytes)) {
-        this.#awaitSpace();
-        return;
-      }
-      this.#state = "Writable";
-      this.context.logger.info(`${this.identity.directoryName} takes appends again: ${free} bytes are free`);
-    };
-    this.#healTimer = this.context.env.timers.after(FULL_DISK_RETRY_MS, () => {
-      check().catch((error: unknown) => this.#failed(error));
-    });
-  }
-
-  #failed(error: unknown): void {
-    if (this.#state === "Failed" || this.#state === "Closed") return;
-    this.#state = "Failed";
-    const refusal = this.#refusal(reasonOf(error));
-    rejectAll(this.#writtenWaiters, refusal);
-    rejectAll(this.#flushedWaiters, refusal);
-    this.context.onFatal(error instanceof Error ? error : new Error(reasonOf(error)));
-  }
-
-  #addDamage(found: readonly DamagedRange[]): void {
-    const news = found.filter(
-      (range) => !this.#damage.some((known) => known.from <= range.from && known.to >= range.to),
-    );
-    if (news.length === 0) return;
-    this.#damage = [...this.#damage, ...news].sort((left, right) => left.from - right.from);
-    for (const { from, to, reason } of news) {
-      this.context.logger.error(
-        `${this.identity.directoryName}: offsets ${from} to ${to - 1} are damaged on this disk and are not served: ${reason}`,
-      );
-    }
-    this.context.env.timers.afterThisTurn(() => this.#listener?.onDamaged());
-  }
-
-  /** Resolves when no write is queued or in flight. */
-  #drained(): Promise<void> {
-    if (!this.#writing && this.#queue.length === 0) return Promise.resolve();
-    return new Promise((resolve) => this.#idleWaiters.push(resolve));
+    this.#state.awaitSpace(() => this.#content.settings.maxMessageBytes);
   }
 
   /** Makes durable what is written now; the flushed offset follows. A failed sync stops the process. */
   flush(): Promise<void> {
-    return this.#maintenance.run(() => this.#flushNow());
-  }
-
-  #flushInBackground(): void {
-    this.flush().catch((error: unknown) => {
-      if (this.#state !== "Closed")
-        this.context.logger.warn(`${this.identity.directoryName}: flush failed: ${reasonOf(error)}`);
-    });
-  }
-
-  async #flushNow(): Promise<void> {
-    if (this.#state === "Failed" || this.#state === "Closed") return;
-    const target = this.#offsets.logEnd;
-    this.#dirty = false;
-    this.#unflushedBytes = 0;
-    for (const segment of this.#segments.filter((candidate) => candidate.syncedBytes < candidate.sizeBytes)) {
-      const bytes = segment.sizeBytes;
-      await this.#syncOrFail(() => filesOf(segment).use(({ file }) => file.sync()));
-      segment.syncedBytes = bytes;
-    }
-    try {
-      await this.#flushSidecars();
-    } catch (error) {
-      this.#becameDirtyAgain();
-      throw error;
-    }
-    if (this.#offsets.flushed >= target) return;
-    this.#offsets.flushedTo(target);
-    this.context.checkpointSoon();
-    settle(this.#flushedWaiters, target);
-    this.#listener?.onFlushed();
-  }
-
-  /** All that must be on disk, and need not be, before the flushed offset says that the batches are. */
-  async #flushSidecars(): Promise<void> {
-    const { files } = this.context.env;
-    const metadata = this.#metadataFile;
-    if (metadata !== undefined) {
-      await this.#syncOrFail(() => metadata.sync());
-      this.#metadataFile = undefined;
-      await metadata.close();
-    }
-    if (this.#epochsChanged && this.#segments.length > 0) {
-      this.#epochsChanged = false;
-      try {
-        await writeCheckpoint(files, join(this.#directory, EPOCHS_FILE), this.#epochs.toLines());
-      } catch (error) {
-        this.#epochsChanged = true;
-        throw error;
-      }
-    }
-    if (this.#directoryChanged) {
-      this.#directoryChanged = false;
-      await this.#syncOrFail(() => files.syncDirectory(this.#directory));
-    }
-    if (this.#parentDirectoryChanged) {
-      this.#parentDirectoryChanged = false;
-      await this.#syncOrFail(() => files.syncDirectory(this.context.directory));
-    }
-    if (this.#startChanged) {
-      await this.context.checkpointNow();
-      this.#startChanged = false;
-    }
-    const active = this.#segments.at(-1);
-    for (const segment of this.#segments) {
-      if (segment === active || segment.sealed || segment.files === undefined) continue;
-      // It may have been active still when this flush looked what to sync.
-      if (segment.syncedBytes < segment.plannedBytes) continue;
-      await segment.seal(segment.files);
-      this.context.cache.adopt(segment, segment.files);
-    }
-    for (let snapshot = this.#snapshots.shift(); snapshot !== undefined; snapshot = this.#snapshots.shift())
-      await writeSnapshot(files, this.#directory, snapshot);
-    if (active === undefined || active.plannedBytes - this.#sidecarBytes < SIDECAR_INTERVAL_BYTES) {
-      if (active !== undefined && active.plannedBytes < this.#sidecarBytes) this.#sidecarBytes = 0;
-      return;
-    }
-    this.#sidecarBytes = active.plannedBytes;
-    const snapshot = takeSnapshot(this.#producers, this.#offsets.next);
-    await active.writeIndexes(filesOf(active));
-    await writeSnapshot(files, this.#directory, snapshot);
-    await removeOldSnapshots(files, this.#directory, (offset) =>
-      this.#segments.some((segment) => segment.baseOffset === offset),
-    );
-  }
-
-  #becameDirtyAgain(): void {
-    if (this.#dirty || this.#state === "Closed") return;
-    this.#dirty = true;
-    this.context.becameDirty(this);
-  }
-
-  /** After a failed sync nobody knows what is on the disk, and asking again would be answered with a lie. */
-  async #syncOrFail(sync: () => Promise<void>): Promise<void> {
-    try {
-      await this.context.syncs.run(sync);
-    } catch (error) {
-      this.#failed(error);
-      throw error;
-    }
+    return this.#maintenance.run(() => this.#flusher.flush());
   }
 
   /**
@@ -800,18 +296,8 @@ export class Log {
    * one (KIP-74); nothing when there is none yet. At once when the tail has them, else by a promise. Checks no checksum.
    * Throws or rejects with ApiError OFFSET_OUT_OF_RANGE, or CORRUPT_LOG when `from` is known to be damaged.
    */
-  read(from: Offset, options: { readonly maxBytes: number; readonly end?: Offset }): LogRead | Promise<LogRead> {
-    if (from < this.#offsets.logStart || from > this.#offsets.logEnd)
-      throw new ApiError(
-        "OFFSET_OUT_OF_RANGE",
-        `${this.identity.directoryName}: offset ${from} is not in ${this.#offsets.logStart} to ${this.#offsets.logEnd}`,
-      );
-    const limit = options.end === undefined || options.end > this.#offsets.logEnd ? this.#offsets.logEnd : options.end;
-    const end = this.#undamagedEnd(from, limit);
-    if (from >= end) return emptyRead;
-    const inMemory = this.#tail.read(from, end, options.maxBytes);
-    if (inMemory !== undefined) return inMemory;
-    return this.#readFiles(from, end, options);
+  read(from: Offset, options: ReadOptions): LogRead | Promise<LogRead> {
+    return this.#reader.read(from, options);
   }
 
   /**
@@ -819,166 +305,45 @@ export class Log {
    * memory: whoever waits for a minimum need not wait then.
    */
   bytesBetween(from: Offset, end: Offset): number {
-    if (from >= end) return 0;
-    return this.#tail.bytesBetween(from, end) ?? Number.POSITIVE_INFINITY;
-  }
-
-  #undamagedEnd(from: Offset, end: Offset): Offset {
-    for (const range of this.#damage) {
-      if (range.to <= from) continue;
-      if (range.from <= from)
-        throw new ApiError(
-          "CORRUPT_LOG",
-          `${this.identity.directoryName}: offsets ${range.from} to ${range.to - 1} are damaged: ${range.reason}`,
-        );
-      return range.from < end ? range.from : end;
-    }
-    return end;
-  }
-
-  async #readFiles(
-    from: Offset,
-    end: Offset,
-    options: { readonly maxBytes: number; readonly end?: Offset },
-    isRetry = false,
-  ): Promise<LogRead> {
-    const cuts = this.#cuts;
-    const { pool } = this.context;
-    let segment: Segment | undefined;
-    try {
-      for (let at = this.#segmentIndexOf(from); ; at += 1) {
-        segment = this.#segments[at];
-        if (segment === undefined || segment.baseOffset >= end) return emptyRead;
-        const source = segment;
-        const read = await this.#withFiles(source, (files) =>
-          readFromSegment(source, files, pool, { from, end, maxBytes: options.maxBytes }),
-        );
-        if (this.#cuts !== cuts) {
-          read?.release();
-          return await this.read(from, options);
-        }
-        if (read !== undefined) return read;
-        // Opening the segment may have shown that what should be here is lost.
-        this.#undamagedEnd(from, end);
-      }
-    } catch (error) {
-      if (this.#cuts !== cuts) return this.read(from, options);
-      if (error instanceof StorageFailure) {
-        // Retention may have removed the segment between the look and the opening.
-        if (segment !== undefined && !this.#segments.includes(segment)) return this.read(from, options);
-        throw this.#refusal(error);
-      }
-      if (!(error instanceof UnreadableSegment)) throw error;
-      const found = await this.verifyRange(from);
-      if (found.length > 0 && !isRetry)
-        return await this.#readFiles(from, this.#undamagedEnd(from, end), options, true);
-      throw new ApiError(
-        "CORRUPT_LOG",
-        `${this.identity.directoryName}: offset ${from} cannot be read: ${error.message}`,
-        {
-          cause: error,
-        },
-      );
-    }
+    return this.#reader.bytesBetween(from, end);
   }
 
   /**
    * Reads the disk again where someone got a bad batch. Returns the damage that this finds, and from then on does not serve
    * it; nothing when the disk is innocent.
    */
-  async verifyRange(from: Offset): Promise<readonly DamagedRange[]> {
-    const segment = this.#segments[this.#segmentIndexOf(from)];
-    if (segment === undefined) return [];
-    const damage = await this.verifySegment(segment.baseOffset);
-    return damage.filter((range) => range.to > from);
+  verifyRange(from: Offset): Promise<readonly DamagedRange[]> {
+    return this.#verifier.verifyRange(from);
   }
 
   /** Base offsets of the segments that no append changes any more. */
   closedSegments(): Offset[] {
-    return this.#segments.slice(0, -1).map((segment) => segment.baseOffset);
+    return this.#content.segments.all.slice(0, -1).map((segment) => segment.baseOffset);
   }
 
   /** Checks every checksum of a segment, as slowly as `pace` says. What it finds is not served from then on. */
-  async verifySegment(baseOffset: Offset, pace?: (bytes: number) => Promise<void>): Promise<readonly DamagedRange[]> {
-    const segment = this.#segments.find((candidate) => candidate.baseOffset === baseOffset);
-    if (segment === undefined || segment.sizeBytes === 0) return [];
-    const cuts = this.#cuts;
-    const end = segment === this.#segments.at(-1) ? this.#offsets.logEnd : segment.endOffset;
-    const endPosition = segment.sizeBytes;
-    const file = await this.context.env.files.open(segment.path("log"), "read");
-    try {
-      const survey = await surveySegment(
-        file,
-        { position: 0, endPosition, offset: baseOffset },
-        end,
-        () => undefined,
-        pace,
-      );
-      // A cut or a removal in the meantime changed what the bytes should be.
-      if (this.#cuts !== cuts || survey.damage.length === 0) return [];
-      if (segment !== this.#segments.at(-1)) await this.#rebuildIndexes(segment);
-      this.#addDamage(survey.damage);
-      return survey.damage;
-    } finally {
-      await file.close();
-    }
-  }
-
-  /** With the next use the indexes of a closed segment are made anew, with an entry behind each damaged range. */
-  async #rebuildIndexes(segment: Segment): Promise<void> {
-    this.context.cache.release(segment);
-    const files = segment.files;
-    segment.files = undefined;
-    await this.context.env.files.remove(segment.path("index"));
-    await files?.retire();
+  verifySegment(baseOffset: Offset, pace?: (bytes: number) => Promise<void>): Promise<readonly DamagedRange[]> {
+    return this.#verifier.verifySegment(baseOffset, pace);
   }
 
   /** The greatest known epoch that is not greater than the asked one, and the offset where it ends. */
   endOffsetForEpoch(epoch: LeaderEpoch): { epoch: LeaderEpoch; endOffset: Offset } | undefined {
-    return this.#epochs.endOffsetFor(epoch, this.#offsets.logEnd);
+    return this.#content.epochs.endOffsetFor(epoch, this.#content.offsets.logEnd);
   }
 
   /** A new leader's first record will have this offset. */
   assignEpochStart(epoch: LeaderEpoch, startOffset: Offset): void {
-    if (this.#epochs.assign(epoch, startOffset)) this.#epochsChanged = true;
+    this.#content.epochs.assign(epoch, startOffset);
   }
 
   /** The first record below `end` whose timestamp is this or later. */
-  async offsetForTimestamp(timestamp: number, end: Offset): Promise<RecordTime | undefined> {
-    const cuts = this.#cuts;
-    for (const segment of [...this.#segments]) {
-      if (segment.baseOffset >= end || this.#cuts !== cuts) break;
-      if (segment.endOffset <= this.#offsets.logStart) continue;
-      const found = await this.#withFiles(segment, (files) => this.#searchTime(segment, files, timestamp, end));
-      if (found !== undefined) return found;
-    }
-    return this.#cuts === cuts ? undefined : this.offsetForTimestamp(timestamp, end);
-  }
-
-  async #searchTime(
-    segment: Segment,
-    files: SegmentFiles,
-    timestamp: number,
-    end: Offset,
-  ): Promise<RecordTime | undefined> {
-    if (segment.maxTimestamp < timestamp) return undefined;
-    const indexed = files.index.floor(files.timeIndex.searchStart(timestamp));
-    const start = {
-      position: indexed?.position ?? 0,
-      offset: toOffset(segment.baseOffset + (indexed?.relativeOffset ?? 0)),
-      endPosition: segment.sizeBytes,
-    };
-    let found: RecordTime | undefined;
-    await surveySegment(files.file, start, segment.endOffset, (batch) => {
-      if (found === undefined && batch.endOffset <= end)
-        found = firstRecordAt(batch, timestamp, this.#offsets.logStart);
-    });
-    return found;
+  offsetForTimestamp(timestamp: number, end: Offset): Promise<RecordTime | undefined> {
+    return this.#reader.offsetForTimestamp(timestamp, end);
   }
 
   /** All in-sync replicas have what is below it. Never moves back; not beyond the log end. */
   advanceHighWatermark(offset: Offset): void {
-    if (this.#offsets.advanceHighWatermark(offset)) this.context.checkpointSoon();
+    if (this.#content.offsets.advanceHighWatermark(offset)) this.context.checkpointSoon();
   }
 
   /**
@@ -986,18 +351,14 @@ export class Log {
    * above the high watermark.
    */
   async advanceLogStart(offset: Offset): Promise<void> {
-    if (offset > this.#offsets.highWatermark)
+    if (offset > this.#content.offsets.highWatermark)
       throw new ApiError(
         "OFFSET_OUT_OF_RANGE",
-        `${this.identity.directoryName}: log start cannot be ${offset}, behind the high watermark ${this.#offsets.highWatermark}`,
+        `${this.identity.directoryName}: log start cannot be ${offset}, behind the high watermark ${this.#content.offsets.highWatermark}`,
       );
-    if (!this.#offsets.advanceLogStart(offset)) return;
-    if (this.#epochs.cutStart(offset)) this.#epochsChanged = true;
-    this.#forgetDamageBefore(offset);
+    if (!this.#content.advanceLogStart(offset)) return;
     await this.context.checkpointNow();
-    await this.#maintenance.run(() =>
-      this.#removeOldest(expiredSegments(this.#segments, this.#bounds, { retentionMs: -1, retentionBytes: -1 }, 0)),
-    );
+    await this.#maintenance.run(() => this.#removal.removeBelowLogStart());
   }
 
   /**
@@ -1005,88 +366,8 @@ export class Log {
    * Does nothing before the log was given its own settings, and nothing once after the wall clock was set.
    */
   applyRetention(wallMs: number): Promise<number> {
-    const before = this.#lastRetention;
-    this.#lastRetention = { wallMs, monotonicMs: this.context.env.clock.monotonicMs() };
-    if (wallClockJumped(before, this.#lastRetention)) {
-      this.context.logger.warn(
-        `${this.identity.directoryName}: the wall clock was set by more than 5 minutes; retention is skipped once`,
-      );
-      return Promise.resolve(0);
-    }
-    if (!this.#settingsGiven) return Promise.resolve(0);
-    return this.#maintenance.run(async () => {
-      if (this.#state === "Closed" || this.#state === "Failed") return 0;
-      for (;;) {
-        const facts = this.#segments.map((segment) => ({
-          endOffset: segment.endOffset,
-          sizeBytes: segment.sizeBytes,
-          // Unknown until its indexes are read: decided as if it had just been written, then read, then decided again.
-          maxTimestamp: segment.timesKnown ? segment.maxTimestamp : wallMs,
-        }));
-        const expired = expiredSegments(facts, this.#bounds, this.#settings, wallMs);
-        const next = this.#segments[expired];
-        if (next === undefined || next.timesKnown || this.#settings.retentionMs < 0) {
-          await this.#removeOldest(expired);
-          return expired;
-        }
-        await this.#withFiles(next, () => Promise.resolve());
-        next.timesKnown = true;
-      }
-    });
-  }
-
-  get #bounds(): { logStartOffset: Offset; highWatermark: Offset } {
-    return { logStartOffset: this.#offsets.logStart, highWatermark: this.#offsets.highWatermark };
-  }
-
-  async #removeOldest(count: number): Promise<void> {
-    if (count === 0) return;
-    if (count === this.#segments.length) {
-      // Even the active one is too old. Nobody may be writing to it.
-      if (this.#writing || this.#queue.length > 0) return;
-      const { next } = this.#offsets;
-      this.#createSegment(next);
-      this.#snapshots.push(takeSnapshot(this.#producers, next));
-      await this.#flushNow();
-    }
-    const removed = this.#segments.splice(0, count);
-    const first = this.#segments[0] as Segment;
-    this.#offsets.advanceLogStart(first.baseOffset);
-    if (this.#epochs.cutStart(this.#offsets.logStart)) this.#epochsChanged = true;
-    this.#forgetDamageBefore(this.#offsets.logStart);
-    // In the checkpoint first: a log that begins later than it says is taken for one that lost its beginning.
-    await this.#checkpointInSpiteOfFullDisk();
-    for (const segment of removed) {
-      this.context.cache.release(segment);
-      await segment.files?.retire();
-      segment.files = undefined;
-      await this.#removeLater(segment);
-    }
-    this.context.logger.info(
-      `${this.identity.directoryName}: deleted ${count} segments; the log starts at ${this.#offsets.logStart} now`,
-    );
-  }
-
-  /** Renamed at once, so that it is no segment any more; removed when readers who found it before are done. */
-  async #removeLater(segment: Segment): Promise<void> {
-    const { files, timers } = this.context.env;
-    const path = segment.path("log");
-    const renamed = `${path}.deleted`;
-    await files.rename(path, renamed);
-    await segment.removeFiles();
-    const timer = timers.after(this.#settings.fileDeleteDelayMs, () => {
-      this.#removals.delete(renamed);
-      files.remove(renamed).catch((error: unknown) => {
-        this.context.logger.warn(
-          `${renamed} could not be removed; it is tried again at the next start: ${reasonOf(error)}`,
-        );
-      });
-    });
-    this.#removals.set(renamed, timer);
-  }
-
-  #forgetDamageBefore(offset: Offset): void {
-    this.#damage = this.#damage.filter((range) => range.to > offset);
+    if (!this.#removal.trustsClock(wallMs) || !this.#settingsGiven) return Promise.resolve(0);
+    return this.#maintenance.run(() => this.#removal.removeExpired(wallMs));
   }
 
   /**
@@ -1094,288 +375,53 @@ export class Log {
    * are refused until it is done. Resolves when the cut is durable.
    */
   truncateTo(offset: Offset): Promise<void> {
-    return this.#runTruncation(() =>
-      offset < this.#offsets.logStart ? this.#restartAt(offset) : this.#truncate(offset),
-    );
+    return this.#truncate(() => this.#truncation.truncateTo(offset));
   }
 
   /** Drops everything; the next batch has this offset (or is the one that holds it). */
   truncateFullyAndStartAt(offset: Offset): Promise<void> {
-    return this.#runTruncation(() => this.#restartAt(offset));
+    return this.#truncate(() => this.#truncation.startAt(offset));
   }
 
-  async #runTruncation(task: () => Promise<void>): Promise<void> {
-    this.#truncating += 1;
-    try {
-      await this.#maintenance.run(async () => {
-        await this.#drained();
-        if (this.#state === "Closed" || this.#state === "Failed") throw this.#refusal("the log is closed");
+  #truncate(task: () => Promise<void>): Promise<void> {
+    return this.#state.duringTruncation(() =>
+      this.#maintenance.run(async () => {
+        await this.#writer.drained();
+        if (this.#state.hasEnded) throw this.#state.refusal("the log is closed");
         await task();
-      });
-    } catch (error) {
-      // A truncation that was begun must not be left half done: the files and what is in memory may differ.
-      if (error instanceof StorageFailure) this.#failed(error);
-      throw error;
-    } finally {
-      this.#truncating -= 1;
-    }
-  }
-
-  async #truncate(offset: Offset): Promise<void> {
-    if (offset >= this.#offsets.next) {
-      // An epoch in which this replica led without a record is not the leader's all the same: left in place, the two would
-      // never agree where their logs part.
-      if (this.#epochs.cutEnd(offset)) this.#epochsChanged = true;
-      return;
-    }
-    const segment = this.#segments[this.#segmentIndexOf(offset)] as Segment;
-    const { position, end } = await this.#findCut(segment, offset);
-    const { logStart } = this.#offsets;
-    if (end <= logStart || (position === 0 && segment === this.#segments[0])) {
-      await this.#restartAt(end < logStart ? logStart : end, true);
-      return;
-    }
-    const removed = this.#segments.splice(this.#segments.indexOf(segment) + 1);
-    if (position === 0) removed.unshift(this.#segments.pop() as Segment);
-    await this.#forgetFrom(end);
-    for (const gone of removed.reverse()) await this.#dropSegment(gone);
-    const active = this.#segments.at(-1) as Segment;
-    await this.#cutFile(active, end, active === segment ? position : active.sizeBytes);
-    this.#directoryChanged = true;
-    await this.#restoreProducers();
-    await this.#flushAfterCut();
-  }
-
-  async #flushAfterCut(): Promise<void> {
-    try {
-      await this.#flushNow();
-    } catch (error) {
-      // The cut itself is durable; the rest is written when there is space, and could be made anew from the batches.
-      if (!(error instanceof StorageFailure) || error.reason !== "full") throw error;
-    }
-  }
-
-  /** Where in the file the batch that holds the offset begins, or the first one behind it, and where the one before ends. */
-  async #findCut(segment: Segment, offset: Offset): Promise<{ position: number; end: Offset }> {
-    if (offset <= segment.baseOffset) return { position: 0, end: segment.baseOffset };
-    return this.#withFiles(segment, async ({ file, index }) => {
-      for (let below: number = offset; ;) {
-        const indexed = index.floor(below - segment.baseOffset - 1);
-        const start = {
-          position: indexed?.position ?? 0,
-          offset: toOffset(segment.baseOffset + (indexed?.relativeOffset ?? 0)),
-          endPosition: segment.sizeBytes,
-        };
-        const cut = { position: start.position, end: start.offset };
-        // Ends early at damage: then the log is cut there.
-        await scanBatches(file, start, (batch, position) => {
-          if (batch.endOffset > offset) return false;
-          cut.position = position + batch.sizeBytes;
-          cut.end = batch.endOffset;
-          return true;
-        });
-        // The first batch that was looked at is the one to cut. There may be a gap in front of it: look further back.
-        if (indexed === undefined || cut.position > start.position) return cut;
-        below = start.offset;
-      }
-    });
-  }
-
-  /** Empties the log. `keepStart`: records below the new end were deleted before, which is no news. */
-  async #restartAt(offset: Offset, keepStart = false): Promise<void> {
-    const removed = this.#segments.splice(0);
-    if (keepStart) await this.#forgetFrom(offset);
-    else {
-      await this.#forgetFrom(this.#offsets.logStart);
-      this.#offsets.startAt(offset);
-      this.#epochs.clear();
-    }
-    // Without segments only the checkpoint knows where the log begins.
-    await this.#checkpointInSpiteOfFullDisk();
-    this.#snapshots = [];
-    for (const gone of removed.reverse()) await this.#dropSegment(gone);
-    if (removed.length > 0) {
-      this.#epochsChanged = true;
-      this.#directoryChanged = true;
-    }
-    await this.#restoreProducers();
-    await this.#flushAfterCut();
-  }
-
-  /**
-   * Forgets, in memory and then in the checkpoints, what is at or behind the offset. The recovery point must be lower on
-   * disk before the files are: else a crash in between would look like rot.
-   */
-  async #forgetFrom(offset: Offset): Promise<void> {
-    const flushedBefore = this.#offsets.flushed;
-    this.#cuts += 1;
-    this.#offsets.truncateTo(offset);
-    this.#tail.cutEnd(offset);
-    if (this.#epochs.cutEnd(offset)) this.#epochsChanged = true;
-    this.#snapshots = this.#snapshots.filter((snapshot) => snapshot.offset <= offset);
-    this.#damage = this.#damage
-      .filter((range) => range.from < offset)
-      .map((range) => (range.to > offset ? { ...range, to: offset } : range));
-    this.#sidecarBytes = 0;
-    if (flushedBefore > offset) await this.#checkpointInSpiteOfFullDisk();
-  }
-
-  /** A truncation that was begun cannot be given up for want of space; it waits for some. */
-  async #checkpointInSpiteOfFullDisk(): Promise<void> {
-    for (;;) {
-      try {
-        await this.context.checkpointNow();
-        return;
-      } catch (error) {
-        if (!(error instanceof StorageFailure) || error.reason !== "full" || this.#state === "Closed") throw error;
-        await sleep(this.context.env.timers, FULL_DISK_RETRY_MS);
-      }
-    }
-  }
-
-  /** Makes the segment the active one, ending at the position, durably. */
-  async #cutFile(segment: Segment, end: Offset, position: number): Promise<void> {
-    const known = await this.#withFiles(segment, (files) => Promise.resolve(files));
-    this.context.cache.release(segment);
-    const file = await this.context.env.files.open(segment.path("log"), "write");
-    segment.files = new SegmentFiles(file, known.index, known.timeIndex);
-    await known.retire();
-    segment.cut(end, position);
-    await file.truncate(position);
-    await this.#syncOrFail(() => file.sync());
-    await segment.cutIndexFiles(segment.files);
-  }
-
-  async #restoreProducers(): Promise<void> {
-    if (this.#isEmpty) {
-      this.#producers.clear();
-      return;
-    }
-    const { files, clock } = this.context.env;
-    const { logEnd } = this.#offsets;
-    const snapshot = await restoreSnapshot(files, this.#directory, logEnd);
-    const producers = snapshot?.producers ?? new ProducerStates();
-    const from = snapshot?.offset ?? toOffset(0);
-    for (const segment of this.#segments.slice(this.#segmentIndexOf(from))) {
-      if (segment.endOffset <= from) continue;
-      await this.#withFiles(segment, ({ file, index }) =>
-        replayProducers(segment, file, index, from, (batch) => producers.update(batch, clock.wallMs(), this.#settings)),
-      );
-    }
-    this.#producers = producers;
+      }),
+    );
   }
 
   /** Writes everything down, so that the next start has nothing to recover, and closes the files. Idempotent. */
   async close(): Promise<void> {
-    if (this.#state === "Closed") return;
-    const wasFailed = this.#state === "Failed";
-    await this.#drained();
+    if (this.#state.isClosed) return;
+    const wasFailed = this.#state.isFailed;
+    await this.#writer.drained();
     try {
-      if (!wasFailed && this.#segments.length > 0) {
+      if (!wasFailed && this.#content.segments.all.length > 0) {
         await this.flush();
-        await this.#maintenance.run(() => this.#writeSidecars());
+        await this.#maintenance.run(() => this.#flusher.finish());
       }
     } finally {
       await this.stop();
     }
   }
 
-  /** What spares the next start from reading. */
-  async #writeSidecars(): Promise<void> {
-    const active = this.#segments.at(-1);
-    if (active === undefined) return;
-    const snapshot = takeSnapshot(this.#producers, this.#offsets.logEnd);
-    await writeSnapshot(this.context.env.files, this.#directory, snapshot);
-    await active.writeIndexes(filesOf(active));
-  }
-
   /** Stops at once and writes nothing more, as a crash would. */
   abandon(): void {
-    if (this.#state === "Closed") return;
-    this.#state = "Closed";
-    this.#healTimer?.cancel();
-    for (const timer of this.#removals.values()) timer.cancel();
-    this.#removals.clear();
-    this.#queue.length = 0;
-    const refusal = this.#refusal("the log is closed");
-    rejectAll(this.#writtenWaiters, refusal);
-    rejectAll(this.#flushedWaiters, refusal);
-    this.#tail.clear();
-    this.#listener = undefined;
+    if (this.#state.isClosed) return;
+    this.#state.close();
+    this.#removal.cancel();
+    this.#writer.drop();
+    this.#content.tail.clear();
   }
 
   /** For LogManager, before the directory is renamed: nothing is written any more when this resolves. */
   async stop(): Promise<void> {
     this.abandon();
-    await this.#drained();
+    await this.#writer.drained();
     await this.#maintenance.close();
-    await this.#closeFiles();
+    await this.#content.close();
   }
-
-  async #closeFiles(): Promise<void> {
-    await this.#metadataFile?.close();
-    for (const segment of this.#segments) {
-      this.context.cache.release(segment);
-      await segment.files?.retire();
-      segment.files = undefined;
-    }
-  }
-}
-
-/** Feeds the batches of a segment from an offset on, over damage. */
-export async function replayProducers(
-  segment: Segment,
-  file: SegmentFiles["file"],
-  index: SegmentFiles["index"],
-  from: Offset,
-  update: (batch: RecordBatch) => void,
-): Promise<void> {
-  const indexed = from <= segment.baseOffset ? undefined : index.floor(from - segment.baseOffset);
-  const start = {
-    position: indexed?.position ?? 0,
-    offset: toOffset(segment.baseOffset + (indexed?.relativeOffset ?? 0)),
-    endPosition: segment.sizeBytes,
-  };
-  await surveySegment(file, start, segment.endOffset, (batch) => {
-    if (batch.baseOffset >= from) update(batch);
-  });
-}
-
-function parseBatches(records: Buffer): RecordBatch[] {
-  try {
-    const batches = readBatches(records);
-    if (batches.length === 0) throw new ApiError("INVALID_RECORD", "there is no batch to append");
-    return batches;
-  } catch (error) {
-    if (error instanceof BatchFault) throw new ApiError("INVALID_RECORD", error.message, { cause: error });
-    throw error;
-  }
-}
-
-function filesOf(segment: Segment): SegmentFiles {
-  const { files } = segment;
-  invariant(files !== undefined, () => `${segment.path("log")} is written to, but not open`);
-  return files;
-}
-
-function queuedWrite(segment: Segment, piece: Buffer): QueuedWrite {
-  return { segment, files: filesOf(segment), piece, endOffset: segment.endOffset };
-}
-
-/** Resolves, from the front, all who wait for no more than the offset. */
-function settle(waiters: Waiter[], offset: Offset): void {
-  let count = 0;
-  while (count < waiters.length && (waiters[count] as Waiter).endOffset <= offset) count += 1;
-  for (const waiter of waiters.splice(0, count)) waiter.resolve();
-}
-
-function rejectAll(waiters: Waiter[], error: Error): void {
-  for (const waiter of waiters.splice(0)) waiter.reject(error);
-}
-
-function rejectBehind(waiters: Waiter[], offset: Offset, error: Error): void {
-  const behind = waiters.filter((waiter) => waiter.endOffset > offset);
-  const kept = waiters.filter((waiter) => waiter.endOffset <= offset);
-  waiters.splice(0, waiters.length, ...kept);
-  for (const waiter of behind) waiter.reject(error);
 }

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { invariant } from "../../common/assert.js";
 import { StorageFailure } from "../../common/env/files.js";
 import type { File, FileSystem } from "../../common/env/files.js";
 import type { RecordBatch } from "../../protocol/record-batch.js";
@@ -55,7 +56,7 @@ export class SegmentFiles {
 
 /**
  * One `.log` file and its two indexes. Knows how far the file goes, what is on its way into it, and what of the indexes is
- * on disk. Does not write batches itself: Log does, in its queue, and tells.
+ * on disk. Does not write batches itself: LogWriter does, and tells.
  *
  *   0            syncedBytes        sizeBytes            plannedBytes
  *   |  durable       |    written       |  queued, no reader sees it  |
@@ -99,6 +100,13 @@ export class Segment {
 
   path(kind: SegmentFileKind): string {
     return join(this.directory, segmentFileName(this.baseOffset, kind));
+  }
+
+  /** The files of a segment that is written to, or will be. */
+  get openFiles(): SegmentFiles {
+    const { files } = this;
+    invariant(files !== undefined, () => `${this.path("log")} is written to, but not open`);
+    return files;
   }
 
   /** What `shouldRoll` asks for. */

@@ -83,6 +83,22 @@ describe("a full disk", () => {
     }
   });
 
+  it("takes back the first part of an append that fails in its second segment", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ segmentBytes: 200 });
+    log.appendAsLeader(batch({ mark: 1, valueBytes: 20 }), 1);
+    world.disk.fail("write", (path) => path.endsWith("2.log"), { reason: "full", times: 1 });
+    const two = Buffer.concat([batch({ mark: 2, valueBytes: 20 }), batch({ mark: 3, valueBytes: 100 })]);
+    expect(refusal(() => log.appendAsLeader(two, 1))).toBe("STORAGE_ERROR");
+    await world.run(2_000);
+    log.appendAsLeader(batch({ mark: 4 }), 1);
+    await world.complete(log.flush());
+    expect(await world.contents()).toEqual(["0-0@1:1", "1-1@1:4"]);
+    world.kill();
+    await world.start();
+    expect(await world.contents()).toEqual(["0-0@1:1", "1-1@1:4"]);
+  });
+
   it("refuses what cannot even have a file, and makes it later", async () => {
     const world = await LogWorld.open();
     const log = world.log();
@@ -138,6 +154,18 @@ describe("a disk that fails", () => {
       expect(world.log().wasCut).toBe(false);
     },
   );
+
+  it("closes although writes were queued when a sync failed", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ durability: "fsync" });
+    world.disk.delayMeanMs = 5;
+    world.disk.fail("sync", isLog, { times: 1 });
+    // The first write is waited for by a sync, the second is in flight when that fails, the others queue behind it.
+    while (refusal(() => log.appendAsLeader(batch(), 0)) === "none") await world.run(0.05);
+    await world.run(100);
+    expect(world.fatal).toHaveLength(1);
+    await world.complete(world.manager.close());
+  });
 
   it("does not serve what it finds rotten, and tells its partition", async () => {
     const world = await LogWorld.open({ tailBytesMax: 0, scrubBytesPerSecond: 1_000_000 });

@@ -1,0 +1,148 @@
+import { join } from "node:path";
+import type { RecordBatch } from "../../protocol/record-batch.js";
+import type { Offset } from "../../protocol/types.js";
+import type { LeaderEpochCache } from "./leader-epoch-cache.js";
+import type { LogContext, LogIdentity } from "./log-context.js";
+import { LogDamage } from "./log-damage.js";
+import { LogDirectory } from "./log-directory.js";
+import { LogEpochs } from "./log-epochs.js";
+import type { LogOffsets } from "./log-offsets.js";
+import { LogProducers } from "./log-producers.js";
+import type { LogSettings } from "./log-settings.js";
+import type { LogState } from "./log-state.js";
+import { LogTail } from "./log-tail.js";
+import { EPOCHS_FILE } from "./partition-directory.js";
+import type { ProducerStates } from "./producer-states.js";
+import { SegmentList } from "./segment-list.js";
+import type { PlannedWrite } from "./segment-list.js";
+import type { DamagedRange } from "./segment-scan.js";
+import type { Segment } from "./segment.js";
+
+const TAIL_BYTES_PER_LOG_MAX = 16 * 1024 * 1024;
+
+/** What recovery found, and a new log begins with. */
+export interface RecoveredLog {
+  /** In order; the last one is active and has its files open. Empty: there are no files yet. */
+  readonly segments: Segment[];
+  readonly offsets: LogOffsets;
+  readonly epochs: LeaderEpochCache;
+  readonly producers: ProducerStates;
+  readonly damage: readonly DamagedRange[];
+  readonly wasCut: boolean;
+}
+
+/**
+ * What a log holds, as far as memory knows: segments, offsets, epochs, producers, damage and the tail. Here are the changes
+ * that concern several of them at once. Each is made in one turn of the event loop, so that no reader sees them disagree;
+ * files follow, or have gone ahead.
+ */
+export class LogContent {
+  readonly directory: LogDirectory;
+  readonly segments: SegmentList;
+  readonly offsets: LogOffsets;
+  readonly epochs: LogEpochs;
+  readonly producers: LogProducers;
+  readonly damage: LogDamage;
+  readonly tail: LogTail;
+  #cuts = 0;
+  /** The log start has moved without the checkpoint knowing; it must before the flushed offset moves beyond it. */
+  #startChanged = false;
+
+  constructor(
+    private readonly context: LogContext,
+    identity: LogIdentity,
+    state: LogState,
+    /** Replaced as a whole. */
+    public settings: LogSettings,
+    recovered: RecoveredLog,
+  ) {
+    const { env } = context;
+    this.directory = new LogDirectory(context, identity, state);
+    this.damage = new LogDamage(state, context.logger, recovered.damage);
+    this.segments = new SegmentList(
+      context,
+      this.directory,
+      recovered.segments,
+      this.damage,
+      () => this.settings.indexIntervalBytes,
+    );
+    this.offsets = recovered.offsets;
+    this.epochs = new LogEpochs(env.files, join(this.directory.path, EPOCHS_FILE), recovered.epochs);
+    this.producers = new LogProducers(env, this.directory.path, recovered.producers);
+    this.tail = new LogTail(context.tailBudget, TAIL_BYTES_PER_LOG_MAX);
+  }
+
+  /** Counts cuts, so that a read that was under way notices one. */
+  get cuts(): number {
+    return this.#cuts;
+  }
+
+  /**
+   * Gives batches (checked and stamped) their place behind all others. They are part of the log when they are written.
+   * Throws StorageFailure and leaves everything as it was.
+   */
+  plan(records: Buffer, batches: readonly RecordBatch[], wallMs: number): PlannedWrite[] {
+    const activeBefore = this.segments.active;
+    const writes = this.segments.plan(records, batches, this.settings);
+    const active = this.segments.active as Segment;
+    // The producers as of the new segment's base: the batches of this append are not in yet, so it must begin with them.
+    if (active !== activeBefore && active.baseOffset === this.offsets.next)
+      this.producers.snapshotAt(active.baseOffset);
+    const { baseOffset } = batches[0] as RecordBatch;
+    const { endOffset } = batches[batches.length - 1] as RecordBatch;
+    this.offsets.plannedTo(endOffset);
+    for (const batch of batches) {
+      this.epochs.assign(batch.leaderEpoch, batch.baseOffset);
+      this.producers.update(batch, wallMs, this.settings);
+    }
+    this.tail.append(baseOffset, endOffset, records);
+    return writes;
+  }
+
+  /** Takes back all that was planned and not written. Returns segments that have no batch left; they are off the list. */
+  dropPlanned(): Segment[] {
+    const { logEnd } = this.offsets;
+    this.offsets.dropPlanned();
+    this.#cutEnd(logEnd);
+    return this.segments.takeUnwritten();
+  }
+
+  /** Forgets what is at or behind the offset, but for the segments. */
+  forgetFrom(offset: Offset): void {
+    this.offsets.truncateTo(offset);
+    this.#cutEnd(offset);
+    this.damage.cutEnd(offset);
+  }
+
+  #cutEnd(offset: Offset): void {
+    this.#cuts += 1;
+    this.tail.cutEnd(offset);
+    this.epochs.cutEnd(offset);
+    this.producers.cutEnd(offset);
+  }
+
+  /** An empty log goes where its first batch is, before the checkpoint knows. */
+  beginAt(offset: Offset): void {
+    this.offsets.startAt(offset);
+    this.#startChanged = true;
+  }
+
+  /** Forgets what is below the offset, but for the segments. Returns whether the log start moved. */
+  advanceLogStart(offset: Offset): boolean {
+    const moved = this.offsets.advanceLogStart(offset);
+    this.epochs.cutStart(this.offsets.logStart);
+    this.damage.cutStart(this.offsets.logStart);
+    return moved;
+  }
+
+  async checkpointStart(): Promise<void> {
+    if (!this.#startChanged) return;
+    await this.context.checkpointNow();
+    this.#startChanged = false;
+  }
+
+  async close(): Promise<void> {
+    await this.directory.close();
+    await this.segments.close();
+  }
+}

@@ -1,0 +1,66 @@
+import { join } from "node:path";
+import type { File } from "../../common/env/files.js";
+import type { LogContext, LogIdentity } from "./log-context.js";
+import type { LogState } from "./log-state.js";
+import { METADATA_FILE, encodePartitionMetadata } from "./partition-directory.js";
+
+/**
+ * The directory of a log, with the file that says which topic it belongs to: made with the first segment, in the middle of
+ * an append. Remembers what of it is not durable yet.
+ */
+export class LogDirectory {
+  readonly path: string;
+  #metadataFile: File | undefined;
+  #namesChanged = false;
+  #isNew = false;
+
+  constructor(
+    private readonly context: LogContext,
+    private readonly identity: LogIdentity,
+    private readonly state: LogState,
+  ) {
+    this.path = join(context.directory, identity.directoryName);
+  }
+
+  /** Fine when it exists. Throws StorageFailure. */
+  make(): void {
+    const { files } = this.context.env;
+    files.makeDirectorySync(this.path);
+    void this.#metadataFile?.close();
+    const metadata = files.openSync(join(this.path, METADATA_FILE), "create");
+    const content = Buffer.from(encodePartitionMetadata(this.identity.topicId));
+    if (metadata.size() > content.length) metadata.truncateSync(content.length);
+    metadata.writeSync([content], 0);
+    this.#metadataFile = metadata;
+    this.#isNew = true;
+  }
+
+  /** Files in it were made or removed. */
+  namesChanged(): void {
+    this.#namesChanged = true;
+  }
+
+  async syncMetadata(): Promise<void> {
+    const metadata = this.#metadataFile;
+    if (metadata === undefined) return;
+    await this.state.syncOrFail(() => metadata.sync());
+    this.#metadataFile = undefined;
+    await metadata.close();
+  }
+
+  async syncNames(): Promise<void> {
+    const { files } = this.context.env;
+    if (this.#namesChanged) {
+      this.#namesChanged = false;
+      await this.state.syncOrFail(() => files.syncDirectory(this.path));
+    }
+    if (this.#isNew) {
+      this.#isNew = false;
+      await this.state.syncOrFail(() => files.syncDirectory(this.context.directory));
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#metadataFile?.close();
+  }
+}

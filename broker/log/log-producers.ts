@@ -1,0 +1,110 @@
+import type { Env } from "../../common/env/env.js";
+import type { RecordBatch } from "../../protocol/record-batch.js";
+import { toOffset } from "../../protocol/types.js";
+import type { Offset } from "../../protocol/types.js";
+import { removeOldSnapshots, restoreSnapshot, takeSnapshot, writeSnapshot } from "./producer-snapshots.js";
+import type { ProducerSnapshot } from "./producer-snapshots.js";
+import { ProducerStates } from "./producer-states.js";
+import type { EarlierAppend, ProducerStateLimits } from "./producer-states.js";
+import type { SegmentList } from "./segment-list.js";
+import { surveySegment } from "./segment-scan.js";
+import type { Segment, SegmentFiles } from "./segment.js";
+
+/**
+ * The idempotent producers of a log and the snapshots of them on disk: one at the base of each segment, where a truncation
+ * may need it, and the newest two. Producers can always be made anew from a snapshot and the batches behind it.
+ */
+export class LogProducers {
+  /** Taken and not written yet. */
+  #pending: ProducerSnapshot[] = [];
+
+  constructor(
+    private readonly env: Env,
+    private readonly directory: string,
+    private states: ProducerStates,
+  ) {}
+
+  /** As ProducerStates.check. */
+  check(batch: RecordBatch, wallMs: number, limits: ProducerStateLimits): EarlierAppend | undefined {
+    return this.states.check(batch, wallMs, limits);
+  }
+
+  /** As ProducerStates.update. */
+  update(batch: RecordBatch, wallMs: number, limits: ProducerStateLimits): void {
+    this.states.update(batch, wallMs, limits);
+  }
+
+  /** A segment begins at the offset, where the log ends now. */
+  snapshotAt(baseOffset: Offset): void {
+    this.#pending.push(takeSnapshot(this.states, baseOffset));
+  }
+
+  /** Snapshots of what is cut off are of no use. The producers themselves are restored later. */
+  cutEnd(offset: Offset): void {
+    this.#pending = this.#pending.filter((snapshot) => snapshot.offset <= offset);
+  }
+
+  /** The log is emptied. */
+  clear(): void {
+    this.#pending = [];
+    this.states.clear();
+  }
+
+  async writePending(): Promise<void> {
+    for (let snapshot = this.#pending.shift(); snapshot !== undefined; snapshot = this.#pending.shift())
+      await writeSnapshot(this.env.files, this.directory, snapshot);
+  }
+
+  /** The producers as of now, when the log ends at the offset; `write` follows. */
+  snapshot(offset: Offset): ProducerSnapshot {
+    return takeSnapshot(this.states, offset);
+  }
+
+  async write(snapshot: ProducerSnapshot): Promise<void> {
+    await writeSnapshot(this.env.files, this.directory, snapshot);
+  }
+
+  async removeOld(segments: SegmentList): Promise<void> {
+    await removeOldSnapshots(this.env.files, this.directory, (offset) =>
+      segments.all.some((segment) => segment.baseOffset === offset),
+    );
+  }
+
+  /** Makes the producers anew after the log was cut to end here. */
+  async restore(segments: SegmentList, logEnd: Offset, limits: ProducerStateLimits): Promise<void> {
+    if (segments.isEmpty) {
+      this.states.clear();
+      return;
+    }
+    const { files, clock } = this.env;
+    const snapshot = await restoreSnapshot(files, this.directory, logEnd);
+    const states = snapshot?.producers ?? new ProducerStates();
+    const from = snapshot?.offset ?? toOffset(0);
+    for (const segment of segments.all.slice(segments.indexOf(from))) {
+      if (segment.endOffset <= from) continue;
+      await segments.use(segment, ({ file, index }) =>
+        replayProducers(segment, file, index, from, (batch) => states.update(batch, clock.wallMs(), limits)),
+      );
+    }
+    this.states = states;
+  }
+}
+
+/** Feeds the batches of a segment from an offset on, over damage. */
+export async function replayProducers(
+  segment: Segment,
+  file: SegmentFiles["file"],
+  index: SegmentFiles["index"],
+  from: Offset,
+  update: (batch: RecordBatch) => void,
+): Promise<void> {
+  const indexed = from <= segment.baseOffset ? undefined : index.floor(from - segment.baseOffset);
+  const start = {
+    position: indexed?.position ?? 0,
+    offset: toOffset(segment.baseOffset + (indexed?.relativeOffset ?? 0)),
+    endPosition: segment.sizeBytes,
+  };
+  await surveySegment(file, start, segment.endOffset, (batch) => {
+    if (batch.baseOffset >= from) update(batch);
+  });
+}

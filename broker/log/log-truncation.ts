@@ -1,0 +1,143 @@
+import { toOffset } from "../../protocol/types.js";
+import type { Offset } from "../../protocol/types.js";
+import type { LogContent } from "./log-content.js";
+import type { LogFlusher } from "./log-flusher.js";
+import type { LogState } from "./log-state.js";
+import { scanBatches } from "./segment-scan.js";
+import type { Segment } from "./segment.js";
+
+/**
+ * Cuts the end of a log, in memory and on disk. All of it runs in the queue of what changes files, while appends are
+ * refused and no write is in flight. The order is the same each time, so that a crash in between is no news to recovery:
+ *
+ *   1. memory forgets, so that nobody reads what will go
+ *   2. the checkpoints: a recovery point behind the end of the files would look like rot
+ *   3. the files, the newest first
+ *   4. the producers, from what is left
+ */
+export class LogTruncation {
+  constructor(
+    private readonly content: LogContent,
+    private readonly state: LogState,
+    private readonly flusher: LogFlusher,
+  ) {}
+
+  /** The log ends at the offset then; a batch that holds it goes as a whole. */
+  async truncateTo(offset: Offset): Promise<void> {
+    const { segments, offsets, epochs, directory } = this.content;
+    if (offset < offsets.logStart) {
+      await this.startAt(offset);
+      return;
+    }
+    if (offset >= offsets.next) {
+      // An epoch in which this replica led without a record is not the leader's all the same: left in place, the two would
+      // never agree where their logs part.
+      epochs.cutEnd(offset);
+      return;
+    }
+    const segment = segments.all[segments.indexOf(offset)] as Segment;
+    const { position, end } = await this.#findCut(segment, offset);
+    if (end <= offsets.logStart || (position === 0 && segment === segments.all[0])) {
+      await this.#empty(end);
+      return;
+    }
+    const removed = segments.takeFrom(segments.all.indexOf(segment) + (position === 0 ? 0 : 1));
+    await this.#forgetFrom(end);
+    await this.#drop(removed);
+    const active = segments.active as Segment;
+    await this.#cutFile(active, end, active === segment ? position : active.sizeBytes);
+    directory.namesChanged();
+    await this.#restoreProducers();
+    await this.flusher.flushAfterCut();
+  }
+
+  /** Drops everything; the log starts and ends at the offset then. */
+  async startAt(offset: Offset): Promise<void> {
+    const { segments, offsets, epochs } = this.content;
+    const removed = segments.takeFrom(0);
+    await this.#forgetFrom(offsets.logStart);
+    offsets.startAt(offset);
+    epochs.clear();
+    await this.#dropAll(removed);
+  }
+
+  /** Drops everything; the log ends at the offset then. Records below it were deleted before, which is no news. */
+  async #empty(end: Offset): Promise<void> {
+    const { segments, offsets } = this.content;
+    const removed = segments.takeFrom(0);
+    await this.#forgetFrom(end < offsets.logStart ? offsets.logStart : end);
+    await this.#dropAll(removed);
+  }
+
+  async #dropAll(removed: Segment[]): Promise<void> {
+    // Without segments only the checkpoint knows where the log begins.
+    await this.state.checkpointInSpiteOfFullDisk();
+    this.content.producers.clear();
+    await this.#drop(removed);
+    if (removed.length > 0) this.content.directory.namesChanged();
+    await this.flusher.flushAfterCut();
+  }
+
+  /**
+   * Takes back on disk what was planned and not written, when memory has forgotten it (`dropped` are segments that have no
+   * batch left). Else a valid batch of a failed write could come back to life behind a shorter one.
+   */
+  async cutBack(dropped: readonly Segment[]): Promise<void> {
+    const { segments, offsets } = this.content;
+    for (const segment of dropped) await segments.drop(segment);
+    const { active } = segments;
+    if (active !== undefined) await this.#cutFile(active, offsets.logEnd, active.sizeBytes);
+    await this.#restoreProducers();
+  }
+
+  /** Where in the file the batch that holds the offset begins, or the first one behind it, and where the one before ends. */
+  async #findCut(segment: Segment, offset: Offset): Promise<{ position: number; end: Offset }> {
+    if (offset <= segment.baseOffset) return { position: 0, end: segment.baseOffset };
+    return this.content.segments.use(segment, async ({ file, index }) => {
+      for (let below: number = offset; ;) {
+        const indexed = index.floor(below - segment.baseOffset - 1);
+        const start = {
+          position: indexed?.position ?? 0,
+          offset: toOffset(segment.baseOffset + (indexed?.relativeOffset ?? 0)),
+          endPosition: segment.sizeBytes,
+        };
+        const cut = { position: start.position, end: start.offset };
+        // Ends early at damage: then the log is cut there.
+        await scanBatches(file, start, (batch, position) => {
+          if (batch.endOffset > offset) return false;
+          cut.position = position + batch.sizeBytes;
+          cut.end = batch.endOffset;
+          return true;
+        });
+        // The first batch that was looked at is the one to cut. There may be a gap in front of it: look further back.
+        if (indexed === undefined || cut.position > start.position) return cut;
+        below = start.offset;
+      }
+    });
+  }
+
+  /** Memory, then the checkpoints. */
+  async #forgetFrom(offset: Offset): Promise<void> {
+    const flushedBefore = this.content.offsets.flushed;
+    this.content.forgetFrom(offset);
+    if (flushedBefore > offset) await this.state.checkpointInSpiteOfFullDisk();
+  }
+
+  async #drop(removed: Segment[]): Promise<void> {
+    for (const segment of removed.reverse()) await this.content.segments.drop(segment);
+  }
+
+  /** Makes the segment the active one, ending at the position, durably. */
+  async #cutFile(segment: Segment, end: Offset, position: number): Promise<void> {
+    const files = await this.content.segments.reopen(segment);
+    segment.cut(end, position);
+    await files.file.truncate(position);
+    await this.state.syncOrFail(() => files.file.sync());
+    await segment.cutIndexFiles(files);
+  }
+
+  #restoreProducers(): Promise<void> {
+    const { producers, segments, offsets, settings } = this.content;
+    return producers.restore(segments, offsets.logEnd, settings);
+  }
+}

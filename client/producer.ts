@@ -12,12 +12,13 @@ import { FifoQueue } from "./fifo-queue.js";
 import type { ClientError } from "./errors.js";
 import { ClosedError, DeadlineExceededError, InvalidArgumentError, toClientError } from "./errors.js";
 import type { KnownPartition, Metadata } from "./metadata.js";
-import type { Partitioner, ProducerOptions } from "./options.js";
-import { numberOption, refuseUnknownOptions, wordOption } from "./options.js";
-import { partitionOfKey } from "./partitioner.js";
+import type { ProducerOptions } from "./options.js";
 import { PartitionQueue } from "./partition-queue.js";
-import type { ProducerIdentity, QueueHost, QueueSettings } from "./partition-queue.js";
+import type { QueueHost } from "./partition-queue.js";
 import type { OnAcknowledged, ProducerBatch, RecordMetadata } from "./producer-batch.js";
+import type { ProducerIdentity } from "./producer-sequence.js";
+import type { ProducerSettings } from "./producer-settings.js";
+import { producerSettings } from "./producer-settings.js";
 
 /** A record to be sent. */
 export interface ProducerRecord {
@@ -67,27 +68,12 @@ interface WaitingRecord {
   resolve: () => void;
 }
 
-const BATCH_BYTES = 128 * 1024;
-const BUFFER_BYTES = 32 * 1024 * 1024;
-const DELIVERY_TIMEOUT_MS = 120_000;
-const IN_FLIGHT_MAX = 5;
 /** How often deadlines and silent leaders are looked at while something is under way. */
 const CHECK_MS = 100;
 /** How soon a leader or connection that was not there is asked for again. */
 const AGAIN_MS = 20;
 /** The clock is read once for so many records of a turn: reading it costs as much as encoding a record. */
 const RECORDS_PER_CLOCK_READ = 64;
-
-const optionNames = [
-  "acks",
-  "idempotent",
-  "lingerMs",
-  "batchBytes",
-  "bufferBytes",
-  "deliveryTimeoutMs",
-  "maxInFlight",
-  "partitioner",
-];
 
 /**
  * Sends records. Made by `Cluster.producer`.
@@ -104,8 +90,7 @@ const optionNames = [
 export class Producer implements AsyncDisposable {
   readonly #context: ProducerContext;
   readonly #env: Env;
-  readonly #settings: QueueSettings;
-  readonly #partitioner: Partitioner;
+  readonly #settings: ProducerSettings;
   readonly #connections: BrokerConnections;
   readonly #pool: BufferPool;
   readonly #host: QueueHost;
@@ -134,47 +119,18 @@ export class Producer implements AsyncDisposable {
 
   /** Use `Cluster.producer`. */
   constructor(context: ProducerContext, options: ProducerOptions) {
-    refuseUnknownOptions("a producer", options, optionNames);
+    this.#settings = producerSettings(options, context.connectionSettings.requestTimeoutMs);
     this.#context = context;
     this.#env = context.env;
     this.#timer = new EarliestTimer(this.#env, () => this.#onTimer());
-    const acks = wordOption("acks", options.acks, ["all", "leader", "none"], "all");
-    const idempotent = options.idempotent ?? acks === "all";
-    if (idempotent && acks !== "all") {
-      throw new InvalidArgumentError(
-        `idempotent is true with acks "${acks}"`,
-        'use acks "all", or switch idempotent off and accept duplicates',
-      );
-    }
-    this.#settings = {
-      acks,
-      idempotent,
-      lingerMs: numberOption("lingerMs", options.lingerMs, { min: 0, max: 60_000, defaultValue: 0 }),
-      deliveryTimeoutMs: numberOption("deliveryTimeoutMs", options.deliveryTimeoutMs, {
-        min: 1,
-        defaultValue: DELIVERY_TIMEOUT_MS,
-      }),
-      maxInFlight: numberOption("maxInFlight", options.maxInFlight, {
-        min: 1,
-        max: idempotent ? IN_FLIGHT_MAX : 1000,
-        defaultValue: IN_FLIGHT_MAX,
-      }),
-      requestTimeoutMs: context.connectionSettings.requestTimeoutMs,
-    };
-    const batchBytes = numberOption("batchBytes", options.batchBytes, {
-      min: 1024,
-      max: 8 * 1024 * 1024,
-      defaultValue: BATCH_BYTES,
-    });
-    const bufferBytes = numberOption("bufferBytes", options.bufferBytes, { min: 1024, defaultValue: BUFFER_BYTES });
-    this.#partitioner = options.partitioner ?? partitionOfKey;
+    const { batchBytes, bufferBytes } = this.#settings;
     this.#pool = new BufferPool(Math.min(batchBytes, context.metadata.batchBytesMax), bufferBytes);
     this.#connections = new BrokerConnections(context.env, context.metadata, context.connectionSettings, {
       onOpened: () => this.#pumpAll(),
     });
     this.#host = this.#queueHost();
     this.#stopListening = context.metadata.onChange(() => this.#onMetadata());
-    if (idempotent) this.#fetchIdentity();
+    if (this.#settings.idempotent) this.#fetchIdentity();
   }
 
   /**
@@ -401,7 +357,7 @@ export class Producer implements AsyncDisposable {
   #partitionOf(topic: TopicQueues, record: ProducerRecord): number {
     if (record.partition !== undefined) return record.partition;
     const count = topic.queues.length;
-    if (record.key !== undefined && record.key !== null) return this.#partitioner(record.key, count);
+    if (record.key !== undefined && record.key !== null) return this.#settings.partitioner(record.key, count);
     if (topic.sticky < 0) topic.sticky = this.#chooseSticky(topic.name, count);
     return topic.sticky;
   }

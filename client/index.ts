@@ -14,8 +14,9 @@
  */
 export { connect } from "./cluster.js";
 export type { Cluster } from "./cluster.js";
-export type { OnFailure, Producer, ProducerRecord } from "./producer.js";
+export type { OnFailure, Producer } from "./producer.js";
 export type { Acknowledgement, OnAcknowledged, RecordMetadata } from "./producer-batch.js";
+export type { ProducerRecord } from "./producer-record.js";
 export type { BatchReadOptions, Consumer, ReadOptions } from "./consumer.js";
 export type { ConsumerBatch, ConsumerRecord } from "./consumer-record.js";
 export type { DecodedHeader } from "../protocol/record-cursor.js";

@@ -1,64 +1,40 @@
 import { invariant } from "../common/assert.js";
-import type { Env } from "../common/env/env.js";
 import { ApiError, errorCodes, errorNameOf } from "../protocol/error-codes.js";
 import type { ErrorName } from "../protocol/error-codes.js";
 import type { LeaderHint } from "../protocol/messages.js";
-import { REQUEST_HEADROOM_BYTES } from "../protocol/message-codec.js";
-import { nextSequence } from "../protocol/record-batch.js";
 import type { EncodableHeader } from "../protocol/record-encoder.js";
-import { noIdentity, singleRecordBatchBytes } from "../protocol/record-encoder.js";
 import type { RpcConnection, RpcOutcome } from "../protocol/rpc-connection.js";
 import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerId, TopicId } from "../protocol/types.js";
 import { acksCodes } from "../protocol/types.js";
-import type { BufferPool } from "./buffer-pool.js";
 import type { ClientError } from "./errors.js";
-import {
-  DeadlineExceededError,
-  OutcomeUnknownError,
-  ProtocolError,
-  RecordTooLargeError,
-  toClientError,
-} from "./errors.js";
+import { ProtocolError, RecordTooLargeError, toClientError } from "./errors.js";
 import type { KnownPartition } from "./metadata.js";
 import { SILENCE_MS } from "./metadata.js";
-import type { Acks } from "./options.js";
-import type { OnAcknowledged } from "./producer-batch.js";
-import { ProducerBatch } from "./producer-batch.js";
+import {
+  appendedAnyway,
+  identityLost,
+  outcomeUnknownError,
+  outOfTimeError,
+  topicReplacedError,
+} from "./produce-errors.js";
+import type { OnAcknowledged, ProducerBatch } from "./producer-batch.js";
+import type { IdentitySource } from "./producer-sequence.js";
+import { ProducerSequence } from "./producer-sequence.js";
+import type { ProducerSettings } from "./producer-settings.js";
+import type { AccumulatorHost } from "./record-accumulator.js";
+import { RecordAccumulator } from "./record-accumulator.js";
 import { Backoff } from "./retry.js";
 
-/** By this id brokers recognize a producer's batches. */
-export interface ProducerIdentity {
-  readonly producerId: number;
-  readonly producerEpoch: number;
-}
-
-/** The options that a queue goes by. */
-export interface QueueSettings {
-  readonly acks: Acks;
-  readonly idempotent: boolean;
-  readonly lingerMs: number;
-  readonly deliveryTimeoutMs: number;
-  readonly maxInFlight: number;
-  readonly requestTimeoutMs: number;
-}
-
-/** What a queue needs of its producer. */
-export interface QueueHost {
-  readonly env: Env;
-  readonly settings: QueueSettings;
-  readonly pool: BufferPool;
-  /** The largest batch that brokers accept, in bytes. */
-  readonly batchBytesMax: number;
-  /** undefined: not known now; it is being looked for, and `pump` will be called. */
+/**
+ * What a queue needs of its producer. Where `leaderOf`, `connectionTo` or `identity` have nothing now, it is being looked
+ * for, and `pump` will be called.
+ */
+export interface QueueHost extends AccumulatorHost, IdentitySource {
+  readonly settings: ProducerSettings;
   leaderOf(topic: string, partition: number): KnownPartition | undefined;
-  /** undefined: none now; one is being made, and `pump` will be called. */
   connectionTo(brokerId: BrokerId): RpcConnection | undefined;
   dropConnection(brokerId: BrokerId): void;
-  /** undefined: none now; one is being fetched, and `pump` will be called. */
-  identity(): ProducerIdentity | undefined;
-  /** Nobody may begin with this identity any more. */
-  discardIdentity(identity: ProducerIdentity): void;
   /** A refusal that metadata cures. */
   onMoved(topic: string, partition: number, hint: LeaderHint | null): void;
   /** What is known of the leader is of no use; the cluster is to be asked again. */
@@ -68,39 +44,22 @@ export interface QueueHost {
   wakeAt(timeMs: number): void;
   /** No more records go into the batch that was open. */
   onClosedBatch(queue: PartitionQueue): void;
-  /** A batch is done and its memory free; `callbacks` may be run. */
+  /** Calls `pump` in the middle of an append: callbacks of what that ends must wait, because they may append as well. */
+  pumpDuringAppend(queue: PartitionQueue): void;
+  /** A batch is done and its memory free; `run` tells those who appended its records. */
   onDoneBatch(batch: ProducerBatch, run: () => void): void;
 }
 
 const RETRY_MS = 20;
 const RETRY_MS_MAX = 250;
-/** A limit below this would make batches of less than one ordinary record. */
-const LIMIT_BYTES_MIN = 1024;
-
-/**
- * Refusals after which the records may be in the log all the same. NOT_LEADER_OR_FOLLOWER is one of them, because a leader
- * that is deposed while records wait to be replicated says it too, and its successor may have them.
- */
-const appendedAnyway: ReadonlySet<ErrorName> = new Set<ErrorName>([
-  "NOT_LEADER_OR_FOLLOWER",
-  "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
-  "REQUEST_TIMED_OUT",
-  "UNKNOWN_SERVER_ERROR",
-]);
-/** The broker's memory of this producer does not fit ours. */
-const identityLost: ReadonlySet<ErrorName> = new Set<ErrorName>([
-  "OUT_OF_ORDER_SEQUENCE_NUMBER",
-  "UNKNOWN_PRODUCER_ID",
-  "INVALID_PRODUCER_EPOCH",
-]);
 
 /**
  * The batches of one partition on their way to its leader, oldest first:
  *
- *     sent (at most maxInFlight)        ready             open
- *   [ b0 ][ b1 ][ b2 ]               [ b3 ][ b4 ]       [ b5 ..
- *     each waits for an answer,        full, wait         takes
- *     or to be sent again              for their turn     records
+ *     sent (at most maxInFlight)        accumulator
+ *   [ b0 ][ b1 ][ b2 ]               [ b3 ][ b4 ][ b5 ..
+ *     each waits for an answer,        each waits to be
+ *     or to be sent again              sent first
  *
  * It promises that records of a producer stand in the log in the order in which they were appended here, each once, if
  * the producer is idempotent:
@@ -116,26 +75,18 @@ const identityLost: ReadonlySet<ErrorName> = new Set<ErrorName>([
  *   outcome is unknown fail too, and are never sent again under another id. The rest goes on under a new one.
  */
 export class PartitionQueue {
+  readonly #place: { readonly topic: string; readonly partition: number };
+  readonly #accumulator: RecordAccumulator;
   /** Batches that were sent, in the order of their sequences. */
   readonly #sent: ProducerBatch[] = [];
-  readonly #ready: ProducerBatch[] = [];
+  readonly #sequence: ProducerSequence;
   readonly #backoff: Backoff;
-  #open: ProducerBatch | undefined;
-  #isFlushing = false;
   /** The topic is another one of the same name; what is in flight was meant for the old one. */
   #isReplaced = false;
   /** Batches in `#sent` without a pending request must be sent again. */
   #mustResend = false;
-  /** The sequence that brokers expect next, where a batch was given up and left a gap. */
-  #gapAt: number | undefined;
-  #identity: ProducerIdentity | undefined;
-  #nextSequence = 0;
   #nextOrdinal = 0;
-  /** The leader has acknowledged a batch under `#identity`, so it will notice one that is missing. */
-  #isIdentityKnown = false;
   #notBeforeMs = 0;
-  /** What a batch of several records may hold; shrinks when the topic refuses one as too large. */
-  #limitBytes = Number.POSITIVE_INFINITY;
   /** The leader epoch that the last failure was met under. */
   #failedEpoch = -1;
   /** Another leader would cure the last failure. */
@@ -149,11 +100,14 @@ export class PartitionQueue {
     private topicId: TopicId,
     readonly partition: number,
   ) {
+    this.#place = { topic, partition };
+    this.#accumulator = new RecordAccumulator(host, this.#place, () => host.onClosedBatch(this));
+    this.#sequence = new ProducerSequence(host, host.settings.idempotent);
     this.#backoff = new Backoff(host.env.random, RETRY_MS, RETRY_MS_MAX);
   }
 
   get isEmpty(): boolean {
-    return this.#open === undefined && this.#ready.length === 0 && this.#sent.length === 0;
+    return this.#accumulator.isEmpty && this.#sent.length === 0;
   }
 
   /**
@@ -166,17 +120,10 @@ export class PartitionQueue {
     headers: readonly EncodableHeader[] | undefined,
     onAcknowledged: OnAcknowledged | undefined,
   ): boolean {
-    let batch = this.#open;
-    if (batch === undefined || !batch.encoder.tryAppend(timestamp, key, value, headers)) {
-      if (batch !== undefined) {
-        this.#closeOpen();
-        this.pump();
-      }
-      batch = this.#openWith(timestamp, key, value, headers);
-      if (batch === undefined) return false;
-    }
-    batch.note(timestamp, onAcknowledged);
-    return true;
+    const accumulator = this.#accumulator;
+    if (accumulator.tryAppend(timestamp, key, value, headers, onAcknowledged)) return true;
+    if (accumulator.closeOpen()) this.host.pumpDuringAppend(this);
+    return accumulator.appendToNew(timestamp, key, value, headers, onAcknowledged);
   }
 
   /** Sends what may be sent now. Cheap when there is nothing to do. */
@@ -184,7 +131,9 @@ export class PartitionQueue {
     if (this.isEmpty) return;
     if (this.#isReplaced) {
       if (this.#isWaiting()) return;
-      this.#onTopicReplaced();
+      this.#isReplaced = false;
+      // The log that batches in flight were for is gone, and with it the memory of their sequences.
+      this.#renewIdentity(topicReplacedError(this.#place));
     }
     const { host } = this;
     const nowMs = host.env.clock.monotonicMs();
@@ -192,17 +141,16 @@ export class PartitionQueue {
       host.wakeAt(this.#notBeforeMs);
       return;
     }
-    if (this.#mustResend ? this.#isWaiting() : !this.#hasRoom()) return;
-    if (!this.#mustResend && this.#ready.length === 0 && !this.#isDue(nowMs)) return;
+    if (this.#mustResend ? this.#isWaiting() : !this.#hasRoom() || !this.#accumulator.hasDue(nowMs)) return;
     const leader = host.leaderOf(this.topic, this.partition);
     if (leader === undefined) return;
     const connection = host.connectionTo(leader.leaderId);
     if (connection === undefined) return;
     if (this.#mustResend) this.#resend(connection, leader, nowMs);
-    while (this.#hasIdentity() && this.#hasRoom()) {
-      const batch = this.#takeDue(nowMs);
+    while (this.#sequence.begin() && this.#hasRoom()) {
+      const batch = this.#accumulator.takeDue(nowMs);
       if (batch === undefined) return;
-      this.#identify(batch);
+      this.#sequence.identify(batch);
       batch.ordinal = this.#nextOrdinal;
       this.#nextOrdinal += 1;
       this.#sent.push(batch);
@@ -212,9 +160,8 @@ export class PartitionQueue {
 
   /** Sends the open batch without waiting for more records, and calls `onDone` for each batch that is here now. */
   flush(onDone: () => void): number {
-    const batches = [...this.#sent, ...this.#ready, ...(this.#open === undefined ? [] : [this.#open])];
+    const batches = [...this.#sent, ...this.#accumulator.flush()];
     for (const batch of batches) (batch.onDone ??= []).push(onDone);
-    this.#isFlushing = this.#open !== undefined;
     this.pump();
     return batches.length;
   }
@@ -222,20 +169,14 @@ export class PartitionQueue {
   /** Gives up what is out of time, and leaves a leader that stays silent once another one is known. */
   check(nowMs: number): void {
     for (let oldest = this.#sent[0]; oldest !== undefined && nowMs >= oldest.deadlineMs; oldest = this.#sent[0]) {
-      const isUnknown = oldest.isPending || oldest.outcomeUnknown;
-      this.#giveUp(oldest, isUnknown ? this.#unknown(oldest, oldest.lastError) : this.#outOfTime(oldest));
+      this.#giveUp(oldest, mayBeAppended(oldest) ? this.#unknown(oldest, oldest.lastError) : this.#outOfTime(oldest));
     }
-    while ((this.#ready[0]?.deadlineMs ?? Number.POSITIVE_INFINITY) <= nowMs) {
-      const batch = this.#ready.shift();
-      if (batch !== undefined) this.#fail(batch, this.#outOfTime(batch));
-    }
-    if (this.#open !== undefined && nowMs >= this.#open.deadlineMs) {
-      const batch = this.#open;
-      this.#closeOpen();
-      this.#ready.splice(this.#ready.indexOf(batch), 1);
+    for (;;) {
+      const batch = this.#accumulator.takeExpired(nowMs);
+      if (batch === undefined) break;
       this.#fail(batch, this.#outOfTime(batch));
     }
-    const silent = this.#sent.find((batch) => batch.isPending && nowMs - batch.sentAtMs >= SILENCE_MS);
+    const silent = this.#findSilent(nowMs);
     if (silent === undefined) return;
     this.host.onTrouble(silent.sentTo);
     this.#leaveSilentLeader(silent);
@@ -252,75 +193,18 @@ export class PartitionQueue {
     if (leader !== undefined && leader.leaderEpoch !== this.#failedEpoch) this.#notBeforeMs = 0;
     // Asking on, so that a new leader is seen when it is there, and not only at the next attempt.
     else if (this.#mustResend && this.#awaitsLeader) this.host.refresh();
-    const nowMs = this.host.env.clock.monotonicMs();
-    const silent = this.#sent.find((batch) => batch.isPending && nowMs - batch.sentAtMs >= SILENCE_MS);
+    const silent = this.#findSilent(this.host.env.clock.monotonicMs());
     if (silent !== undefined) this.#leaveSilentLeader(silent);
     this.pump();
   }
 
   /** Fails everything that is here. */
   failAll(error: ClientError): void {
-    if (this.#open !== undefined) this.#closeOpen();
-    const batches = [...this.#sent.splice(0), ...this.#ready.splice(0)];
-    this.#mustResend = false;
-    this.#gapAt = undefined;
-    this.#forgetIdentity();
-    for (const batch of batches) {
-      this.#fail(batch, batch.isPending || batch.outcomeUnknown ? this.#unknown(batch, error) : error);
-    }
-  }
-
-  #openWith(
-    timestamp: number,
-    key: Uint8Array | string | null | undefined,
-    value: Uint8Array | string | null | undefined,
-    headers: readonly EncodableHeader[] | undefined,
-  ): ProducerBatch | undefined {
-    const { host } = this;
-    const buffer = host.pool.take(0);
-    if (buffer === undefined) return undefined;
-    const nowMs = host.env.clock.monotonicMs();
-    const deadlineMs = nowMs + host.settings.deliveryTimeoutMs;
-    let batch = new ProducerBatch(buffer, nowMs, deadlineMs, this.#limitBytes);
-    if (!batch.encoder.tryAppend(timestamp, key, value, headers)) {
-      host.pool.give(buffer, true);
-      const bytes = singleRecordBatchBytes(key, value, headers);
-      if (bytes > host.batchBytesMax) {
-        throw new RecordTooLargeError(bytes, host.batchBytesMax, "message.max.bytes of the brokers", {
-          topic: this.topic,
-          partition: this.partition,
-        });
-      }
-      const large = host.pool.take(REQUEST_HEADROOM_BYTES + bytes);
-      if (large === undefined) return undefined;
-      batch = new ProducerBatch(large, nowMs, deadlineMs);
-      const fits = batch.encoder.tryAppend(timestamp, key, value, headers);
-      invariant(fits, () => `a record announced with ${bytes} bytes does not fit in them`);
-    }
-    this.#open = batch;
-    if (host.settings.lingerMs > 0) host.wakeAt(nowMs + host.settings.lingerMs);
-    return batch;
-  }
-
-  #closeOpen(): void {
-    const batch = this.#open;
-    if (batch === undefined) return;
-    this.#open = undefined;
-    this.#isFlushing = false;
-    this.#ready.push(batch);
-    this.host.onClosedBatch(this);
-  }
-
-  #isDue(nowMs: number): boolean {
-    const { lingerMs } = this.host.settings;
-    return (
-      this.#open !== undefined && (lingerMs === 0 || this.#isFlushing || nowMs >= this.#open.openedAtMs + lingerMs)
-    );
-  }
-
-  #takeDue(nowMs: number): ProducerBatch | undefined {
-    if (this.#ready.length === 0 && this.#isDue(nowMs)) this.#closeOpen();
-    return this.#ready.shift();
+    const unsent = this.#accumulator.takeAll();
+    const sent = this.#takeSent();
+    this.#sequence.forget();
+    for (const batch of sent) this.#fail(batch, mayBeAppended(batch) ? this.#unknown(batch, error) : error);
+    for (const batch of unsent) this.#fail(batch, error);
   }
 
   /**
@@ -332,34 +216,24 @@ export class PartitionQueue {
     return oldest === undefined || this.#nextOrdinal - oldest.ordinal < this.#inFlightMax;
   }
 
+  get #inFlightMax(): number {
+    const { idempotent, maxInFlight } = this.host.settings;
+    return idempotent && !this.#sequence.isKnown ? 1 : maxInFlight;
+  }
+
   /** Whether some request is not answered yet. */
   #isWaiting(): boolean {
     return this.#sent.some((batch) => batch.isPending);
   }
 
-  /** Whether batches can be given an identity. It changes only while nothing is in flight under the old one. */
-  #hasIdentity(): boolean {
-    if (!this.host.settings.idempotent) return true;
-    if (this.#identity !== undefined) return true;
-    this.#identity = this.host.identity();
-    this.#nextSequence = 0;
-    this.#isIdentityKnown = false;
-    return this.#identity !== undefined;
+  /** A batch whose answer is overdue. */
+  #findSilent(nowMs: number): ProducerBatch | undefined {
+    return this.#sent.find((batch) => batch.isPending && nowMs - batch.sentAtMs >= SILENCE_MS);
   }
 
-  get #inFlightMax(): number {
-    const { idempotent, maxInFlight } = this.host.settings;
-    return idempotent && !this.#isIdentityKnown ? 1 : maxInFlight;
-  }
-
-  #identify(batch: ProducerBatch): void {
-    const identity = this.#identity;
-    if (identity === undefined) {
-      batch.identify(noIdentity);
-      return;
-    }
-    batch.identify({ ...identity, baseSequence: this.#nextSequence });
-    this.#nextSequence = nextSequence(this.#nextSequence, batch.recordCount);
+  #leaveSilentLeader(silent: ProducerBatch): void {
+    const leader = this.host.leaderOf(this.topic, this.partition);
+    if (leader !== undefined && leader.leaderId !== silent.sentTo) this.host.dropConnection(silent.sentTo);
   }
 
   #transmit(batch: ProducerBatch, connection: RpcConnection, leader: KnownPartition, nowMs: number): void {
@@ -405,7 +279,7 @@ export class PartitionQueue {
       if (!outcome.notSent) batch.outcomeUnknown = true;
       // Requests behind the silent one on this connection would be answered later than their repetition is sent.
       if (outcome.kind === "timeout") this.host.dropConnection(leader.leaderId);
-      batch.lastError = toClientError(outcome, this.#place(leader));
+      batch.lastError = toClientError(outcome, this.#placeAt(leader));
       this.#awaitsLeader = true;
       this.#sendAgain(leader);
     } else if (outcome instanceof ApiError) {
@@ -431,10 +305,10 @@ export class PartitionQueue {
 
   #onAppended(batch: ProducerBatch, baseOffset: number): void {
     this.#backoff.reset();
-    this.#isIdentityKnown = this.#identity !== undefined;
+    this.#sequence.onAcknowledged();
     this.#remove(batch);
     // The broker has appended behind a batch that it refused: it does not count as this queue does.
-    if (this.#gapAt !== undefined) this.#renewIdentity();
+    if (this.#sequence.hasGap) this.#renewIdentity();
     this.#succeed(batch, baseOffset);
   }
 
@@ -445,9 +319,9 @@ export class PartitionQueue {
     message: string,
     hint: LeaderHint | null,
   ): void {
-    const error = new ProtocolError(name, message, this.#place(leader));
+    const error = new ProtocolError(name, message, this.#placeAt(leader));
     batch.lastError = error;
-    if (name === "DUPLICATE_SEQUENCE_NUMBER" && this.#identity !== undefined) {
+    if (name === "DUPLICATE_SEQUENCE_NUMBER" && this.#sequence.hasIdentity) {
       this.#onAppended(batch, -1);
       return;
     }
@@ -461,9 +335,9 @@ export class PartitionQueue {
     if (retriable) this.#awaitsLeader = refreshMetadata;
     if (retriable) {
       this.#sendAgain(leader);
-    } else if (identityLost.has(name) && this.#identity !== undefined) {
+    } else if (identityLost.has(name) && this.#sequence.hasIdentity) {
       // Behind one that failed this is what must happen: what to do is decided by that one's outcome.
-      const isFirst = batch === this.#sent[0] && this.#gapAt === undefined;
+      const isFirst = batch === this.#sent[0] && !this.#sequence.hasGap;
       this.#sendAgain(leader);
       if (isFirst) this.#renewIdentity();
     } else {
@@ -477,18 +351,13 @@ export class PartitionQueue {
     if (batch.recordCount === 1) {
       this.#giveUp(
         batch,
-        new RecordTooLargeError(bytes, undefined, "max.message.bytes of the topic", this.#place(leader)),
+        new RecordTooLargeError(bytes, undefined, "max.message.bytes of the topic", this.#placeAt(leader)),
       );
       return;
     }
-    this.#limitBytes = Math.max(LIMIT_BYTES_MIN, Math.min(this.#limitBytes, Math.ceil(bytes / 2)));
+    this.#accumulator.keepBelow(bytes);
     const halves = batch.split((size) => this.host.pool.force(size));
-    let sequence = batch.baseSequence;
-    for (const half of halves) {
-      // Together they have the sequences of the whole, so that nothing changes for those behind.
-      half.identify(this.#identity === undefined ? noIdentity : { ...this.#identity, baseSequence: sequence });
-      sequence = nextSequence(sequence, half.recordCount);
-    }
+    this.#sequence.identifyParts(batch, halves);
     batch.isDone = true;
     this.host.pool.give(batch.buffer, true);
     this.#sent.splice(this.#sent.indexOf(batch), 1, ...halves);
@@ -508,7 +377,7 @@ export class PartitionQueue {
 
   /** All of `sent` has outcomes. */
   #resend(connection: RpcConnection, leader: KnownPartition, nowMs: number): void {
-    if (this.#gapAt !== undefined && !this.#closeGap(this.#gapAt)) return;
+    if (this.#sequence.hasGap && !this.#closeGap()) return;
     const batches = this.#sent.slice(0, this.#inFlightMax);
     // Halves of split batches may be more than may be in flight; the others follow when these have outcomes.
     this.#mustResend = batches.length < this.#sent.length;
@@ -516,108 +385,63 @@ export class PartitionQueue {
   }
 
   /** Gives new sequences to what stands behind a gap; false when that would not be safe and the identity was given up. */
-  #closeGap(gapAt: number): boolean {
-    this.#gapAt = undefined;
-    if (this.#identity === undefined) return true;
+  #closeGap(): boolean {
     if (this.#sent.some((batch) => batch.outcomeUnknown)) {
       this.#renewIdentity();
       return false;
     }
-    this.#nextSequence = gapAt;
-    for (const batch of this.#sent) this.#identify(batch);
+    this.#sequence.rewindToGap();
+    for (const batch of this.#sent) this.#sequence.identify(batch);
     return true;
   }
 
   /** Ends a batch of `sent` for good, with what that means for those behind it. */
   #giveUp(batch: ProducerBatch, error: ClientError): void {
-    const isUnknown = batch.isPending || batch.outcomeUnknown;
     this.#remove(batch);
-    if (this.#identity !== undefined) {
-      if (isUnknown) {
-        this.#fail(batch, error);
-        this.#renewIdentity();
-        return;
-      }
-      if (this.#gapAt === undefined || batch.baseSequence < this.#gapAt) this.#gapAt = batch.baseSequence;
-      this.#mustResend = true;
-      if (this.#sent.length === 0) {
-        this.#nextSequence = this.#gapAt;
-        this.#gapAt = undefined;
-        this.#mustResend = false;
-      }
+    if (!this.#sequence.hasIdentity) {
+      this.#fail(batch, error);
+    } else if (mayBeAppended(batch)) {
+      this.#fail(batch, error);
+      this.#renewIdentity();
+    } else {
+      this.#sequence.leaveGap(batch);
+      this.#mustResend = this.#sent.length > 0;
+      if (!this.#mustResend) this.#sequence.rewindToGap();
+      this.#fail(batch, error);
     }
-    this.#fail(batch, error);
   }
 
-  /** The producer id cannot be used here any longer: what may have been appended under it must not be sent again. */
-  #renewIdentity(): void {
-    const batches = this.#sent.splice(0);
+  /**
+   * The producer id cannot be used here any longer: what may have been appended under it must not be sent again. `cause`
+   * explains it to those concerned, where it is not the batch's own last error.
+   */
+  #renewIdentity(cause?: ClientError): void {
+    const batches = this.#takeSent();
+    this.#sequence.forget();
+    const lost = batches.filter(mayBeAppended);
+    this.#accumulator.putBack(batches.filter((batch) => !mayBeAppended(batch)));
+    for (const batch of lost) this.#fail(batch, this.#unknown(batch, cause ?? batch.lastError));
+  }
+
+  #takeSent(): ProducerBatch[] {
     this.#mustResend = false;
-    this.#gapAt = undefined;
-    this.#forgetIdentity();
-    const unsent = batches.filter((batch) => !batch.isPending && !batch.outcomeUnknown);
-    this.#ready.unshift(...unsent);
-    for (const batch of batches) {
-      if (!unsent.includes(batch)) this.#fail(batch, this.#unknown(batch, batch.lastError));
-    }
-  }
-
-  #forgetIdentity(): void {
-    if (this.#identity !== undefined) this.host.discardIdentity(this.#identity);
-    this.#identity = undefined;
-    this.#isIdentityKnown = false;
-  }
-
-  /** The log that batches in flight were for is gone, and with it the memory of their sequences. */
-  #onTopicReplaced(): void {
-    this.#isReplaced = false;
-    const batches = this.#sent.splice(0);
-    this.#mustResend = false;
-    this.#gapAt = undefined;
-    this.#forgetIdentity();
-    const unsent = batches.filter((batch) => !batch.outcomeUnknown);
-    this.#ready.unshift(...unsent);
-    for (const batch of batches) {
-      if (unsent.includes(batch)) continue;
-      const error = new ProtocolError(
-        "UNKNOWN_TOPIC_ID",
-        "the topic was deleted and created again",
-        this.#place(undefined),
-      );
-      this.#fail(batch, this.#unknown(batch, error));
-    }
-  }
-
-  #leaveSilentLeader(silent: ProducerBatch): void {
-    const leader = this.host.leaderOf(this.topic, this.partition);
-    if (leader !== undefined && leader.leaderId !== silent.sentTo) this.host.dropConnection(silent.sentTo);
+    return this.#sent.splice(0);
   }
 
   #remove(batch: ProducerBatch): void {
     const index = this.#sent.indexOf(batch);
     invariant(index >= 0, () => "a batch that is not in flight has an outcome");
     this.#sent.splice(index, 1);
-    if (this.#sent.length === 0 && this.#gapAt === undefined) this.#mustResend = false;
+    if (this.#sent.length === 0 && !this.#sequence.hasGap) this.#mustResend = false;
   }
 
   #succeed(batch: ProducerBatch, baseOffset: number): void {
-    const { callbacks, timestamps } = batch;
-    const { topic, partition } = this;
-    this.#done(batch, () => {
-      if (callbacks === undefined || timestamps === undefined) return;
-      for (let index = 0; index < callbacks.length; index += 1) {
-        const offset = baseOffset < 0 ? -1 : baseOffset + index;
-        callbacks[index]?.(undefined, { topic, partition, offset, timestamp: timestamps[index] as number });
-      }
-    });
+    this.#done(batch, () => batch.tellPlaces(this.topic, this.partition, baseOffset));
   }
 
   #fail(batch: ProducerBatch, error: ClientError): void {
-    const { callbacks } = batch;
     batch.failure = error;
-    this.#done(batch, () => {
-      if (callbacks !== undefined) for (const callback of callbacks) callback?.(error, undefined);
-    });
+    this.#done(batch, () => batch.tellFailure(error));
   }
 
   #done(batch: ProducerBatch, run: () => void): void {
@@ -627,27 +451,18 @@ export class PartitionQueue {
     this.host.onDoneBatch(batch, run);
   }
 
-  #place(leader: KnownPartition | undefined): { topic: string; partition: number; brokerId: number | undefined } {
-    return { topic: this.topic, partition: this.partition, brokerId: leader?.leaderId };
+  #placeAt(leader: KnownPartition): { topic: string; partition: number; brokerId: BrokerId } {
+    return { ...this.#place, brokerId: leader.leaderId };
   }
 
   #outOfTime(batch: ProducerBatch): ClientError {
-    const { deliveryTimeoutMs } = this.host.settings;
-    const why = batch.lastError === undefined ? "its leader could not be reached" : batch.lastError.what;
-    return new DeadlineExceededError(
-      `${batch.recordCount} records were not sent within deliveryTimeoutMs ${deliveryTimeoutMs} (${why})`,
-      "check that the brokers run, or raise deliveryTimeoutMs",
-      { ...this.#place(undefined), cause: batch.lastError },
-    );
+    return outOfTimeError(batch, this.host.settings.deliveryTimeoutMs, this.#place);
   }
 
   #unknown(batch: ProducerBatch, cause: ClientError | undefined): ClientError {
-    const why = cause === undefined ? "the leader has not answered" : cause.what;
-    return new OutcomeUnknownError(`${batch.recordCount} records were sent and not acknowledged (${why})`, {
-      topic: this.topic,
-      partition: this.partition,
-      brokerId: batch.sentTo,
-      cause,
-    });
+    return outcomeUnknownError(batch, cause, this.#place);
   }
 }
+
+/** Whether the records may be in the log, or get there yet. */
+const mayBeAppended = (batch: ProducerBatch): boolean => batch.isPending || batch.outcomeUnknown;

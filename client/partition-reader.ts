@@ -1,7 +1,6 @@
 import type { RecordBatch } from "../protocol/record-batch.js";
-import type { PartitionKey, TopicId } from "../protocol/types.js";
+import type { BrokerId, PartitionKey, TopicId } from "../protocol/types.js";
 import { partitionKey } from "../protocol/types.js";
-import type { FetchLoop } from "./fetch-loop.js";
 import type { OffsetQuery } from "./offset-lookup.js";
 import type { Backoff } from "./retry.js";
 
@@ -19,6 +18,15 @@ export interface FetchedChunk {
   readonly release: (() => void) | undefined;
 }
 
+/** What fetches a partition: the loop to its leader. */
+export interface ReaderLoop {
+  readonly brokerId: BrokerId;
+  /** The partitions that it fetches. */
+  readonly readers: Set<PartitionReader>;
+  /** Something may have to be asked. */
+  wake(): void;
+}
+
 /**
  * How far one partition has been read. There are two positions:
  *
@@ -27,7 +35,7 @@ export interface FetchedChunk {
  *     ------[-----------------------[---------->
  *     delivered                      to be fetched
  *
- * A plain state holder: `Consumer` moves `position`, `FetchLoop` moves `fetchPosition`, and `restartAt` moves both.
+ * A plain state holder: `FetchCollector` moves `position`, `FetchLoop` moves `fetchPosition`, and `restartAt` moves both.
  */
 export class PartitionReader {
   readonly key: PartitionKey;
@@ -43,7 +51,7 @@ export class PartitionReader {
   bufferedBytes = 0;
   /** Where reading ends, exclusive, when it reads up to the end that was there at the start. */
   endOffset: number | undefined;
-  loop: FetchLoop | undefined;
+  loop: ReaderLoop | undefined;
   /** Not asked for before this time of the monotonic clock. */
   notBeforeMs = 0;
   /** The leader epoch that the last failure was met under. */

@@ -89,6 +89,20 @@ export class ProducerBatch {
     this.timestamps.push(timestamp);
   }
 
+  /** Tells everybody who asked where their records are; `baseOffset` -1: not known. */
+  tellPlaces(topic: string, partition: number, baseOffset: number): void {
+    const { callbacks, timestamps } = this;
+    if (callbacks === undefined || timestamps === undefined) return;
+    for (let index = 0; index < callbacks.length; index += 1) {
+      const offset = baseOffset < 0 ? -1 : baseOffset + index;
+      callbacks[index]?.(undefined, { topic, partition, offset, timestamp: timestamps[index] as number });
+    }
+  }
+
+  tellFailure(error: ClientError): void {
+    if (this.callbacks !== undefined) for (const callback of this.callbacks) callback?.(error, undefined);
+  }
+
   /** Gives the batch its place in its producer's sequence. */
   identify(identity: BatchIdentity): void {
     this.baseSequence = identity.baseSequence;

@@ -1,40 +1,26 @@
-import { EarliestTimer } from "./earliest-timer.js";
 import type { Env } from "../common/env/env.js";
 import type { LeaderHint } from "../protocol/messages.js";
-import type { EncodableHeader } from "../protocol/record-encoder.js";
 import type { RpcConnection } from "../protocol/rpc-connection.js";
 import type { BrokerId } from "../protocol/types.js";
 import type { BrokerCaller } from "./broker-caller.js";
 import type { ConnectionSettings } from "./broker-connections.js";
 import { BrokerConnections } from "./broker-connections.js";
 import { BufferPool } from "./buffer-pool.js";
-import { FifoQueue } from "./fifo-queue.js";
+import { EarliestTimer } from "./earliest-timer.js";
 import type { ClientError } from "./errors.js";
-import { ClosedError, DeadlineExceededError, InvalidArgumentError, toClientError } from "./errors.js";
+import { ClosedError, toClientError } from "./errors.js";
 import type { KnownPartition, Metadata } from "./metadata.js";
-import type { Partitioner, ProducerOptions } from "./options.js";
-import { numberOption, refuseUnknownOptions, wordOption } from "./options.js";
-import { partitionOfKey } from "./partitioner.js";
-import { PartitionQueue } from "./partition-queue.js";
-import type { ProducerIdentity, QueueHost, QueueSettings } from "./partition-queue.js";
+import type { ProducerOptions } from "./options.js";
+import type { PartitionQueue, QueueHost } from "./partition-queue.js";
 import type { OnAcknowledged, ProducerBatch, RecordMetadata } from "./producer-batch.js";
-
-/** A record to be sent. */
-export interface ProducerRecord {
-  /** Records with the same key go to the same partition, and compaction keeps the last of them. Text is sent as UTF-8. */
-  readonly key?: Uint8Array | string | null;
-  /** Absent or null: a tombstone, which deletes the key from a compacted topic. */
-  readonly value?: Uint8Array | string | null;
-  /** By name, or a list where names repeat. */
-  readonly headers?: Readonly<Record<string, Uint8Array | string | null>> | readonly EncodableHeader[];
-  /** @defaultValue by the key, or any */
-  readonly partition?: number;
-  /**
-   * Milliseconds since 1970.
-   * @defaultValue now
-   */
-  readonly timestamp?: number;
-}
+import { ProducerIds } from "./producer-ids.js";
+import type { ProducerRecord } from "./producer-record.js";
+import { checkRecord, headerList } from "./producer-record.js";
+import type { ProducerSettings } from "./producer-settings.js";
+import { producerSettings } from "./producer-settings.js";
+import { ProducerTurn } from "./producer-turn.js";
+import { TopicQueues } from "./topic-queues.js";
+import { WaitingRecords } from "./waiting-records.js";
 
 /** Called once for a record; undefined when it is acknowledged. */
 export type OnFailure = (error: ClientError | undefined) => void;
@@ -49,45 +35,10 @@ export interface ProducerContext {
   readonly onClosed: (producer: Producer) => void;
 }
 
-interface TopicQueues {
-  readonly name: string;
-  readonly queues: PartitionQueue[];
-  /** Where records without a key go until the batch there is closed; -1: to be chosen. */
-  sticky: number;
-}
-
-/** A record for which there is no memory, or whose topic is not known yet. */
-interface WaitingRecord {
-  readonly topic: string;
-  readonly record: ProducerRecord;
-  readonly timestamp: number;
-  readonly onAcknowledged: OnAcknowledged | undefined;
-  readonly deadlineMs: number;
-  /** Called when the record is encoded or has failed. */
-  resolve: () => void;
-}
-
-const BATCH_BYTES = 128 * 1024;
-const BUFFER_BYTES = 32 * 1024 * 1024;
-const DELIVERY_TIMEOUT_MS = 120_000;
-const IN_FLIGHT_MAX = 5;
 /** How often deadlines and silent leaders are looked at while something is under way. */
 const CHECK_MS = 100;
 /** How soon a leader or connection that was not there is asked for again. */
 const AGAIN_MS = 20;
-/** The clock is read once for so many records of a turn: reading it costs as much as encoding a record. */
-const RECORDS_PER_CLOCK_READ = 64;
-
-const optionNames = [
-  "acks",
-  "idempotent",
-  "lingerMs",
-  "batchBytes",
-  "bufferBytes",
-  "deliveryTimeoutMs",
-  "maxInFlight",
-  "partitioner",
-];
 
 /**
  * Sends records. Made by `Cluster.producer`.
@@ -104,77 +55,56 @@ const optionNames = [
 export class Producer implements AsyncDisposable {
   readonly #context: ProducerContext;
   readonly #env: Env;
-  readonly #settings: QueueSettings;
-  readonly #partitioner: Partitioner;
+  readonly #settings: ProducerSettings;
   readonly #connections: BrokerConnections;
-  readonly #pool: BufferPool;
+  readonly #ids: ProducerIds;
   readonly #host: QueueHost;
+  readonly #turn: ProducerTurn;
+  readonly #waiting: WaitingRecords;
   readonly #topics = new Map<string, TopicQueues>();
-  /** Queues that got records in this turn. */
-  #listed: PartitionQueue[] = [];
+  #lastTopic: TopicQueues | undefined;
   /** Queues that may hold something. */
   readonly #active = new Set<PartitionQueue>();
-  /** Waiting for memory, in the order of their calls. */
-  readonly #awaitingMemory = new FifoQueue<WaitingRecord>();
-  /** Waiting for their topic to be known. */
-  readonly #awaitingTopic = new Map<string, FifoQueue<WaitingRecord>>();
-  #lastTopic: TopicQueues | undefined;
-  #turnHooked = false;
-  #clockReads = 0;
-  #nowMs = 0;
-  #identity: ProducerIdentity | undefined;
-  #fetchingIdentity = false;
+  /** Callbacks wait for the end of the turn. */
+  #isAppending = false;
   /** The first failure that no callback was told about. */
   #unreported: ClientError | undefined;
   readonly #timer: EarliestTimer;
   readonly #stopListening: () => void;
   #closing: Promise<void> | undefined;
-  #closed = false;
+  /** Aborted when the producer is closed. */
   readonly #stopped = new AbortController();
 
   /** Use `Cluster.producer`. */
   constructor(context: ProducerContext, options: ProducerOptions) {
-    refuseUnknownOptions("a producer", options, optionNames);
+    const { env, metadata, caller, connectionSettings } = context;
+    const settings = producerSettings(options, connectionSettings.requestTimeoutMs);
     this.#context = context;
-    this.#env = context.env;
-    this.#timer = new EarliestTimer(this.#env, () => this.#onTimer());
-    const acks = wordOption("acks", options.acks, ["all", "leader", "none"], "all");
-    const idempotent = options.idempotent ?? acks === "all";
-    if (idempotent && acks !== "all") {
-      throw new InvalidArgumentError(
-        `idempotent is true with acks "${acks}"`,
-        'use acks "all", or switch idempotent off and accept duplicates',
-      );
-    }
-    this.#settings = {
-      acks,
-      idempotent,
-      lingerMs: numberOption("lingerMs", options.lingerMs, { min: 0, max: 60_000, defaultValue: 0 }),
-      deliveryTimeoutMs: numberOption("deliveryTimeoutMs", options.deliveryTimeoutMs, {
-        min: 1,
-        defaultValue: DELIVERY_TIMEOUT_MS,
-      }),
-      maxInFlight: numberOption("maxInFlight", options.maxInFlight, {
-        min: 1,
-        max: idempotent ? IN_FLIGHT_MAX : 1000,
-        defaultValue: IN_FLIGHT_MAX,
-      }),
-      requestTimeoutMs: context.connectionSettings.requestTimeoutMs,
-    };
-    const batchBytes = numberOption("batchBytes", options.batchBytes, {
-      min: 1024,
-      max: 8 * 1024 * 1024,
-      defaultValue: BATCH_BYTES,
+    this.#env = env;
+    this.#settings = settings;
+    this.#timer = new EarliestTimer(env, () => this.#onTimer());
+    this.#connections = new BrokerConnections(env, metadata, connectionSettings, { onOpened: () => this.#pumpAll() });
+    this.#ids = new ProducerIds(caller, settings.requestTimeoutMs, this.#stopped.signal, {
+      onFetched: () => this.#pumpAll(),
+      onFailed: () => {
+        if (this.#active.size > 0) this.#wakeIn(CHECK_MS);
+      },
     });
-    const bufferBytes = numberOption("bufferBytes", options.bufferBytes, { min: 1024, defaultValue: BUFFER_BYTES });
-    this.#partitioner = options.partitioner ?? partitionOfKey;
-    this.#pool = new BufferPool(Math.min(batchBytes, context.metadata.batchBytesMax), bufferBytes);
-    this.#connections = new BrokerConnections(context.env, context.metadata, context.connectionSettings, {
-      onOpened: () => this.#pumpAll(),
+    this.#turn = new ProducerTurn(env);
+    this.#waiting = new WaitingRecords(env.clock, settings.deliveryTimeoutMs, {
+      tryAppend: (topic, record, timestamp, onAcknowledged) => {
+        const queues = this.#queuesOf(topic);
+        return queues !== undefined && this.#append(queues, record, timestamp, onAcknowledged);
+      },
+      onFailed: (error, onAcknowledged) => {
+        if (onAcknowledged === undefined) this.#unreported ??= error;
+        else this.#runCallbacks(() => onAcknowledged(error, undefined));
+      },
     });
     this.#host = this.#queueHost();
-    this.#stopListening = context.metadata.onChange(() => this.#onMetadata());
-    if (idempotent) this.#fetchIdentity();
+    this.#stopListening = metadata.onChange(() => this.#onMetadata());
+    // Asked for early, so that the first batch need not wait for it.
+    if (settings.idempotent) this.#ids.identity();
   }
 
   /**
@@ -244,11 +174,15 @@ export class Producer implements AsyncDisposable {
     const onAcknowledged = onOutcome as OnAcknowledged | undefined;
     if (this.#closing !== undefined) throw new ClosedError("producer");
     checkRecord(topic, record);
-    const timestamp = record.timestamp ?? this.#now();
+    const timestamp = record.timestamp ?? this.#turn.nowMs();
     const queues = this.#lastTopic?.name === topic ? this.#lastTopic : this.#queuesOf(topic);
-    if (queues === undefined) return this.#awaitTopic(topic, record, timestamp, onAcknowledged);
-    if (this.#awaitingMemory.length > 0 || !this.#append(queues, record, timestamp, onAcknowledged)) {
-      return this.#awaitMemory(topic, record, timestamp, onAcknowledged);
+    if (queues === undefined) {
+      this.#wakeIn(CHECK_MS);
+      return this.#waiting.awaitTopic(topic, record, timestamp, onAcknowledged);
+    }
+    if (this.#waiting.isMemoryShort || !this.#append(queues, record, timestamp, onAcknowledged)) {
+      this.#wakeIn(CHECK_MS);
+      return this.#waiting.awaitMemory(topic, record, timestamp, onAcknowledged);
     }
   }
 
@@ -257,7 +191,7 @@ export class Producer implements AsyncDisposable {
    * `flush` that no callback and no promise was told about.
    */
   async flush(): Promise<void> {
-    await this.#drainWaiting();
+    await this.#waiting.drained();
     await new Promise<void>((resolve) => {
       let left = 1;
       const onDone = (): void => {
@@ -289,7 +223,6 @@ export class Producer implements AsyncDisposable {
     try {
       await this.flush();
     } finally {
-      this.#closed = true;
       this.#stopped.abort();
       this.#stopListening();
       this.#timer.cancel();
@@ -303,210 +236,65 @@ export class Producer implements AsyncDisposable {
     return {
       env: this.#env,
       settings: this.#settings,
-      pool: this.#pool,
+      pool: new BufferPool(Math.min(this.#settings.batchBytes, metadata.batchBytesMax), this.#settings.bufferBytes),
       get batchBytesMax(): number {
         return metadata.batchBytesMax;
       },
       leaderOf: (topic, partition) => this.#leaderOf(topic, partition),
       connectionTo: (brokerId) => this.#connectionTo(brokerId),
       dropConnection: (brokerId) => this.#connections.drop(brokerId),
-      identity: () => {
-        if (this.#identity === undefined) this.#fetchIdentity();
-        return this.#identity;
-      },
-      discardIdentity: (identity) => {
-        if (this.#identity === identity) this.#identity = undefined;
-      },
+      identity: () => this.#ids.identity(),
+      discardIdentity: (identity) => this.#ids.discardIdentity(identity),
       onMoved: (topic, partition, hint) => this.#onMoved(topic, partition, hint),
       onTrouble: (brokerId) => metadata.onTrouble(brokerId),
       refresh: () => metadata.refreshSoon(),
       wakeAt: (timeMs) => this.#wakeAt(timeMs),
-      onClosedBatch: (queue) => this.#onClosedBatch(queue),
+      pumpDuringAppend: (queue) => this.#pumpDuringAppend(queue),
+      onClosedBatch: (queue) => this.#topics.get(queue.topic)?.onClosedBatch(queue.partition),
       onDoneBatch: (batch, run) => this.#onDoneBatch(batch, run),
     };
   }
 
-  #now(): number {
-    this.#clockReads -= 1;
-    if (this.#clockReads < 0) {
-      this.#clockReads = RECORDS_PER_CLOCK_READ - 1;
-      this.#nowMs = this.#env.clock.wallMs();
-      this.#hookTurn();
-    }
-    return this.#nowMs;
-  }
-
-  #hookTurn(): void {
-    if (this.#turnHooked) return;
-    this.#turnHooked = true;
-    this.#env.timers.afterThisTurn(() => this.#onTurnEnded());
-  }
-
-  #onTurnEnded(): void {
-    this.#turnHooked = false;
-    this.#clockReads = 0;
-    const listed = this.#listed;
-    this.#listed = [];
-    for (const queue of listed) {
-      queue.isListed = false;
-      queue.pump();
-    }
-  }
-
-  /** The queues of a topic, one for each partition it has now; undefined when it is not known. */
+  /** The queues of a topic; undefined when it is not known, and then it is being looked up. */
   #queuesOf(topic: string): TopicQueues | undefined {
     let queues = this.#topics.get(topic);
     if (queues === undefined) {
-      const known = this.#context.metadata.topic(topic);
+      const { metadata } = this.#context;
+      const known = metadata.topic(topic);
       if (known === undefined) {
-        this.#context.metadata.want(topic);
+        metadata.want(topic);
         return undefined;
       }
-      queues = { name: topic, queues: [], sticky: -1 };
-      for (const { partition } of known.partitions) {
-        queues.queues.push(new PartitionQueue(this.#host, topic, known.topicId, partition));
-      }
+      queues = new TopicQueues(this.#host, metadata, this.#settings.partitioner, known);
       this.#topics.set(topic, queues);
     }
     this.#lastTopic = queues;
     return queues;
   }
 
+  /** False when there is no memory for the record. Throws what is wrong with it. */
   #append(
     topic: TopicQueues,
     record: ProducerRecord,
     timestamp: number,
     onAcknowledged: OnAcknowledged | undefined,
   ): boolean {
-    const partition = this.#partitionOf(topic, record);
-    const queue = topic.queues[partition];
-    if (queue === undefined) {
-      throw new InvalidArgumentError(
-        `${topic.name} has no partition ${partition}`,
-        `choose one from 0 to ${topic.queues.length - 1}`,
-      );
-    }
+    const queue = topic.queueOf(record);
     const { headers } = record;
     const list = headers === undefined ? undefined : headerList(headers);
     if (!queue.append(timestamp, record.key, record.value, list, onAcknowledged)) return false;
     if (!queue.isListed) {
-      queue.isListed = true;
-      this.#listed.push(queue);
+      this.#turn.list(queue);
       this.#active.add(queue);
-      this.#hookTurn();
     }
     return true;
-  }
-
-  #partitionOf(topic: TopicQueues, record: ProducerRecord): number {
-    if (record.partition !== undefined) return record.partition;
-    const count = topic.queues.length;
-    if (record.key !== undefined && record.key !== null) return this.#partitioner(record.key, count);
-    if (topic.sticky < 0) topic.sticky = this.#chooseSticky(topic.name, count);
-    return topic.sticky;
-  }
-
-  /** Any partition that has a leader, or any at all when none has. */
-  #chooseSticky(topic: string, count: number): number {
-    const start = this.#env.random.below(count);
-    for (let step = 0; step < count; step += 1) {
-      const partition = (start + step) % count;
-      if (this.#context.metadata.leaderOf(topic, partition) !== undefined) return partition;
-    }
-    return start;
-  }
-
-  #awaitTopic(
-    topic: string,
-    record: ProducerRecord,
-    timestamp: number,
-    onAcknowledged: OnAcknowledged | undefined,
-  ): Promise<void> {
-    let waiting = this.#awaitingTopic.get(topic);
-    if (waiting === undefined) this.#awaitingTopic.set(topic, (waiting = new FifoQueue()));
-    return this.#wait(waiting, topic, record, timestamp, onAcknowledged);
-  }
-
-  #awaitMemory(
-    topic: string,
-    record: ProducerRecord,
-    timestamp: number,
-    onAcknowledged: OnAcknowledged | undefined,
-  ): Promise<void> {
-    return this.#wait(this.#awaitingMemory, topic, record, timestamp, onAcknowledged);
-  }
-
-  #wait(
-    line: FifoQueue<WaitingRecord>,
-    topic: string,
-    record: ProducerRecord,
-    timestamp: number,
-    onAcknowledged: OnAcknowledged | undefined,
-  ): Promise<void> {
-    const nowMs = this.#env.clock.monotonicMs();
-    this.#wakeAt(nowMs + CHECK_MS);
-    return new Promise((resolve) => {
-      line.push({
-        topic,
-        record,
-        timestamp,
-        onAcknowledged,
-        deadlineMs: nowMs + this.#settings.deliveryTimeoutMs,
-        resolve,
-      });
-    });
-  }
-
-  /** Resolves when the records that wait now are encoded, or have failed. */
-  async #drainWaiting(): Promise<void> {
-    const lines = [this.#awaitingMemory, ...this.#awaitingTopic.values()];
-    await Promise.all(
-      lines.map((line) => {
-        const waiting = line.last;
-        if (waiting === undefined) return undefined;
-        return new Promise<void>((resolve) => {
-          const { resolve: resolveFirst } = waiting;
-          waiting.resolve = () => {
-            resolveFirst();
-            resolve();
-          };
-        });
-      }),
-    );
-  }
-
-  /** Encodes what waited, as far as there is memory now. */
-  #admitWaiting(): void {
-    const line = this.#awaitingMemory;
-    for (let waiting = line.first; waiting !== undefined && this.#admit(waiting); waiting = line.first) line.shift();
-  }
-
-  /** False when it must go on waiting for memory. */
-  #admit(waiting: WaitingRecord): boolean {
-    const { topic, record, timestamp, onAcknowledged, resolve } = waiting;
-    const queues = this.#queuesOf(topic);
-    try {
-      if (queues === undefined || !this.#append(queues, record, timestamp, onAcknowledged)) return false;
-    } catch (error) {
-      this.#failWaiting(waiting, toClientError(error));
-      return true;
-    }
-    resolve();
-    return true;
-  }
-
-  #failWaiting(waiting: WaitingRecord, error: ClientError): void {
-    const { onAcknowledged } = waiting;
-    if (onAcknowledged === undefined) this.#unreported ??= error;
-    else this.#runCallbacks(() => onAcknowledged(error, undefined));
-    waiting.resolve();
   }
 
   #leaderOf(topic: string, partition: number): KnownPartition | undefined {
     const leader = this.#context.metadata.leaderOf(topic, partition);
     if (leader === undefined) {
       this.#context.metadata.refreshSoon();
-      this.#wakeAt(this.#env.clock.monotonicMs() + CHECK_MS);
+      this.#wakeIn(CHECK_MS);
     }
     return leader;
   }
@@ -515,7 +303,7 @@ export class Producer implements AsyncDisposable {
     const connection = this.#connections.tryGet(brokerId);
     if (connection === undefined) {
       if (this.#connections.isFailing(brokerId)) this.#context.metadata.refreshSoon();
-      this.#wakeAt(this.#env.clock.monotonicMs() + AGAIN_MS);
+      this.#wakeIn(AGAIN_MS);
     }
     return connection;
   }
@@ -525,18 +313,27 @@ export class Producer implements AsyncDisposable {
     this.#context.metadata.refreshSoon();
   }
 
-  #onClosedBatch(queue: PartitionQueue): void {
-    const topic = this.#topics.get(queue.topic);
-    if (topic?.sticky === queue.partition) topic.sticky = -1;
+  #pumpDuringAppend(queue: PartitionQueue): void {
+    this.#isAppending = true;
+    try {
+      queue.pump();
+    } finally {
+      this.#isAppending = false;
+    }
   }
 
   #onDoneBatch(batch: ProducerBatch, run: () => void): void {
+    if (this.#isAppending) this.#env.timers.afterThisTurn(() => this.#tellDoneBatch(batch, run));
+    else this.#tellDoneBatch(batch, run);
+  }
+
+  #tellDoneBatch(batch: ProducerBatch, run: () => void): void {
     if (batch.failure !== undefined && (batch.callbacks === undefined || batch.callbacks.includes(undefined))) {
       this.#unreported ??= batch.failure;
     }
     this.#runCallbacks(run);
     if (batch.onDone !== undefined) for (const onDone of batch.onDone) onDone();
-    if (this.#awaitingMemory.length > 0) this.#admitWaiting();
+    this.#waiting.admit();
   }
 
   /** An exception of a callback is its author's: it surfaces as uncaught, and stops nothing here. */
@@ -551,30 +348,24 @@ export class Producer implements AsyncDisposable {
   }
 
   #onMetadata(): void {
-    for (const [name, topic] of this.#topics) {
-      const known = this.#context.metadata.topic(name);
-      if (known === undefined) continue;
-      for (let partition = topic.queues.length; partition < known.partitions.length; partition += 1) {
-        topic.queues.push(new PartitionQueue(this.#host, name, known.topicId, partition));
-      }
-      for (const queue of topic.queues) queue.onMetadata(known.topicId);
+    const { metadata } = this.#context;
+    for (const [name, queues] of this.#topics) {
+      const known = metadata.topic(name);
+      if (known !== undefined) queues.onMetadata(known);
     }
-    for (const [name, line] of [...this.#awaitingTopic]) {
-      if (this.#context.metadata.topic(name) === undefined) continue;
-      this.#awaitingTopic.delete(name);
-      // From now on their order is that of the line for memory.
-      for (let waiting = line.shift(); waiting !== undefined; waiting = line.shift())
-        this.#awaitingMemory.push(waiting);
-    }
-    if (this.#awaitingMemory.length > 0) this.#admitWaiting();
+    this.#waiting.onTopics((topic) => metadata.topic(topic) !== undefined);
   }
 
   #pumpAll(): void {
     for (const queue of [...this.#active]) queue.pump();
   }
 
+  #wakeIn(delayMs: number): void {
+    this.#wakeAt(this.#env.clock.monotonicMs() + delayMs);
+  }
+
   #wakeAt(timeMs: number): void {
-    if (!this.#closed) this.#timer.wakeAt(timeMs);
+    if (!this.#stopped.signal.aborted) this.#timer.wakeAt(timeMs);
   }
 
   #onTimer(): void {
@@ -585,106 +376,20 @@ export class Producer implements AsyncDisposable {
       if (queue.isEmpty) this.#active.delete(queue);
     }
     this.#failUnknownTopics();
-    this.#expireWaiting(nowMs);
-    if (this.#active.size > 0 || this.#awaitingMemory.length > 0 || this.#awaitingTopic.size > 0) {
-      this.#wakeAt(nowMs + CHECK_MS);
-    }
+    this.#waiting.expire(nowMs);
+    if (this.#active.size > 0 || !this.#waiting.isEmpty) this.#wakeAt(nowMs + CHECK_MS);
   }
 
   #failUnknownTopics(): void {
     const { metadata, unknownTopicTimeoutMs } = this.#context;
-    for (const [name, line] of [...this.#awaitingTopic]) {
-      const refusal = metadata.refusalOf(name, unknownTopicTimeoutMs);
-      if (refusal === undefined) {
-        metadata.refreshSoon();
-        continue;
-      }
-      this.#awaitingTopic.delete(name);
-      for (let waiting = line.shift(); waiting !== undefined; waiting = line.shift()) {
-        this.#failWaiting(waiting, toClientError(refusal, { topic: name }));
-      }
-    }
+    this.#waiting.failRefused((topic) => {
+      const refusal = metadata.refusalOf(topic, unknownTopicTimeoutMs);
+      if (refusal === undefined) metadata.refreshSoon();
+      return refusal;
+    });
     for (const queue of this.#active) {
       const refusal = metadata.refusalOf(queue.topic, unknownTopicTimeoutMs);
       if (refusal !== undefined) queue.failAll(toClientError(refusal, { topic: queue.topic }));
     }
   }
-
-  #expireWaiting(nowMs: number): void {
-    for (const line of [this.#awaitingMemory, ...this.#awaitingTopic.values()]) {
-      for (let waiting = line.first; waiting !== undefined && waiting.deadlineMs <= nowMs; waiting = line.first) {
-        line.shift();
-        this.#failWaiting(
-          waiting,
-          new DeadlineExceededError(
-            `a record found no room within deliveryTimeoutMs ${this.#settings.deliveryTimeoutMs}`,
-            "raise bufferBytes, or send less at a time",
-            { topic: waiting.topic },
-          ),
-        );
-      }
-    }
-  }
-
-  #fetchIdentity(): void {
-    if (this.#fetchingIdentity || this.#closed) return;
-    this.#fetchingIdentity = true;
-    const { caller } = this.#context;
-    const deadline = caller.deadline(this.#settings.requestTimeoutMs);
-    caller
-      .call({
-        kind: "initProducerId",
-        body: () => ({}),
-        target: caller.anyBroker,
-        targetName: "any broker",
-        deadline,
-        signal: this.#stopped.signal,
-      })
-      .then(
-        ({ body }) => {
-          this.#fetchingIdentity = false;
-          this.#identity = { producerId: body.producerId, producerEpoch: body.producerEpoch };
-          this.#pumpAll();
-        },
-        () => {
-          // Whoever needs an identity asks again, until the records' own deadline.
-          this.#fetchingIdentity = false;
-          if (this.#active.size > 0) this.#wakeAt(this.#env.clock.monotonicMs() + CHECK_MS);
-        },
-      );
-  }
 }
-
-function checkRecord(topic: string, record: ProducerRecord): void {
-  if (typeof topic !== "string" || topic === "") {
-    throw new InvalidArgumentError("the topic of a record has no name", "pass the name as first argument");
-  }
-  checkBytes("key", record.key);
-  checkBytes("value", record.value);
-  const { timestamp, partition } = record;
-  if (timestamp !== undefined && !(Number.isSafeInteger(timestamp) && timestamp >= 0)) {
-    throw new InvalidArgumentError(`timestamp is ${timestamp}`, "give whole milliseconds since 1970");
-  }
-  if (partition !== undefined && !(Number.isSafeInteger(partition) && partition >= 0)) {
-    throw new InvalidArgumentError(`partition is ${partition}`, "give a whole number from 0 on");
-  }
-}
-
-function checkBytes(name: string, data: unknown): void {
-  if (data === undefined || data === null || typeof data === "string" || data instanceof Uint8Array) return;
-  throw new InvalidArgumentError(
-    `the ${name} of a record is ${Array.isArray(data) ? "an array" : `a ${typeof data}`}`,
-    "give text, a Uint8Array or null (JSON.stringify makes text of objects)",
-  );
-}
-
-function headerList(headers: NonNullable<ProducerRecord["headers"]>): readonly EncodableHeader[] {
-  const list: readonly EncodableHeader[] = isHeaderList(headers)
-    ? headers
-    : Object.entries(headers).map(([key, value]) => ({ key, value }));
-  for (const header of list) checkBytes(`header "${header.key}"`, header.value);
-  return list;
-}
-
-const isHeaderList = (headers: NonNullable<ProducerRecord["headers"]>): headers is readonly EncodableHeader[] =>
-  Array.isArray(headers);

@@ -1,6 +1,8 @@
 import fc from "fast-check";
 import { connect, ClientError } from "../../../client/index.js";
 import type { Cluster, ProducerOptions, RecordMetadata } from "../../../client/index.js";
+import type { Clock } from "../../../common/env/time.js";
+import { nodeEnv } from "../../../common/env/node-env.js";
 import { errorReport } from "../../../protocol/error-codes.js";
 import type { ErrorName } from "../../../protocol/error-codes.js";
 import { readBatches } from "../../../protocol/record-batch.js";
@@ -45,6 +47,49 @@ describe("Producer", () => {
   afterEach(async () => {
     await cluster?.close();
     await fake?.[Symbol.asyncDispose]();
+  });
+
+  it("keeps a record that a callback hands over in the middle of an append, behind the one being appended", async () => {
+    const env = nodeEnv();
+    let aheadMs = 0;
+    const clock: Clock = {
+      wallMs: () => env.clock.wallMs(),
+      monotonicMs: () => env.clock.monotonicMs() + aheadMs,
+    };
+    fake = await FakeCluster.start(1);
+    cluster = await connect({ env: nodeEnv({ clock }), bootstrapBrokers: fake.bootstrapBrokers });
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024 });
+    await producer.send("t", { value: "known" });
+    let answers = 0;
+    onProduce(() => {
+      answers += 1;
+      return answers === 1 ? refusal("INVALID_RECORD") : answers === 2 ? refusal("REQUEST_TIMED_OUT") : undefined;
+    });
+    const outcomes: string[] = [];
+    const note = (name: string) => (error: ClientError | undefined) =>
+      void outcomes.push(`${name} ${error?.code ?? "ok"}`);
+    const full = (name: string): string => name.padEnd(800, ".");
+    void producer.produce("t", { value: full("refused") }, note("refused"));
+    void producer.produce("t", { value: full("unknown") }, (error) => {
+      note("unknown")(error);
+      void producer.produce("t", { value: "again" }, note("again"));
+    });
+    await until(() => answers === 2 && outcomes.length === 1, "both are answered");
+    // Its outcome is unknown and cannot be asked for any more: that is found when the next batch is closed.
+    void producer.produce("t", { value: full("open") }, note("open"));
+    aheadMs = 1000;
+    void producer.produce("t", { value: full("next") }, note("next"));
+    await until(() => outcomes.length === 5, "all have an outcome");
+    expect(outcomes.sort()).toEqual([
+      "again ok",
+      "next ok",
+      "open ok",
+      "refused INVALID_RECORD",
+      "unknown OUTCOME_UNKNOWN",
+    ]);
+    const written = valuesOf(fake.partition("t")).map((value) => value.replace(/\.*$/, ""));
+    expect(written).toEqual(["known", "open", "next", "again"]);
   });
 
   it("resolves with the place of each record", async () => {

@@ -1,0 +1,193 @@
+import type { Env } from "../common/env/env.js";
+import type { Logger } from "../common/logger.js";
+import type { BrokerId } from "../protocol/types.js";
+import type { ConnectionSettings } from "./broker-connections.js";
+import { BrokerConnections } from "./broker-connections.js";
+import { EarliestTimer } from "./earliest-timer.js";
+import type { FetchHost, FetchSettings } from "./fetch-loop.js";
+import { FetchLoop } from "./fetch-loop.js";
+import { FramePool } from "./frame-pool.js";
+import type { Metadata } from "./metadata.js";
+import type { PartitionReader } from "./partition-reader.js";
+
+/** What a fetcher shares with the rest of its cluster object. */
+export interface FetcherContext {
+  readonly env: Env;
+  readonly logger: Logger;
+  readonly metadata: Metadata;
+  readonly connectionSettings: ConnectionSettings;
+}
+
+/** What a fetcher tells its consumer: what its loops tell, and when it is time to look after what else may go wrong. */
+export interface FetcherEvents extends Pick<FetchHost, "onFetched" | "onDamaged" | "onPartitionError" | "onRefused"> {
+  onCheck(): void;
+}
+
+/** How often silent leaders are looked for while something is read. */
+const CHECK_MS = 100;
+/** How soon a connection that was not there is asked for again. */
+const AGAIN_MS = 20;
+
+/**
+ * Has the partitions of one consumer fetched: each by the loop to its leader, over connections of their own. It follows
+ * leaders that move, does not wait for one that stays silent and was replaced, and says so when one stays silent for long.
+ */
+export class Fetcher {
+  readonly #env: Env;
+  readonly #metadata: Metadata;
+  readonly #logger: Logger;
+  readonly #frames: FramePool;
+  readonly #connections: BrokerConnections;
+  readonly #host: FetchHost;
+  readonly #loops = new Map<BrokerId, FetchLoop>();
+  /** Leaders whose silence was mentioned in the log. */
+  readonly #stallSaid = new Set<BrokerId>();
+  readonly #timer: EarliestTimer;
+  #isRunning = false;
+  #reusesMemory = false;
+
+  constructor(
+    context: FetcherContext,
+    settings: FetchSettings,
+    private readonly stallMs: number,
+    private readonly events: FetcherEvents,
+  ) {
+    const { env, logger, metadata, connectionSettings } = context;
+    this.#env = env;
+    this.#metadata = metadata;
+    this.#logger = logger;
+    this.#frames = new FramePool(2 * settings.prefetchBytes);
+    this.#connections = new BrokerConnections(
+      env,
+      metadata,
+      connectionSettings,
+      { onOpened: () => this.wake() },
+      (bytes) => (this.#reusesMemory ? this.#frames.allocate(bytes) : Buffer.allocUnsafeSlow(bytes)),
+    );
+    this.#timer = new EarliestTimer(env, () => this.#onTimer());
+    this.#host = this.#fetchHost(settings);
+  }
+
+  /** Whether anything is asked for. */
+  get isRunning(): boolean {
+    return this.#isRunning;
+  }
+
+  /** `reusesMemory`: chunks are released when they have been read, and nobody keeps anything of them. */
+  start(reusesMemory: boolean): void {
+    this.#isRunning = true;
+    this.#reusesMemory = reusesMemory;
+  }
+
+  /** Asks for nothing more. Answers that are under way are of no use. */
+  stop(): void {
+    this.#isRunning = false;
+    this.#timer.cancel();
+  }
+
+  /** Stops for good, and ends the connections. */
+  close(): void {
+    this.stop();
+    this.#connections.close();
+  }
+
+  /** Gives each partition to the loop of its leader. */
+  assign(readers: readonly PartitionReader[]): void {
+    const metadata = this.#metadata;
+    const nowMs = this.#env.clock.monotonicMs();
+    for (const reader of readers) {
+      const leader = metadata.leaderOf(reader.topic, reader.partition);
+      if (leader === undefined) {
+        metadata.refreshSoon();
+        continue;
+      }
+      if (leader.leaderEpoch !== reader.failedEpoch) reader.notBeforeMs = 0;
+      // Asking on, so that a new leader is seen when it is there, and not only at the next attempt.
+      if (reader.notBeforeMs > nowMs || this.#connections.isFailing(leader.leaderId)) metadata.refreshSoon();
+      if (reader.loop?.brokerId !== leader.leaderId) this.#move(reader, leader.leaderId, nowMs);
+    }
+    this.wake();
+    this.wakeAt(nowMs + CHECK_MS);
+  }
+
+  /** Something may have to be asked: a partition was added, resumed or moved. */
+  wake(): void {
+    for (const loop of this.#loops.values()) loop.wake();
+  }
+
+  /** Does so at this time of the monotonic clock, or before. */
+  wakeAt(timeMs: number): void {
+    if (this.#isRunning) this.#timer.wakeAt(timeMs);
+  }
+
+  #fetchHost(settings: FetchSettings): FetchHost {
+    const { events } = this;
+    const metadata = this.#metadata;
+    const isReading = (): boolean => this.#isRunning;
+    return {
+      env: this.#env,
+      settings,
+      get isReading(): boolean {
+        return isReading();
+      },
+      connectionTo: (brokerId) => {
+        const connection = this.#connections.tryGet(brokerId);
+        if (connection === undefined) this.wakeAt(this.#env.clock.monotonicMs() + AGAIN_MS);
+        return connection;
+      },
+      leaderEpochOf: (reader) => metadata.leaderOf(reader.topic, reader.partition)?.leaderEpoch,
+      onFetched: events.onFetched,
+      onDamaged: events.onDamaged,
+      onPartitionError: events.onPartitionError,
+      onRefused: events.onRefused,
+      onTrouble: (brokerId) => metadata.onTrouble(brokerId),
+      wakeAt: (timeMs) => this.wakeAt(timeMs),
+      frameOf: (records) => (this.#reusesMemory ? this.#frames.frameOf(records) : undefined),
+    };
+  }
+
+  #move(reader: PartitionReader, leaderId: BrokerId, nowMs: number): void {
+    const old = reader.loop === undefined ? undefined : this.#loops.get(reader.loop.brokerId);
+    old?.readers.delete(reader);
+    const loop = this.#loopTo(leaderId);
+    reader.loop = loop;
+    loop.readers.add(reader);
+    if (old !== undefined && old.overdueMs(nowMs) >= 0) {
+      // It stays silent, and has lost a partition to another: not to be waited for.
+      this.#connections.drop(old.brokerId);
+      old.abandon();
+    }
+  }
+
+  #loopTo(brokerId: BrokerId): FetchLoop {
+    let loop = this.#loops.get(brokerId);
+    if (loop === undefined) {
+      loop = new FetchLoop(this.#host, brokerId);
+      this.#loops.set(brokerId, loop);
+    }
+    return loop;
+  }
+
+  #onTimer(): void {
+    const nowMs = this.#env.clock.monotonicMs();
+    for (const loop of this.#loops.values()) {
+      const overdueMs = loop.overdueMs(nowMs);
+      if (overdueMs < 0) this.#stallSaid.delete(loop.brokerId);
+      else this.#onOverdue(loop, overdueMs);
+    }
+    this.events.onCheck();
+    this.wake();
+    this.wakeAt(nowMs + CHECK_MS);
+  }
+
+  #onOverdue(loop: FetchLoop, overdueMs: number): void {
+    this.#metadata.onTrouble(loop.brokerId);
+    if (overdueMs < this.stallMs || this.#stallSaid.has(loop.brokerId)) return;
+    this.#stallSaid.add(loop.brokerId);
+    this.#logger.warn("a leader does not answer, so nothing is read of its partitions", {
+      brokerId: loop.brokerId,
+      partitions: [...loop.readers].map(({ topic, partition }) => `${topic}-${partition}`),
+      silentMs: Math.round(overdueMs),
+    });
+  }
+}

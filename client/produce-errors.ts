@@ -1,0 +1,52 @@
+/** What refusals of a produce request mean for its batch, and how the application is told that a batch has failed. */
+
+import type { ErrorName } from "../protocol/error-codes.js";
+import type { ClientError, ErrorPlace } from "./errors.js";
+import { DeadlineExceededError, OutcomeUnknownError, ProtocolError } from "./errors.js";
+import type { ProducerBatch } from "./producer-batch.js";
+
+/**
+ * Refusals after which the records may be in the log all the same. NOT_LEADER_OR_FOLLOWER is one of them, because a leader
+ * that is deposed while records wait to be replicated says it too, and its successor may have them.
+ */
+export const appendedAnyway: ReadonlySet<ErrorName> = new Set<ErrorName>([
+  "NOT_LEADER_OR_FOLLOWER",
+  "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
+  "REQUEST_TIMED_OUT",
+  "UNKNOWN_SERVER_ERROR",
+]);
+
+/** The broker's memory of this producer does not fit ours. */
+export const identityLost: ReadonlySet<ErrorName> = new Set<ErrorName>([
+  "OUT_OF_ORDER_SEQUENCE_NUMBER",
+  "UNKNOWN_PRODUCER_ID",
+  "INVALID_PRODUCER_EPOCH",
+]);
+
+/** Time is up for a batch that certainly was not appended. */
+export function outOfTimeError(batch: ProducerBatch, deliveryTimeoutMs: number, place: ErrorPlace): ClientError {
+  const why = batch.lastError === undefined ? "its leader could not be reached" : batch.lastError.what;
+  return new DeadlineExceededError(
+    `${batch.recordCount} records were not sent within deliveryTimeoutMs ${deliveryTimeoutMs} (${why})`,
+    "check that the brokers run, or raise deliveryTimeoutMs",
+    { ...place, cause: batch.lastError },
+  );
+}
+
+/** A batch is given up that may have been appended. */
+export function outcomeUnknownError(
+  batch: ProducerBatch,
+  cause: ClientError | undefined,
+  place: ErrorPlace,
+): ClientError {
+  const why = cause === undefined ? "the leader has not answered" : cause.what;
+  return new OutcomeUnknownError(`${batch.recordCount} records were sent and not acknowledged (${why})`, {
+    ...place,
+    brokerId: batch.sentTo,
+    cause,
+  });
+}
+
+/** What was in flight was meant for a topic that is gone. */
+export const topicReplacedError = (place: ErrorPlace): ClientError =>
+  new ProtocolError("UNKNOWN_TOPIC_ID", "the topic was deleted and created again", place);

@@ -1,0 +1,219 @@
+import type { Env } from "../common/env/env.js";
+import type { ApiError } from "../protocol/error-codes.js";
+import type { BrokerCaller } from "./broker-caller.js";
+import type { ConsumerSettings } from "./consumer-settings.js";
+import { startOf } from "./consumer-settings.js";
+import { ClientError, InvalidArgumentError, ProtocolError, toClientError } from "./errors.js";
+import type { FetchBuffer } from "./fetch-buffer.js";
+import type { KnownTopic, Metadata } from "./metadata.js";
+import type { OffsetQuery } from "./offset-lookup.js";
+import { lookUpOffsets } from "./offset-lookup.js";
+import type { Position, TopicPartition, TopicPartitionOffset } from "./options.js";
+import { PartitionReader } from "./partition-reader.js";
+import { Backoff } from "./retry.js";
+
+/** What a subscription shares with the rest of its cluster object. */
+export interface SubscriptionContext {
+  readonly env: Env;
+  readonly metadata: Metadata;
+  readonly caller: BrokerCaller;
+  readonly deadlineMs: number;
+  readonly waitForTopic: (topic: string) => Promise<KnownTopic>;
+  readonly refusalOf: (topic: string) => ApiError | undefined;
+}
+
+const RETRY_MS = 20;
+const RETRY_MS_MAX = 250;
+
+/**
+ * The partitions that a consumer reads, and the offsets at which it begins and ends in each. It looks the topics up, asks
+ * leaders for offsets, and keeps up with topics that get partitions, are replaced or disappear. Who fetches the
+ * partitions, and how far they have been read, is not its business.
+ */
+export class Subscription {
+  readonly #readers = new Map<string, PartitionReader>();
+  #prepared: Promise<void> | undefined;
+
+  constructor(
+    private readonly context: SubscriptionContext,
+    private readonly settings: ConsumerSettings,
+    /** Where errors go that no call waits for. */
+    private readonly buffer: FetchBuffer,
+    /** A partition that appeared while reading can be fetched. */
+    private readonly onAdded: () => void,
+  ) {
+    for (const topic of settings.topics) context.metadata.want(topic);
+  }
+
+  /** Empty until `prepare` has resolved. */
+  get readers(): PartitionReader[] {
+    return [...this.#readers.values()];
+  }
+
+  /** Looks the topics up, once. */
+  prepare(): Promise<void> {
+    this.#prepared ??= this.#lookUpTopics().catch((error: unknown) => {
+      this.#prepared = undefined;
+      throw error;
+    });
+    return this.#prepared;
+  }
+
+  /** Makes the partitions ready for a new loop of the application. `untilEnd`: it ends where they end now. */
+  async begin(untilEnd: boolean): Promise<void> {
+    const { readers } = this;
+    for (const reader of readers) {
+      reader.hasFailed = false;
+      reader.endOffset = undefined;
+    }
+    await this.#findPositions(readers.filter((reader) => reader.position === undefined));
+    if (!untilEnd) return;
+    const offsets = await this.#lookUp(readers, () => "latest");
+    readers.forEach((reader, index) => (reader.endOffset = offsets[index]));
+  }
+
+  /** Throws InvalidArgumentError when it is none of the partitions. */
+  readerOf({ topic, partition }: TopicPartition): PartitionReader {
+    const reader = this.#readers.get(readerKey(topic, partition));
+    if (reader !== undefined) return reader;
+    throw new InvalidArgumentError(`the consumer does not read ${topic}-${partition}`, "name one of its partitions()");
+  }
+
+  /** Everything fetched of the partition is void. */
+  async restart(reader: PartitionReader, at: Position): Promise<void> {
+    startAt(reader, at);
+    await this.positionOf(reader);
+  }
+
+  /** Where the partition has been read to; looked up when nothing was read yet. */
+  async positionOf(reader: PartitionReader): Promise<number> {
+    if (reader.position === undefined) await this.#findPositions([reader]);
+    return reader.position ?? 0;
+  }
+
+  /** The high watermarks now. */
+  async endOffsets(): Promise<TopicPartitionOffset[]> {
+    const { readers } = this;
+    const offsets = await this.#lookUp(readers, () => "latest");
+    return readers.map(({ topic, partition }, index) => ({ topic, partition, offset: offsets[index] as number }));
+  }
+
+  /** The cluster was described anew: topics may have got partitions, or be others of the same name. */
+  onMetadata(): void {
+    for (const name of this.settings.topics) {
+      const topic = this.context.metadata.topic(name);
+      if (topic !== undefined) this.#follow(topic);
+    }
+  }
+
+  /** Fails the partitions of topics that the cluster refuses to describe. */
+  failRefused(): void {
+    for (const topic of this.settings.topics) {
+      const refusal = this.context.refusalOf(topic);
+      const readers = this.readers.filter((reader) => reader.topic === topic && !reader.hasFailed);
+      if (refusal === undefined || readers.length === 0) continue;
+      for (const reader of readers) reader.hasFailed = true;
+      this.buffer.fail(toClientError(refusal, { topic }));
+    }
+  }
+
+  async #lookUpTopics(): Promise<void> {
+    const topics = await Promise.all(this.settings.topics.map((topic) => this.context.waitForTopic(topic)));
+    for (const topic of topics) {
+      const partitions = this.settings.partitions ?? topic.partitions.map(({ partition }) => partition);
+      for (const partition of partitions) {
+        if (topic.partitions[partition] === undefined) {
+          throw new InvalidArgumentError(
+            `${topic.name} has no partition ${partition}`,
+            `choose from 0 to ${topic.partitions.length - 1}`,
+          );
+        }
+        this.#add(topic, partition, startOf(this.settings.from, topic.name, partition));
+      }
+    }
+  }
+
+  #add(topic: KnownTopic, partition: number, from: Position): PartitionReader {
+    const backoff = new Backoff(this.context.env.random, RETRY_MS, RETRY_MS_MAX);
+    const reader = new PartitionReader(topic.name, topic.topicId, partition, backoff);
+    startAt(reader, from);
+    this.#readers.set(readerKey(topic.name, partition), reader);
+    return reader;
+  }
+
+  #follow(topic: KnownTopic): void {
+    const first = this.readers.find((reader) => reader.topic === topic.name);
+    if (first !== undefined && first.topicId !== topic.topicId) {
+      this.#onReplaced(topic);
+      return;
+    }
+    if (this.settings.partitions !== undefined) return;
+    for (const { partition } of topic.partitions) {
+      if (this.#readers.has(readerKey(topic.name, partition))) continue;
+      // Also under "latest": records may have been written there before the partition was noticed.
+      this.#findStart(this.#add(topic, partition, "earliest"));
+    }
+  }
+
+  #onReplaced(topic: KnownTopic): void {
+    const policy = this.settings.onOutOfRange;
+    for (const reader of this.readers.filter((one) => one.topic === topic.name)) {
+      reader.loop?.readers.delete(reader);
+      reader.hasFailed = true;
+      reader.generation += 1;
+      if (topic.partitions[reader.partition] === undefined) {
+        this.#readers.delete(readerKey(topic.name, reader.partition));
+        continue;
+      }
+      const fresh = this.#add(topic, reader.partition, policy === "error" ? "earliest" : policy);
+      if (policy !== "error") this.#findStart(fresh);
+    }
+    if (policy === "error") {
+      this.buffer.fail(
+        new ProtocolError("UNKNOWN_TOPIC_ID", "the topic was deleted and created again", { topic: topic.name }),
+      );
+    }
+  }
+
+  /** Finds the start of a partition that appeared while reading. */
+  #findStart(reader: PartitionReader): void {
+    this.#findPositions([reader]).then(
+      () => this.onAdded(),
+      (error: unknown) => this.buffer.fail(toClientError(error), reader),
+    );
+  }
+
+  async #findPositions(readers: readonly PartitionReader[]): Promise<void> {
+    if (readers.length === 0) return;
+    const generations = readers.map((reader) => reader.generation);
+    const offsets = await this.#lookUp(readers, (reader) => reader.startQuery ?? "earliest");
+    readers.forEach((reader, index) => {
+      // A seek meanwhile has decided otherwise.
+      if (reader.generation === generations[index]) reader.restartAt(offsets[index] as number);
+    });
+  }
+
+  async #lookUp(
+    readers: readonly PartitionReader[],
+    query: (reader: PartitionReader) => OffsetQuery,
+  ): Promise<number[]> {
+    const { caller, deadlineMs } = this.context;
+    const answers = await lookUpOffsets(
+      caller,
+      readers.map((reader) => ({ topic: reader.topic, partition: reader.partition, query: query(reader) })),
+      caller.deadline(deadlineMs),
+      this.settings.signal,
+    );
+    return answers.map((answer) => {
+      if (answer instanceof ClientError) throw answer;
+      return answer.offset;
+    });
+  }
+}
+
+const readerKey = (topic: string, partition: number): string => `${topic}:${partition}`;
+
+function startAt(reader: PartitionReader, to: Position): void {
+  if (typeof to === "object" && "offset" in to) reader.restartAt(to.offset);
+  else reader.restartFrom(to);
+}

@@ -2,7 +2,7 @@ import type { Log } from "../../broker/log/log.js";
 import type { Partition, PartitionRole } from "../../broker/partition/partition.js";
 import { decodeControllerEpoch, decodePartitionState, paths } from "../../broker/zookeeper/znodes.js";
 import type { PartitionStateZnode } from "../../broker/zookeeper/znodes.js";
-import { readBatches } from "../../protocol/record-batch.js";
+import { BatchFault, readBatches } from "../../protocol/record-batch.js";
 import { partitionKey } from "../../protocol/types.js";
 import type { SimBroker, SimCluster } from "./cluster.js";
 import type { History, ReplicaImage } from "./history.js";
@@ -190,7 +190,9 @@ export class Invariants {
     const key = partitionKey(partition.topicId, partition.partition);
     const committed = this.#committed.get(key) ?? { batches: new Map<number, string>(), endOffset: 0 };
     this.#committed.set(key, committed);
-    for (const batch of batchesIn(slot, log, from, end)) {
+    const batches = batchesIn(slot, log, from, end);
+    if (batches === undefined) return;
+    for (const batch of batches) {
       const line = `offsets ${batch.baseOffset} to ${batch.endOffset - 1}, epoch ${batch.leaderEpoch}, crc ${batch.crc}`;
       const known = committed.batches.get(batch.baseOffset);
       if (known === undefined && batch.baseOffset >= committed.endOffset) {
@@ -211,8 +213,8 @@ interface BatchFacts {
   readonly crc: number;
 }
 
-/** From memory when it is there, else what the disk shows. */
-function batchesIn(slot: SimBroker, log: Log, from: number, end: number): BatchFacts[] {
+/** From memory when it is there, else what the disk shows; undefined when that has damage which nobody has read yet. */
+function batchesIn(slot: SimBroker, log: Log, from: number, end: number): BatchFacts[] | undefined {
   const read = log.read(log.logStartOffset > from ? log.logStartOffset : (from as Log["logStartOffset"]), {
     maxBytes: 16 * 1024 * 1024,
     end: end as Log["logStartOffset"],
@@ -223,7 +225,12 @@ function batchesIn(slot: SimBroker, log: Log, from: number, end: number): BatchF
       (late) => late.release(),
       () => undefined,
     );
-    return batchesOnDisk(slot, log).filter(within);
+    try {
+      return batchesOnDisk(slot, log).filter(within);
+    } catch (error) {
+      if (error instanceof BatchFault) return undefined;
+      throw error;
+    }
   }
   const batches = factsOf(Buffer.concat(read.pieces));
   read.release();

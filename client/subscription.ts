@@ -3,7 +3,7 @@ import type { ApiError } from "../protocol/error-codes.js";
 import type { BrokerCaller } from "./broker-caller.js";
 import type { ConsumerSettings } from "./consumer-settings.js";
 import { startOf } from "./consumer-settings.js";
-import { ClientError, InvalidArgumentError, ProtocolError, toClientError } from "./errors.js";
+import { ClientError, InvalidArgumentError, OffsetOutOfRangeError, ProtocolError, toClientError } from "./errors.js";
 import type { FetchBuffer } from "./fetch-buffer.js";
 import type { KnownTopic, Metadata } from "./metadata.js";
 import type { OffsetQuery } from "./offset-lookup.js";
@@ -70,6 +70,21 @@ export class Subscription {
     if (!untilEnd) return;
     const offsets = await this.#lookUp(readers, () => "latest");
     readers.forEach((reader, index) => (reader.endOffset = offsets[index]));
+    await this.#leaveBeyondEnd(readers.filter(({ position = 0, endOffset = 0 }) => position > endOffset));
+  }
+
+  /** Nothing would ever be fetched for a position behind the end, so that no broker says that it is none. */
+  async #leaveBeyondEnd(readers: readonly PartitionReader[]): Promise<void> {
+    if (readers.length === 0) return;
+    const logStarts = await this.#lookUp(readers, () => "earliest");
+    const { onOutOfRange } = this.settings;
+    readers.forEach((reader, index) => {
+      const { topic, partition, position = 0, endOffset = 0 } = reader;
+      const logStart = logStarts[index] as number;
+      if (onOutOfRange === "error")
+        throw new OffsetOutOfRangeError(position, logStart, endOffset, { topic, partition });
+      reader.restartAt(onOutOfRange === "earliest" ? logStart : endOffset);
+    });
   }
 
   /** Throws InvalidArgumentError when it is none of the partitions. */

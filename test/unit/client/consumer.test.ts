@@ -297,6 +297,36 @@ describe("Consumer", () => {
     expect(await all(consumer.records({ untilEnd: true }))).toEqual(expected);
   });
 
+  it.each([
+    ["earliest", ["0:a", "1:b"]],
+    ["latest", []],
+  ] as const)(
+    "goes on at the %s record where the position is beyond the end, if told so",
+    async (onOutOfRange, expected) => {
+      await start();
+      fake.createTopic("t");
+      await write("t", [["a"], ["b"]]);
+      const at = (offset: number) => cluster.consumer({ topics: ["t"], from: { offset }, onOutOfRange });
+      expect(await all(at(3).records({ untilEnd: true }))).toEqual(expected);
+      expect(await all(at(2).records({ untilEnd: true }))).toEqual([]);
+    },
+  );
+
+  it("says that a position is beyond the end, also to one who reads no further than the end", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"]]);
+    for (const untilEnd of [true, false]) {
+      const consumer = cluster.consumer({ topics: ["t"], from: { offset: 3 } });
+      await expect(all(consumer.records({ untilEnd }))).rejects.toMatchObject({
+        code: "OFFSET_OUT_OF_RANGE",
+        offset: 3,
+        logStartOffset: 0,
+        highWatermark: 2,
+      });
+    }
+  });
+
   it("finds the first record written at or after a time", async () => {
     await start();
     fake.createTopic("t");

@@ -2,7 +2,8 @@ import type { ApiError } from "../../protocol/error-codes.js";
 import type { FetchPartition } from "../../protocol/messages.js";
 import type { BrokerId, LeaderEpoch, Offset, PartitionKey, TopicId } from "../../protocol/types.js";
 import { partitionKey } from "../../protocol/types.js";
-import type { Divergence, Partition, PartitionObserver } from "../partition/partition.js";
+import type { Divergence } from "../partition/leadership.js";
+import type { Partition, PartitionObserver } from "../partition/partition.js";
 
 /** One partition of a fetch session: what its reader asked for last, and what it was told last. */
 export interface SessionPartition {

@@ -1,0 +1,192 @@
+import { invariant } from "../../common/assert.js";
+import type { ErrorReport } from "../../protocol/error-codes.js";
+import { errorReport } from "../../protocol/error-codes.js";
+import type { BrokerId, LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
+import { toOffset } from "../../protocol/types.js";
+import type { Log } from "../log/log.js";
+import type { FollowerFetch } from "./followers.js";
+import { Followers } from "./followers.js";
+import type { IsrState } from "./isr.js";
+import { nextHighWatermark } from "./isr.js";
+import type { IsrMembershipParts, LedPartition } from "./isr-membership.js";
+import { IsrMembership } from "./isr-membership.js";
+import type { CommittedState } from "./partition-state.js";
+import { ReplicationWaiters } from "./replication-waiters.js";
+
+export interface LeadershipParts extends IsrMembershipParts {
+  /** Whether ZooKeeper has confirmed this broker's registration lately. */
+  readonly leaseValid: () => boolean;
+  readonly sessionTimeoutMs: () => number;
+}
+
+/** The partition that is led. */
+export interface Led {
+  readonly name: string;
+  readonly topicId: TopicId;
+  readonly partition: number;
+  readonly log: Log;
+  readonly state: CommittedState | undefined;
+  readonly role: object;
+  readonly minInsyncReplicas: number;
+  applyState(state: CommittedState): void;
+}
+
+/** Where a follower's log and the leader's part. */
+export interface Divergence {
+  readonly leaderEpoch: LeaderEpoch | undefined;
+  readonly endOffset: Offset;
+}
+
+/**
+ * One replica's time as leader, one leader epoch long: how far its followers are, and with that the high watermark and who
+ * waits for it. What it knows is void when the epoch ends; a leader that is elected again begins anew.
+ */
+export class Leadership implements LedPartition {
+  readonly kind = "leader";
+  readonly epoch: LeaderEpoch;
+  readonly epochStart: Offset;
+  readonly followers: Followers;
+  readonly isr: IsrMembership;
+  readonly #parts: LeadershipParts;
+  readonly #led: Led;
+  readonly #waiters: ReplicationWaiters;
+
+  constructor(
+    parts: LeadershipParts,
+    led: Led,
+    state: CommittedState,
+    private readonly onHighWatermark: () => void,
+  ) {
+    this.#parts = parts;
+    this.#led = led;
+    this.epoch = state.leaderEpoch;
+    this.epochStart = led.log.logEndOffset;
+    this.followers = new Followers(parts.clock.monotonicMs());
+    this.isr = new IsrMembership(parts, this, state.isr);
+    this.#waiters = new ReplicationWaiters(parts.wheel, state.leaderEpoch);
+  }
+
+  get name(): string {
+    return this.#led.name;
+  }
+  get topicId(): TopicId {
+    return this.#led.topicId;
+  }
+  get partition(): number {
+    return this.#led.partition;
+  }
+  get log(): Log {
+    return this.#led.log;
+  }
+  get isrState(): IsrState {
+    return this.isr.state;
+  }
+  get isCurrent(): boolean {
+    return this.#led.role === this;
+  }
+  get committed(): CommittedState {
+    const { state } = this.#led;
+    invariant(state !== undefined, () => `${this.name} leads without a state`);
+    return state;
+  }
+
+  /** The log takes its place as the leader's. To be called once the partition has this role. */
+  begin(): void {
+    const { log } = this;
+    log.assignEpochStart(this.epoch, this.epochStart);
+    // A new leader syncs first: with fsync its own records count only once they are on its disk.
+    if (log.settings.durability === "fsync" && log.flushedOffset < log.logEndOffset) void log.flush();
+    this.maybeAdvanceHighWatermark();
+  }
+
+  /** Whoever waits fails, with an unknown outcome. */
+  end(reason: string): void {
+    this.isr.end();
+    this.#waiters.failAll(
+      errorReport(
+        "NOT_LEADER_OR_FOLLOWER",
+        `${this.name}: leadership at epoch ${this.epoch} ended before the records were replicated (${reason}); ask the new leader`,
+      ),
+    );
+  }
+
+  /** The same process leads on: the controller has committed another state in this epoch. */
+  onCommitted(state: CommittedState): void {
+    this.isr.onCommitted(state);
+  }
+
+  applyState(state: CommittedState): void {
+    this.#led.applyState(state);
+  }
+
+  onMembersChanged(): void {
+    this.maybeAdvanceHighWatermark();
+  }
+
+  /** The lease has lapsed and the other in-sync replicas have stopped fetching: they have probably moved on. */
+  get mayBeReplaced(): boolean {
+    if (this.#parts.leaseValid()) return false;
+    const others = this.isr.otherMembers;
+    if (others.length === 0) return false;
+    const silentSinceMs = this.#parts.clock.monotonicMs() - this.#parts.sessionTimeoutMs();
+    return others.every((id) => this.#parts.activity.lastFetchMs(id) < silentSinceMs);
+  }
+
+  /** Fewer replicas are in sync than an acknowledgement needs. */
+  get isBelowMinimum(): boolean {
+    return this.isr.members.size < this.#led.minInsyncReplicas;
+  }
+
+  /** Calls back once the records below `endOffset` are replicated, or with why that is not known. */
+  whenReplicated(endOffset: Offset, timeoutMs: number, onOutcome: (refusal: ErrorReport | undefined) => void): void {
+    if (this.log.highWatermark >= endOffset) onOutcome(undefined);
+    else this.#waiters.add(endOffset, timeoutMs, () => this.#timeout(), onOutcome);
+  }
+
+  #timeout(): ErrorReport {
+    const { name, isr } = this;
+    if (this.isCurrent && this.isBelowMinimum) {
+      return errorReport(
+        "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
+        `${name}: appended, but ${isr.members.size} replicas are in sync and min.insync.replicas is ${this.#led.minInsyncReplicas}`,
+      );
+    }
+    return errorReport("REQUEST_TIMED_OUT", `${name}: appended, but not replicated in the time given`);
+  }
+
+  /**
+   * Notes how far a follower is: this moves the high watermark and may change the ISR. Returns where its log must be cut to
+   * repair it, when it has lost records and may.
+   */
+  noteFollower(fetch: FollowerFetch): Divergence | undefined {
+    const { isr, log } = this;
+    const { brokerId, damagedFrom } = fetch;
+    this.followers.note(fetch, log.logEndOffset, this.#parts.clock.monotonicMs());
+    isr.maybeExpand(brokerId);
+    this.maybeAdvanceHighWatermark();
+    if (damagedFrom !== undefined)
+      return isr.mayRepair(brokerId) ? { leaderEpoch: fetch.lastFetchedEpoch, endOffset: damagedFrom } : undefined;
+    if (fetch.diskFull) isr.maybeExpel(brokerId);
+    return undefined;
+  }
+
+  /** Something it depends on has changed: a position, the ISR, the settings, what is written or flushed here. */
+  maybeAdvanceHighWatermark(): void {
+    const { log, followers } = this;
+    const current = log.highWatermark;
+    const next = nextHighWatermark({
+      current,
+      state: this.isr.state,
+      minInsyncReplicas: this.#led.minInsyncReplicas,
+      durability: log.settings.durability,
+      positionOf: (id: BrokerId) => (id === this.#parts.brokerId ? log : followers.get(id)),
+    });
+    if (next <= current) return;
+    // A follower may have been ahead of this leader's own writes only if it holds another log.
+    const bounded = toOffset(Math.min(next, log.logEndOffset));
+    if (bounded <= current) return;
+    log.advanceHighWatermark(bounded);
+    this.#waiters.onHighWatermark(bounded);
+    this.onHighWatermark();
+  }
+}

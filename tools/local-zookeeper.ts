@@ -457,11 +457,10 @@ export async function zookeeperStatus(port: number): Promise<string | undefined>
  */
 export async function answeringOn(port: number, dataDir: string): Promise<"this one" | "another" | undefined> {
   if ((await zookeeperStatus(port)) === undefined) return undefined;
-  const configuration = await askZooKeeper(port, "conf");
-  // It ended between the two questions.
-  if (configuration === "") return undefined;
-  const told = /^dataDir=(.*)$/m.exec(configuration)?.[1];
-  return told !== undefined && path.dirname(told) === path.resolve(dataDir) ? "this one" : "another";
+  const told = /^dataDir=(.*)$/m.exec(await askZooKeeper(port, "conf"))?.[1];
+  // It has stopped serving between the two questions, or is not one of those that are started here.
+  if (told === undefined) return undefined;
+  return path.dirname(told) === path.resolve(dataDir) ? "this one" : "another";
 }
 
 /** The answer to one of ZooKeeper's words of four letters; empty when there is none. */

@@ -322,8 +322,9 @@ export class FetchApi {
     maxBytes: number,
   ): Promise<Contribution> {
     const { partition, topicId, index, asked } = entry;
-    entry.verify = false;
     await partition?.verify(entry.fetchOffset);
+    // Not before: another fetch of the session would be answered with what is doubted.
+    if (entry.asked === asked) entry.verify = false;
     const contribution = await this.#contribution(entry, session, context, maxBytes);
     if (contribution !== undefined) return contribution;
     const highWatermark = partition?.highWatermark ?? toOffset(0);

@@ -57,8 +57,9 @@ export class LogContent {
     recovered: RecoveredLog,
   ) {
     const { env } = context;
+    this.offsets = recovered.offsets;
     this.directory = new LogDirectory(context, identity, state);
-    this.damage = new LogDamage(state, context.logger, recovered.damage);
+    this.damage = new LogDamage(state, context.logger, () => this.offsets.logStart, recovered.damage);
     this.segments = new SegmentList(
       context,
       this.directory,
@@ -66,7 +67,6 @@ export class LogContent {
       this.damage,
       () => this.settings.indexIntervalBytes,
     );
-    this.offsets = recovered.offsets;
     this.epochs = new LogEpochs(env.files, join(this.directory.path, EPOCHS_FILE), recovered.epochs);
     this.producers = new LogProducers(env, this.directory.path, recovered.producers);
     this.tail = new LogTail(context.tailBudget, TAIL_BYTES_PER_LOG_MAX);

@@ -12,8 +12,12 @@ export class LogDamage {
   constructor(
     private readonly state: LogState,
     private readonly logger: Logger,
+    /** What lies below it is no part of the log any more. */
+    private readonly logStart: () => Offset,
     private known: readonly DamagedRange[],
-  ) {}
+  ) {
+    this.cutStart(logStart());
+  }
 
   get ranges(): readonly DamagedRange[] {
     return this.known;
@@ -21,7 +25,9 @@ export class LogDamage {
 
   /** Takes note of damage and tells the partition, unless all of it is known. */
   add(found: readonly DamagedRange[]): void {
-    const news = found.filter((range) => !this.known.some((known) => known.from <= range.from && known.to >= range.to));
+    const news = startingAt(found, this.logStart()).filter(
+      (range) => !this.known.some((known) => known.from <= range.from && known.to >= range.to),
+    );
     if (news.length === 0) return;
     this.known = [...this.known, ...news].sort((left, right) => left.from - right.from);
     for (const { from, to, reason } of news) {
@@ -48,7 +54,7 @@ export class LogDamage {
 
   /** The log starts here now. */
   cutStart(offset: Offset): void {
-    this.known = this.known.filter((range) => range.to > offset);
+    this.known = startingAt(this.known, offset);
   }
 
   /** The log ends here now. */
@@ -57,4 +63,11 @@ export class LogDamage {
       .filter((range) => range.from < offset)
       .map((range) => (range.to > offset ? { ...range, to: offset } : range));
   }
+}
+
+/** What of the ranges lies at or behind the offset. */
+function startingAt(ranges: readonly DamagedRange[], offset: Offset): DamagedRange[] {
+  return ranges
+    .filter((range) => range.to > offset)
+    .map((range) => (range.from < offset ? { ...range, from: offset } : range));
 }

@@ -98,7 +98,7 @@ class LogRecovery {
       offsets: new LogOffsets({ logStart, highWatermark, logEnd }),
       epochs,
       producers,
-      damage: this.#damage.filter((range) => range.to > logStart),
+      damage: this.#damage,
       wasCut: this.#wasCut,
     };
   }

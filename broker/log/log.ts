@@ -230,10 +230,8 @@ export class Log {
       return this.#content.plan(records, batches, wallMs);
     } catch (error) {
       if (!(error instanceof StorageFailure)) throw error;
-      if (error.reason === "full") {
-        this.#state.becomeFull(error);
-        this.#awaitSpace();
-      }
+      // No segment can be begun, and writes that wait for their turn would fail as well.
+      if (error.reason === "full") throw this.#onWriteFailed(error);
       throw this.#state.refusal(error);
     }
   }
@@ -276,14 +274,10 @@ export class Log {
         await this.#truncation.cutBack(dropped);
       })
       .then(
-        () => this.#awaitSpace(),
+        () => this.#state.awaitSpace(() => this.#content.settings.maxMessageBytes),
         (cause: unknown) => this.#state.fail(cause),
       );
     return refusal;
-  }
-
-  #awaitSpace(): void {
-    this.#state.awaitSpace(() => this.#content.settings.maxMessageBytes);
   }
 
   /** Makes durable what is written now; the flushed offset follows. A failed sync stops the process. */

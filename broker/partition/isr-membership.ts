@@ -50,6 +50,8 @@ export interface LedPartition {
 
 /** How long a leader lets the controller alone after in-sync replicas were refused. */
 const REFUSED_PAUSE_MS = 200;
+/** The same after nobody else could lead in its place: that takes longer to change. */
+const RESIGNATION_PAUSE_MS = 5_000;
 
 /**
  * Who is in the ISR, from its leader's side: followers that caught up are proposed to join, those that lag, cannot write or
@@ -62,6 +64,8 @@ export class IsrMembership {
   #state: IsrState;
   /** False for a moment after a refusal: asked again at each fetch the controller would do nothing else. */
   #mayExpand = true;
+  /** The same for a leader that wants to leave. */
+  #mayResign = true;
 
   constructor(parts: IsrMembershipParts, led: LedPartition, isr: readonly BrokerId[]) {
     this.#parts = parts;
@@ -116,10 +120,13 @@ export class IsrMembership {
 
   /** A leader that cannot write, or has lost records, lets another one lead that is in sync. */
   maybeResign(): void {
-    const { log } = this.#led;
+    const { log, followers } = this.#led;
     const isDamaged = log.damage.length > 0;
-    if (this.#state.kind === "pending" || (!isDamaged && !log.isFull)) return;
-    const others = this.otherMembers;
+    if (!this.#mayResign || this.#state.kind === "pending" || (!isDamaged && !log.isFull)) return;
+    const others = this.otherMembers.filter((id) => {
+      const follower = followers.get(id);
+      return follower === undefined || !(follower.damaged || follower.diskFull);
+    });
     if (others.length === 0) return;
     const why = isDamaged ? "records are damaged on its disk" : "its disk is full";
     this.#propose(new Set(others), `${why}, and another replica is to lead`);
@@ -132,12 +139,14 @@ export class IsrMembership {
   }
 
   /**
-   * Whether a follower that has lost records may cut them off and fetch them again: only once it counts neither as in sync
-   * nor as eligible, and nothing is on its way that would change that. Until then this asks for it.
+   * Whether a follower that has lost records may cut them off from there on and fetch them again: only once it counts neither
+   * as in sync nor as eligible, and nothing is on its way that would change that. Until then this asks for it.
    */
-  mayRepair(brokerId: BrokerId): boolean {
+  mayRepair(brokerId: BrokerId, damagedFrom: Offset): boolean {
     if (this.#state.kind === "pending") return false;
-    if (!this.members.has(brokerId) && !this.#led.committed.elr.includes(brokerId)) return true;
+    const isCounted = this.members.has(brokerId) || this.#led.committed.elr.includes(brokerId);
+    // What it would cut off may be all that is left of what is damaged here.
+    if (!isCounted) return this.#led.log.damage.every((range) => range.to <= damagedFrom);
     this.#propose(this.#membersWithout(brokerId), `records are damaged on the disk of ${brokerId}`);
     return false;
   }
@@ -222,7 +231,7 @@ export class IsrMembership {
       this.#parts.logger.info(
         `${this.#led.name}: the controller refused the proposed in-sync replicas: ${errorNameOf(answer.error.code)}: ${answer.error.message}`,
       );
-      this.#pauseExpansion();
+      this.#pause();
       if (!onlyCopy) {
         this.#voidCopies();
         return;
@@ -253,7 +262,12 @@ export class IsrMembership {
     return true;
   }
 
-  #pauseExpansion(): void {
+  #pause(): void {
+    const isResignation = this.#state.kind === "pending" && !this.#state.proposed.has(this.#parts.brokerId);
+    if (isResignation) {
+      this.#mayResign = false;
+      this.#parts.wheel.after(RESIGNATION_PAUSE_MS, () => (this.#mayResign = true));
+    }
     this.#mayExpand = false;
     this.#parts.wheel.after(REFUSED_PAUSE_MS, () => {
       if (!this.#led.isCurrent) return;

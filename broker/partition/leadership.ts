@@ -165,7 +165,9 @@ export class Leadership implements LedPartition {
     isr.maybeExpand(brokerId);
     this.maybeAdvanceHighWatermark();
     if (damagedFrom !== undefined)
-      return isr.mayRepair(brokerId) ? { leaderEpoch: fetch.lastFetchedEpoch, endOffset: damagedFrom } : undefined;
+      return isr.mayRepair(brokerId, damagedFrom)
+        ? { leaderEpoch: fetch.lastFetchedEpoch, endOffset: damagedFrom }
+        : undefined;
     if (fetch.diskFull) isr.maybeExpel(brokerId);
     return undefined;
   }

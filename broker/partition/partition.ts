@@ -377,8 +377,9 @@ export class Partition {
   /** Called every now and then: who lags for too long is proposed to leave the ISR, and a leader that cannot go on leaves. */
   reviewIsr(judgeAwakeSinceMs: number): void {
     const isr = this.#leadership?.isr;
-    isr?.maybeResign();
+    // In this order: a resignation that is refused must not keep those in that nobody hears of.
     isr?.maybeShrink(judgeAwakeSinceMs);
+    isr?.maybeResign();
   }
 }
 

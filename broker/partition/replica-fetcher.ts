@@ -146,9 +146,15 @@ export class ReplicaFetcher {
       this.#connect();
       return;
     }
-    const hasNews = this.#changed.size > 0 || this.#forgotten.size > 0;
-    if (this.#inFlight === 0 || (hasNews && this.#inFlight < IN_FLIGHT_MAX && this.#sessionId > 0))
-      this.#send(this.#connection);
+    const maySendAnother = this.#inFlight < IN_FLIGHT_MAX && this.#sessionId > 0;
+    if (this.#inFlight === 0 || (maySendAnother && this.#hasNews())) this.#send(this.#connection);
+  }
+
+  /** Whether there is something to tell now; what is busy is told later. */
+  #hasNews(): boolean {
+    if (this.#forgotten.size > 0) return true;
+    for (const followed of this.#changed) if (!followed.busy) return true;
+    return false;
   }
 
   #send(connection: RpcConnection): void {

@@ -54,7 +54,7 @@ export class SimDisk {
    * next sync succeeds. Returns the end of the fault.
    */
   fail(
-    operation: "read" | "write" | "sync",
+    operation: "create" | "read" | "write" | "sync",
     matches: (path: string) => boolean,
     options: { readonly reason?: StorageFailureReason; readonly times?: number } = {},
   ): () => void {
@@ -131,6 +131,8 @@ export class SimDisk {
     }
     if (found !== undefined) throw new StorageFailure("io", path, "open");
     if (mode !== "create") throw new StorageFailure("not-found", path, "open");
+    const failure = this.#drawFault("create", path);
+    if (failure !== undefined) throw new StorageFailure(failure, path, "open");
     const made = new FileNode();
     made.openCount = 1;
     this.#change([{ ...this.#place(path, "open"), node: made }]);
@@ -311,7 +313,7 @@ export class SimDisk {
 }
 
 interface Fault {
-  readonly operation: "read" | "write" | "sync";
+  readonly operation: "create" | "read" | "write" | "sync";
   readonly matches: (path: string) => boolean;
   readonly reason: StorageFailureReason;
   left: number;

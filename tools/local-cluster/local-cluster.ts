@@ -92,7 +92,9 @@ export class LocalCluster {
     try {
       const started = await this.#startAll(wanted, installation);
       await Promise.all([
-        ...started.zookeepers.map((entry) => this.#awaitZooKeeper(entry, deadline, options.signal)),
+        ...started.zookeepers
+          .filter((entry) => !startedBefore.has(pidOf(entry)))
+          .map((entry) => this.#awaitZooKeeper(entry, deadline, options.signal)),
         ...started.brokers
           .filter((entry) => !startedBefore.has(pidOf(entry)))
           .map((entry) => this.#awaitBroker(entry, deadline, options.signal)),

@@ -1,6 +1,8 @@
 import { connect } from "../../../client/index.js";
 import { errorCodes } from "../../../protocol/error-codes.js";
+import { readBatches } from "../../../protocol/record-batch.js";
 import type { BrokerId } from "../../../protocol/types.js";
+import { toOffset } from "../../../protocol/types.js";
 import type { SimCluster } from "../cluster.js";
 import { withCluster } from "../cluster.js";
 import { Letters } from "../letters.js";
@@ -16,18 +18,21 @@ function makeRoom(cluster: SimCluster, ...ids: readonly BrokerId[]): void {
   for (const id of ids) cluster.broker(id).host.disk.setCapacity(1024 ** 3);
 }
 
-function flipBitOfFirstBatch(cluster: SimCluster, id: BrokerId): void {
+/** Each letter is a batch. */
+function flipBitOfBatch(cluster: SimCluster, id: BrokerId, offset: number): void {
   const { disk } = cluster.broker(id).host;
   const path = disk.paths().find((name) => /letters.*\.log$/.test(name));
   if (path === undefined) throw new Error(`broker ${id} has no segment`);
-  disk.flipBit(path, 90);
+  const batch = readBatches(Buffer.from(disk.contentOf(path) ?? []))[offset];
+  if (batch === undefined) throw new Error(`there is no batch ${offset}`);
+  disk.flipBit(path, batch.end - 1);
 }
 
-/** Damages the first record, and has the broker find it. */
-async function rot(cluster: SimCluster, id: BrokerId): Promise<void> {
-  flipBitOfFirstBatch(cluster, id);
+/** Damages a record, and has the broker find it. */
+async function rot(cluster: SimCluster, id: BrokerId, offset = 0): Promise<void> {
+  flipBitOfBatch(cluster, id, offset);
   const log = cluster.log(id, "letters");
-  expect(await cluster.complete(log.verifyRange(log.logStartOffset))).toMatchObject([{ from: 0 }]);
+  expect(await cluster.complete(log.verifyRange(log.logStartOffset))).toMatchObject([{ from: offset }]);
 }
 
 /** Fails the test in the moment in which a replica that counts lacks what is committed. */
@@ -94,6 +99,13 @@ describe("a follower whose disk is full", () => {
       fill(cluster, follower);
       await letters.write(10, 2000);
       expect(isr(cluster)).not.toContain(follower);
+      // It tells its leader now and then, and does not ask without end.
+      const { eventCount } = cluster.simulation.scheduler;
+      for (let step = 0; step < 30; step += 1) {
+        await letters.write(1);
+        await cluster.run(100);
+      }
+      expect(cluster.simulation.scheduler.eventCount - eventCount).toBeLessThan(3000);
       makeRoom(cluster, follower);
       await cluster.until(() => isr(cluster).includes(follower), "it is in sync again", 5000);
       expect(await letters.verdict()).toEqual([]);
@@ -143,7 +155,7 @@ describe("a replica with damaged records", () => {
       await cluster.untilUp();
       await cluster.untilSettled("letters");
       const leader = cluster.leaderOf("letters");
-      flipBitOfFirstBatch(cluster, leader);
+      flipBitOfBatch(cluster, leader, 0);
       const library = await cluster.complete(
         connect({ env: cluster.client().env, bootstrapBrokers: [cluster.broker(leader).address] }),
       );
@@ -155,6 +167,75 @@ describe("a replica with damaged records", () => {
       expect(cluster.leaderOf("letters")).not.toBe(leader);
       expect(await letters.verdict()).toEqual([]);
       expect(cluster.log(leader, "letters").damage).toEqual([]);
+    });
+  });
+
+  it("is not told to cut its log while the leader lacks records as well", async () => {
+    await withCluster({ seed: 60 }, async (cluster) => {
+      const letters = await Letters.create(cluster, {
+        assignment: [1, 2],
+        config: { "min.insync.replicas": "1" },
+      });
+      await letters.write(10);
+      const first = cluster.leaderOf("letters");
+      const [second = 0] = cluster.followersOf("letters");
+      cluster.simulation.network.partition(`broker-${first}`, `broker-${second}`);
+      await cluster.until(() => isr(cluster).length === 1, "one of them leads alone");
+      const leader = cluster.leaderOf("letters");
+      const follower = leader === first ? second : first;
+      await rot(cluster, follower);
+      await rot(cluster, leader, 5);
+      cluster.simulation.network.heal();
+      await cluster.run(5000);
+      expect(isr(cluster)).toEqual([leader]);
+      expect(cluster.log(follower, "letters").logEndOffset).toBe(10);
+      expect(cluster.log(follower, "letters").damage).toMatchObject([{ from: 0, to: 1 }]);
+    });
+  });
+
+  it("leads on without those that nobody reaches, though it would rather not", async () => {
+    const settings = { "replica.lag.time.max.ms": "5000" };
+    await withCluster({ seed: 61, brokers: 4, settings }, async (cluster) => {
+      const { controllerId = 1 } = cluster;
+      const assignment = [1, 2, 3, 4].filter((id) => id !== controllerId).slice(0, 2);
+      const letters = await Letters.create(cluster, { assignment, config: { "min.insync.replicas": "1" } });
+      await letters.write(10);
+      const leader = cluster.leaderOf("letters");
+      const [follower = 0] = cluster.followersOf("letters");
+      for (const id of [1, 2, 3, 4])
+        if (id !== follower) cluster.simulation.network.partition(`broker-${id}`, `broker-${follower}`);
+      // A new controller does not reach the follower, whose session lives; and nobody has judged its silence yet.
+      cluster.crash(controllerId);
+      await cluster.until(() => (cluster.controllerId ?? controllerId) !== controllerId, "there is another controller");
+      await cluster.run(2000);
+      expect(isr(cluster)).toHaveLength(2);
+      await rot(cluster, leader);
+      await cluster.until(() => isr(cluster).length === 1, "it leads alone", 4000);
+      expect(isr(cluster)).toEqual([leader]);
+      await letters.write(5, 5000);
+    });
+  });
+
+  it("whose damage lies before the log start has nothing to repair", async () => {
+    await withCluster({ seed: 62 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(10);
+      const [follower = 0] = cluster.followersOf("letters");
+      await rot(cluster, follower, 3);
+      await cluster.complete(cluster.log(cluster.leaderOf("letters"), "letters").advanceLogStart(toOffset(6)));
+      await letters.write(5);
+      await cluster.until(() => isr(cluster).length === 3, "all are in sync");
+      for (const id of [1, 2, 3]) {
+        const log = cluster.log(id, "letters");
+        await cluster.until(() => log.logStartOffset === 6, "it follows the log start");
+        flipBitOfBatch(cluster, id, 1);
+        expect(await cluster.complete(log.verifyRange(toOffset(6)))).toEqual([]);
+        expect(log.damage).toEqual([]);
+      }
+      const { leaderEpoch } = cluster.stateOf("letters", 0)!;
+      await cluster.run(3000);
+      expect(cluster.stateOf("letters", 0)?.leaderEpoch).toBe(leaderEpoch);
+      expect(cluster.log(follower, "letters").logEndOffset).toBe(15);
     });
   });
 
@@ -205,7 +286,7 @@ describe("a replica with damaged records", () => {
         const [follower = 0] = cluster.followersOf("letters");
         await cluster.complete(cluster.stop(follower));
         const { disk } = cluster.broker(follower).host;
-        flipBitOfFirstBatch(cluster, follower);
+        flipBitOfBatch(cluster, follower, 0);
         // Nothing tells that the last stop was a clean one, so its log is read.
         for (const name of disk.paths().filter((one) => one.includes("clean"))) disk.flipBit(name, 0);
         watchSeats(cluster);

@@ -67,6 +67,33 @@ describe("a full disk", () => {
     expect(world.fatal).toEqual([]);
   });
 
+  it("that leaves no room for another segment takes back what waits for its turn", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ durability: "fsync", segmentBytes: 300 });
+    const heard = listenTo(log);
+    world.disk.delayMeanMs = 5;
+    world.disk.fail("create", (path) => /[1-9]\.log$/.test(path), { reason: "full", times: 1 });
+    const appended: Promise<unknown>[] = [];
+    while (heard.faults.length === 0) {
+      if (refusal(() => appended.push(log.appendAsLeader(batch(), 0).written ?? Promise.resolve())) !== "none") break;
+      await world.run(0.05);
+    }
+    const outcomes = await world.complete(Promise.allSettled(appended));
+    const kept = outcomes.filter(({ status }) => status === "fulfilled").length;
+    expect(kept).toBeLessThan(outcomes.length);
+    expect(heard.faults).toEqual(["full"]);
+    await world.run(2_000);
+    expect([log.isFull, log.logEndOffset]).toEqual([false, kept]);
+    const next = log.appendAsLeader(batch({ mark: 9 }), 0);
+    expect(next.baseOffset).toBe(kept);
+    await world.complete(next.written ?? Promise.resolve());
+    expect(await world.contents()).toHaveLength(kept + 1);
+    world.kill();
+    await world.start();
+    expect(await world.contents()).toHaveLength(kept + 1);
+    expect(world.fatal).toEqual([]);
+  });
+
   it("leaves nothing behind of a write that was half done", async () => {
     for (let seed = 0; seed < 30; seed += 1) {
       const world = await LogWorld.open({ seed });

@@ -3,6 +3,7 @@ import { sleep } from "../../common/env/time.js";
 import type { Timer } from "../../common/env/time.js";
 import { reasonOf } from "../../common/logger.js";
 import { ApiError } from "../../protocol/error-codes.js";
+import type { Offset } from "../../protocol/types.js";
 import type { LogContext } from "./log-context.js";
 import type { LogWaiters } from "./log-waiters.js";
 
@@ -105,6 +106,14 @@ export class LogState {
   /** Appends do not suffer from damage; the partition may. */
   tellDamage(): void {
     this.waiters.fault("onDamaged");
+  }
+
+  /** Records at and behind the offset are cut off: nobody may wait for them any more. */
+  rejectBehind(offset: Offset): void {
+    this.waiters.rejectUnwritten(
+      offset,
+      this.refusal("the records were cut off again, because another log is followed"),
+    );
   }
 
   /** Takes appends again when there is space for a few. */

@@ -22,11 +22,15 @@ export class LogTruncation {
     private readonly flusher: LogFlusher,
   ) {}
 
-  /** The log ends at the offset then; a batch that holds it goes as a whole. */
-  async truncateTo(offset: Offset): Promise<void> {
+  /**
+   * The log ends at the offset then; a batch that holds it goes as a whole. Does nothing when `isWanted` says no in the turn in
+   * which memory would forget.
+   */
+  async truncateTo(offset: Offset, isWanted: () => boolean): Promise<void> {
     const { segments, offsets, epochs, directory } = this.content;
+    if (!isWanted()) return;
     if (offset < offsets.logStart) {
-      await this.startAt(offset);
+      await this.startAt(offset, isWanted);
       return;
     }
     if (offset >= offsets.next) {
@@ -37,6 +41,7 @@ export class LogTruncation {
     }
     const segment = segments.all[segments.indexOf(offset)] as Segment;
     const { position, end } = await this.#findCut(segment, offset);
+    if (!isWanted()) return;
     if (end <= offsets.logStart || (position === 0 && segment === segments.all[0])) {
       await this.#empty(end);
       return;
@@ -52,8 +57,9 @@ export class LogTruncation {
   }
 
   /** Drops everything; the log starts and ends at the offset then. */
-  async startAt(offset: Offset): Promise<void> {
+  async startAt(offset: Offset, isWanted: () => boolean): Promise<void> {
     const { segments, offsets, epochs } = this.content;
+    if (!isWanted()) return;
     const removed = segments.takeFrom(0);
     await this.#forgetFrom(offsets.logStart);
     offsets.startAt(offset);
@@ -120,6 +126,8 @@ export class LogTruncation {
   async #forgetFrom(offset: Offset): Promise<void> {
     const flushedBefore = this.content.offsets.flushed;
     this.content.forgetFrom(offset);
+    // Else they would wait for what will never be there, or take what comes in its place for their own.
+    this.state.rejectBehind(offset);
     if (flushedBefore > offset) await this.state.checkpointInSpiteOfFullDisk();
   }
 

@@ -43,6 +43,8 @@ export interface LogAppend {
   readonly written: Promise<void> | undefined;
 }
 
+const always = (): boolean => true;
+
 /**
  * One replica of one partition on this disk: a sequence of batches, kept in segments.
  *
@@ -122,6 +124,10 @@ export class Log {
   /** End of what is written, and so of what may be read. */
   get logEndOffset(): Offset {
     return this.#content.offsets.logEnd;
+  }
+  /** Where the next batch goes: ahead of the log end while writes wait for their turn. */
+  get nextOffset(): Offset {
+    return this.#content.offsets.next;
   }
   /** What is below it survives a power cut. */
   get flushedOffset(): Offset {
@@ -366,15 +372,16 @@ export class Log {
 
   /**
    * Cuts the log so that it ends at the offset; a batch that holds it goes as a whole. Waits for writes in flight; appends
-   * are refused until it is done. Resolves when the cut is durable.
+   * are refused until it is done. Resolves when the cut is durable. `isWanted` is asked when its turn has come: whoever wanted
+   * to follow another log may lead by then, and what would be cut off may be committed.
    */
-  truncateTo(offset: Offset): Promise<void> {
-    return this.#truncate(() => this.#truncation.truncateTo(offset));
+  truncateTo(offset: Offset, isWanted: () => boolean = always): Promise<void> {
+    return this.#truncate(() => this.#truncation.truncateTo(offset, isWanted));
   }
 
   /** Drops everything; the next batch has this offset (or is the one that holds it). */
-  truncateFullyAndStartAt(offset: Offset): Promise<void> {
-    return this.#truncate(() => this.#truncation.startAt(offset));
+  truncateFullyAndStartAt(offset: Offset, isWanted: () => boolean = always): Promise<void> {
+    return this.#truncate(() => this.#truncation.startAt(offset, isWanted));
   }
 
   #truncate(task: () => Promise<void>): Promise<void> {

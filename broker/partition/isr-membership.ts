@@ -35,7 +35,7 @@ export interface LedPartition {
   readonly partition: number;
   readonly log: Log;
   readonly epoch: LeaderEpoch;
-  /** The log end offset when the epoch began here. */
+  /** Where the first record of the epoch goes. */
   readonly epochStart: Offset;
   readonly followers: Followers;
   /** As the controller committed it last. */

@@ -60,7 +60,8 @@ export class Leadership implements LedPartition {
     this.#parts = parts;
     this.#led = led;
     this.epoch = state.leaderEpoch;
-    this.epochStart = led.log.logEndOffset;
+    // What was fetched and is not written yet has its place, and an older epoch.
+    this.epochStart = led.log.nextOffset;
     this.followers = new Followers(parts.clock.monotonicMs());
     this.isr = new IsrMembership(parts, this, state.isr);
     this.#waiters = new ReplicationWaiters(parts.wheel, state.leaderEpoch);

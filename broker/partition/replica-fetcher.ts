@@ -35,6 +35,8 @@ interface Followed {
   readonly partition: Partition;
   readonly epoch: LeaderEpoch;
   sentOffset: Offset | undefined;
+  /** The first request of the session that named it: answers to earlier ones were meant for another epoch. */
+  namedIn: number | undefined;
   /** The newest high watermark heard of; it may be above what is here yet, and is not told again. */
   leaderHighWatermark: Offset;
   /** Nothing is fetched meanwhile: a truncation or a write is under way, or it waits after an error. */
@@ -93,6 +95,7 @@ export class ReplicaFetcher {
       partition,
       epoch,
       sentOffset: undefined,
+      namedIn: undefined,
       leaderHighWatermark: toOffset(0),
       busy: false,
       saidUnfit: false,
@@ -182,10 +185,11 @@ export class ReplicaFetcher {
       forgotten,
       replica: identity,
     };
+    const { sessionEpoch } = request;
     this.#sessionEpoch += 1;
     this.#inFlight += 1;
     connection.send("fetch", request, { timeoutMs: settings.waitMsMax + ANSWER_GRACE_MS }, (outcome) =>
-      this.#onOutcome(connection, outcome),
+      this.#onOutcome(connection, sessionEpoch, outcome),
     );
   }
 
@@ -193,6 +197,7 @@ export class ReplicaFetcher {
     const { partition, epoch } = followed;
     const { log } = partition;
     followed.sentOffset = log.logEndOffset;
+    followed.namedIn ??= this.#sessionEpoch;
     const [damaged] = log.damage;
     if (damaged !== undefined || log.isFull) this.#reportAgainLater(followed);
     return {
@@ -222,7 +227,7 @@ export class ReplicaFetcher {
 
   // -- Answers --------------------------------------------------------------------------------------------------------
 
-  #onOutcome(connection: RpcConnection, outcome: RpcOutcome<"fetch">): void {
+  #onOutcome(connection: RpcConnection, sessionEpoch: number, outcome: RpcOutcome<"fetch">): void {
     if (connection !== this.#connection) return;
     this.#inFlight -= 1;
     if (outcome instanceof Error) {
@@ -236,7 +241,7 @@ export class ReplicaFetcher {
     for (const fetched of outcome.body.partitions) {
       const records = fetched.recordBytes > 0 ? outcome.records[recordsIndex++] : undefined;
       const followed = this.#followed.get(partitionKey(fetched.topicId, fetched.partition));
-      if (followed === undefined || !this.#isCurrent(followed)) continue;
+      if (followed?.namedIn === undefined || followed.namedIn > sessionEpoch || !this.#isCurrent(followed)) continue;
       const written = this.#onFetched(followed, fetched, records);
       if (written !== undefined) writes.push(written);
     }
@@ -351,7 +356,10 @@ export class ReplicaFetcher {
         leaderEpoch: followed.epoch,
       },
     );
-    this.#whileBusy(followed, partition.log.truncateTo(target));
+    this.#whileBusy(
+      followed,
+      partition.log.truncateTo(target, () => this.#isCurrent(followed)),
+    );
   }
 
   #onRefused(followed: Followed, fetched: FetchedPartition): void {
@@ -362,7 +370,10 @@ export class ReplicaFetcher {
       this.#parts.logger.info(
         `${partition.name}: starts anew at ${leaderStart}, the log start offset of leader ${this.leaderId}; its own log ended at ${partition.log.logEndOffset}`,
       );
-      this.#whileBusy(followed, partition.log.truncateFullyAndStartAt(leaderStart));
+      this.#whileBusy(
+        followed,
+        partition.log.truncateFullyAndStartAt(leaderStart, () => this.#isCurrent(followed)),
+      );
       return;
     }
     const soon =
@@ -452,7 +463,10 @@ export class ReplicaFetcher {
     this.#sessionId = 0;
     this.#sessionEpoch = 1;
     this.#forgotten.clear();
-    for (const followed of this.#followed.values()) this.#changed.add(followed);
+    for (const followed of this.#followed.values()) {
+      followed.namedIn = undefined;
+      this.#changed.add(followed);
+    }
   }
 }
 

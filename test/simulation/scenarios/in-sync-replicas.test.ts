@@ -17,6 +17,48 @@ async function create(cluster: SimCluster, config: Record<string, string> = {}):
   return Letters.create(cluster, { assignment: [...others, controllerId], config });
 }
 
+describe("a follower that is to cut its log", () => {
+  it("does not once it leads, though the cut was waiting for its turn", async () => {
+    await withCluster({ seed: 71, brokers: 4, settings: { "replica.lag.time.max.ms": "8000" } }, async (cluster) => {
+      const [preferred = 0, follower = 0, third = 0] = [1, 2, 3, 4].filter((id) => id !== cluster.controllerId);
+      const letters = await Letters.create(cluster, { assignment: [preferred, follower, third] });
+      await letters.write(10);
+      await cluster.complete(cluster.stop(preferred));
+      await cluster.until(() => cluster.leaderOf("letters") === follower, "the follower leads");
+      cluster.start(preferred);
+      await cluster.until(() => isr(cluster).length === 3, "all are in sync");
+      // It leads with records that nobody else has, and then does not lead any more.
+      for (const id of [preferred, third]) cluster.simulation.network.partition(host(follower), host(id));
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      const to = { brokerId: follower, leaderEpoch: undefined };
+      for (const value of ["only", "here"])
+        await cluster.complete(produceOnce(client, to, letters.target, "leader", encodeBatch([value], cluster.nowMs)));
+      await cluster.complete(
+        cluster.admin.administer("electLeaders", { partitions: [letters.target], unclean: false }),
+      );
+      expect(cluster.leaderOf("letters")).toBe(preferred);
+      expect(isr(cluster)).toContain(follower);
+      // The cut waits behind a sync.
+      const log = cluster.log(follower, "letters");
+      cluster.broker(follower).host.disk.syncDelayMeanMs = 3000;
+      void log.flush().catch(() => undefined);
+      cluster.simulation.network.heal();
+      await cluster.until(() => cluster.logged("truncates its log"), "it is to cut its log");
+      expect(log.logEndOffset).toBe(12);
+      cluster.crash(preferred);
+      await cluster.until(() => cluster.leaderOf("letters") === follower, "it leads again");
+      await cluster.until(() => cluster.log(third, "letters").logEndOffset === 12, "the third has its records");
+      cluster.broker(follower).host.disk.syncDelayMeanMs = 1;
+      await cluster.run(8000);
+      expect(log.logEndOffset).toBeGreaterThanOrEqual(12);
+      cluster.start(preferred);
+      await letters.write(3);
+      expect(cluster.log(third, "letters").logEndOffset).toBe(15);
+    });
+  });
+});
+
 describe("a leader", () => {
   it("goes on when the answer to its proposal is lost and the controller dies", async () => {
     await withCluster({ seed: 31, brokers: 4 }, async (cluster) => {

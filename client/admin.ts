@@ -280,12 +280,22 @@ export class Admin {
 
   /** Settings with their values, where those come from, and what they mean. */
   async describeConfigs(target: ConfigTarget, options: CallOptions = {}): Promise<ConfigDescription[]> {
-    const { caller } = this.#context;
+    const { caller, metadata } = this.#context;
+    const brokerId = "broker" in target && target.broker !== "" ? target.broker : undefined;
+    if (brokerId !== undefined) {
+      // Each broker knows its own settings.
+      const { brokers } = await this.describeCluster(options);
+      if (brokers.every(({ id }) => id !== brokerId))
+        throw new InvalidArgumentError(
+          `there is no broker ${brokerId} now`,
+          "see ottla cluster describe for those that run",
+        );
+    }
     const { body } = await caller.call({
       kind: "describeConfigs",
       body: () => resourceOf(target),
-      target: caller.anyBroker,
-      targetName: "any broker",
+      target: brokerId === undefined ? caller.anyBroker : () => metadata.addressOf(brokerId) && brokerId,
+      targetName: brokerId === undefined ? "any broker" : `broker ${brokerId}`,
       deadline: this.#deadline(options),
       signal: options.signal,
     });

@@ -142,7 +142,7 @@ export class BrokerCaller {
       call.signal?.throwIfAborted();
       if (this.metadata.isClosed) throw new ClosedError("cluster");
       const open = call.items.filter((item) => !isFinal(results.get(item)));
-      const byLeader = new Map<BrokerId, (Item & { leader: KnownPartition; topicId: TopicId })[]>();
+      const byLeader = new Map<BrokerId, LedItem<Item>[]>();
       for (const item of open) {
         const leader = this.metadata.leaderOf(item.topic, item.partition);
         const topicId = this.metadata.topic(item.topic)?.topicId;
@@ -150,17 +150,19 @@ export class BrokerCaller {
           results.set(item, this.#noLeader(item));
           continue;
         }
+        const led = { asked: item, led: { ...item, leader, topicId } };
         const group = byLeader.get(leader.leaderId);
-        if (group === undefined) byLeader.set(leader.leaderId, [{ ...item, leader, topicId }]);
-        else group.push({ ...item, leader, topicId });
+        if (group === undefined) byLeader.set(leader.leaderId, [led]);
+        else group.push(led);
       }
-      const originals = new Map(open.map((item) => [partitionName(item), item]));
       await Promise.all(
         [...byLeader].map(async ([brokerId, items]) => {
-          for (const [item, result] of await this.#askLeader(call, brokerId, items)) {
-            const original = originals.get(partitionName(item));
-            if (original !== undefined) results.set(original, result);
-          }
+          const answers = await this.#askLeader(
+            call,
+            brokerId,
+            items.map(({ led }) => led),
+          );
+          items.forEach(({ asked }, index) => results.set(asked, answers[index] as Answer | ClientError));
         }),
       );
       if (call.items.every((item) => isFinal(results.get(item))) || call.deadline.isOver) {
@@ -221,7 +223,7 @@ export class BrokerCaller {
     call: LeaderCall<Kind, Item, Answer>,
     brokerId: BrokerId,
     items: readonly (Item & { readonly leader: KnownPartition; readonly topicId: TopicId })[],
-  ): Promise<(readonly [LeaderItem, Answer | ClientError])[]> {
+  ): Promise<(Answer | ClientError)[]> {
     const stillLeads = (): BrokerId | undefined => {
       const moved = items.find((item) => this.metadata.leaderOf(item.topic, item.partition)?.leaderId !== brokerId);
       return moved === undefined ? brokerId : this.metadata.leaderOf(moved.topic, moved.partition)?.leaderId;
@@ -237,22 +239,18 @@ export class BrokerCaller {
       return items.map((item, index) => {
         const answer = answers[index];
         const place = { topic: item.topic, partition: item.partition, brokerId };
-        if (answer === undefined) {
-          return [item, new ProtocolError("UNKNOWN_SERVER_ERROR", "the answer leaves out the partition", place)];
-        }
-        if (answer.error === null) return [item, answer];
+        if (answer === undefined)
+          return new ProtocolError("UNKNOWN_SERVER_ERROR", "the answer leaves out the partition", place);
+        if (answer.error === null) return answer;
         this.metadata.believe(item.topic, item.partition, answer.leader ?? null);
-        return [item, new ProtocolError(errorNameOf(answer.error.code), answer.error.message, place)];
+        return new ProtocolError(errorNameOf(answer.error.code), answer.error.message, place);
       });
     } catch (error) {
       if (!(error instanceof ApiError || error instanceof TransportError)) throw error;
       if (error instanceof TransportError) this.metadata.suspect(brokerId);
       return items.map((item) => {
         const place = { topic: item.topic, partition: item.partition, brokerId };
-        return [
-          item,
-          error instanceof ApiError ? toClientError(error, place) : new ConnectionError(error.message, place),
-        ];
+        return error instanceof ApiError ? toClientError(error, place) : new ConnectionError(error.message, place);
       });
     }
   }
@@ -276,7 +274,11 @@ export class BrokerCaller {
   }
 }
 
-const partitionName = ({ topic, partition }: LeaderItem): string => `${topic}-${partition}`;
+/** An item as it was asked about, and as its leader is asked. */
+interface LedItem<Item> {
+  readonly asked: Item;
+  readonly led: Item & { readonly leader: KnownPartition; readonly topicId: TopicId };
+}
 
 const isFinal = (result: object | undefined): boolean =>
   result !== undefined && !(result instanceof ClientError && result.retriable);

@@ -148,6 +148,36 @@ describe("Admin", () => {
     ]);
   });
 
+  it("asks each leader once for all offsets of its partitions", async () => {
+    await start(1);
+    fake.createTopic("t", 2);
+    await cluster.producer().send("t", { partition: 1, value: "a" });
+    const [topic] = await cluster.admin().describeTopics(["t"]);
+    expect(topic?.partitions.map(({ endOffset, highWatermark }) => [highWatermark, endOffset])).toEqual([
+      [0, 0],
+      [1, 1],
+    ]);
+    const asked = fake.broker(1).bodies("listOffsets");
+    expect(asked).toHaveLength(1);
+    expect(asked[0]?.partitions).toHaveLength(6);
+    const place = { topic: "t", partition: 1 };
+    const offsets = await cluster.admin().listOffsets([
+      { ...place, query: "earliest" },
+      { ...place, query: "latest" },
+    ]);
+    expect(offsets.map(({ offset }) => offset)).toEqual([0, 1]);
+  });
+
+  it("asks a broker itself for its settings", async () => {
+    await start(2);
+    const admin = cluster.admin();
+    for (const id of [1, 2]) {
+      await admin.describeConfigs({ broker: id });
+      expect(fake.broker(id).bodies("describeConfigs")).toMatchObject([{ name: String(id) }]);
+    }
+    await expect(admin.describeConfigs({ broker: 9 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  });
+
   it("deletes records at the leaders, and tells settings and elections as the brokers tell them", async () => {
     await start(1);
     fake.createTopic("t");

@@ -36,7 +36,8 @@ export function handshakeHandler(parts: HandshakeParts): Handler<"handshake"> {
       features: [],
       maxBatchBytes: parts.maxBatchBytes(),
       maxFrameBytes: MAX_FRAME_BYTES,
-      incarnation: context.isInterBroker ? parts.incarnation : "",
+      // Whoever knows it is taken for this process: told to none but brokers that have proved who they are.
+      incarnation: "",
       brokerEpoch: parts.brokerEpoch() ?? "",
     };
     const { broker } = request;
@@ -50,7 +51,7 @@ export function handshakeHandler(parts: HandshakeParts): Handler<"handshake"> {
     return prove(parts, broker).then(() => {
       context.identify(broker);
       if (broker.control) adoptControlConnection(parts, controlConnections, broker, context);
-      return { body };
+      return { body: { ...body, incarnation: parts.incarnation } };
     });
   };
 }

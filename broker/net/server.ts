@@ -28,6 +28,9 @@ const LOG_AGAIN_MS = 1000;
 /** Memory of request frames that is kept for the next ones. */
 const IDLE_FRAME_BYTES_MAX = 16 * 1024 * 1024;
 
+/** Connections on the inter-broker listener whose peers have not proved to be brokers; a broker takes a moment for that. */
+const STRANGERS_MAX = 100;
+
 /** Listens, caps connections and watches their deadlines. */
 export class Server {
   readonly #env: Env;
@@ -99,7 +102,14 @@ export class Server {
       onMisuse: (kind, sentence) => this.#warn(kind, `${address} on ${listener.name} ${sentence}`),
       onClosed: (closed) => this.#onConnectionClosed(closed),
     });
+    if (listener.isInterBroker) this.#limitStrangers();
     this.#connections.add(connection);
+  }
+
+  /** The oldest goes, so that strangers keep no broker out. */
+  #limitStrangers(): void {
+    const strangers = [...this.#connections].filter((one) => one.isInterBroker && one.broker === undefined);
+    if (strangers.length >= STRANGERS_MAX) strangers[0]?.disconnect();
   }
 
   /** Brokers keep their slots however many clients there are. */

@@ -194,6 +194,12 @@ describe("who may say what", () => {
         connectTimeoutMs: 2000,
         requestTimeoutMs: 2000,
       });
+    // What it would need to know is told to nobody who has not proved it.
+    for (const listener of ["CLIENT", "INTERNAL"]) {
+      const connection = await cluster.connect(leader, listener);
+      expect(connection.peer.incarnation).toBe("");
+      connection.close();
+    }
     await expect(claim("INTERNAL")).rejects.toMatchObject({ errorName: "CLUSTER_AUTHORIZATION_FAILED" });
     await expect(claim("CLIENT")).rejects.toMatchObject({ errorName: "CLUSTER_AUTHORIZATION_FAILED" });
   });

@@ -68,7 +68,11 @@ export class DataDirectory {
       );
     }
     const text = `version=${FORMAT_VERSION}\nbroker.id=${this.brokerId}\ncluster.id=${clusterId}\n`;
-    await replaceFileDurably(this.env.files, `${this.path}/${META_FILE}`, text);
+    try {
+      await replaceFileDurably(this.env.files, `${this.path}/${META_FILE}`, text);
+    } catch (error) {
+      throw unusable(this.path, error);
+    }
   }
 
   /** The session of the process that ran here before, if it left one. */

@@ -1,5 +1,5 @@
 // npm start: from a bare checkout to a running cluster that has carried a record. Stays until Ctrl-C, then stops it all.
-// `npm start -- --port 19092 --data DIR --brokers N` as for `ottla up`.
+// `npm start -- --port 19092 --data DIR --brokers N --zookeeper HOST:PORT,...` as for `ottla up`.
 import { clearInterval, setInterval } from "node:timers";
 import { parseArgs } from "node:util";
 import { build, giveUp, install, requireNode, say } from "./prepare.mjs";
@@ -30,14 +30,19 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 }
 
 const local = new LocalCluster(dataPlace(options.data, process.env));
+let serving;
 try {
   say("starting ZooKeeper and brokers ...");
-  const serving = await local.start({ ...options, timeoutMs: START_MS_MAX, signal: interruption.signal, say });
+  serving = await local.start({ ...options, timeoutMs: START_MS_MAX, signal: interruption.signal, say });
   const place = await carryOneRecord(serving.bootstrap);
+  if (serving.foundRunning.length > 0)
+    say(`of an earlier run, still running: ${serving.foundRunning.map((id) => `broker ${id}`).join(", ")}`);
   console.log(welcome(serving, place));
 } catch (error) {
   if (!interruption.signal.aborted) process.exitCode = reportError(error, { json: false, debug: false });
-  await local.stop(() => undefined).catch(() => undefined);
+  // What did not start was taken down already; and what ran before goes on.
+  if (serving !== undefined && serving.foundRunning.length === 0)
+    await local.stop(() => undefined).catch(() => undefined);
   process.exit();
 }
 await new Promise((resolve) => {
@@ -55,15 +60,23 @@ process.exit(0);
 function parseOptions() {
   try {
     const { values } = parseArgs({
-      options: { port: { type: "string" }, data: { type: "string" }, brokers: { type: "string" } },
+      options: {
+        port: { type: "string" },
+        data: { type: "string" },
+        brokers: { type: "string" },
+        zookeeper: { type: "string" },
+      },
     });
     return {
       data: values.data,
+      ...(values.zookeeper === undefined ? {} : { zookeeper: values.zookeeper }),
       ...(values.port === undefined ? {} : { port: number("--port", values.port) }),
       ...(values.brokers === undefined ? {} : { brokers: number("--brokers", values.brokers) }),
     };
   } catch (error) {
-    say(`error: USAGE: ${error.message} - npm start takes --port N, --data DIR and --brokers N`);
+    say(
+      `error: USAGE: ${error.message} - npm start takes --port N, --data DIR, --brokers N and --zookeeper HOST:PORT,...`,
+    );
     process.exit(2);
   }
 }

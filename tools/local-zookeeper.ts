@@ -87,7 +87,8 @@ export async function findZooKeeper(
   if (docker !== undefined) return docker;
   throw new ZooKeeperNotFound(
     "ZooKeeper is needed and not here: install it (Debian and Ubuntu: apt-get install zookeeper default-jre-headless; macOS: " +
-      "brew install zookeeper), or set ZOOKEEPER_HOME to an unpacked release beside a Java on the PATH, or start Docker" +
+      "brew install zookeeper), or set ZOOKEEPER_HOME to an unpacked release beside a Java on the PATH, or start Docker, or name one that runs " +
+      "with --zookeeper HOST:PORT" +
       (obstacles.length === 0 ? "" : ` (${obstacles.join("; ")})`),
   );
 }

@@ -122,10 +122,22 @@ describe("ottla produce and consume", () => {
     expect(code).toBe(1);
     expect(stderr.split("\n").filter((line) => line.startsWith("error: "))).toHaveLength(1);
     expect(stderr).toMatch(/^error: UNKNOWN_TOPIC_OR_PARTITION: /);
-    await newTopic();
-    expect((await cluster.ottla(["topic", "describe", `${(await newTopic()).replace("t", "tt")}`])).stderr).toContain(
-      "did you mean ",
-    );
+    const misspelt = (await newTopic()).replace("t", "tt");
+    for (const command of [
+      ["topic", "describe", misspelt],
+      ["topic", "records-delete", misspelt, "--before", "0:end"],
+      ["produce", misspelt],
+      ["consume", misspelt, "--until-end"],
+      ["config", "describe", "topic", misspelt],
+      ["elect-leaders", misspelt],
+    ]) {
+      const result = await cluster.ottla(command, "");
+      expect([command[0], result.code, result.stderr]).toEqual([
+        command[0],
+        1,
+        expect.stringContaining("did you mean "),
+      ]);
+    }
   });
 
   it("describes, alters and deletes topics in the documented shape", async () => {

@@ -3,6 +3,7 @@ import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { jsonLines, runOttla, startOttla, TestCluster } from "../support/cluster.js";
+import { startRealZooKeeper } from "../support/real-zookeeper.js";
 import { eventually } from "../support/eventually.js";
 import { conditionOf, identityOf } from "../../tools/local-cluster/process-identity.js";
 
@@ -90,6 +91,27 @@ describe("ottla up", () => {
       await Promise.all(clusters.map((cluster) => cluster.close()));
     }
   }, 120_000);
+
+  it("lives in a ZooKeeper that runs already, if told of one, and stays there", async () => {
+    const zookeeper = await startRealZooKeeper();
+    const address = `${zookeeper.connectString}/ottla-test`;
+    try {
+      const { code, stdout, stderr } = await up("--json", "--port", "0", "--zookeeper", address);
+      expect([code, stderr]).toEqual([0, ""]);
+      expect(jsonLines(stdout)).toEqual([expect.objectContaining({ zookeeper: address })]);
+      expect((await status()).map(({ kind, alive }) => [kind, alive])).toEqual([["broker", true]]);
+      expect(jsonLines((await runOttla(["down", "--data", data, "--json"])).stdout)).toEqual([{ stopped: 1 }]);
+      expect(jsonLines((await up("--json")).stdout)).toEqual(jsonLines(stdout));
+      const moved = await up("--zookeeper", "127.0.0.1:1");
+      expect(moved.stderr).toMatch(/^error: ZOOKEEPER_CHANGED: /);
+      await runOttla(["down", "--data", data]);
+    } finally {
+      await zookeeper.stop();
+    }
+    const both = await runOttla(["up", "--data", `${data}-2`, "--zookeepers", "1", "--zookeeper", address]);
+    expect([both.code, both.stderr]).toEqual([2, expect.stringMatching(/^error: USAGE: /)]);
+    fs.rmSync(`${data}-2`, { recursive: true, force: true });
+  }, 60_000);
 
   it("stays in the foreground until Ctrl-C and leaves nothing behind", async () => {
     const foreground = startOttla(["up", "--json", "--data", data, "--brokers", "1", "--port", "0"]);

@@ -17,6 +17,8 @@ export interface CommandContext {
   readonly encoding: TextEncoding;
   /** Bounds each wait for the cluster. */
   readonly timeoutMs: number;
+  /** Whether the user chose that, so that it also bounds what has a longer limit of its own. */
+  readonly isTimeoutGiven: boolean;
   readonly debug: boolean;
   readonly out: Stdout;
   /** Aborts when the user interrupts, or the reader of stdout goes away: finish within a few seconds. */
@@ -57,7 +59,7 @@ export function addCommonOptions(command: Command, hidden = false): Command {
 export function commonOptionsOf(
   command: Command,
   environment: NodeJS.ProcessEnv,
-): Pick<CommandContext, "bootstrap" | "json" | "encoding" | "timeoutMs" | "debug"> {
+): Pick<CommandContext, "bootstrap" | "json" | "encoding" | "timeoutMs" | "isTimeoutGiven" | "debug"> {
   const levels: CommonOptions[] = [];
   for (let level: Command | null = command; level !== null; level = level.parent) levels.push(level.opts());
   const first = <Key extends keyof CommonOptions>(key: Key): CommonOptions[Key] | undefined =>
@@ -71,6 +73,7 @@ export function commonOptionsOf(
     json: first("json") ?? false,
     encoding: first("encoding") ?? "utf8",
     timeoutMs: first("timeout") ?? DEFAULT_TIMEOUT_MS,
+    isTimeoutGiven: first("timeout") !== undefined,
     debug: first("debug") ?? false,
   };
 }

@@ -10,6 +10,7 @@ const END_AFTER_SIGNAL_MS = 5000;
 
 export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
 export const EXIT_INTERRUPTED = 130;
 
 /** The reason of `context.signal` when the reader of stdout has gone away: no error, nobody is left to tell. */
@@ -106,7 +107,8 @@ export function describeError(error: unknown): DescribedError {
   }
   if (isClientError(error)) {
     const { code: name, what: message, hint, retriable } = error;
-    return { name, message, hint, retriable, exitCode: EXIT_FAILED };
+    // What the client refuses before it asks anybody was typed wrongly.
+    return { name, message, hint, retriable, exitCode: name === "INVALID_ARGUMENT" ? EXIT_USAGE : EXIT_FAILED };
   }
   const { code, path } = error as NodeJS.ErrnoException;
   if (typeof code === "string" && typeof path === "string") {

@@ -7,6 +7,7 @@ import { parseCount } from "../cli/quantities.js";
 import { describeError, EXIT_FAILED, runCommand } from "../cli/run-command.js";
 import { table } from "../cli/table.js";
 import { usageError } from "../cli/cli-error.js";
+import { withSuggestion } from "../cli/topic-suggestion.js";
 
 interface ElectOptions {
   readonly partition?: number;
@@ -69,12 +70,13 @@ async function electLeaders(
   const chosen =
     topic === undefined
       ? []
-      : (options.partition === undefined ? await cluster.partitionsOf(topic) : [options.partition]).map(
-          (partition) => ({
-            topic,
-            partition,
-          }),
-        );
+      : (options.partition === undefined
+          ? await withSuggestion(cluster.admin(), [topic], () => cluster.partitionsOf(topic))
+          : [options.partition]
+        ).map((partition) => ({
+          topic,
+          partition,
+        }));
   const results = await cluster
     .admin()
     .electLeaders(chosen, { unclean: options.unclean ?? false, signal: context.signal });

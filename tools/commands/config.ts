@@ -7,6 +7,7 @@ import { addCommonOptions } from "../cli/command-context.js";
 import { parseAssignment } from "../cli/quantities.js";
 import { runCommand } from "../cli/run-command.js";
 import { table } from "../cli/table.js";
+import { withSuggestion } from "../cli/topic-suggestion.js";
 
 const KINDS = "topic, broker or client";
 const NAME = "its name; for a broker its id, or `default` for all brokers";
@@ -69,9 +70,14 @@ function targetOf(kind: string, name: string): ConfigTarget {
   }
 }
 
+const topicsIn = (target: ConfigTarget): string[] => ("topic" in target ? [target.topic] : []);
+
 async function describeConfig(context: CommandContext, target: ConfigTarget, all: boolean): Promise<void> {
   await using cluster = await connectFor(context);
-  const settings = await cluster.admin().describeConfigs(target, { signal: context.signal });
+  const admin = cluster.admin();
+  const settings = await withSuggestion(admin, topicsIn(target), () =>
+    admin.describeConfigs(target, { signal: context.signal }),
+  );
   if (context.json) {
     for (const { name, value, source, type, unit, readOnly } of settings)
       context.out.writeJson({ name, value, source, type, unit: unit === "" ? null : unit, readOnly });
@@ -97,7 +103,8 @@ async function alter(
   changes: Record<string, string | null>,
 ): Promise<void> {
   await using cluster = await connectFor(context);
-  await cluster.admin().alterConfigs(target, changes, { signal: context.signal });
+  const admin = cluster.admin();
+  await withSuggestion(admin, topicsIn(target), () => admin.alterConfigs(target, changes, { signal: context.signal }));
   if (context.json) context.out.writeJson({ altered: Object.keys(changes) });
   else context.out.writeText(`altered ${Object.keys(changes).join(", ")}\n`);
 }

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { Option } from "commander";
 import type { Cluster, Consumer, ConsumerOptions, TopicPartition, TopicPartitionOffset } from "../../client/index.js";
-import { usageError } from "../cli/cli-error.js";
+import { CliError, usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
@@ -12,6 +12,7 @@ import { recordPrinter } from "../cli/record-format.js";
 import { runCommand } from "../cli/run-command.js";
 import type { StartPosition } from "../cli/start-position.js";
 import { parseStartPosition } from "../cli/start-position.js";
+import { withSuggestion } from "../cli/topic-suggestion.js";
 
 interface ConsumeOptions {
   readonly from?: StartPosition;
@@ -63,14 +64,48 @@ async function consume(context: CommandContext, topics: readonly string[], optio
   const print = recordPrinter(options.format ?? (context.json ? "json" : "value"), context.encoding);
   const from = options.from ?? { kind: options.fromBeginning === true ? "earliest" : "latest" };
   await using cluster = await connectFor(context);
+  await withSuggestion(cluster.admin(), topics, () => Promise.all(topics.map((topic) => cluster.partitionsOf(topic))));
   const start = await clientPosition(context, cluster, topics, from, options.partition);
+  // One that follows waits for ever; one that reads to an end must not.
+  const patience = options.untilEnd === true ? new Patience(context.timeoutMs) : undefined;
   await using consumer = cluster.consumer({
     ...(options.partition === undefined ? { topics } : { topic: firstTopic, partitions: options.partition }),
     ...(start === undefined ? {} : { from: start }),
-    signal: context.signal,
+    signal: patience === undefined ? context.signal : AbortSignal.any([context.signal, patience.signal]),
   });
   if (options.count === 0) return;
-  await printRecords(context, consumer, print, options);
+  try {
+    await printRecords(context, consumer, print, options, patience);
+  } finally {
+    patience?.end();
+  }
+}
+
+/** Aborts when nothing came for too long. */
+class Patience {
+  readonly #controller = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(limitMs: number) {
+    this.#timer = setTimeout(() => {
+      const what = `nothing came for ${limitMs} ms, and the end is not reached`;
+      const hint = "see ottla topic describe whether every partition has a leader, or allow more time with --timeout";
+      this.#controller.abort(new CliError("DEADLINE_EXCEEDED", what, { hint, retriable: true }));
+    }, limitMs);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** Something came. */
+  renew(): void {
+    this.#timer.refresh();
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+  }
 }
 
 /** Prints until the count, the end, or the user says stop. */
@@ -79,6 +114,7 @@ async function printRecords(
   consumer: Consumer,
   print: RecordPrinter,
   options: ConsumeOptions,
+  patience: Patience | undefined,
 ): Promise<void> {
   const { out, signal } = context;
   const most = options.count ?? Number.POSITIVE_INFINITY;
@@ -92,6 +128,7 @@ async function printRecords(
       }
       if (out.isFull) await unlessAborted(out.ready(), signal);
       if (signal.aborted) return;
+      patience?.renew();
     }
   } finally {
     context.note(`${formatCount(printed)} records`);

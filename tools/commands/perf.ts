@@ -100,7 +100,7 @@ async function perfProduce(context: CommandContext, topic: string, options: Perf
   await ensureTopic(context, cluster.admin(), topic, options);
   await cluster.partitionsOf(topic);
   const valueOf = values(options);
-  await using producer = cluster.producer(producerOptions(options));
+  await using producer = cluster.producer(producerOptions(context, options));
   const latency = new LatencyHistogram();
   let failure: Acknowledgement[0];
   const count: OnAcknowledged = (...[error]) => {
@@ -188,7 +188,7 @@ async function perfLatency(context: CommandContext, topic: string, options: Perf
   await using cluster = await connectFor(context);
   await ensureTopic(context, cluster.admin(), topic, options);
   const valueOf = values(options);
-  await using producer = cluster.producer(producerOptions(options));
+  await using producer = cluster.producer(producerOptions(context, options));
   await using consumer = cluster.consumer(consumerOptions(topic, { from: "latest" }, signal));
   // Positions are fixed before the first record, or it would be missed.
   for (const target of await consumer.partitions()) await consumer.position(target);
@@ -215,9 +215,10 @@ async function perfLatency(context: CommandContext, topic: string, options: Perf
   report(context, { what: "latency", topic, records: latency.count, bytes, seconds, latency });
 }
 
-function producerOptions(options: PerfOptions): ProducerOptions {
+function producerOptions(context: CommandContext, options: PerfOptions): ProducerOptions {
   const acks = { all: "all", "1": "leader", "0": "none" } as const;
   return {
+    ...(context.isTimeoutGiven ? { deliveryTimeoutMs: Math.max(1, context.timeoutMs) } : {}),
     ...(options.acks === undefined ? {} : { acks: acks[options.acks] }),
     ...(options.idempotent === false ? { idempotent: false } : {}),
     ...(options.batchSize === undefined ? {} : { batchBytes: options.batchSize }),

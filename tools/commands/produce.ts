@@ -13,6 +13,7 @@ import { Pace } from "../cli/pace.js";
 import { InputProgress } from "../cli/progress.js";
 import { collect, formatCount, parseAssignment, parseCount, parseDuration, parseRate } from "../cli/quantities.js";
 import { describeError, EXIT_FAILED, runCommand } from "../cli/run-command.js";
+import { withSuggestion } from "../cli/topic-suggestion.js";
 
 interface ProduceOptions {
   readonly keySeparator?: string;
@@ -73,8 +74,8 @@ async function produce(context: CommandContext, topic: string | undefined, optio
   const input = await openInput(options.from);
   await using cluster = await connectFor(context);
   // Asked before anything is read, so that a misspelt topic is one error and not one for each record.
-  await cluster.partitionsOf(topic);
-  const producer = cluster.producer(producerOptions(options));
+  await withSuggestion(cluster.admin(), [topic], () => cluster.partitionsOf(topic));
+  const producer = cluster.producer(producerOptions(context, options));
   const run = new ProduceRun(context, producer, topic, options);
   const progress = new InputProgress(context, input.sizeBytes);
   let failure: unknown;
@@ -111,10 +112,11 @@ function checkOptions(options: ProduceOptions): void {
 /** Less than the library's own: a file waits on the disk as well as in memory, and the process stays small. */
 const BUFFER_BYTES = 12 * 1024 * 1024;
 
-function producerOptions(options: ProduceOptions): ProducerOptions {
+function producerOptions(context: CommandContext, options: ProduceOptions): ProducerOptions {
   const acks = { all: "all", "1": "leader", "0": "none" } as const;
   return {
     bufferBytes: BUFFER_BYTES,
+    ...(context.isTimeoutGiven ? { deliveryTimeoutMs: Math.max(1, context.timeoutMs) } : {}),
     ...(options.acks === undefined ? {} : { acks: acks[options.acks] }),
     ...(options.idempotent === undefined ? {} : { idempotent: options.idempotent }),
     ...(options.linger === undefined ? {} : { lingerMs: options.linger }),

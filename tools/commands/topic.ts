@@ -1,13 +1,13 @@
 import type { Command } from "commander";
 import { Option } from "commander";
-import type { Admin, NewTopic, TopicDescription } from "../../client/index.js";
-import { CliError, usageError } from "../cli/cli-error.js";
+import type { NewTopic, TopicDescription } from "../../client/index.js";
+import { usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { collect, parseAssignment, parseCount } from "../cli/quantities.js";
-import { describeError, EXIT_FAILED, reportError, runCommand } from "../cli/run-command.js";
-import { didYouMean } from "../cli/suggestion.js";
+import { EXIT_FAILED, reportError, runCommand } from "../cli/run-command.js";
+import { withSuggestion } from "../cli/topic-suggestion.js";
 import { table } from "../cli/table.js";
 
 interface CreateOptions {
@@ -229,7 +229,9 @@ function parseBefore(text: string): Before {
 async function deleteRecordsOf(context: CommandContext, topic: string, before: readonly Before[]): Promise<void> {
   await using cluster = await connectFor(context);
   const targets = before.map((one) => ({ topic, ...one }));
-  for (const { partition, offset } of await cluster.admin().deleteRecords(targets, { signal: context.signal })) {
+  const admin = cluster.admin();
+  const deleted = await withSuggestion(admin, [topic], () => admin.deleteRecords(targets, { signal: context.signal }));
+  for (const { partition, offset } of deleted) {
     if (context.json) context.out.writeJson({ topic, partition, startOffset: offset });
     else context.out.writeText(`${topic}-${partition} begins at offset ${offset}\n`);
   }
@@ -256,22 +258,6 @@ async function forEach<T>(
     }
   }
   return exitCode;
-}
-
-/** Adds the name that was probably meant to the error about a topic that does not exist. */
-async function withSuggestion<T>(admin: Admin, names: readonly string[], work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    const { name: errorName, message } = describeError(error);
-    if (errorName !== "UNKNOWN_TOPIC_OR_PARTITION") throw error;
-    const topics = await admin.listTopics().catch(() => []);
-    const known = topics.map(({ name }) => name);
-    const unknown = names.find((name) => !known.includes(name));
-    const hint = unknown === undefined ? undefined : didYouMean(unknown, known);
-    if (hint === undefined) throw error;
-    throw new CliError(errorName, message, { hint, cause: error });
-  }
 }
 
 function atLeastOne(names: readonly string[]): readonly string[] {

@@ -11,6 +11,7 @@ import type { ServingCluster } from "../local-cluster/local-cluster.js";
 interface UpOptions {
   readonly brokers?: number;
   readonly zookeepers?: number;
+  readonly zookeeper?: string;
   readonly data?: string;
   readonly detach?: boolean;
   readonly port?: number;
@@ -28,6 +29,7 @@ export function addUpCommands(program: Command): void {
     .description("start a whole cluster on this machine: ZooKeeper and brokers")
     .option("--brokers <number>", "how many brokers (3)", parseCount(1, 100))
     .option("--zookeepers <1|3>", "how many ZooKeeper servers (1)", parseCount(1, 3))
+    .option("--zookeeper <host:port,...>", "use servers that run already, and start none (or OTTLA_ZOOKEEPER)")
     .option("--data <directory>", DATA)
     .option("-d, --detach", "leave it running and return as soon as it serves")
     .option("--port <number>", "of the first broker, the others follow (9092); 0 for free ones", parseCount(0, 65_000))

@@ -27,7 +27,10 @@ export interface ZooKeeperEntry {
 export interface ClusterState {
   readonly version: 1;
   readonly brokers: readonly BrokerEntry[];
+  /** Its own servers. */
   readonly zookeepers: readonly ZooKeeperEntry[];
+  /** `host:port,...` of servers that somebody else runs; then it has none of its own. */
+  readonly zookeeper?: string;
   /** Of all brokers, by their dotted names; they come back with the same. */
   readonly settings: Readonly<Record<string, string>>;
 }
@@ -69,7 +72,8 @@ function parse(text: string): ClusterState | undefined {
     return undefined;
   }
   if (!isObject(value) || value["version"] !== 1) return undefined;
-  const { brokers, zookeepers, settings } = value;
+  const { brokers, zookeepers, zookeeper, settings } = value;
+  if (zookeeper !== undefined && typeof zookeeper !== "string") return undefined;
   if (!Array.isArray(brokers) || !Array.isArray(zookeepers) || !isObject(settings)) return undefined;
   const areEntries =
     brokers.every((entry) => hasNumbers(entry, ["id", "port"])) &&

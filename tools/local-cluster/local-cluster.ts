@@ -24,7 +24,9 @@ const QUORUM_PORT = 2888;
 /** A sixth of the brokers' session timeout of 6 s: docs/operations.md says why not more. */
 const TICK_MS = 1000;
 const POLL_MS = 20;
-const STOP_MS_MAX = 10_000;
+/** A broker first hands its leaderships over, for at most controlled.shutdown.max.ms (15 s), and then closes its logs. */
+const STOP_BROKER_MS_MAX = 32_000;
+const STOP_ZOOKEEPER_MS_MAX = 10_000;
 const LOG_BYTES_MAX = 16 * 1024 * 1024;
 const LOOPBACK = "127.0.0.1";
 
@@ -32,6 +34,8 @@ const LOOPBACK = "127.0.0.1";
 export interface StartOptions {
   readonly brokers?: number | undefined;
   readonly zookeepers?: number | undefined;
+  /** `host:port,...` of an ensemble that runs already, with a path behind it to live below that: none is started here. */
+  readonly zookeeper?: string | undefined;
   /** Of the first broker; the others follow. 0: free ones. */
   readonly port?: number | undefined;
   /** Settings of all brokers, by their dotted names. */
@@ -133,7 +137,7 @@ export class LocalCluster {
   ): Promise<LocalProcess> {
     return this.#locked(async (claims) => {
       const former = this.find(target);
-      await stopProcess(former.process);
+      await stopProcess(former.process, stopMsMax(former.kind));
       const state = this.state();
       const deadline = Date.now() + options.timeoutMs;
       await claimPortsOf([{ port: former.port }], claims);
@@ -200,7 +204,8 @@ export class LocalCluster {
 
   /** The cluster to be: what was there before, grown as asked for. */
   async #plan(before: ClusterState | undefined, options: StartOptions, claims: PortClaims): Promise<ClusterState> {
-    const zookeepers = before?.zookeepers ?? planZooKeepers(options);
+    const zookeeper = this.#zookeeperOf(before, options);
+    const zookeepers = before?.zookeepers ?? (zookeeper === undefined ? planZooKeepers(options) : []);
     if (options.zookeepers !== undefined && options.zookeepers !== zookeepers.length)
       throw new CliError(
         "ZOOKEEPER_COUNT",
@@ -231,8 +236,26 @@ export class LocalCluster {
       version: 1,
       brokers,
       zookeepers: await movedIfTaken(zookeepers, claims),
+      ...(zookeeper === undefined ? {} : { zookeeper }),
       settings: options.settings ?? before?.settings ?? {},
     };
+  }
+
+  /** The ensemble that somebody else runs; undefined: its own servers. For a new cluster it may stand in OTTLA_ZOOKEEPER. */
+  #zookeeperOf(before: ClusterState | undefined, { zookeeper, zookeepers }: StartOptions): string | undefined {
+    if (before === undefined) {
+      const given = zookeeper ?? (process.env["OTTLA_ZOOKEEPER"] || undefined);
+      if (given !== undefined && zookeepers !== undefined)
+        throw usageError("--zookeepers starts servers, and --zookeeper names those that run", "leave out one of them");
+      return given;
+    }
+    if (zookeeper !== undefined && zookeeper !== before.zookeeper)
+      throw new CliError(
+        "ZOOKEEPER_CHANGED",
+        `the cluster in ${this.data} lives in the ZooKeeper at ${zookeeperListOf(before)}, not at ${zookeeper}`,
+        { hint: "leave out --zookeeper, or make another cluster with --data" },
+      );
+    return before.zookeeper;
   }
 
   async #findZooKeeper(say: (sentence: string) => void): Promise<ZooKeeperInstallation> {
@@ -377,11 +400,11 @@ export class LocalCluster {
   }
 
   async #stopEntries(state: ClusterState, which: (entry: Entry) => boolean): Promise<void> {
-    const stop = (entries: readonly Entry[]): Promise<unknown> =>
-      Promise.all(entries.filter(which).map((entry) => stopProcess(entry.process)));
+    const stop = (entries: readonly Entry[], kind: LocalProcess["kind"]): Promise<unknown> =>
+      Promise.all(entries.filter(which).map((entry) => stopProcess(entry.process, stopMsMax(kind))));
     // Brokers first: they say goodbye in ZooKeeper.
-    await stop(state.brokers);
-    await stop(state.zookeepers);
+    await stop(state.brokers, "broker");
+    await stop(state.zookeepers, "zookeeper");
     this.#update((now) => ({
       ...now,
       brokers: now.brokers.map((entry) => (which(entry) ? withoutProcess(entry) : entry)),
@@ -408,20 +431,22 @@ export function isRunning(entry: Entry): boolean {
 }
 
 /** Asks a process to end, waits, and ends it by force when it does not. A paused one is woken first. */
-async function stopProcess(identity: ProcessIdentity | undefined): Promise<void> {
+async function stopProcess(identity: ProcessIdentity | undefined, limitMs: number): Promise<void> {
   if (identity === undefined || !signalProcess(identity, "SIGTERM")) return;
   signalProcess(identity, "SIGCONT");
-  const deadline = Date.now() + STOP_MS_MAX;
+  const deadline = Date.now() + limitMs;
   while (conditionOf(identity) !== "gone") {
     if (Date.now() > deadline) signalProcess(identity, "SIGKILL");
     await sleep(POLL_MS);
   }
 }
 
+const stopMsMax = (kind: LocalProcess["kind"]): number =>
+  kind === "broker" ? STOP_BROKER_MS_MAX : STOP_ZOOKEEPER_MS_MAX;
 const pidOf = (entry: Entry): number | undefined => entry.process?.pid;
 const bootstrapOf = ({ brokers }: ClusterState): string => brokers.map(({ port }) => `${LOOPBACK}:${port}`).join(",");
-const zookeeperListOf = ({ zookeepers }: ClusterState): string =>
-  zookeepers.map(({ port }) => `${LOOPBACK}:${port}`).join(",");
+const zookeeperListOf = ({ zookeeper, zookeepers }: ClusterState): string =>
+  zookeeper ?? zookeepers.map(({ port }) => `${LOOPBACK}:${port}`).join(",");
 
 function withoutProcess<T extends Entry>(entry: T): T {
   return { ...entry, process: undefined };

@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { apiKeys } from "../../protocol/api-keys.js";
 import type { RequestKind } from "../../protocol/api-keys.js";
 import { errorCodes } from "../../protocol/error-codes.js";
@@ -6,6 +6,7 @@ import type { ErrorCodeEntry } from "../../protocol/error-codes.js";
 import { tableOf } from "./markdown.js";
 
 const document = "docs/protocol.md";
+const schemas = "protocol/schema";
 const kinds = Object.keys(apiKeys) as RequestKind[];
 const bodyName = (kind: RequestKind): string => kind.charAt(0).toUpperCase() + kind.slice(1);
 const size = (bytes: number): string => (bytes < 2 ** 20 ? `${bytes / 1024} KiB` : `${bytes / 2 ** 20} MiB`);
@@ -24,6 +25,27 @@ function errorTable(): string {
     ...rows,
     "",
   ].join("\n");
+}
+
+/**
+ * The messages and fields of a schema that have no comment, neither on the line before nor on their own; a line of dashes
+ * is none. The branches of `oneof body` only name a message, so they need none.
+ */
+function uncommented(schema: string): string[] {
+  const lines = readFileSync(schema, "utf8").split("\n");
+  const open: string[] = [];
+  const missing: string[] = [];
+  for (const [at, line] of lines.entries()) {
+    const code = line.replace(/\/\/.*/, "").trim();
+    const block = /^(?:message|enum|oneof) (\w+) \{/.exec(code)?.[1];
+    const field = open.at(-1) === "body" ? undefined : /^\S.* (\w+) = \d+/.exec(code)?.[1];
+    const name = code.startsWith("message ") ? block : field;
+    const isCommented = /\/\/.*[a-z]/i.test(line) || /^\s*\/\/.*[a-z]/i.test(lines[at - 1] ?? "");
+    if (name !== undefined && !isCommented) missing.push([...open, name].join("."));
+    if (block !== undefined && !code.endsWith("}")) open.push(block);
+    if (code === "}") open.pop();
+  }
+  return missing;
 }
 
 describe("docs/protocol.md", () => {
@@ -53,5 +75,12 @@ describe("docs/protocol.md", () => {
         text.replace(printed, (_all, head: string, _table, tail: string) => head + errorTable() + tail),
       );
     expect(printed.exec(readFileSync(document, "utf8"))?.[2]).toBe(errorTable());
+  });
+});
+
+describe("protocol/schema", () => {
+  it("has a comment on every message and field", () => {
+    const files = readdirSync(schemas).filter((name) => name.endsWith(".proto"));
+    expect(files.flatMap((name) => uncommented(`${schemas}/${name}`))).toEqual([]);
   });
 });

@@ -281,6 +281,8 @@ export class Admin {
   /** Settings with their values, where those come from, and what they mean. */
   async describeConfigs(target: ConfigTarget, options: CallOptions = {}): Promise<ConfigDescription[]> {
     const { caller, metadata } = this.#context;
+    // A broker that does not know the topic may not have heard of it yet; but that is asked for a while, not to the end.
+    if ("topic" in target) await this.#describe([target.topic], options);
     const brokerId = "broker" in target && target.broker !== "" ? target.broker : undefined;
     if (brokerId !== undefined) {
       // Each broker knows its own settings.

@@ -215,12 +215,20 @@ export class FetchApi {
       );
     };
     const complete = (): void => finish(this.#collect(request, session, context));
+    // A new watermark is told soon; but too few records to be sent are not sent for its sake.
+    const tellWatermarks = (): void => {
+      soon = undefined;
+      const collected = this.#collect(request, session, context);
+      const isAwaited = collected instanceof Promise || isEnough(collected, request);
+      if (isAwaited || collected.every(({ isWatermarkOnly }) => isWatermarkOnly)) finish(collected);
+      else for (const { read } of collected) read?.release();
+    };
     const deadline = wheel.after(Math.min(request.maxWaitMs, WAIT_MS_MAX), complete);
     const parked: Parked = { complete: () => finish([]) };
     this.#parked.set(session, parked);
     const onChange = (urgency: "records" | "watermark"): void => {
       if (urgency === "watermark") {
-        soon ??= wheel.after(WATERMARK_NEWS_MS, complete);
+        soon ??= wheel.after(WATERMARK_NEWS_MS, tellWatermarks);
         return;
       }
       const collected = this.#collect(request, session, context);
@@ -228,7 +236,7 @@ export class FetchApi {
       else for (const { read } of collected) read?.release();
     };
     session.park(onChange);
-    if (session.changed().size > 0) soon = wheel.after(WATERMARK_NEWS_MS, complete);
+    if (session.changed().size > 0) soon = wheel.after(WATERMARK_NEWS_MS, tellWatermarks);
   }
 
   #collect(

@@ -4,6 +4,30 @@ import { withCluster } from "../cluster.js";
 import { Letters } from "../letters.js";
 import { LibraryReader } from "../workload.js";
 
+describe("a fetch", () => {
+  it("waits for as many bytes as it asks for, and no longer than it says", async () => {
+    await withCluster({ seed: 81 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(1);
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      const fetch = async (minBytes: number) => {
+        const startedMs = cluster.nowMs;
+        const partitions = [{ ...letters.target, maxBytes: 100_000 }];
+        const request = { minBytes, maxBytes: 100_000, maxWaitMs: 600, sessionId: 0, sessionEpoch: 1, partitions };
+        const { body } = await cluster.complete(client.request(cluster.leaderOf("letters"), "fetch", request));
+        return { tookMs: cluster.nowMs - startedMs, bytes: body.partitions[0]?.recordBytes ?? 0 };
+      };
+      const some = await fetch(1);
+      expect(some.bytes).toBeGreaterThan(0);
+      expect(some.tookMs).toBeLessThan(20);
+      const more = await fetch(some.bytes + 1);
+      expect(more.bytes).toBe(some.bytes);
+      expect(more.tookMs).toBeGreaterThanOrEqual(600);
+    });
+  });
+});
+
 describe("a consumer of the library", () => {
   it("is not led back to a leader of the past by a broker that has not heard of its end", async () => {
     await withCluster({ seed: 71 }, async (cluster) => {

@@ -4,6 +4,7 @@ import type { ErrorReport } from "../../protocol/error-codes.js";
 import type { FetchedPartition, FetchingReplica, FetchRequest, Init } from "../../protocol/messages.js";
 import type { BrokerEpoch, Offset } from "../../protocol/types.js";
 import { parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
+import { POOLED_BUFFER_BYTES } from "../log/buffer-pool.js";
 import type { LogRead } from "../log/log.js";
 import type { MetadataCache } from "../metadata/metadata-cache.js";
 import type { Answer, Handler, RequestContext } from "../net/request-context.js";
@@ -261,7 +262,11 @@ export class FetchApi {
       }
       contributions.push(contribution);
       if (contribution instanceof Promise) isAsync = true;
-      bytesLeft -= contribution instanceof Promise ? entry.maxBytes : (contribution.read?.bytes ?? 0);
+      // What is read from disk takes a buffer as a whole, however little of it was asked for.
+      bytesLeft -=
+        contribution instanceof Promise
+          ? Math.max(entry.maxBytes, POOLED_BUFFER_BYTES)
+          : (contribution.read?.bytes ?? 0);
     }
     return isAsync ? Promise.all(contributions) : (contributions as Contribution[]);
   }

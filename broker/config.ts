@@ -482,6 +482,20 @@ export function brokerConfigRefusal(changes: readonly SettingChange[]): string |
   return undefined;
 }
 
+/** Settings that the controller resolves for all replicas of a topic: of one broker alone they would mean nothing. */
+const forAllBrokers: ReadonlySet<string> = new Set<BrokerSettingName>(["min.insync.replicas", "log.durability"]);
+
+export const isForAllBrokers = (name: string): boolean => forAllBrokers.has(name);
+
+/** Why a single broker may not be given these settings while it runs; undefined: it may. Taking them back is allowed. */
+export function singleBrokerConfigRefusal(changes: readonly SettingChange[]): string | undefined {
+  const change = changes.find(({ name, value }) => value !== null && isForAllBrokers(name));
+  return (
+    change &&
+    `${change.name} is a setting of a topic or of all brokers; set it for one of those, not for a single broker`
+  );
+}
+
 /**
  * The settings of one broker: what it was started with, and above that what was changed at run time. Parts receive the
  * values they use.
@@ -510,6 +524,11 @@ export class BrokerConfig {
   get<Name extends BrokerSettingName>(name: Name): ValueOf<(typeof brokerSettings)[Name]> {
     const value = this.#changed.get(name) ?? this.#given.get(name) ?? brokerSettings[name].default;
     return value as ValueOf<(typeof brokerSettings)[Name]>;
+  }
+
+  /** The value without what was changed at run time. */
+  startedWith<Name extends BrokerSettingName>(name: Name): ValueOf<(typeof brokerSettings)[Name]> {
+    return (this.#given.get(name) ?? brokerSettings[name].default) as ValueOf<(typeof brokerSettings)[Name]>;
   }
 
   /** Where the value of a setting comes from. */

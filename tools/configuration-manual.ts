@@ -11,6 +11,7 @@ export function configurationManual(): string {
     "A broker is given settings with `--set NAME=VALUE` or `--config FILE` (lines of `NAME=VALUE`). Names are Kafka's where Kafka",
     "has the setting. An unknown name is an error that names the nearest one. Settings marked *at run time* can also be changed",
     "while brokers run, for all of them or for one: `ottla config set broker ID NAME=VALUE`, or `default` in place of the id.",
+    "`min.insync.replicas` and `log.durability` are changed for all of them or for a topic, never for one.",
     "",
     "## Settings of a broker",
     "",

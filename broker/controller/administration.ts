@@ -17,7 +17,7 @@ import type {
 } from "../../protocol/messages.js";
 import { ConfigResource } from "../../protocol/messages.js";
 import type { BrokerId, TopicId } from "../../protocol/types.js";
-import { brokerConfigRefusal, topicConfigRefusal } from "../config.js";
+import { brokerConfigRefusal, singleBrokerConfigRefusal, topicConfigRefusal } from "../config.js";
 import type { ConfigZnode } from "../zookeeper/znodes.js";
 import { NO_LEADER, defaultBrokerConfig } from "../zookeeper/znodes.js";
 import type { BrokerChannel } from "./broker-channel.js";
@@ -226,9 +226,8 @@ export class Administration {
     if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", `topic ${topic.name}: ${refusal}`);
     if (request.validateOnly) return;
     const config = withEntries(topic.config, request.config);
-    // Before the leaders hear of a smaller min.insync.replicas, because then the high watermark moves again.
     const rulesOf = changes.rules(topic, { config });
-    await changes.commit(this.#withSmallerMinimum([topic], () => rulesOf));
+    await changes.commit(this.#withOtherMinimum([topic], () => rulesOf));
     await store.writeTopicConfig(topic.name, config);
     topic.config = config;
     for (const channel of channels.values()) channel.partitionsChanged(topic.topicId, topic.partitions.keys());
@@ -246,31 +245,46 @@ export class Administration {
         `broker ${JSON.stringify(name)}: give a broker's id, or nothing for all brokers`,
       );
     }
-    const refusal = brokerConfigRefusal(request.config);
+    const isShared = name === defaultBrokerConfig;
+    const refusal =
+      brokerConfigRefusal(request.config) ?? (isShared ? undefined : singleBrokerConfigRefusal(request.config));
     if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", refusal);
     if (request.validateOnly) return;
     const config = withEntries(state.brokerConfigs.get(name) ?? new Map(), request.config);
-    if (name === defaultBrokerConfig) {
+    const durabilities = new Map([...state.topics.values()].map((topic) => [topic, changes.durability(topic)]));
+    if (isShared) {
       const rulesOf = (topic: Topic): ReturnType<PartitionChanges["rules"]> => changes.rules(topic, { shared: config });
-      await changes.commit(this.#withSmallerMinimum([...state.topics.values()], rulesOf));
+      await changes.commit(this.#withOtherMinimum([...state.topics.values()], rulesOf));
     }
     await store.writeBrokerConfig(name, config);
     state.brokerConfigs.set(name, config);
-    for (const channel of channels.values()) channel.clusterChanged();
-    const whose = name === defaultBrokerConfig ? "all brokers" : `broker ${name}`;
+    const redurable = [...durabilities].flatMap(([topic, before]) =>
+      changes.durability(topic) === before ? [] : topic,
+    );
+    for (const channel of channels.values()) {
+      channel.clusterChanged();
+      for (const { topicId, partitions } of redurable) channel.partitionsChanged(topicId, partitions.keys());
+    }
+    const whose = isShared ? "all brokers" : `broker ${name}`;
     this.#logger.info(`Settings of ${whose} changed at run time are now ${text(config)}.`);
     await changes.commit(changes.collect("settings changed", withLeader));
   }
 
-  #withSmallerMinimum(
+  /**
+   * Leaders hear of another min.insync.replicas with a new partition epoch, together with who is eligible by it. A proposal
+   * that builds on the former state is refused.
+   */
+  #withOtherMinimum(
     topics: readonly Topic[],
     rulesOf: (topic: Topic) => ReturnType<PartitionChanges["rules"]>,
   ): PartitionChange[] {
     return topics.flatMap((topic) => {
       const rules = rulesOf(topic);
       return [...topic.partitions.values()].flatMap((from) => {
-        const move = withMinInsyncReplicas(from, rules(from).minInsyncReplicas);
-        return move === undefined ? [] : [{ topic, from, to: move.to, why: "min.insync.replicas became smaller" }];
+        const { minInsyncReplicas } = rules(from);
+        const move = withMinInsyncReplicas(from, minInsyncReplicas);
+        const why = `min.insync.replicas is ${minInsyncReplicas} now`;
+        return move === undefined ? [] : [{ topic, from, to: move.to, renewed: true, why }];
       });
     });
   }

@@ -17,7 +17,7 @@ import { RpcConnection } from "../../protocol/rpc-connection.js";
 import type { RpcOutcome } from "../../protocol/rpc-connection.js";
 import type { BrokerEpoch, BrokerId, ControllerEpoch, TopicId } from "../../protocol/types.js";
 import { configEntries } from "../zookeeper/znodes.js";
-import type { Broker, ClusterState, Partition } from "./cluster-state.js";
+import type { Broker, ClusterState, Partition, Topic } from "./cluster-state.js";
 import type { ProbeVerdict } from "./fast-fencing.js";
 import { openControlConnection } from "./control-connection.js";
 
@@ -39,6 +39,8 @@ export interface BrokerChannelParts {
   /** Whether orders may leave now. */
   readonly leaseValid: () => boolean;
   readonly probeTimeoutMs: () => number;
+  /** What holds for all replicas of a topic. */
+  readonly durability: (topic: Topic) => string;
   /** It answered a handshake as the registered process. */
   readonly onShakenHands: () => void;
   /** The established connection ended, and not by our doing. A fresh one is being made; `onVerdict` tells how that went. */
@@ -320,7 +322,7 @@ export class BrokerChannel {
       brokerEpoch: this.#broker.epoch,
       chunk: isImage ? this.#imageChunks - this.#image.length + 1 : 0,
       chunks: isImage ? this.#imageChunks : 0,
-      topics: topicStates(state, keys),
+      topics: topicStates(state, keys, this.#parts.durability),
       deletedTopicIds: deleted,
       brokers: [...state.brokers.values()].map(registeredBroker),
       brokerConfig: state.brokerConfigOf(this.#broker.id),
@@ -405,16 +407,16 @@ class ChunkSize {
 
 /** An upper estimate: a tag and length for each field. */
 function topicBytesOf(name: string, config: ReadonlyMap<string, string>): number {
-  let bytes = 60 + name.length;
+  let bytes = 72 + name.length;
   for (const [key, value] of config) bytes += 12 + 3 * (key.length + value.length);
   return bytes;
 }
 
 function partitionBytesOf(partition: Partition): number {
-  return 40 + 5 * (partition.replicas.length + partition.isr.length + partition.elr.length);
+  return 46 + 5 * (partition.replicas.length + partition.isr.length + partition.elr.length);
 }
 
-function topicStates(state: ClusterState, keys: Keys): TopicState[] {
+function topicStates(state: ClusterState, keys: Keys, durability: (topic: Topic) => string): TopicState[] {
   const topics: TopicState[] = [];
   for (const [topicId, numbers] of keys) {
     const topic = state.topicsById.get(topicId);
@@ -424,15 +426,30 @@ function topicStates(state: ClusterState, keys: Keys): TopicState[] {
       const partition = topic.partitions.get(number);
       if (partition !== undefined) partitions.push(partitionState(partition));
     }
-    topics.push({ topicId, name: topic.name, config: configEntries(topic.config), partitions });
+    topics.push({
+      topicId,
+      name: topic.name,
+      config: configEntries(topic.config),
+      durability: durability(topic),
+      partitions,
+    });
   }
   return topics;
 }
 
 /** A partition as the protocol carries it. */
 export function partitionState(partition: Partition): PartitionState {
-  const { leader, leaderEpoch, partitionEpoch, replicas, isr, elr } = partition;
-  return { partition: partition.partition, leaderId: leader, leaderEpoch, partitionEpoch, replicas, isr, elr };
+  const { leader, leaderEpoch, partitionEpoch, replicas, isr, elr, minInsyncReplicas } = partition;
+  return {
+    partition: partition.partition,
+    leaderId: leader,
+    leaderEpoch,
+    partitionEpoch,
+    replicas,
+    isr,
+    elr,
+    minInsyncReplicas,
+  };
 }
 
 function registeredBroker(broker: Broker): RegisteredBroker {

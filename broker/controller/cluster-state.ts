@@ -1,5 +1,6 @@
 import type { ConfigEntry, Endpoint } from "../../protocol/messages.js";
 import type { BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, TopicId } from "../../protocol/types.js";
+import { isForAllBrokers } from "../config.js";
 import type { ConfigZnode, LastStop } from "../zookeeper/znodes.js";
 import { configEntries, defaultBrokerConfig } from "../zookeeper/znodes.js";
 
@@ -33,6 +34,11 @@ export interface Partition {
    * nobody better is there, but lead only when everybody was asked. Not in ZooKeeper: follows from the registrations.
    */
   readonly unverified: readonly BrokerId[];
+  /**
+   * With how many in-sync replicas the leader moves the high watermark; it learns it together with the rest. Not in
+   * ZooKeeper: follows from the settings, and the state is renewed when they change.
+   */
+  readonly minInsyncReplicas: number;
 }
 
 export interface Topic {
@@ -99,7 +105,7 @@ export class ClusterState {
   /** The settings changed at run time that hold for a broker: those of all brokers, and above them its own. */
   brokerConfigOf(brokerId: BrokerId): ConfigEntry[] {
     const shared = this.brokerConfigs.get(defaultBrokerConfig) ?? new Map<string, string>();
-    const own = this.brokerConfigs.get(String(brokerId)) ?? new Map<string, string>();
+    const own = [...(this.brokerConfigs.get(String(brokerId)) ?? [])].filter(([name]) => !isForAllBrokers(name));
     return configEntries(new Map([...shared, ...own]));
   }
 

@@ -6,11 +6,11 @@ export interface ControllerSettings {
   readonly numPartitions: number;
   /** Of a topic that is created without a number; 0: three, or as many as there are brokers. */
   readonly defaultReplicationFactor: number;
-  /** Of topics that set none; 0: two of three or more replicas, else one. */
+  /** Of topics that set none, as this broker was started with; 0: two of three or more replicas, else one. */
   readonly minInsyncReplicas: number;
   /** Of topics that do not say. */
   readonly uncleanLeaderElection: boolean;
-  /** Of topics that do not say. */
+  /** Of topics that do not say, as this broker was started with. */
   readonly durability: string;
   /** In the whole cluster. */
   readonly partitionsMax: number;
@@ -35,13 +35,13 @@ export function controllerSettings(config: BrokerConfig): ControllerSettings {
       return config.get("default.replication.factor");
     },
     get minInsyncReplicas() {
-      return config.get("min.insync.replicas");
+      return config.startedWith("min.insync.replicas");
     },
     get uncleanLeaderElection() {
       return config.get("unclean.leader.election.enable");
     },
     get durability() {
-      return config.get("log.durability");
+      return config.startedWith("log.durability");
     },
     get partitionsMax() {
       return config.get("partitions.max");

@@ -33,6 +33,7 @@ import { PartitionChanges } from "./partition-changes.js";
 import {
   newPartition,
   withLeader,
+  withMinInsyncReplicas,
   withoutUncertain,
   withRegistrations,
   withUnverifiedLeader,
@@ -432,6 +433,8 @@ export class Controller implements ControllerApi {
   #restored(stored: StoredTopic, before: Topic | undefined, restarted: RestartedSeats): Topic {
     const { name, topicId, version, config } = stored;
     const partitions = new Map<number, Partition>();
+    const topic: Topic = { name, topicId, version, config, partitions };
+    const rulesOf = this.#changes.rules(topic);
     for (const [number, found] of stored.states) {
       const { leader, leaderEpoch, partitionEpoch, isr, elr, writtenZxid } = found;
       const replicas = stored.assignment[number] ?? [];
@@ -445,6 +448,7 @@ export class Controller implements ControllerApi {
         isr,
         elr,
         unverified,
+        minInsyncReplicas: rulesOf({ replicas }).minInsyncReplicas,
       });
       // Who registered after the state was written sits there as the process that it was before.
       const since = replicas.filter((id) => {
@@ -453,10 +457,15 @@ export class Controller implements ControllerApi {
       });
       if (since.length > 0) restarted.set(partitionKey(topicId, number), new Set(since));
     }
-    return { name, topicId, version, config, partitions };
+    return topic;
   }
 
-  /** What has to change in the state of a predecessor: brokers went, or came back as another process, while nobody looked. */
+  /**
+   * What has to change in the state of a predecessor: brokers went, or came back as another process, while nobody looked.
+   * And its min.insync.replicas may have been another. Where it was larger, nobody may stay eligible whom the leader leaves
+   * behind once it hears of the smaller one. Where it was smaller nothing has to be written: the leader waits for every
+   * member until it is told of another ISR, and hears of the larger one with that.
+   */
   #reconciled(restarted: RestartedSeats): PartitionChange[] {
     return this.#changes.collect("a controller was elected", (partition, rules, topic) => {
       const since = restarted.get(partitionKey(topic.topicId, partition.partition)) ?? new Set<BrokerId>();
@@ -466,7 +475,9 @@ export class Controller implements ControllerApi {
         ),
       );
       const move = withRegistrations(partition, { gone, cut: this.#powerCut(since, topic) }, rules);
-      return withLeader(move?.to ?? partition, rules) ?? move;
+      const settled = withLeader(move?.to ?? partition, rules) ?? move;
+      const renewed = withMinInsyncReplicas(settled?.to ?? partition, rules.minInsyncReplicas);
+      return renewed === undefined ? settled : { to: renewed.to, ground: settled?.ground };
     });
   }
 
@@ -541,6 +552,7 @@ export class Controller implements ControllerApi {
       ownEpoch: () => registration.epoch,
       leaseValid: () => this.#isLoaded && !this.#unjudged.has(epoch) && zookeeper.leaseValid(),
       probeTimeoutMs: () => settings.fencingProbeTimeoutMs,
+      durability: (topic) => this.#changes.durability(topic),
       onShakenHands: () => {
         this.#state.handshaken.set(id, epoch);
         this.#queue.add({ kind: "LeadersWanted" });

@@ -70,9 +70,13 @@ export class PartitionChanges {
 
   /** Whether the topic's records are on disk before they are acknowledged, so that a power cut takes none of them. */
   isSynced(topic: Topic): boolean {
+    return this.durability(topic) === "fsync";
+  }
+
+  /** What holds for all replicas of the topic, whatever is in their brokers' own files. */
+  durability(topic: Topic): string {
     const { settings, state } = this.#parts;
-    const name = topic.config.get("durability") ?? state.sharedSetting("log.durability") ?? settings.durability;
-    return name === "fsync";
+    return topic.config.get("durability") ?? state.sharedSetting("log.durability") ?? settings.durability;
   }
 
   /** The changes that `move` makes of all partitions. */

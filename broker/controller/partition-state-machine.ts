@@ -14,7 +14,7 @@ import { electLeader, nextElr } from "./leader-election.js";
  * In every move: the leader epoch grows when the leader changes and only then; the leader is in the ISR; the ISR is never
  * empty (its last members stay, so that it is known who may lead again); ISR and ELR have no member in common.
  */
-export type PartitionMove = { readonly to: Partition; readonly ground?: ElectionGround };
+export type PartitionMove = { readonly to: Partition; readonly ground?: ElectionGround | undefined };
 
 /** The state that a partition is born with, before it is written. The first alive replica leads. */
 export function newPartition(partition: number, replicas: readonly BrokerId[], rules: ElectionRules): Partition {
@@ -29,6 +29,7 @@ export function newPartition(partition: number, replicas: readonly BrokerId[], r
     isr: inSync.length > 0 ? inSync : replicas,
     elr: [],
     unverified: [],
+    minInsyncReplicas: rules.minInsyncReplicas,
   };
   assertConsistent(born);
   return born;
@@ -186,10 +187,11 @@ export function withUnverifiedLeader(partition: Partition, leader: BrokerId): Pa
   return { to: { ...moved(partition, { leader, isr: [leader], elr: [] }), unverified: [] }, ground: "unclean" };
 }
 
-/** After min.insync.replicas became smaller: who is eligible is only known while the ISR is too small. */
+/** After min.insync.replicas changed: who is eligible is only known while the ISR is too small. */
 export function withMinInsyncReplicas(partition: Partition, minInsyncReplicas: number): PartitionMove | undefined {
-  if (partition.elr.length === 0 || partition.isr.length < minInsyncReplicas) return undefined;
-  return { to: moved(partition, { elr: [] }) };
+  const elr = partition.isr.length < minInsyncReplicas ? partition.elr : [];
+  if (partition.minInsyncReplicas === minInsyncReplicas && elr.length === partition.elr.length) return undefined;
+  return { to: { ...moved(partition, { elr }), minInsyncReplicas } };
 }
 
 function moved(from: Partition, change: Partial<Pick<Partition, "leader" | "isr" | "elr">>): Partition {

@@ -10,6 +10,11 @@ export interface CommittedState {
   readonly replicas: readonly BrokerId[];
   readonly isr: readonly BrokerId[];
   readonly elr: readonly BrokerId[];
+  /**
+   * With how many in-sync replicas the high watermark moves, by the controller's word: who is eligible was decided with the
+   * same number. undefined: it did not say.
+   */
+  readonly minInsyncReplicas: number | undefined;
 }
 
 export function committedState(message: PartitionStateMessage): CommittedState {
@@ -20,6 +25,7 @@ export function committedState(message: PartitionStateMessage): CommittedState {
     replicas: message.replicas,
     isr: message.isr,
     elr: message.elr,
+    minInsyncReplicas: message.minInsyncReplicas > 0 ? message.minInsyncReplicas : undefined,
   };
 }
 

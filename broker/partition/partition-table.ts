@@ -10,12 +10,19 @@ import { Partition } from "./partition.js";
 import type { PartitionParts } from "./partition.js";
 import { committedState } from "./partition-state.js";
 
+interface HostedTopic {
+  config: TopicState["config"];
+  /** As the controller resolved it, so that every replica keeps what the controller counts on. Empty: it did not say. */
+  durability: string;
+  readonly partitions: Map<number, Partition>;
+}
+
 /**
  * The replicas on this broker, by topic id and partition: turns what the controller committed into roles. A topic created
  * again under the same name has another id, so its partitions are others.
  */
 export class PartitionTable {
-  readonly #topics = new Map<TopicId, { config: TopicState["config"]; readonly partitions: Map<number, Partition> }>();
+  readonly #topics = new Map<TopicId, HostedTopic>();
 
   constructor(
     private readonly logger: Logger,
@@ -42,9 +49,11 @@ export class PartitionTable {
   applyTopic(topic: TopicState): void {
     const config = new TopicConfig(this.brokerConfig, topic.config);
     const known = this.#topics.get(topic.topicId);
-    if (known === undefined) this.#topics.set(topic.topicId, { config: topic.config, partitions: new Map() });
-    else known.config = topic.config;
-    for (const partition of known?.partitions.values() ?? []) this.#configure(partition, config);
+    const { durability } = topic;
+    if (known === undefined)
+      this.#topics.set(topic.topicId, { config: topic.config, durability, partitions: new Map() });
+    else Object.assign(known, { config: topic.config, durability });
+    for (const partition of known?.partitions.values() ?? []) this.#configure(partition, config, durability);
     for (const message of topic.partitions) {
       if (!message.replicas.includes(this.brokerId)) {
         this.#giveUp(topic.topicId, message.partition);
@@ -59,7 +68,7 @@ export class PartitionTable {
   reconfigure(): void {
     for (const topic of this.#topics.values()) {
       const config = new TopicConfig(this.brokerConfig, topic.config);
-      for (const partition of topic.partitions.values()) this.#configure(partition, config);
+      for (const partition of topic.partitions.values()) this.#configure(partition, config, topic.durability);
     }
   }
 
@@ -99,15 +108,15 @@ export class PartitionTable {
     if (known !== undefined) return known;
     const log =
       this.logs.get(topic.topicId, index) ??
-      this.logs.create(topic.topicId, topic.name, index, logSettings(this.brokerConfig, config));
+      this.logs.create(topic.topicId, topic.name, index, logSettings(this.brokerConfig, config, topic.durability));
     const partition = new Partition(this.parts, topic.topicId, topic.name, index, log, config);
-    this.#configure(partition, config);
+    this.#configure(partition, config, topic.durability);
     this.#topics.get(topic.topicId)?.partitions.set(index, partition);
     return partition;
   }
 
-  #configure(partition: Partition, config: TopicConfig): void {
-    partition.log.updateSettings(logSettings(this.brokerConfig, config));
+  #configure(partition: Partition, config: TopicConfig, durability: string): void {
+    partition.log.updateSettings(logSettings(this.brokerConfig, config, durability));
     partition.setConfig(config);
   }
 

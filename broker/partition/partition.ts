@@ -102,9 +102,12 @@ export class Partition {
   get highWatermark(): Offset {
     return this.log.highWatermark;
   }
-  /** How many replicas must be in sync before anything counts as replicated. */
+  /**
+   * How many replicas must be in sync before anything counts as replicated. The controller's number and not this broker's:
+   * were it smaller here, a replica could be elected as eligible that lacks what was acknowledged.
+   */
   get minInsyncReplicas(): number {
-    return this.#config.minInsyncReplicas(this.#state?.replicas.length ?? 1);
+    return this.#state?.minInsyncReplicas ?? this.#config.minInsyncReplicas(this.#state?.replicas.length ?? 1);
   }
   get #leadership(): Leadership | undefined {
     return this.#role.kind === "leader" ? this.#role : undefined;
@@ -137,6 +140,8 @@ export class Partition {
     if (role.kind === "leader" && leads && role.epoch === state.leaderEpoch) {
       // A pending proposal ends only when the partition epoch grows; the state it builds on may be told again.
       if (before === undefined || state.partitionEpoch > before.partitionEpoch) role.onCommitted(state);
+      // min.insync.replicas may have become smaller, with the same members; or the controller is another, in the same epoch.
+      role.maybeAdvanceHighWatermark();
       return;
     }
     if (role.kind === "follower" && role.epoch === state.leaderEpoch && role.leaderId === state.leaderId) return;

@@ -23,6 +23,8 @@ export interface SimClusterOptions {
   readonly zookeeperServers?: 1 | 3;
   /** Settings of every broker, over those of `simulatedSettings`. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Settings of single brokers, over those of all. */
+  readonly settingsOf?: Readonly<Record<BrokerId, Readonly<Record<string, string>>>>;
   /** Keeps a line for each event; to look into one run. */
   readonly keepTrace?: boolean;
 }
@@ -80,11 +82,12 @@ export class SimCluster {
   fatalExpected = false;
   readonly fatals: string[] = [];
   readonly #config: Readonly<Record<string, string>>;
+  readonly #configOf: Readonly<Record<BrokerId, Readonly<Record<string, string>>>>;
   #clients = 0;
   #admin: SimClient | undefined;
 
   constructor(options: SimClusterOptions) {
-    const { seed, brokers = 3, zookeeperServers = 1, settings = {}, keepTrace = false } = options;
+    const { seed, brokers = 3, zookeeperServers = 1, settings = {}, settingsOf = {}, keepTrace = false } = options;
     this.seed = seed;
     const zookeeperHosts = Array.from({ length: zookeeperServers }, (_, index) => `zk${index + 1}`);
     this.simulation = new Simulation({
@@ -98,6 +101,7 @@ export class SimCluster {
     });
     this.zookeeper = SimZooKeeper.inScheduler(this.simulation.scheduler, { hosts: zookeeperHosts });
     this.#config = { ...simulatedSettings, "zookeeper.connect": this.zookeeper.connectString, ...settings };
+    this.#configOf = settingsOf;
     for (const host of zookeeperHosts) this.simulation.host(host);
     for (let id = 1; id <= brokers; id += 1)
       this.brokers.set(id, new SimBroker(id, this.simulation.host(`broker-${id}`)));
@@ -138,7 +142,7 @@ export class SimCluster {
     const broker = new Broker(
       process.env,
       this.#logger(slot.host.name, process),
-      new BrokerConfig(this.#config),
+      new BrokerConfig({ ...this.#config, ...this.#configOf[id] }),
       { brokerId: id, dataDirectory: "/data", listeners, advertised: [] },
       (error) => this.#onFatal(slot, process, error),
     );

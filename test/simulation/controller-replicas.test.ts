@@ -50,6 +50,26 @@ async function propose(
 const errorOf = ({ error }: IsrAnswer): string => (error === null ? "none" : errorNameOf(error.code));
 
 describe("a proposed ISR", () => {
+  it("that builds on a state with another min.insync.replicas is refused, and the leader told", async () => {
+    const config = [{ name: "min.insync.replicas", value: "1" }];
+    const cluster = await clusterWith(38, { assignment: [{ brokerIds: [1, 2, 3] }], config });
+    const leader = cluster.broker(1);
+    expect(leader.stateOf("letters", 0)).toMatchObject({ partitionEpoch: 0, minInsyncReplicas: 1 });
+    // What changes it does not reach the leader.
+    leader.ordersHeld = true;
+    const altering = cluster.api.alterConfigs({
+      resource: 0,
+      name: "letters",
+      config: [{ name: "min.insync.replicas", value: "2" }],
+      validateOnly: false,
+    });
+    await cluster.simulation.complete(altering);
+    const refused = await propose(cluster, [1]);
+    expect(errorOf(refused)).toBe("INVALID_UPDATE_VERSION");
+    expect(refused.state).toMatchObject({ partitionEpoch: 1, minInsyncReplicas: 2, isr: [1, 2, 3], elr: [] });
+    cluster.assertClean();
+  });
+
   it("succeeds again when the answer was lost, under this controller and the next (alter-partition-lost-reply)", async () => {
     const cluster = await clusterWith(31, { assignment: [{ brokerIds: [1, 2, 3] }] });
     const first = await propose(cluster, [1, 2]);

@@ -36,6 +36,7 @@ const partition: Partition = {
   isr: [1, 2],
   elr: [],
   unverified: [],
+  minInsyncReplicas: 2,
 };
 const topicNamed = (name: string): Topic => ({
   name,

@@ -1,4 +1,4 @@
-import { OffsetSpec } from "../../../protocol/messages.js";
+import { ConfigResource, OffsetSpec } from "../../../protocol/messages.js";
 import { ApiError } from "../../../protocol/error-codes.js";
 import { TransportError } from "../../../protocol/rpc-error.js";
 import type { BrokerId } from "../../../protocol/types.js";
@@ -266,6 +266,138 @@ describe("a leader", () => {
   });
 });
 
+/** The settings of broker 3 are the ones that topics inherit. */
+async function underController3(
+  options: Parameters<typeof withCluster>[0],
+  body: Parameters<typeof withCluster>[1],
+): Promise<void> {
+  await withCluster(options, async (cluster) => {
+    while (cluster.controllerId !== 3) {
+      const { controllerId = 0 } = cluster;
+      cluster.restart(controllerId);
+      await cluster.until(() => ![controllerId, undefined].includes(cluster.controllerId), "another controller");
+      await cluster.untilUp();
+    }
+    await body(cluster);
+  });
+}
+
+describe("min.insync.replicas", () => {
+  const differing = {
+    settings: { "min.insync.replicas": "1" },
+    settingsOf: { 3: { "min.insync.replicas": "2" } },
+  };
+
+  it("is the controller's for the leader too, so that who is eligible has what was acknowledged", async () => {
+    await underController3({ seed: 61, ...differing }, async (cluster) => {
+      const letters = await Letters.create(cluster, { assignment: [1, 2] });
+      await letters.write(10);
+      const { network } = cluster.simulation;
+      network.partition(host(1), host(2));
+      await cluster.until(() => isr(cluster).length === 1, "the follower is out of sync", 10_000);
+      expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [1], elr: [2] });
+      for (const value of letters.values(5)) await cluster.complete(letters.writer.write([value]));
+      await cluster.run(1000);
+      cluster.crash(1);
+      network.heal();
+      await cluster.until(() => cluster.leaderOf("letters") === 2, "the eligible replica leads");
+      cluster.start(1);
+      await cluster.untilUp();
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("may be smaller at the next controller, and nobody stays eligible whom the leader then leaves behind", async () => {
+    await underController3({ seed: 62, ...differing }, async (cluster) => {
+      const letters = await Letters.create(cluster, { assignment: [1, 2] });
+      await letters.write(10);
+      cluster.crash(2);
+      await cluster.until(() => isr(cluster).length === 1, "the follower is out of sync", 10_000);
+      for (const value of letters.values(5)) await cluster.complete(letters.writer.write([value]));
+      await cluster.run(1000);
+      expect(cluster.log(1, "letters").highWatermark).toBe(10);
+      cluster.crash(3);
+      await cluster.until(() => cluster.log(1, "letters").highWatermark === 15, "the leader goes on alone");
+      expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [1], elr: [] });
+      cluster.crash(1);
+      cluster.start(2);
+      await cluster.run(5000);
+      expect(cluster.leaderOf("letters")).not.toBe(2);
+      cluster.start(1);
+      cluster.start(3);
+      await cluster.untilUp();
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("may be larger at the next controller, which counts on what the leader did before it heard", async () => {
+    const settingsOf = { 3: { "min.insync.replicas": "1" } };
+    await underController3({ seed: 65, settings: { "min.insync.replicas": "2" }, settingsOf }, async (cluster) => {
+      const letters = await Letters.create(cluster, { assignment: [1, 2] });
+      await letters.write(10);
+      cluster.crash(2);
+      await cluster.until(() => isr(cluster).length === 1, "the follower is out of sync", 10_000);
+      await letters.write(5);
+      expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [1], elr: [] });
+      cluster.crash(3);
+      await cluster.until(() => cluster.partition(1, "letters")?.minInsyncReplicas === 2, "the leader is told");
+      for (const value of letters.values(5)) await cluster.complete(letters.writer.write([value]));
+      await cluster.run(1000);
+      expect(cluster.log(1, "letters").highWatermark).toBe(15);
+      cluster.start(2);
+      await cluster.until(() => isr(cluster).length === 2, "the follower is in sync again");
+      cluster.crash(1);
+      cluster.start(3);
+      cluster.start(1);
+      await cluster.untilUp();
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("is heard by leaders when it becomes smaller or larger for a topic or for all brokers", async () => {
+    await underController3({ seed: 63, settings: { "min.insync.replicas": "2" } }, async (cluster) => {
+      const letters = await Letters.create(cluster, { assignment: [1, 2] });
+      await letters.write(10);
+      const { network } = cluster.simulation;
+      const set = async (resource: ConfigResource, name: string, value: string | null): Promise<void> => {
+        const config = [{ name: "min.insync.replicas", value }];
+        await cluster.complete(cluster.admin.administer("alterConfigs", { resource, name, config }));
+      };
+      const minimum = (): number | undefined => cluster.partition(1, "letters")?.minInsyncReplicas;
+      network.partition(host(1), host(2));
+      await cluster.until(() => isr(cluster).length === 1, "the follower is out of sync", 10_000);
+      for (const value of letters.values(5)) await cluster.complete(letters.writer.write([value]));
+      await cluster.run(500);
+      expect(cluster.log(1, "letters").highWatermark).toBe(10);
+      await set(ConfigResource.BROKER, "", "1");
+      await cluster.until(() => cluster.log(1, "letters").highWatermark === 15, "the leader goes on alone", 1000);
+      expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [1], elr: [] });
+      await set(ConfigResource.TOPIC, "letters", "2");
+      await cluster.until(() => minimum() === 2, "the topic's own holds", 1000);
+      await set(ConfigResource.TOPIC, "letters", null);
+      await cluster.until(() => minimum() === 1, "that of all brokers holds", 1000);
+      await set(ConfigResource.BROKER, "", null);
+      await cluster.until(() => minimum() === 2, "that of the files holds", 1000);
+      network.heal();
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("and durability are no settings of a single broker", async () => {
+    await withCluster({ seed: 64 }, async (cluster) => {
+      const set = async (name: string, value: string | null): Promise<void> => {
+        const request = { resource: ConfigResource.BROKER, name: "1", config: [{ name, value }] };
+        await cluster.complete(cluster.admin.administer("alterConfigs", request));
+      };
+      await expect(set("min.insync.replicas", "1")).rejects.toThrow(/topic.*all brokers/);
+      await expect(set("log.durability", "fsync")).rejects.toThrow(/topic.*all brokers/);
+      await set("min.insync.replicas", null);
+    });
+  });
+});
+
 describe("a topic that syncs before it acknowledges", () => {
   it("replicates a single record at once, though nothing comes behind it", async () => {
     await withCluster({ seed: 41 }, async (cluster) => {
@@ -312,6 +444,30 @@ describe("a topic that syncs before it acknowledges", () => {
         expect(await letters.verdict()).toEqual([]);
       });
     }
+  });
+
+  it("does so wherever its replicas are, whatever the files of their brokers say", async () => {
+    const settingsOf = { 3: { "log.durability": "fsync" } };
+    await underController3({ seed: 66, settingsOf }, async (cluster) => {
+      const letters = await Letters.create(cluster, { assignment: [1, 2] });
+      const durability = (id: BrokerId): string => cluster.log(id, "letters").settings.durability;
+      await letters.write(20);
+      for (const id of [1, 2]) expect(durability(id)).toBe("fsync");
+      cluster.powerCut(1, 2);
+      await cluster.run(300);
+      for (const id of [1, 2]) cluster.start(id);
+      await cluster.untilUp();
+      await letters.write(5);
+      const set = async (value: string | null): Promise<void> => {
+        const request = { resource: ConfigResource.BROKER, name: "", config: [{ name: "log.durability", value }] };
+        await cluster.complete(cluster.admin.administer("alterConfigs", request));
+      };
+      await set("page-cache");
+      for (const id of [1, 2]) expect(durability(id)).toBe("page-cache");
+      await set(null);
+      for (const id of [1, 2]) expect(durability(id)).toBe("fsync");
+      expect(await letters.verdict()).toEqual([]);
+    });
   });
 });
 

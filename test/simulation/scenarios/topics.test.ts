@@ -51,7 +51,7 @@ describe("a partition", () => {
           for (const partition of broker?.partitions?.all() ?? []) {
             if (partition.role.kind === "none") continue;
             roles += 1;
-            expect(partition.config.minInsyncReplicas(3)).toBe(3);
+            expect(partition.minInsyncReplicas).toBe(3);
             expect(partition.log.settings.durability).toBe("fsync");
           }
         }

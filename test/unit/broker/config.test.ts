@@ -3,6 +3,7 @@ import {
   brokerConfigRefusal,
   brokerSettings,
   minInsyncReplicas,
+  singleBrokerConfigRefusal,
   TopicConfig,
   topicConfigRefusal,
   topicSettings,
@@ -54,6 +55,18 @@ describe("settings of a broker", () => {
     expect([config.get("num.partitions"), config.sourceOf("num.partitions")]).toEqual([7, "cluster"]);
     config.applyChanges([]);
     expect([config.get("num.partitions"), config.sourceOf("num.partitions")]).toEqual([3, "broker"]);
+  });
+
+  it("can be changed for a single broker only where other brokers need not know it", () => {
+    const refusal = (name: string, value: string | null): string | undefined =>
+      singleBrokerConfigRefusal([{ name, value }]);
+    expect(refusal("min.insync.replicas", "1")).toMatch(/of a topic or of all brokers/);
+    expect(refusal("log.durability", "fsync")).toMatch(/of a topic or of all brokers/);
+    expect(refusal("log.durability", null)).toBeUndefined();
+    expect(refusal("log.retention.ms", "1000")).toBeUndefined();
+    const config = new BrokerConfig({ "num.partitions": "3" });
+    config.applyChanges([{ name: "num.partitions", value: "7" }]);
+    expect(config.startedWith("num.partitions")).toBe(3);
   });
 
   it("have defaults that their own checks accept", () => {

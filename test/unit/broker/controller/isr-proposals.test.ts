@@ -13,6 +13,7 @@ const partition: Partition = {
   isr: [1, 2],
   elr: [],
   unverified: [],
+  minInsyncReplicas: 2,
 };
 const topic: Topic = {
   name: "letters",

@@ -34,6 +34,7 @@ const partition = (change: Partial<Partition> = {}): Partition => ({
   isr: [1, 2, 3],
   elr: [],
   unverified: [],
+  minInsyncReplicas: 2,
   ...change,
 });
 
@@ -193,6 +194,11 @@ describe("other moves", () => {
     expect(withIsr(partition({ isr: [1], elr: [2, 3] }), [1, 3], 2).to.elr).toEqual([]);
     expect(withMinInsyncReplicas(partition({ isr: [1], elr: [2] }), 1)?.to.elr).toEqual([]);
     expect(withMinInsyncReplicas(partition({ isr: [1], elr: [2] }), 2)).toBeUndefined();
+    expect(withMinInsyncReplicas(partition({ isr: [1], elr: [2] }), 3)?.to).toMatchObject({
+      elr: [2],
+      minInsyncReplicas: 3,
+    });
+    expect(withMinInsyncReplicas(partition(), 1)?.to).toMatchObject({ elr: [], minInsyncReplicas: 1 });
   });
 });
 

@@ -312,10 +312,10 @@ describe("min.insync.replicas", () => {
       const letters = await Letters.create(cluster, { assignment: [1, 2] });
       await letters.write(10);
       cluster.crash(2);
-      await cluster.until(() => isr(cluster).length === 1, "the follower is out of sync", 10_000);
       for (const value of letters.values(5)) await cluster.complete(letters.writer.write([value]));
+      await cluster.until(() => isr(cluster).length === 1, "the follower is out of sync", 10_000);
       await cluster.run(1000);
-      expect(cluster.log(1, "letters").highWatermark).toBe(10);
+      expect(cluster.log(1, "letters")).toMatchObject({ highWatermark: 10, logEndOffset: 15 });
       cluster.crash(3);
       await cluster.until(() => cluster.log(1, "letters").highWatermark === 15, "the leader goes on alone");
       expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [1], elr: [] });
@@ -366,10 +366,10 @@ describe("min.insync.replicas", () => {
       };
       const minimum = (): number | undefined => cluster.partition(1, "letters")?.minInsyncReplicas;
       network.partition(host(1), host(2));
-      await cluster.until(() => isr(cluster).length === 1, "the follower is out of sync", 10_000);
       for (const value of letters.values(5)) await cluster.complete(letters.writer.write([value]));
+      await cluster.until(() => isr(cluster).length === 1, "the follower is out of sync", 10_000);
       await cluster.run(500);
-      expect(cluster.log(1, "letters").highWatermark).toBe(10);
+      expect(cluster.log(1, "letters")).toMatchObject({ highWatermark: 10, logEndOffset: 15 });
       await set(ConfigResource.BROKER, "", "1");
       await cluster.until(() => cluster.log(1, "letters").highWatermark === 15, "the leader goes on alone", 1000);
       expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [1], elr: [] });

@@ -164,6 +164,8 @@ export class Broker {
     const clusterId = await ensureClusterId(zookeeper, this.#env);
     await directory.bindTo(clusterId);
     const lastStop = await LogManager.lastStop(this.#env, `${path}/logs`);
+    if (lastStop === "lost")
+      this.#logger.info(`no run before this one is known in ${path}: the directory counts as new`);
     const logs = await LogManager.open(this.#env, this.#logger, {
       directory: `${path}/logs`,
       lastStop,
@@ -183,7 +185,7 @@ export class Broker {
       endpoints: this.#endpoints,
       rack: this.#config.get("broker.rack") || undefined,
       bootId: this.#env.bootId,
-      lastStop: this.#reportedStop(lastStop, logs),
+      lastStop: this.#reportedStop(logs),
     });
     registrationNeeds(registration);
     await registration.start();
@@ -191,23 +193,26 @@ export class Broker {
     this.#controllerNode?.start();
     this.#startPeriodicWork(logs);
     await this.#untilServing();
-    this.#logger.info(`broker ${brokerId} serves cluster ${clusterId}`, { epoch: registration.epoch, lastStop });
+    this.#logger.info(`broker ${brokerId} serves cluster ${clusterId}`, {
+      epoch: registration.epoch,
+      ...(lastStop !== "lost" && { lastStop }),
+    });
   }
 
   /**
-   * What the registration says of the last stop. A log with damaged records has lost what it may have acknowledged, as after
-   * a power cut, whatever the reason: the controller decides about its seats, and the records are fetched again.
+   * What the registration says of the last stop. A log with damaged records has lost what it may have acknowledged, synced
+   * or not: the controller decides about its seats, and the records are fetched again.
    */
-  #reportedStop(lastStop: LastStop, logs: LogManager): LastStop {
+  #reportedStop(logs: LogManager): LastStop {
     const damaged = [...logs.all()].filter((log) => log.damage.length > 0);
-    if (damaged.length === 0) return lastStop;
+    if (damaged.length === 0) return logs.untoldStop;
     this.#logger.error(
       `${damaged.length} logs hold damaged records; they are fetched again from other replicas where there are any`,
       {
         partitions: damaged.slice(0, 20).map((log) => `${log.topic}-${log.partition}`),
       },
     );
-    return "power-cut";
+    return "lost";
   }
 
   async #connectZooKeeper(directory: DataDirectory): Promise<ZooKeeper> {

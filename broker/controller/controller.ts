@@ -481,10 +481,15 @@ export class Controller implements ControllerApi {
     });
   }
 
-  /** Of these brokers, those that may have lost acknowledged records of the topic with their power. */
+  /** Of these brokers, those that may have lost acknowledged records of the topic: with their power, or with their disk. */
   #powerCut(brokerIds: Iterable<BrokerId>, topic: Topic): ReadonlySet<BrokerId> {
-    if (this.#changes.isSynced(topic)) return new Set();
-    return new Set([...brokerIds].filter((id) => this.#state.brokers.get(id)?.lastStop === "power-cut"));
+    const isSynced = this.#changes.isSynced(topic);
+    return new Set(
+      [...brokerIds].filter((id) => {
+        const lastStop = this.#state.brokers.get(id)?.lastStop;
+        return lastStop === "lost" || (lastStop === "power-cut" && !isSynced);
+      }),
+    );
   }
 
   async #finishCreation(stored: StoredTopic): Promise<void> {
@@ -526,7 +531,8 @@ export class Controller implements ControllerApi {
     }
     if (gone.size > 0) this.#logger.info(`Brokers gone: ${[...gone].join()}.`);
     for (const { id, epoch, lastStop } of came) {
-      const after = lastStop === "clean" ? "" : ` after a ${lastStop}`;
+      // Of a broker without seats `lost` says only that it is new; of others the changes of their seats say it.
+      const after = lastStop === "clean" || lastStop === "lost" ? "" : ` after a ${lastStop}`;
       this.#logger.info(`Broker ${id} is registered with epoch ${epoch}${after}.`);
     }
     return { gone, came };
@@ -601,10 +607,13 @@ export class Controller implements ControllerApi {
 
   async #onRegistrations(gone: ReadonlySet<BrokerId>, came: readonly Broker[]): Promise<void> {
     for (const channel of this.#channels.values()) channel.clusterChanged();
-    const cut = came.filter(({ lastStop }) => lastStop === "power-cut").map(({ id }) => id);
+    const powerless = came.filter(({ lastStop }) => lastStop === "power-cut").map(({ id }) => id);
+    const lost = came.filter(({ lastStop }) => lastStop === "lost").map(({ id }) => id);
+    const cut = [...powerless, ...lost];
     const why = [
       ...(gone.size > 0 ? [`broker ${[...gone].join()} is gone`] : []),
-      ...(cut.length > 0 ? [`broker ${cut.join()} lost its power`] : []),
+      ...(powerless.length > 0 ? [`broker ${powerless.join()} lost its power`] : []),
+      ...(lost.length > 0 ? [`broker ${lost.join()} has not all that was on its disk`] : []),
     ];
     if (why.length === 0) return;
     await this.#changes.commit(
@@ -626,7 +635,7 @@ export class Controller implements ControllerApi {
 
   async #onReplicasDescribed(described: ReadonlyMap<PartitionKey, readonly ReplicaReport[]>): Promise<void> {
     await this.#changes.commit(
-      this.#changes.collect("all in-sync replicas lost their power", (partition, _rules, topic) => {
+      this.#changes.collect("all in-sync replicas may have lost records", (partition, _rules, topic) => {
         if (partition.leader !== NO_LEADER || partition.unverified.length === 0) return undefined;
         const reports = described.get(partitionKey(topic.topicId, partition.partition)) ?? [];
         const leader = electUnverified(

@@ -28,9 +28,9 @@ const DESCRIBE_TIMEOUT_MS = 5000;
 const PARTITIONS_MAX = 1000;
 
 /**
- * Partitions that only replicas could lead which lost their power, so that nobody knows who holds most. Waits for every
+ * Partitions that only replicas could lead which lost their power or their disk, so that nobody knows who holds most. Waits for every
  * member of the ISR to be back, because the one that is missing may hold what the others lost, and for the eligible ones,
- * which lost nothing; after a while for those that are. Then asks each what it holds. It elects nobody: the answers go to
+ * which lost nothing; after a while for those that are, of whom one that lost its disk does not count. Then asks each what it holds. It elects nobody: the answers go to
  * the controller as an event.
  */
 export class UncertainReplicas {
@@ -89,12 +89,17 @@ export class UncertainReplicas {
     if (since === undefined) {
       this.#sinceMs.set(key, nowMs);
       this.#logger.warn(
-        `${topic.name}-${partition.partition}: only replicas that lost their power could lead (${partition.unverified.join()}); ` +
+        `${topic.name}-${partition.partition}: only replicas that may have lost records could lead (${partition.unverified.join()}); ` +
           `waiting for all of ${awaited.join()} to say what they hold.`,
       );
     }
     const waitedMs = nowMs - (since ?? nowMs);
-    return present.length === awaited.length || waitedMs >= this.#parts.settings.uncleanRecoveryWaitMs ? present : [];
+    if (present.length === awaited.length) return present;
+    // Who has lost its disk never wins by waiting: whoever is missing has more.
+    const { settings, state } = this.#parts;
+    return waitedMs < settings.uncleanRecoveryWaitMs
+      ? []
+      : present.filter((id) => state.brokers.get(id)?.lastStop !== "lost");
   }
 
   async #ask(questions: ReadonlyMap<BrokerId, readonly PartitionName[]>): Promise<void> {

@@ -1,15 +1,14 @@
 import { join } from "node:path";
 import type { Env } from "../../common/env/env.js";
-import type { FileSystem } from "../../common/env/files.js";
 import type { PartitionKey } from "../../protocol/types.js";
 import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./checkpoint-file.js";
 import type { LastStop } from "./log-recovery.js";
-import { parsePartitionDirectoryName } from "./partition-directory.js";
 
 /*
- * The mark by which a start knows how the last run ended. First line: `clean`, or `running <boot id> <last stop>`, where the
- * last stop is the one that the cluster has not been told of yet. Then a line `cut <partition key>` for each log of which
- * recovery cut records off, also until the cluster was told: a second crash must not hide what the first one cost.
+ * The mark by which a start knows how the last run ended. First line: `clean <last stop>` or `running <boot id> <last stop>`,
+ * where the last stop is the one that the cluster has not been told of yet; `clean` alone: it was told. Then a line
+ * `cut <partition key>` for each log of which recovery cut records off, also until the cluster was told: a second stop must
+ * not hide what the first one cost.
  */
 const FILE = "last-run";
 
@@ -20,7 +19,7 @@ export interface LastRun {
   readonly cut: ReadonlySet<PartitionKey>;
 }
 
-const severity: Record<LastStop, number> = { clean: 0, crash: 1, "power-cut": 2 };
+const severity: Record<LastStop, number> = { clean: 0, crash: 1, "power-cut": 2, lost: 3 };
 
 /** How the last run in this log directory ended. Must be asked before LogManager.open, which begins a new run. */
 export async function readLastRun(env: Env, directory: string): Promise<LastRun> {
@@ -29,16 +28,21 @@ export async function readLastRun(env: Env, directory: string): Promise<LastRun>
     lines = await readCheckpoint(env.files, join(directory, FILE));
   } catch (error) {
     if (!(error instanceof DamagedCheckpoint)) throw error;
-    return { stop: "power-cut", cut: new Set() };
+    return { stop: "lost", cut: new Set() };
   }
-  if (lines === undefined)
-    return { stop: (await hasLogs(env.files, directory)) ? "power-cut" : "clean", cut: new Set() };
+  // The directory of a new broker, or what took the place of one that had records: from here they look the same.
+  if (lines === undefined) return { stop: "lost", cut: new Set() };
   const cut = new Set(lines.slice(1).map((line) => line.slice("cut ".length)));
-  const [state, bootId, untold] = (lines[0] ?? "").split(" ");
-  if (state === "clean") return { stop: "clean", cut };
+  const [state, ...rest] = (lines[0] ?? "").split(" ");
+  if (state === "clean") return { stop: untoldStop(rest[0] ?? "clean"), cut };
+  const [bootId, untold] = rest;
   const stop: LastStop = bootId === encodeURIComponent(env.bootId) ? "crash" : "power-cut";
-  const before: LastStop = untold === "clean" || untold === "crash" ? untold : "power-cut";
+  const before = untoldStop(untold);
   return { stop: severity[before] > severity[stop] ? before : stop, cut };
+}
+
+function untoldStop(text: string | undefined): LastStop {
+  return text === "clean" || text === "crash" || text === "power-cut" ? text : "lost";
 }
 
 /** From now on, until it is marked clean, the run counts as ended by whatever happens to it. */
@@ -48,11 +52,7 @@ export async function markRunning(env: Env, directory: string, untold: LastRun):
 }
 
 /** Everything is written and synced. */
-export async function markClean(env: Env, directory: string, untoldCut: ReadonlySet<PartitionKey>): Promise<void> {
-  await writeCheckpoint(env.files, join(directory, FILE), ["clean", ...[...untoldCut].map((key) => `cut ${key}`)]);
-}
-
-async function hasLogs(files: FileSystem, directory: string): Promise<boolean> {
-  if (!(await files.exists(directory))) return false;
-  return (await files.list(directory)).some((name) => parsePartitionDirectoryName(name) !== undefined);
+export async function markClean(env: Env, directory: string, untold: LastRun): Promise<void> {
+  const first = untold.stop === "clean" ? "clean" : `clean ${untold.stop}`;
+  await writeCheckpoint(env.files, join(directory, FILE), [first, ...[...untold.cut].map((key) => `cut ${key}`)]);
 }

@@ -82,6 +82,8 @@ export class LogManager {
   readonly #checkpointed = new Map<string, string>();
   readonly #scrubber: Scrubber;
   readonly #background = new Set<Promise<void>>();
+  /** How the runs before ended, as far as the cluster has not been told. */
+  #untoldStop: LastStop;
   /** Logs that were cut and of which the cluster has not been told. */
   #untoldCut = new Set<PartitionKey>();
   readonly #context: LogContext;
@@ -95,6 +97,7 @@ export class LogManager {
     names: readonly string[],
   ) {
     this.#names = new Set(names);
+    this.#untoldStop = options.lastStop;
     this.#scrubber = new Scrubber(
       env.timers,
       logger,
@@ -132,10 +135,16 @@ export class LogManager {
     const untold = await readLastRun(env, options.directory);
     const manager = new LogManager(env, logger, options, await files.list(options.directory));
     await manager.#recoverAll(untold.cut);
-    await markRunning(env, options.directory, { stop: options.lastStop, cut: manager.#untoldCut });
+    await markRunning(env, options.directory, { stop: manager.#untoldStop, cut: manager.#untoldCut });
     await manager.#checkpointNow();
+    manager.#removeDeleted();
     manager.#scrubber.start();
     return manager;
+  }
+
+  /** How the runs before ended, with what recovery found out: `lost` if the directory of a log is gone. */
+  get untoldStop(): LastStop {
+    return this.#untoldStop;
   }
 
   /**
@@ -143,6 +152,7 @@ export class LogManager {
    * even after a clean stop or a mere crash.
    */
   async recoveryReported(): Promise<void> {
+    this.#untoldStop = "clean";
     this.#untoldCut = new Set();
     await markRunning(this.env, this.options.directory, { stop: "clean", cut: this.#untoldCut });
   }
@@ -191,13 +201,16 @@ export class LogManager {
   /** The log is gone when this is called. Its directory is renamed when this resolves, and removed later. */
   async remove(topicId: TopicId, partition: number): Promise<void> {
     const renamed = await this.#rename(topicId, partition, "deleted");
-    if (renamed !== undefined) this.#inBackground(this.env.files.removeTree(renamed));
+    // Not before the checkpoints have forgotten it: to the next start it would be a log that was lost.
+    if (renamed !== undefined) this.#inBackground(this.#checkpointNow().then(() => this.env.files.removeTree(renamed)));
   }
 
   /** For a replica that should not be here: its directory is renamed and kept, for a person to decide. */
   async setAside(topicId: TopicId, partition: number): Promise<void> {
     const renamed = await this.#rename(topicId, partition, "stray");
-    if (renamed !== undefined) this.logger.warn(`a replica that does not belong here was put aside as ${renamed}`);
+    if (renamed === undefined) return;
+    this.logger.warn(`a replica that does not belong here was put aside as ${renamed}`);
+    this.#inBackground(this.#checkpointNow());
   }
 
   /** Flushes and closes all logs, writes the checkpoints and the mark of a clean stop. Idempotent. */
@@ -210,7 +223,7 @@ export class LogManager {
       await eachOf(this.#logs.values(), CLOSES_AT_ONCE, (log) => log.close());
       if (!this.#failed) {
         await this.#checkpointNow();
-        await markClean(this.env, this.options.directory, this.#untoldCut);
+        await markClean(this.env, this.options.directory, { stop: this.#untoldStop, cut: this.#untoldCut });
       }
     } finally {
       this.#closed = true;
@@ -245,11 +258,10 @@ export class LogManager {
     const logStarts = await this.#readCheckpoint(LOG_STARTS_FILE);
     const highWatermarks = await this.#readCheckpoint(HIGH_WATERMARKS_FILE);
     const found = [...this.#names].filter((name) => parsePartitionDirectoryName(name) !== undefined);
-    for (const name of this.#names) {
-      if (isDeletedName(name)) this.#inBackground(this.env.files.removeTree(join(directory, name)));
-    }
     if (found.length > 0)
-      this.logger.info(`recovering ${found.length} logs in ${directory} after a stop by ${this.options.lastStop}`);
+      this.logger.info(
+        `recovering ${found.length} logs in ${directory}; how the last run ended: ${this.options.lastStop}`,
+      );
     let done = 0;
     let toldMs = this.env.clock.monotonicMs();
     await eachOf(found, RECOVERIES_AT_ONCE, async (name) => {
@@ -265,10 +277,39 @@ export class LogManager {
       toldMs = nowMs;
       this.logger.info(`recovered ${done} of ${found.length} logs`);
     });
-    for (const [key, offset] of recoveryPoints ?? []) {
-      if (!this.#logs.has(key) && offset > (logStarts?.get(key) ?? 0))
-        this.logger.error(`the log ${key} had records up to offset ${offset}, but its directory is gone`);
+    await this.#findLost(recoveryPoints, logStarts);
+  }
+
+  async #findLost(
+    recoveryPoints: ReadonlyMap<PartitionKey, Offset> | undefined,
+    logStarts: ReadonlyMap<PartitionKey, Offset> | undefined,
+  ): Promise<void> {
+    const gone = [...(recoveryPoints ?? [])].filter(
+      ([key, offset]) => !this.#logs.has(key) && offset > (logStarts?.get(key) ?? 0),
+    );
+    if (gone.length === 0) return;
+    const deleted = await this.#deletedLogs();
+    for (const [key, offset] of gone) {
+      if (deleted.has(key)) continue;
+      this.#untoldStop = "lost";
+      this.logger.error(`the log ${key} had records up to offset ${offset}, but its directory is gone`);
     }
+  }
+
+  /** Logs that the last run was about to remove. */
+  async #deletedLogs(): Promise<ReadonlySet<PartitionKey>> {
+    const deleted = new Set<PartitionKey>();
+    for (const name of [...this.#names].filter(isDeletedName)) {
+      const was = parsePartitionDirectoryName(name.slice(0, name.lastIndexOf("~")));
+      const topicId = await readPartitionMetadata(this.env.files, join(this.options.directory, name, METADATA_FILE));
+      if (was !== undefined && topicId !== undefined) deleted.add(partitionKey(topicId, was.partition));
+    }
+    return deleted;
+  }
+
+  #removeDeleted(): void {
+    for (const name of [...this.#names].filter(isDeletedName))
+      this.#inBackground(this.env.files.removeTree(join(this.options.directory, name)));
   }
 
   async #recover(

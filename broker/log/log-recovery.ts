@@ -21,9 +21,10 @@ const COPY_BYTES = 1024 * 1024;
 
 /**
  * How the last run ended. `crash`: the process died, the kernel lived on, so all that was written can be read. `power-cut`:
- * the kernel died too, and writes that were not synced are there in part, or not at all.
+ * the kernel died too, and writes that were not synced are there in part, or not at all. `lost`: nothing says what was here,
+ * or something is gone that had been synced; as after a power cut, and no sync is a reason to believe that all is there.
  */
-export type LastStop = "clean" | "crash" | "power-cut";
+export type LastStop = "clean" | "crash" | "power-cut" | "lost";
 
 /** What the checkpoint files say of a partition. */
 export interface CheckpointedOffsets {
@@ -146,7 +147,7 @@ class LogRecovery {
       if (first.baseOffset <= this.#recoveryPoint) return;
     }
     // A crash loses no names: an empty log was begun here by a leader's first batch, a moment ago.
-    if (this.context.lastStop !== "power-cut") return;
+    if (this.context.lastStop === "clean" || this.context.lastStop === "crash") return;
     this.#wasCut = true;
     for (const segment of this.#segments.splice(0)) {
       this.context.logger.warn(

@@ -57,8 +57,11 @@ export class ZnodeFormatError extends Error {
 /** The content of nodes whose existence says everything. */
 export const emptyZnode = new Uint8Array(0);
 
-/** How the process before this one of the same broker ended. A power cut may have taken unsynced records with it. */
-export type LastStop = "clean" | "crash" | "power-cut";
+/**
+ * How the process before this one of the same broker ended. A power cut may have taken unsynced records with it. `lost`:
+ * synced ones may be gone too; the data directory is new, or logs are missing or damaged.
+ */
+export type LastStop = "clean" | "crash" | "power-cut" | "lost";
 
 /** What a broker says of itself in its registration. */
 export interface BrokerZnode {
@@ -99,7 +102,7 @@ export function decodeBroker(path: string, data: Uint8Array): BrokerZnode {
     rack: json.optionalText("rack"),
     incarnation: json.text("incarnation"),
     bootId: json.text("bootId"),
-    lastStop: lastStop === "clean" || lastStop === "power-cut" ? lastStop : "crash",
+    lastStop: lastStop === "clean" || lastStop === "power-cut" || lastStop === "lost" ? lastStop : "crash",
     hostname: json.optionalText("hostname") ?? "",
   };
 }

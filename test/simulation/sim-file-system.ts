@@ -116,6 +116,16 @@ export class SimDisk {
     }
   }
 
+  /** A new disk takes the place of this one, empty. To be called when all processes of the host are dead. */
+  replace(): void {
+    this.scheduler.note(`${this.hostName} disk is replaced`);
+    this.#uncertainNames = [];
+    this.#root.entries = new Map();
+    this.#root.durableEntries.clear();
+    this.#locks.clear();
+    this.#usedBytes = 0;
+  }
+
   /** The disk as this process has it. */
   fileSystemOf(process: SimProcess): FileSystem {
     return new SimFileSystem(this, process);

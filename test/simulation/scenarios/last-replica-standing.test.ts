@@ -1,3 +1,5 @@
+import { decodeBroker, paths } from "../../../broker/zookeeper/znodes.js";
+import type { SimCluster } from "../cluster.js";
 import { withCluster } from "../cluster.js";
 import { Letters } from "../letters.js";
 
@@ -59,6 +61,99 @@ describe("the last in-sync replica", () => {
       cluster.start(3);
       await letters.write(5);
       expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
+describe.each(["page-cache", "fsync"])("a lost disk, with durability=%s,", (durability) => {
+  const create = (cluster: SimCluster): Promise<Letters> => Letters.create(cluster, { config: { durability } });
+
+  it("does not lead with an empty log when its broker is the first to come back", async () => {
+    await withCluster({ seed: 21 }, async (cluster) => {
+      const letters = await create(cluster);
+      await letters.write(20);
+      expect(cluster.stateOf("letters", 0)?.isr).toEqual([1, 2, 3]);
+      for (const id of [1, 2, 3]) cluster.crash(id);
+      cluster.broker(1).host.disk.replace();
+      await cluster.run(500);
+      cluster.start(1);
+      // Longer than the controller waits for replicas that lost their power.
+      await cluster.run(10_000);
+      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
+      cluster.start(2);
+      await cluster.until(() => cluster.stateOf("letters", 0)?.leader === 2, "a replica with records leads");
+      cluster.start(3);
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("does not lead before the eligible replica is back", async () => {
+    await withCluster({ seed: 22 }, async (cluster) => {
+      const letters = await create(cluster);
+      await letters.write(20);
+      cluster.crash(1);
+      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 2, "two are in sync");
+      await letters.write(20);
+      cluster.crash(2);
+      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 1, "one is in sync");
+      expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [3], elr: [2] });
+      cluster.crash(3);
+      cluster.broker(3).host.disk.replace();
+      await cluster.run(500);
+      cluster.start(3);
+      await cluster.run(10_000);
+      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
+      cluster.start(2);
+      await cluster.until(() => cluster.stateOf("letters", 0)?.leader === 2, "the eligible replica leads");
+      cluster.start(1);
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("keeps its seats nowhere when only the directory of one partition is gone", async () => {
+    await withCluster({ seed: 23 }, async (cluster) => {
+      const letters = await create(cluster);
+      await letters.write(20);
+      // The recovery points are on the disks.
+      await cluster.run(6000);
+      for (const id of [1, 2, 3]) cluster.crash(id);
+      cluster.broker(1).host.disk.removeTree("/data/logs/letters-0");
+      await cluster.run(500);
+      cluster.start(1);
+      await cluster.run(3000);
+      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
+      cluster.start(2);
+      cluster.start(3);
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
+describe("a broker that lost nothing", () => {
+  it("is new: it starts a cluster, or joins one, and nobody is alarmed", async () => {
+    await withCluster({ seed: 24, startBrokers: false }, async (cluster) => {
+      for (const id of [1, 2]) cluster.start(id);
+      await cluster.untilUp([1, 2]);
+      await Letters.create(cluster, { assignment: [1, 2] });
+      cluster.start(3);
+      await cluster.untilUp();
+      expect(cluster.lines.filter((line) => / (warn|error): |\blost\b/.test(line))).toEqual([]);
+    });
+  });
+
+  it("says so after a topic was deleted a moment before it crashed", async () => {
+    await withCluster({ seed: 25 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(20);
+      await cluster.run(6000);
+      await cluster.deleteTopic("letters");
+      cluster.restart(1);
+      await cluster.untilUp();
+      const node = cluster.zookeeper.node(paths.broker(1));
+      expect(node && decodeBroker(paths.broker(1), node.data).lastStop).toBe("crash");
     });
   });
 });

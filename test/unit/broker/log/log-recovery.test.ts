@@ -325,6 +325,7 @@ describe("how the last run ended", () => {
     const world = await LogWorld.open();
     const lastStop = () => world.complete(LogManager.lastStop(world.process.env, DIRECTORY));
     world.log().appendAsLeader(batch(), 0);
+    await world.complete(world.manager.recoveryReported());
     world.kill();
     expect(await lastStop()).toBe("crash");
     world.powerCut();
@@ -340,5 +341,51 @@ describe("how the last run ended", () => {
     await world.complete(world.manager.recoveryReported());
     await world.stopCleanly();
     expect(await lastStop()).toBe("clean");
+  });
+
+  it("is not known of a directory without a mark, which stays so until it was reported, through a clean stop too", async () => {
+    const { LogManager } = await import("../../../../broker/log/log-manager.js");
+    const world = await LogWorld.open();
+    const lastStop = () => world.complete(LogManager.lastStop(world.process.env, DIRECTORY));
+    expect(world.manager.untoldStop).toBe("lost");
+    world.kill();
+    expect(await lastStop()).toBe("lost");
+    await world.start();
+    await world.stopCleanly();
+    expect(await lastStop()).toBe("lost");
+    await world.start();
+    await world.complete(world.manager.recoveryReported());
+    world.disk.remove(`${DIRECTORY}/last-run`);
+    expect(await lastStop()).toBe("lost");
+  });
+
+  it("counts as a loss when the directory of a log is gone, and not when the log was being removed", async () => {
+    const world = await LogWorld.open();
+    await world.complete(world.manager.recoveryReported());
+    world.log().appendAsLeader(batch(), 0);
+    await world.complete(world.log().flush());
+    await world.stopCleanly();
+    await world.start();
+    expect(world.manager.untoldStop).toBe("clean");
+    await world.complete(world.manager.recoveryReported());
+    await world.stopCleanly();
+    // As a crash between the renaming and the next checkpoint leaves it.
+    world.disk.rename(`${DIRECTORY}/orders-0`, `${DIRECTORY}/orders-0~deleted-0`);
+    const checkpoint = world.disk.contentOf(`${DIRECTORY}/recovery-point-offset-checkpoint`);
+    await world.start();
+    expect(world.manager.untoldStop).toBe("clean");
+    await world.run(1000);
+    expect(world.disk.paths().filter((path) => path.includes("orders-0"))).toEqual([]);
+    await world.stopCleanly();
+    // And now there is no trace of a removal.
+    const file = world.disk.open(`${DIRECTORY}/recovery-point-offset-checkpoint`, "create");
+    world.disk.truncate(file, "recovery points", 0);
+    world.disk.write(file, "recovery points", Uint8Array.from(checkpoint ?? []), 0);
+    world.disk.close(file);
+    await world.start();
+    expect(world.manager.untoldStop).toBe("lost");
+    world.kill();
+    await world.start();
+    expect(world.manager.untoldStop).toBe("lost");
   });
 });

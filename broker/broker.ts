@@ -179,20 +179,22 @@ export class Broker {
 
     const { server, registrationNeeds } = this.#buildParts({ zookeeper, logs, clusterId });
     await this.#listen(server);
+    const reportedStop = this.#reportedStop(logs);
     const registration = new BrokerRegistration(this.#env, this.#logger, zookeeper, {
       brokerId,
       incarnation: this.#incarnation,
       endpoints: this.#endpoints,
       rack: this.#config.get("broker.rack") || undefined,
       bootId: this.#env.bootId,
-      lastStop: this.#reportedStop(logs),
+      // The controller sends its image once it has judged the registration; until then it may not have seen it at all.
+      lastStop: () => (this.#metadata.isComplete ? "crash" : reportedStop),
     });
     registrationNeeds(registration);
     await registration.start();
-    await logs.recoveryReported();
     this.#controllerNode?.start();
     this.#startPeriodicWork(logs);
     await this.#untilServing();
+    if (this.#metadata.isComplete) await logs.recoveryReported();
     this.#logger.info(`broker ${brokerId} serves cluster ${clusterId}`, {
       epoch: registration.epoch,
       ...(lastStop !== "lost" && { lastStop }),

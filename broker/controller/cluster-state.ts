@@ -30,8 +30,9 @@ export interface Partition {
   /** Outside the ISR, and yet holding every committed record (KIP-966). */
   readonly elr: readonly BrokerId[];
   /**
-   * Members of the ISR whose machine lost its power since they last proved what they hold: they keep their seat as long as
-   * nobody better is there, but lead only when everybody was asked. Not in ZooKeeper: follows from the registrations.
+   * Members of the ISR whose machine lost its power or disk since they last proved what they hold: they keep their seat as
+   * long as nobody better is there, but lead only when everybody was asked. In ZooKeeper, because a successor cannot tell it
+   * from the registrations: this state is newer than they are, and the next ones speak of a later stop.
    */
   readonly unverified: readonly BrokerId[];
   /**
@@ -39,6 +40,8 @@ export interface Partition {
    * ZooKeeper: follows from the settings, and the state is renewed when they change.
    */
   readonly minInsyncReplicas: number;
+  /** Of the unverified members, those that lost their disk: they are not elected as long as one that was to be asked is away. */
+  readonly lost: readonly BrokerId[];
 }
 
 export interface Topic {

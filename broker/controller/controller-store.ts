@@ -388,8 +388,16 @@ export class ControllerStore {
   }
 
   #stateData(partition: Partition): Uint8Array {
-    const { leader, leaderEpoch, isr, elr } = partition;
-    return encodePartitionState({ controllerEpoch: this.office.epoch, leader, leaderEpoch, isr, elr });
+    const { leader, leaderEpoch, isr, elr, unverified, lost } = partition;
+    return encodePartitionState({
+      controllerEpoch: this.office.epoch,
+      leader,
+      leaderEpoch,
+      isr,
+      elr,
+      unverified,
+      lost,
+    });
   }
 
   /** A node that holds something else than ours is left alone, and said. */

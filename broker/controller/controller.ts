@@ -10,6 +10,7 @@ import type { BrokerEpoch, BrokerId, PartitionKey } from "../../protocol/types.j
 import { partitionKey } from "../../protocol/types.js";
 import type { BrokerRegistration } from "../zookeeper/broker-registration.js";
 import type { ControllerElection, Controllership } from "../zookeeper/controller-election.js";
+import type { LastStop } from "../zookeeper/znodes.js";
 import { NO_LEADER, paths } from "../zookeeper/znodes.js";
 import type { Watch, ZooKeeper } from "../zookeeper/zookeeper.js";
 import { ZooKeeperError } from "../zookeeper/zookeeper-error.js";
@@ -401,8 +402,7 @@ export class Controller implements ControllerApi {
       this.#store.readDeletions(),
     ]);
     const state = this.#state;
-    const known = new Map(state.topicsById);
-    for (const topic of known.values()) state.removeTopic(topic);
+    for (const topic of [...state.topicsById.values()]) state.removeTopic(topic);
     state.brokerConfigs.clear();
     for (const [name, config] of brokerConfigs) state.brokerConfigs.set(name, config);
     const restarted: RestartedSeats = new Map();
@@ -410,7 +410,7 @@ export class Controller implements ControllerApi {
     for (const stored of topics) {
       if (deletions.get(stored.name) === stored.topicId) continue;
       if (stored.states.size + stored.unreadable.size < stored.assignment.length) unfinished.push(stored);
-      state.addTopic(this.#restored(stored, known.get(stored.topicId), restarted));
+      state.addTopic(this.#restored(stored, restarted));
     }
     await this.#changes.commit(this.#reconciled(restarted));
     // From here on memory is what ZooKeeper holds, and orders may leave; what follows is told as it is committed.
@@ -430,15 +430,14 @@ export class Controller implements ControllerApi {
     }
   }
 
-  #restored(stored: StoredTopic, before: Topic | undefined, restarted: RestartedSeats): Topic {
+  #restored(stored: StoredTopic, restarted: RestartedSeats): Topic {
     const { name, topicId, version, config } = stored;
     const partitions = new Map<number, Partition>();
     const topic: Topic = { name, topicId, version, config, partitions };
     const rulesOf = this.#changes.rules(topic);
     for (const [number, found] of stored.states) {
-      const { leader, leaderEpoch, partitionEpoch, isr, elr, writtenZxid } = found;
+      const { leader, leaderEpoch, partitionEpoch, isr, elr, unverified, lost, writtenZxid } = found;
       const replicas = stored.assignment[number] ?? [];
-      const unverified = before?.partitions.get(number)?.unverified.filter((id) => isr.includes(id)) ?? [];
       partitions.set(number, {
         partition: number,
         replicas,
@@ -449,6 +448,7 @@ export class Controller implements ControllerApi {
         elr,
         unverified,
         minInsyncReplicas: rulesOf({ replicas }).minInsyncReplicas,
+        lost,
       });
       // Who registered after the state was written sits there as the process that it was before.
       const since = replicas.filter((id) => {
@@ -474,22 +474,25 @@ export class Controller implements ControllerApi {
           (id) => id !== NO_LEADER && (!rules.isAlive(id) || (id === partition.leader && since.has(id))),
         ),
       );
-      const move = withRegistrations(partition, { gone, cut: this.#powerCut(since, topic) }, rules);
+      const move = withRegistrations(partition, { gone, ...this.#uncertainOf(since, topic) }, rules);
       const settled = withLeader(move?.to ?? partition, rules) ?? move;
       const renewed = withMinInsyncReplicas(settled?.to ?? partition, rules.minInsyncReplicas);
       return renewed === undefined ? settled : { to: renewed.to, ground: settled?.ground };
     });
   }
 
-  /** Of these brokers, those that may have lost acknowledged records of the topic: with their power, or with their disk. */
-  #powerCut(brokerIds: Iterable<BrokerId>, topic: Topic): ReadonlySet<BrokerId> {
-    const isSynced = this.#changes.isSynced(topic);
-    return new Set(
-      [...brokerIds].filter((id) => {
-        const lastStop = this.#state.brokers.get(id)?.lastStop;
-        return lastStop === "lost" || (lastStop === "power-cut" && !isSynced);
-      }),
-    );
+  /** Of these brokers, those that may have lost acknowledged records of the topic, with their power or with their disk. */
+  #uncertainOf(
+    brokerIds: Iterable<BrokerId>,
+    topic: Topic,
+  ): { readonly cut: ReadonlySet<BrokerId>; readonly lost: ReadonlySet<BrokerId> } {
+    const after = (lastStop: LastStop): BrokerId[] =>
+      [...brokerIds].filter((id) => this.#state.brokers.get(id)?.lastStop === lastStop);
+    const lost = after("lost");
+    return {
+      cut: new Set(this.#changes.isSynced(topic) ? lost : [...lost, ...after("power-cut")]),
+      lost: new Set(lost),
+    };
   }
 
   async #finishCreation(stored: StoredTopic): Promise<void> {
@@ -618,7 +621,7 @@ export class Controller implements ControllerApi {
     if (why.length === 0) return;
     await this.#changes.commit(
       this.#changes.collect(why.join(", "), (partition, rules, topic) =>
-        withRegistrations(partition, { gone, cut: this.#powerCut(cut, topic) }, rules),
+        withRegistrations(partition, { gone, ...this.#uncertainOf(cut, topic) }, rules),
       ),
     );
   }

@@ -141,9 +141,13 @@ export class PartitionChanges {
       if (ground === "unclean") this.#logger.warn(`${sentence} Acknowledged records may be lost.`);
       else this.#logger.info(sentence);
     } else {
-      this.#logger.info(`${name}: ISR ${from.isr.join()} -> ${to.isr.join()}${eligible(to)} (${why}).`);
+      this.#logger.info(`${name}: ISR ${from.isr.join()} -> ${to.isr.join()}${eligible(to)}${uncertain(to)} (${why}).`);
     }
   }
+}
+
+function uncertain({ unverified }: Partition): string {
+  return unverified.length > 0 ? `, uncertain ${unverified.join()}` : "";
 }
 
 function eligible({ elr }: Partition): string {

@@ -30,6 +30,7 @@ export function newPartition(partition: number, replicas: readonly BrokerId[], r
     elr: [],
     unverified: [],
     minInsyncReplicas: rules.minInsyncReplicas,
+    lost: [],
   };
   assertConsistent(born);
   return born;
@@ -74,14 +75,18 @@ function certainMembers({ isr, unverified }: Partition, rules: ElectionRules): r
 }
 
 /**
- * Brokers are back after a power cut, and nothing was synced before it was acknowledged: what they hold is uncertain. They
- * are not eligible any more. Their seats in the ISR stay, marked, until somebody certain can lead (`withoutUncertain`).
+ * Brokers are back after a power cut, and nothing was synced before it was acknowledged, or without their disk: what they
+ * hold is uncertain. They are not eligible any more. Their seats in the ISR stay, marked, until somebody certain can lead
+ * (`withoutUncertain`).
  */
-function withPowerCut(partition: Partition, cut: ReadonlySet<BrokerId>): Partition {
-  const marked = partition.isr.filter((id) => cut.has(id) && !partition.unverified.includes(id));
-  const elr = partition.elr.filter((id) => !cut.has(id));
-  if (marked.length === 0 && elr.length === partition.elr.length) return partition;
-  return { ...partition, elr, unverified: [...partition.unverified, ...marked] };
+function withPowerCut(partition: Partition, cut: ReadonlySet<BrokerId>, lost: ReadonlySet<BrokerId>): Partition {
+  const to = {
+    ...partition,
+    elr: partition.elr.filter((id) => !cut.has(id)),
+    unverified: partition.isr.filter((id) => cut.has(id) || partition.unverified.includes(id)),
+    lost: partition.isr.filter((id) => lost.has(id) || partition.lost.includes(id)),
+  };
+  return isSame(partition, to) ? partition : to;
 }
 
 /** Uncertain members lose their seats as soon as a certain one is there. */
@@ -95,11 +100,17 @@ export function withoutUncertain(partition: Partition, rules: ElectionRules): Pa
 /** What the registrations of brokers say of a partition: who is gone, and who lost its power since it was last there. */
 export function withRegistrations(
   partition: Partition,
-  change: { readonly gone: ReadonlySet<BrokerId>; readonly cut: ReadonlySet<BrokerId> },
+  change: {
+    readonly gone: ReadonlySet<BrokerId>;
+    /** May have lost records of the partition. */
+    readonly cut: ReadonlySet<BrokerId>;
+    /** Of these, those that lost their disk. */
+    readonly lost?: ReadonlySet<BrokerId>;
+  },
   rules: ElectionRules,
 ): PartitionMove | undefined {
   // The marks first: nobody may be elected in the moment in which it is found to be uncertain.
-  const from = withPowerCut(partition, change.cut);
+  const from = withPowerCut(partition, change.cut, change.lost ?? new Set());
   const remaining = withoutBrokers(from, change.gone, rules);
   const settled = withoutUncertain(remaining?.to ?? from, rules) ?? remaining;
   return settled ?? (from === partition ? undefined : { to: from });
@@ -184,7 +195,10 @@ export function withStopping(
 
 /** The replica that was found to hold most leads, alone: others may hold records that it lost. */
 export function withUnverifiedLeader(partition: Partition, leader: BrokerId): PartitionMove {
-  return { to: { ...moved(partition, { leader, isr: [leader], elr: [] }), unverified: [] }, ground: "unclean" };
+  return {
+    to: { ...moved(partition, { leader, isr: [leader], elr: [] }), unverified: [], lost: [] },
+    ground: "unclean",
+  };
 }
 
 /** After min.insync.replicas changed: who is eligible is only known while the ISR is too small. */
@@ -197,11 +211,13 @@ export function withMinInsyncReplicas(partition: Partition, minInsyncReplicas: n
 function moved(from: Partition, change: Partial<Pick<Partition, "leader" | "isr" | "elr">>): Partition {
   const leader = change.leader ?? from.leader;
   const isr = change.isr ?? from.isr;
+  const unverified = from.unverified.filter((id) => isr.includes(id));
   const to: Partition = {
     ...from,
     ...change,
     leaderEpoch: leader === from.leader ? from.leaderEpoch : from.leaderEpoch + 1,
-    unverified: from.unverified.filter((id) => isr.includes(id)),
+    unverified,
+    lost: from.lost.filter((id) => unverified.includes(id)),
   };
   assertConsistent(to);
   return to;
@@ -228,7 +244,9 @@ export function isSame(left: Partition, right: Partition): boolean {
     left.leader === right.leader &&
     left.leaderEpoch === right.leaderEpoch &&
     isSameList(left.isr, right.isr) &&
-    isSameList(left.elr, right.elr)
+    isSameList(left.elr, right.elr) &&
+    isSameList(left.unverified, right.unverified) &&
+    isSameList(left.lost, right.lost)
   );
 }
 

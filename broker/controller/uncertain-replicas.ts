@@ -96,10 +96,8 @@ export class UncertainReplicas {
     const waitedMs = nowMs - (since ?? nowMs);
     if (present.length === awaited.length) return present;
     // Who has lost its disk never wins by waiting: whoever is missing has more.
-    const { settings, state } = this.#parts;
-    return waitedMs < settings.uncleanRecoveryWaitMs
-      ? []
-      : present.filter((id) => state.brokers.get(id)?.lastStop !== "lost");
+    if (waitedMs < this.#parts.settings.uncleanRecoveryWaitMs) return [];
+    return present.filter((id) => !partition.lost.includes(id));
   }
 
   async #ask(questions: ReadonlyMap<BrokerId, readonly PartitionName[]>): Promise<void> {

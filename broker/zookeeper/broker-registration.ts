@@ -3,14 +3,16 @@ import { sleep } from "../../common/env/time.js";
 import type { Logger } from "../../common/logger.js";
 import { reasonOf } from "../../common/logger.js";
 import type { BrokerEpoch, BrokerId } from "../../protocol/types.js";
-import type { BrokerZnode } from "./znodes.js";
+import type { BrokerZnode, LastStop } from "./znodes.js";
 import { brokerEpochOf, decodeBroker, encodeBroker, paths } from "./znodes.js";
 import type { ZooKeeper } from "./zookeeper.js";
 import { ZooKeeperError } from "./zookeeper.js";
 
 /** Who registers: everything but the place where it runs, which Env knows. */
-export interface RegistrationInfo extends Omit<BrokerZnode, "hostname"> {
+export interface RegistrationInfo extends Omit<BrokerZnode, "hostname" | "lastStop"> {
   readonly brokerId: BrokerId;
+  /** Asked at each registration: a process that goes on has not lost its power once more. */
+  readonly lastStop: () => LastStop;
 }
 
 /** Another process is registered under our id, and stays. */
@@ -153,7 +155,8 @@ export class BrokerRegistration {
     try {
       await zookeeper.whenConnected(zookeeper.negotiatedTimeoutMs);
       const generation = zookeeper.generation;
-      const data = encodeBroker({ ...this.#info, hostname: this.#env.process.hostname }, this.#env.clock.wallMs());
+      const znode = { ...this.#info, lastStop: this.#info.lastStop(), hostname: this.#env.process.hostname };
+      const data = encodeBroker(znode, this.#env.clock.wallMs());
       try {
         await zookeeper.create(this.#path, data, { ephemeral: true });
       } catch (error) {

@@ -185,6 +185,10 @@ export interface PartitionStateZnode {
   readonly isr: readonly BrokerId[];
   /** Replicas outside the ISR that still hold every committed record (KIP-966). */
   readonly elr: readonly BrokerId[];
+  /** Members of the ISR that may have lost records, and lead only when everybody was asked. */
+  readonly unverified: readonly BrokerId[];
+  /** Of these, the ones that lost their disk. */
+  readonly lost: readonly BrokerId[];
 }
 
 /** Stands for the leader of a partition that has none. */
@@ -198,6 +202,8 @@ export function encodePartitionState(state: PartitionStateZnode): Uint8Array {
     leader_epoch: state.leaderEpoch,
     isr: state.isr,
     elr: state.elr,
+    ...(state.unverified.length > 0 && { unverified: state.unverified }),
+    ...(state.lost.length > 0 && { lost: state.lost }),
   });
 }
 
@@ -206,14 +212,19 @@ export function decodePartitionState(path: string, data: Uint8Array): PartitionS
   const leader = json.number("leader");
   const isr = brokerIdsOf(json.value("isr"));
   const elr = brokerIdsOf(json.value("elr") ?? []);
+  const unverified = brokerIdsOf(json.value("unverified") ?? []);
+  const lost = brokerIdsOf(json.value("lost") ?? []);
   if (leader < NO_LEADER) throw new ZnodeFormatError(path, `leader ${leader}`);
-  if (isr === undefined || elr === undefined) throw new ZnodeFormatError(path, "isr and elr are lists of broker ids");
+  if (isr === undefined || elr === undefined || unverified === undefined || lost === undefined)
+    throw new ZnodeFormatError(path, "isr, elr, unverified and lost are lists of broker ids");
   return {
     controllerEpoch: json.count("controller_epoch"),
     leader,
     leaderEpoch: json.count("leader_epoch"),
     isr,
     elr,
+    unverified,
+    lost,
   };
 }
 

@@ -37,6 +37,7 @@ const partition: Partition = {
   elr: [],
   unverified: [],
   minInsyncReplicas: 2,
+  lost: [],
 };
 const topicNamed = (name: string): Topic => ({
   name,

@@ -83,7 +83,7 @@ export class FakeBroker {
       endpoints: [{ listener: "INTERNAL", host: options.host, port: options.port }],
       rack,
       bootId: env.bootId,
-      lastStop: options.lastStop ?? "clean",
+      lastStop: () => options.lastStop ?? "clean",
     });
     this.node = new ControllerNode(env, logger, {
       zookeeper: this.zookeeper,

@@ -63,6 +63,56 @@ describe("the last in-sync replica", () => {
       expect(await letters.verdict()).toEqual([]);
     });
   });
+
+  it("lost its power, and does not lead after the controller that knew it is gone", async () => {
+    await withCluster({ seed: 14 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(20);
+      cluster.crash(3);
+      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 2, "two are in sync");
+      await letters.write(20);
+      cluster.crash(2);
+      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 1, "one is in sync");
+      cluster.powerCut(1);
+      await cluster.run(500);
+      cluster.start(1);
+      await cluster.run(3000);
+      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
+      // The controller runs on it, and its successor is told of a mere crash.
+      cluster.restart(1);
+      await cluster.run(3000);
+      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
+      cluster.start(2);
+      await cluster.until(() => cluster.stateOf("letters", 0)?.leader === 2, "the eligible replica leads");
+      cluster.start(3);
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("lives on when its session expires, and does not lose its power once more by that", async () => {
+    await withCluster({ seed: 15 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(20);
+      const lastStop = (): string | undefined => {
+        const node = cluster.zookeeper.node(paths.broker(1));
+        return node && decodeBroker(paths.broker(1), node.data).lastStop;
+      };
+      cluster.powerCut(1);
+      await cluster.run(500);
+      cluster.start(1);
+      await cluster.untilUp();
+      expect(lastStop()).toBe("power-cut");
+      await cluster.untilSettled("letters");
+      cluster.pause(1);
+      await cluster.until(() => lastStop() === undefined, "its session has expired");
+      cluster.resume(1);
+      await cluster.until(() => lastStop() !== undefined, "it is registered again");
+      expect(lastStop()).toBe("crash");
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
 });
 
 describe.each(["page-cache", "fsync"])("a lost disk, with durability=%s,", (durability) => {
@@ -77,6 +127,10 @@ describe.each(["page-cache", "fsync"])("a lost disk, with durability=%s,", (dura
       cluster.broker(1).host.disk.replace();
       await cluster.run(500);
       cluster.start(1);
+      await cluster.run(3000);
+      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
+      // A further start, after which its registration says nothing of the disk.
+      cluster.restart(1);
       // Longer than the controller waits for replicas that lost their power.
       await cluster.run(10_000);
       expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);

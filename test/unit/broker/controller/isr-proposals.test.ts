@@ -14,6 +14,7 @@ const partition: Partition = {
   elr: [],
   unverified: [],
   minInsyncReplicas: 2,
+  lost: [],
 };
 const topic: Topic = {
   name: "letters",

@@ -35,6 +35,7 @@ const partition = (change: Partial<Partition> = {}): Partition => ({
   elr: [],
   unverified: [],
   minInsyncReplicas: 2,
+  lost: [],
   ...change,
 });
 
@@ -133,6 +134,18 @@ describe("a broker that is back after a power cut", () => {
     expect(marked).toMatchObject({ isr: [1], unverified: [1] });
     expect(withLeader(marked, rules([1, 2]))).toBeUndefined();
     expect(withUnverifiedLeader(marked, 1)).toMatchObject({ ground: "unclean", to: { leader: 1, unverified: [] } });
+  });
+
+  it("is remembered as one that lost its disk as long as it is uncertain", () => {
+    const offline = partition({ leader: -1, isr: [1, 2] });
+    const disk = { gone: gone(2), cut: gone(1), lost: gone(1) };
+    const marked = withRegistrations(offline, disk, rules([1]))?.to as Partition;
+    expect(marked).toMatchObject({ leader: -1, isr: [1, 2], unverified: [1], lost: [1] });
+    // It is back once more, after a mere crash.
+    const again = withRegistrations(marked, { gone: gone(1, 2), cut: gone() }, rules([1]))?.to ?? marked;
+    expect(again).toMatchObject({ unverified: [1], lost: [1] });
+    expect(withLeader(again, rules([1, 2]))?.to).toMatchObject({ leader: 2, isr: [2], unverified: [], lost: [] });
+    expect(withUnverifiedLeader(again, 1).to).toMatchObject({ unverified: [], lost: [] });
   });
 
   it("gives way to a member that comes back with its records", () => {

@@ -27,7 +27,8 @@ const bytes = (value: unknown): Uint8Array => Buffer.from(JSON.stringify(value))
 
 describe("znodes", () => {
   it("read as Kafka's", () => {
-    expect(text(encodePartitionState({ controllerEpoch: 1, leader: 1, leaderEpoch: 0, isr: [1, 2, 3], elr: [] }))).toBe(
+    const state = { controllerEpoch: 1, leader: 1, leaderEpoch: 0, isr: [1, 2, 3], elr: [], unverified: [], lost: [] };
+    expect(text(encodePartitionState(state))).toBe(
       '{"controller_epoch":1,"leader":1,"version":1,"leader_epoch":0,"isr":[1,2,3],"elr":[]}',
     );
     expect(
@@ -66,7 +67,15 @@ describe("znodes", () => {
         fc.string(),
         fc.array(ids, { maxLength: 20 }),
         (isr, elr, epoch, name, assignment) => {
-          const state = { controllerEpoch: epoch, leader: -1, leaderEpoch: epoch, isr, elr };
+          const state = {
+            controllerEpoch: epoch,
+            leader: -1,
+            leaderEpoch: epoch,
+            isr,
+            elr,
+            unverified: elr,
+            lost: isr,
+          };
           expect(decodePartitionState("/p", encodePartitionState(state))).toEqual(state);
           expect(decodeTopic("/t", encodeTopic({ topicId: name, assignment }))).toEqual({ topicId: name, assignment });
           const config = new Map([[name, name]]);
@@ -127,9 +136,9 @@ describe("znodes", () => {
     for (const name of ["", "-1", "1a", "seqid", "1234567890"]) expect(parseBrokerId(name)).toBeUndefined();
   });
 
-  it("of a state without ELR, as Kafka writes it, have none", () => {
+  it("of a state without ELR and uncertain members, as Kafka writes it, have none", () => {
     expect(
-      decodePartitionState("/p", bytes({ controller_epoch: 1, leader: 1, leader_epoch: 1, isr: [1] })).elr,
-    ).toEqual([]);
+      decodePartitionState("/p", bytes({ controller_epoch: 1, leader: 1, leader_epoch: 1, isr: [1] })),
+    ).toMatchObject({ elr: [], unverified: [], lost: [] });
   });
 });

@@ -28,7 +28,7 @@ import type { ProbeVerdict, Suspect } from "./fast-fencing.js";
 import { FastFencing } from "./fast-fencing.js";
 import { judgeProposal } from "./isr-proposals.js";
 import type { ReplicaReport } from "./leader-election.js";
-import { electUnverified } from "./leader-election.js";
+import { electUnverified, unverifiedCandidates } from "./leader-election.js";
 import type { PartitionChange } from "./partition-changes.js";
 import { PartitionChanges } from "./partition-changes.js";
 import {
@@ -640,9 +640,10 @@ export class Controller implements ControllerApi {
     await this.#changes.commit(
       this.#changes.collect("all in-sync replicas may have lost records", (partition, _rules, topic) => {
         if (partition.leader !== NO_LEADER || partition.unverified.length === 0) return undefined;
+        const candidates = unverifiedCandidates(partition);
         const reports = described.get(partitionKey(topic.topicId, partition.partition)) ?? [];
         const leader = electUnverified(
-          reports.filter(({ brokerId }) => partition.isr.includes(brokerId) && this.#isElectable(brokerId)),
+          reports.filter(({ brokerId }) => candidates.includes(brokerId) && this.#isElectable(brokerId)),
         );
         return leader === undefined ? undefined : withUnverifiedLeader(partition, leader);
       }),

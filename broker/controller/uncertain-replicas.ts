@@ -10,6 +10,7 @@ import type { BrokerChannel } from "./broker-channel.js";
 import type { ClusterState, Partition, Topic } from "./cluster-state.js";
 import type { ControllerSettings } from "./controller-settings.js";
 import type { ReplicaReport } from "./leader-election.js";
+import { unverifiedCandidates } from "./leader-election.js";
 
 export interface UncertainReplicasParts {
   readonly state: ClusterState;
@@ -84,20 +85,25 @@ export class UncertainReplicas {
 
   #toAsk(key: PartitionKey, topic: Topic, partition: Partition, nowMs: number): readonly BrokerId[] {
     const since = this.#sinceMs.get(key);
-    const present = partition.isr.filter(this.#parts.isElectable);
-    const awaited = [...partition.isr, ...partition.elr];
+    const { settings, isElectable } = this.#parts;
+    const candidates = unverifiedCandidates(partition);
+    const present = candidates.filter(isElectable);
+    const members = [...partition.isr, ...partition.elr];
+    const awaited = new Set([...members, ...candidates]);
     if (since === undefined) {
       this.#sinceMs.set(key, nowMs);
       this.#logger.warn(
         `${topic.name}-${partition.partition}: only replicas that may have lost records could lead (${partition.unverified.join()}); ` +
-          `waiting for all of ${awaited.join()} to say what they hold.`,
+          `waiting for all of ${[...awaited].join()} to say what they hold.`,
       );
     }
     const waitedMs = nowMs - (since ?? nowMs);
-    if (present.length === awaited.length) return present;
-    // Who has lost its disk never wins by waiting: whoever is missing has more.
-    if (waitedMs < this.#parts.settings.uncleanRecoveryWaitMs) return [];
-    return present.filter((id) => !partition.lost.includes(id));
+    if (present.length === awaited.size) return present;
+    if (waitedMs < settings.uncleanRecoveryWaitMs) return [];
+    // Who has lost its disk does not win by waiting for a member or an eligible replica: that one has more.
+    return members.every(isElectable)
+      ? present
+      : present.filter((id) => partition.isr.includes(id) && !partition.lost.includes(id));
   }
 
   async #ask(questions: ReadonlyMap<BrokerId, readonly PartitionName[]>): Promise<void> {

@@ -186,6 +186,29 @@ describe.each(["page-cache", "fsync"])("a lost disk, with durability=%s,", (dura
   });
 });
 
+describe("the lost disk of the only in-sync replica", () => {
+  it("does not cost the records that a replica outside the ISR still has", async () => {
+    await withCluster({ seed: 26 }, async (cluster) => {
+      const letters = await Letters.create(cluster, { assignment: [1, 2] });
+      letters.invariants.lossAllowed = true;
+      await letters.write(20);
+      cluster.crash(2);
+      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 1, "one is in sync");
+      expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [1], elr: [] });
+      await letters.write(5);
+      cluster.crash(1);
+      cluster.broker(1).host.disk.replace();
+      await cluster.run(500);
+      cluster.start(1);
+      await cluster.run(3000);
+      cluster.start(2);
+      await cluster.until(() => cluster.stateOf("letters", 0)?.leader === 2, "the replica with records leads");
+      await cluster.untilSettled("letters");
+      expect(cluster.log(1, "letters").logEndOffset).toBeGreaterThanOrEqual(20);
+    });
+  });
+});
+
 describe("a broker that lost nothing", () => {
   it("is new: it starts a cluster, or joins one, and nobody is alarmed", async () => {
     await withCluster({ seed: 24, startBrokers: false }, async (cluster) => {

@@ -192,7 +192,7 @@ export class Broker {
     registrationNeeds(registration);
     await registration.start();
     this.#controllerNode?.start();
-    this.#startPeriodicWork(logs);
+    this.#startPeriodicWork();
     await this.#untilServing();
     if (this.#metadata.isComplete) await logs.recoveryReported();
     this.#logger.info(`broker ${brokerId} serves cluster ${clusterId}`, {
@@ -429,14 +429,16 @@ export class Broker {
     });
   }
 
-  #startPeriodicWork(logs: LogManager): void {
+  #startPeriodicWork(): void {
     this.#monitor.start();
     this.#every(Math.min(ISR_CHECK_MS_MAX, this.#config.get("replica.lag.time.max.ms") / 4), () => {
       for (const partition of this.#partitions?.all() ?? []) partition.reviewIsr(this.#monitor.awakeSinceMs);
     });
     this.#every(this.#config.get("log.retention.check.interval.ms"), () => {
+      // By a default nothing is deleted: not before all settings are known, nor of a replica that no order has named.
+      if (!this.#config.isTold) return;
       const wallMs = this.#env.clock.wallMs();
-      for (const log of logs.all()) {
+      for (const { log } of this.#partitions?.all() ?? []) {
         log
           .applyRetention(wallMs)
           .catch((error: unknown) =>

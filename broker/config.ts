@@ -502,7 +502,7 @@ export function singleBrokerConfigRefusal(changes: readonly SettingChange[]): st
  */
 export class BrokerConfig {
   readonly #given: ReadonlyMap<string, SettingValue>;
-  #changed: ReadonlyMap<string, SettingValue> = new Map();
+  #changed: ReadonlyMap<string, SettingValue> | undefined;
 
   /** Throws ApiError INVALID_CONFIG, naming every setting that is wrong. */
   constructor(given: Readonly<Record<string, string>>) {
@@ -522,7 +522,7 @@ export class BrokerConfig {
   }
 
   get<Name extends BrokerSettingName>(name: Name): ValueOf<(typeof brokerSettings)[Name]> {
-    const value = this.#changed.get(name) ?? this.#given.get(name) ?? brokerSettings[name].default;
+    const value = this.#changed?.get(name) ?? this.#given.get(name) ?? brokerSettings[name].default;
     return value as ValueOf<(typeof brokerSettings)[Name]>;
   }
 
@@ -533,7 +533,12 @@ export class BrokerConfig {
 
   /** Where the value of a setting comes from. */
   sourceOf(name: BrokerSettingName): "cluster" | "broker" | "default" {
-    return this.#changed.has(name) ? "cluster" : this.#given.has(name) ? "broker" : "default";
+    return this.#changed?.has(name) ? "cluster" : this.#given.has(name) ? "broker" : "default";
+  }
+
+  /** Whether the run-time changes were told: before that, what must not be done by a default has to wait. */
+  get isTold(): boolean {
+    return this.#changed !== undefined;
   }
 
   /** Replaces all run-time changes. Ones that this version does not know are ignored: a newer broker may have set them. */

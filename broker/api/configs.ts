@@ -1,5 +1,5 @@
 import { unreachable } from "../../common/assert.js";
-import { ApiError } from "../../protocol/error-codes.js";
+import { ApiError, errorNameOf, errorReport } from "../../protocol/error-codes.js";
 import type { DescribedConfig, Init } from "../../protocol/messages.js";
 import { ConfigResource } from "../../protocol/messages.js";
 import type { BrokerId } from "../../protocol/types.js";
@@ -18,11 +18,11 @@ export function describeConfigsHandler(
     switch (request.resource) {
       case ConfigResource.TOPIC: {
         const topic = metadata.topicNamed(request.name);
-        if (topic === undefined)
-          throw new ApiError(
-            "UNKNOWN_TOPIC_OR_PARTITION",
-            `there is no topic ${JSON.stringify(request.name.slice(0, 249))}`,
-          );
+        if (topic === undefined) {
+          const denial = `there is no topic ${JSON.stringify(request.name.slice(0, 249))}`;
+          const { code, message } = metadata.refusal(errorReport("UNKNOWN_TOPIC_OR_PARTITION", denial));
+          throw new ApiError(errorNameOf(code), message);
+        }
         const own = new TopicConfig(config, topic.config);
         return {
           body: {

@@ -12,6 +12,7 @@ import type { PartitionTable } from "../partition/partition-table.js";
 interface ImageInProgress {
   readonly controllerEpoch: number;
   readonly topicIds: Set<TopicId>;
+  isIncomplete: boolean;
   nextChunk: number;
 }
 
@@ -56,7 +57,7 @@ export class ControllerOrders {
   };
 
   #apply(orders: ControllerOrdersRequest): void {
-    this.config.applyChanges(orders.brokerConfig);
+    if (!orders.brokerConfigUnreadable) this.config.applyChanges(orders.brokerConfig);
     this.partitions.reconfigure();
     this.metadata.apply(orders);
     for (const topicId of orders.deletedTopicIds) this.#delete(topicId);
@@ -66,21 +67,30 @@ export class ControllerOrders {
 
   /**
    * Once an image is complete, what it does not name is not ours: roles end, logs are set aside. Nothing is deleted on the
-   * word of an image; a topic that was deleted while this broker was away leaves its renamed logs to the operator.
+   * word of an image; a topic that was deleted while this broker was away leaves its renamed logs to the operator. An image
+   * that lacks what the controller could not read says nothing about what it does not name.
    */
   #onImageChunk(orders: ControllerOrdersRequest): void {
     if (orders.chunk === 1)
-      this.#image = { controllerEpoch: orders.controllerEpoch, topicIds: new Set(), nextChunk: 1 };
+      this.#image = { controllerEpoch: orders.controllerEpoch, topicIds: new Set(), isIncomplete: false, nextChunk: 1 };
     const image = this.#image;
     if (image === undefined || image.controllerEpoch !== orders.controllerEpoch || image.nextChunk !== orders.chunk) {
       this.#image = undefined;
       return;
     }
     for (const topic of orders.topics) image.topicIds.add(topic.topicId);
+    image.isIncomplete ||= orders.incomplete;
     image.nextChunk += 1;
     if (orders.chunk < orders.chunks) return;
     this.#image = undefined;
     this.metadata.isComplete = true;
+    this.metadata.lacksUnreadable = image.isIncomplete;
+    if (image.isIncomplete) {
+      this.logger.warn(
+        "the controller cannot read all topics in ZooKeeper; those that it does not name stay as they are",
+      );
+      return;
+    }
     for (const topic of [...this.metadata.topics()]) {
       if (image.topicIds.has(topic.topicId)) continue;
       this.metadata.forget(topic.topicId);

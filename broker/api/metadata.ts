@@ -46,9 +46,11 @@ function askedTopics(metadata: MetadataCache, names: readonly string[], ids: rea
     const topic = metadata.topicNamed(name);
     const error = (): Init<TopicMetadata> => ({
       name,
-      error: errorReport(
-        "UNKNOWN_TOPIC_OR_PARTITION",
-        `there is no topic ${JSON.stringify(name.slice(0, 249))}; create it with: ottla topic create NAME`,
+      error: metadata.refusal(
+        errorReport(
+          "UNKNOWN_TOPIC_OR_PARTITION",
+          `there is no topic ${JSON.stringify(name.slice(0, 249))}; create it with: ottla topic create NAME`,
+        ),
       ),
     });
     return topic === undefined ? error() : describeTopic(topic);
@@ -56,7 +58,10 @@ function askedTopics(metadata: MetadataCache, names: readonly string[], ids: rea
   const byId = ids.map((topicId): Init<TopicMetadata> => {
     const topic = metadata.topic(topicId);
     return topic === undefined
-      ? { topicId, error: errorReport("UNKNOWN_TOPIC_ID", `there is no topic with id ${topicId.slice(0, 64)}`) }
+      ? {
+          topicId,
+          error: metadata.refusal(errorReport("UNKNOWN_TOPIC_ID", `there is no topic with id ${topicId.slice(0, 64)}`)),
+        }
       : describeTopic(topic);
   });
   return [...named, ...byId];

@@ -97,9 +97,8 @@ function appendTo(
 export function notHere(metadata: MetadataCache, topicId: string, partition: number): ErrorReport {
   const topic = metadata.topic(topicId);
   if (topic === undefined)
-    return errorReport(
-      "UNKNOWN_TOPIC_ID",
-      `topic id ${topicId} is not known here; the topic may be deleted, or too new`,
+    return metadata.refusal(
+      errorReport("UNKNOWN_TOPIC_ID", `topic id ${topicId} is not known here; the topic may be deleted, or too new`),
     );
   if (!topic.partitions.has(partition)) {
     return errorReport(

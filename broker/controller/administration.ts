@@ -19,7 +19,7 @@ import { ConfigResource } from "../../protocol/messages.js";
 import type { BrokerId, TopicId } from "../../protocol/types.js";
 import { brokerConfigRefusal, singleBrokerConfigRefusal, topicConfigRefusal } from "../config.js";
 import type { ConfigZnode } from "../zookeeper/znodes.js";
-import { NO_LEADER, defaultBrokerConfig } from "../zookeeper/znodes.js";
+import { NO_LEADER, defaultBrokerConfig, paths } from "../zookeeper/znodes.js";
 import type { BrokerChannel } from "./broker-channel.js";
 import type { ClusterState, Partition, Topic } from "./cluster-state.js";
 import type { ControllerSettings } from "./controller-settings.js";
@@ -43,6 +43,8 @@ export interface AdministrationParts {
   readonly settings: ControllerSettings;
   readonly channels: ReadonlyMap<BrokerId, BrokerChannel>;
 }
+
+const UNREADABLE = "a node in ZooKeeper cannot be read, and the controller's log says which one has to be repaired";
 
 /** A topic that passed all checks. */
 interface PlannedTopic {
@@ -103,10 +105,17 @@ export class Administration {
     if (state.topics.has(wanted.name)) {
       throw new ApiError("TOPIC_ALREADY_EXISTS", `topic ${wanted.name} exists`);
     }
+    if (state.unreadableTopics.has(wanted.name)) {
+      throw new ApiError("TOPIC_ALREADY_EXISTS", `topic ${wanted.name} exists; ${UNREADABLE}`);
+    }
     if (planned.some(({ topic }) => topic.name === wanted.name)) {
       throw new ApiError("INVALID_REQUEST", `topic ${wanted.name} is named twice in one request`);
     }
-    checkTopicName(wanted.name, [...state.topics.keys(), ...planned.map(({ topic }) => topic.name)]);
+    checkTopicName(wanted.name, [
+      ...state.topics.keys(),
+      ...state.unreadableTopics,
+      ...planned.map(({ topic }) => topic.name),
+    ]);
     const refusal = topicConfigRefusal(wanted.config);
     if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", `topic ${wanted.name}: ${refusal}`);
     const more = planned.reduce((sum, { assignment }) => sum + assignment.length, 0);
@@ -129,6 +138,13 @@ export class Administration {
     );
   }
 
+  /** Why the controller has no topic of that name. */
+  #missing(name: string): ApiError {
+    if (this.#parts.state.unreadableTopics.has(name))
+      return new ApiError("ZOOKEEPER_UNAVAILABLE", `topic ${name} cannot be worked on: ${UNREADABLE}`);
+    return new ApiError("UNKNOWN_TOPIC_OR_PARTITION", `there is no topic ${JSON.stringify(name)}`);
+  }
+
   #limits(morePartitions = 0): TopicLimits {
     const { state, settings } = this.#parts;
     return {
@@ -144,7 +160,7 @@ export class Administration {
   async createPartitions(request: CreatePartitionsRequest): Promise<Init<TopicResult>> {
     const { state, store, changes } = this.#parts;
     const topic = state.topics.get(request.topic);
-    if (topic === undefined) return { name: request.topic, error: unknownTopic(request.topic).report };
+    if (topic === undefined) return { name: request.topic, error: this.#missing(request.topic).report };
     const before = [...topic.partitions.values()].sort((left, right) => left.partition - right.partition);
     const replicationFactor = before[0]?.replicas.length ?? 0;
     let added: readonly (readonly BrokerId[])[];
@@ -174,7 +190,7 @@ export class Administration {
     const wanted: { readonly result: Init<TopicResult>; readonly topic: Topic | undefined }[] = [
       ...request.names.map((name) => {
         const topic = state.topics.get(name);
-        const error = topic === undefined ? unknownTopic(name).report : null;
+        const error = topic === undefined ? this.#missing(name).report : null;
         return { topic, result: { name, topicId: topic?.topicId ?? "", error } };
       }),
       ...request.topicIds.map((topicId) => {
@@ -221,7 +237,7 @@ export class Administration {
   async #alterTopicConfig(request: AlterConfigsRequest): Promise<void> {
     const { state, store, changes, channels } = this.#parts;
     const topic = state.topics.get(request.name);
-    if (topic === undefined) throw unknownTopic(request.name);
+    if (topic === undefined) throw this.#missing(request.name);
     const refusal = topicConfigRefusal(request.config);
     if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", `topic ${topic.name}: ${refusal}`);
     if (request.validateOnly) return;
@@ -249,6 +265,8 @@ export class Administration {
     const refusal =
       brokerConfigRefusal(request.config) ?? (isShared ? undefined : singleBrokerConfigRefusal(request.config));
     if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", refusal);
+    if (!state.brokerConfigs.has(name) && state.unreadable.has(paths.brokerConfig(name)))
+      throw new ApiError("INVALID_CONFIG", `settings that are there would be lost: ${UNREADABLE}`);
     if (request.validateOnly) return;
     const config = withEntries(state.brokerConfigs.get(name) ?? new Map(), request.config);
     const durabilities = new Map([...state.topics.values()].map((topic) => [topic, changes.durability(topic)]));
@@ -394,10 +412,6 @@ export class Administration {
     this.#logger.info(`Broker ${brokerId} is stopping; ${remaining} leaderships wait for a replica to catch up.`);
     return remaining;
   }
-}
-
-function unknownTopic(name: string): ApiError {
-  return new ApiError("UNKNOWN_TOPIC_OR_PARTITION", `there is no topic ${JSON.stringify(name)}`);
 }
 
 function unknownTopicId(topicId: TopicId): ApiError {

@@ -326,6 +326,8 @@ export class BrokerChannel {
       deletedTopicIds: deleted,
       brokers: [...state.brokers.values()].map(registeredBroker),
       brokerConfig: state.brokerConfigOf(this.#broker.id),
+      incomplete: state.unreadableTopics.size > 0,
+      brokerConfigUnreadable: !state.isBrokerConfigReadable(this.#broker.id),
     };
     return { body, isImage };
   }

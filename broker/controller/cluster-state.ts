@@ -2,7 +2,7 @@ import type { ConfigEntry, Endpoint } from "../../protocol/messages.js";
 import type { BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, TopicId } from "../../protocol/types.js";
 import { isForAllBrokers } from "../config.js";
 import type { ConfigZnode, LastStop } from "../zookeeper/znodes.js";
-import { configEntries, defaultBrokerConfig } from "../zookeeper/znodes.js";
+import { configEntries, defaultBrokerConfig, paths } from "../zookeeper/znodes.js";
 
 /** A registered broker. */
 export interface Broker {
@@ -65,6 +65,13 @@ export class ClusterState {
   readonly topicsById = new Map<TopicId, Topic>();
   /** By broker id or `<default>`. */
   readonly brokerConfigs = new Map<string, ConfigZnode>();
+  /**
+   * Nodes of topics and settings that stand in ZooKeeper and could not be read, with the transaction that wrote each. What
+   * they are about is unknown, which is not the same as absent.
+   */
+  readonly unreadable = new Map<string, bigint>();
+  /** Names of topics that are in ZooKeeper and, because a node of theirs is unreadable, not here. */
+  readonly unreadableTopics = new Set<string>();
   /** Brokers that answered a handshake under this epoch. */
   readonly handshaken = new Map<BrokerId, BrokerEpoch>();
   /** Brokers nobody answers for at their address, under this epoch. */
@@ -110,6 +117,13 @@ export class ClusterState {
     const shared = this.brokerConfigs.get(defaultBrokerConfig) ?? new Map<string, string>();
     const own = [...(this.brokerConfigs.get(String(brokerId)) ?? [])].filter(([name]) => !isForAllBrokers(name));
     return configEntries(new Map([...shared, ...own]));
+  }
+
+  /** Whether `brokerConfigOf` says all there is. */
+  isBrokerConfigReadable(brokerId: BrokerId): boolean {
+    return [defaultBrokerConfig, String(brokerId)].every(
+      (name) => this.brokerConfigs.has(name) || !this.unreadable.has(paths.brokerConfig(name)),
+    );
   }
 
   /** The value that all brokers were given for a setting at run time. */

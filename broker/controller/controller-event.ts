@@ -18,6 +18,8 @@ export type ControllerEvent =
   | { readonly kind: "IsrProposed" }
   /** It is time to give leadership back to preferred replicas. */
   | { readonly kind: "RebalanceDue" }
+  /** It is time to look whether nodes that could not be read were repaired. */
+  | { readonly kind: "RepairDue" }
   /** A request of an operator or of a stopping broker. `run` rejects as its work does, after its sender was told. */
   | { readonly kind: "Administration"; readonly run: () => Promise<void> };
 
@@ -30,6 +32,7 @@ const isUrgent: Readonly<Record<ControllerEvent["kind"], boolean>> = {
   OfficeDoubted: true,
   IsrProposed: false,
   RebalanceDue: false,
+  RepairDue: false,
   Administration: false,
 };
 
@@ -42,6 +45,7 @@ const isOnceEnough: Readonly<Record<ControllerEvent["kind"], boolean>> = {
   OfficeDoubted: true,
   IsrProposed: true,
   RebalanceDue: true,
+  RepairDue: true,
   Administration: false,
 };
 

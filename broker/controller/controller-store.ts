@@ -20,7 +20,7 @@ import {
   parseBrokerId,
   paths,
 } from "../zookeeper/znodes.js";
-import type { ZooKeeper } from "../zookeeper/zookeeper.js";
+import type { ZooKeeper, ZooKeeperNode } from "../zookeeper/zookeeper.js";
 import { ZooKeeperError } from "../zookeeper/zookeeper.js";
 import type { Broker, Partition, Topic } from "./cluster-state.js";
 
@@ -46,9 +46,12 @@ export interface StoredTopic {
   readonly config: ConfigZnode;
   /** By partition; one that has none yet was not created to the end. */
   readonly states: ReadonlyMap<number, StoredPartition>;
-  /** Partitions whose state is there and is not ours to understand. */
-  readonly unreadable: ReadonlySet<number>;
+  /** Whether its settings and the states of all its partitions could be read. If not, nothing may be concluded from them. */
+  readonly isReadable: boolean;
 }
+
+/** Nodes that are there and could not be read, with the transaction that wrote each. */
+export type UnreadableNodes = Map<string, bigint>;
 
 export interface StoredPartition extends PartitionStateZnode {
   readonly partitionEpoch: number;
@@ -105,7 +108,10 @@ export class ControllerStore {
     return brokers;
   }
 
-  async readTopics(): Promise<StoredTopic[]> {
+  /** All topics whose assignment can be read; of the others only the names are known. */
+  async readTopics(
+    unreadable: UnreadableNodes,
+  ): Promise<{ readonly topics: readonly StoredTopic[]; readonly unreadable: readonly string[] }> {
     const names = await this.zookeeper.children(paths.topics);
     const [topicNodes, configNodes] = await Promise.all([
       this.zookeeper.getMany(names.map(paths.topic)),
@@ -114,49 +120,69 @@ export class ControllerStore {
     const topics: {
       readonly name: string;
       readonly version: number;
-      readonly config: ConfigZnode;
+      readonly config: ConfigZnode | undefined;
       topicId: TopicId;
       assignment: readonly (readonly number[])[];
     }[] = [];
+    const namesOnly: string[] = [];
     for (const [index, name] of names.entries()) {
       const node = topicNodes[index];
       const configNode = configNodes[index];
       if (node === undefined) continue;
-      const topic = this.#decoded(() => decodeTopic(paths.topic(name), node.data));
-      if (topic === undefined) continue;
-      const config = configNode && this.#decoded(() => decodeConfig(paths.topicConfig(name), configNode.data));
-      topics.push({ name, version: node.stat.version, config: config ?? new Map(), ...topic });
+      const topic = this.#readable(unreadable, paths.topic(name), node, decodeTopic);
+      if (topic === undefined) {
+        namesOnly.push(name);
+        continue;
+      }
+      const config =
+        configNode === undefined
+          ? new Map<string, string>()
+          : this.#readable(unreadable, paths.topicConfig(name), configNode, decodeConfig);
+      topics.push({ name, version: node.stat.version, config, ...topic });
     }
     const statePaths = topics.flatMap(({ name, assignment }) =>
       assignment.map((_, partition) => paths.partitionState(name, partition)),
     );
     const stateNodes = await this.zookeeper.getMany(statePaths);
     let next = 0;
-    return topics.map((topic) => {
+    const stored = topics.map((topic): StoredTopic => {
       const states = new Map<number, StoredPartition>();
-      const unreadable = new Set<number>();
+      let isReadable = topic.config !== undefined;
       for (let partition = 0; partition < topic.assignment.length; partition++, next++) {
         const node = stateNodes[next];
         if (node === undefined) continue;
-        const state = this.#decoded(() => decodePartitionState(paths.partitionState(topic.name, partition), node.data));
-        if (state === undefined) unreadable.add(partition);
+        const state = this.#readable(
+          unreadable,
+          paths.partitionState(topic.name, partition),
+          node,
+          decodePartitionState,
+        );
+        if (state === undefined) isReadable = false;
         else states.set(partition, { ...state, partitionEpoch: node.stat.version, writtenZxid: node.stat.mzxid });
       }
-      return { ...topic, states, unreadable };
+      return { ...topic, config: topic.config ?? new Map(), states, isReadable };
     });
+    return { topics: stored, unreadable: namesOnly };
   }
 
   /** The settings of brokers that were changed at run time, by broker id or `<default>`. */
-  async readBrokerConfigs(): Promise<Map<string, ConfigZnode>> {
+  async readBrokerConfigs(unreadable: UnreadableNodes): Promise<Map<string, ConfigZnode>> {
     const names = await this.zookeeper.children(paths.brokerConfigs);
     const nodes = await this.zookeeper.getMany(names.map(paths.brokerConfig));
     const configs = new Map<string, ConfigZnode>();
     for (const [index, name] of names.entries()) {
       const node = nodes[index];
-      const config = node && this.#decoded(() => decodeConfig(paths.brokerConfig(name), node.data));
+      const config = node && this.#readable(unreadable, paths.brokerConfig(name), node, decodeConfig);
       if (config !== undefined) configs.set(name, config);
     }
     return configs;
+  }
+
+  /** Whether somebody has written or removed one of these nodes since. */
+  async hasChanged(nodes: ReadonlyMap<string, bigint>): Promise<boolean> {
+    const expected = [...nodes];
+    const found = await this.zookeeper.getMany(expected.map(([path]) => path));
+    return expected.some(([, mzxid], index) => found[index]?.stat.mzxid !== mzxid);
   }
 
   /** Ids of topics whose deletion has begun, by name. */
@@ -398,6 +424,26 @@ export class ControllerStore {
       unverified,
       lost,
     });
+  }
+
+  /** What a node of a topic or of settings holds; one that holds something else than ours is noted and said. */
+  #readable<T>(
+    unreadable: UnreadableNodes,
+    path: string,
+    node: ZooKeeperNode,
+    decode: (path: string, data: Uint8Array) => T,
+  ): T | undefined {
+    try {
+      return decode(path, node.data);
+    } catch (error) {
+      if (!(error instanceof ZnodeFormatError)) throw error;
+      unreadable.set(path, node.stat.mzxid);
+      this.logger.error(
+        `${error.message}: it cannot be read. Brokers keep what they know of it, and nothing about it is decided until ` +
+          `the node is repaired.`,
+      );
+      return undefined;
+    }
   }
 
   /** A node that holds something else than ours is left alone, and said. */

@@ -22,7 +22,7 @@ import type { ControllerApi } from "./controller-api.js";
 import type { ControllerEvent } from "./controller-event.js";
 import { ControllerQueue } from "./controller-event.js";
 import type { ControllerSettings } from "./controller-settings.js";
-import type { StoredTopic } from "./controller-store.js";
+import type { StoredTopic, UnreadableNodes } from "./controller-store.js";
 import { ControllerFenced, ControllerStore, StoreDiffers } from "./controller-store.js";
 import type { ProbeVerdict, Suspect } from "./fast-fencing.js";
 import { FastFencing } from "./fast-fencing.js";
@@ -65,6 +65,8 @@ const ADMINISTRATION_TIMEOUT_MS = 30_000;
 const SPREAD_MS_MAX = 3000;
 const ADMINISTRATIONS_MAX = 1000;
 const RELOAD_RETRY_MS = 100;
+/** How often nodes that could not be read are looked at again. */
+const REPAIR_CHECK_MS = 5000;
 const BUG_RETRY_MS = 1000;
 
 interface PendingProposal {
@@ -105,6 +107,7 @@ export class Controller implements ControllerApi {
   #watch: Watch | undefined;
   #rebalance: Timer | undefined;
   #grace: Timer | undefined;
+  #repair: Timer | undefined;
 
   constructor(env: Env, logger: Logger, parts: ControllerParts) {
     const { zookeeper, settings, office } = parts;
@@ -164,6 +167,7 @@ export class Controller implements ControllerApi {
     this.#watch?.close();
     this.#rebalance?.cancel();
     this.#grace?.cancel();
+    this.#repair?.cancel();
     this.#fencing.stop();
     this.#uncertain.stop();
     for (const channel of this.#channels.values()) channel.close();
@@ -364,6 +368,8 @@ export class Controller implements ControllerApi {
       case "RebalanceDue":
         this.#scheduleRebalance();
         return this.#parts.settings.autoLeaderRebalance ? this.#administration.rebalanceLeaders() : undefined;
+      case "RepairDue":
+        return this.#lookForRepair();
       case "Administration":
         return event.run();
     }
@@ -396,21 +402,33 @@ export class Controller implements ControllerApi {
     this.#watch ??= zookeeper.watchChildren(paths.brokerIds, () => this.#queue.add({ kind: "BrokersChanged" }));
     // First of all, so that connections are made while the rest is read.
     this.#syncBrokers(await this.#store.readBrokers());
-    const [topics, brokerConfigs, deletions] = await Promise.all([
-      this.#store.readTopics(),
-      this.#store.readBrokerConfigs(),
+    const unreadable: UnreadableNodes = new Map();
+    const [{ topics, unreadable: namesOnly }, brokerConfigs, deletions] = await Promise.all([
+      this.#store.readTopics(unreadable),
+      this.#store.readBrokerConfigs(unreadable),
       this.#store.readDeletions(),
     ]);
     const state = this.#state;
     for (const topic of [...state.topicsById.values()]) state.removeTopic(topic);
-    state.brokerConfigs.clear();
+    // Settings that cannot be read are still those that were read before.
+    for (const name of state.brokerConfigs.keys())
+      if (!unreadable.has(paths.brokerConfig(name))) state.brokerConfigs.delete(name);
     for (const [name, config] of brokerConfigs) state.brokerConfigs.set(name, config);
+    const repaired = new Set(state.unreadable.keys());
+    state.unreadable.clear();
+    for (const [path, mzxid] of unreadable) state.unreadable.set(path, mzxid);
+    state.unreadableTopics.clear();
+    for (const name of namesOnly) state.unreadableTopics.add(name);
     const restarted: RestartedSeats = new Map();
     const unfinished: StoredTopic[] = [];
     for (const stored of topics) {
       if (deletions.get(stored.name) === stored.topicId) continue;
-      if (stored.states.size + stored.unreadable.size < stored.assignment.length) unfinished.push(stored);
-      state.addTopic(this.#restored(stored, restarted));
+      if (!stored.isReadable) {
+        state.unreadableTopics.add(stored.name);
+        continue;
+      }
+      if (stored.states.size < stored.assignment.length) unfinished.push(stored);
+      state.addTopic(this.#restored(stored, { repaired, restarted }));
     }
     await this.#changes.commit(this.#reconciled(restarted));
     // From here on memory is what ZooKeeper holds, and orders may leave; what follows is told as it is committed.
@@ -421,6 +439,7 @@ export class Controller implements ControllerApi {
       `Controller epoch ${this.#parts.office.epoch}: ${state.brokers.size} brokers, ${state.topics.size} topics, ` +
         `${state.partitionCount} partitions read in ${Math.round(this.#env.clock.monotonicMs() - startedMs)} ms.`,
     );
+    this.#awaitRepair();
     this.#uncertain.look();
     for (const stored of unfinished) await this.#finishCreation(stored);
     for (const stored of topics) {
@@ -430,13 +449,31 @@ export class Controller implements ControllerApi {
     }
   }
 
-  #restored(stored: StoredTopic, restarted: RestartedSeats): Topic {
+  /** Nodes that could not be read are looked at again until somebody has repaired them. */
+  #awaitRepair(): void {
+    this.#repair?.cancel();
+    if (this.#state.unreadable.size === 0) return;
+    this.#repair = this.#env.timers.after(REPAIR_CHECK_MS, () => this.#queue.add({ kind: "RepairDue" }));
+  }
+
+  async #lookForRepair(): Promise<void> {
+    if (await this.#store.hasChanged(this.#state.unreadable))
+      throw new StoreDiffers("a node that could not be read has changed");
+    this.#awaitRepair();
+  }
+
+  #restored(
+    stored: StoredTopic,
+    { repaired, restarted }: { readonly repaired: ReadonlySet<string>; readonly restarted: RestartedSeats },
+  ): Topic {
     const { name, topicId, version, config } = stored;
     const partitions = new Map<number, Partition>();
     const topic: Topic = { name, topicId, version, config, partitions };
     const rulesOf = this.#changes.rules(topic);
     for (const [number, found] of stored.states) {
-      const { leader, leaderEpoch, partitionEpoch, isr, elr, unverified, lost, writtenZxid } = found;
+      const { leader, leaderEpoch, partitionEpoch, isr, elr, unverified, lost } = found;
+      // One that was put back by hand is older than the transaction that did it: anybody may have restarted since.
+      const writtenZxid = repaired.has(paths.partitionState(name, number)) ? 0n : found.writtenZxid;
       const replicas = stored.assignment[number] ?? [];
       partitions.set(number, {
         partition: number,
@@ -500,9 +537,7 @@ export class Controller implements ControllerApi {
     if (topic === undefined) return;
     const rulesOf = this.#changes.rules(topic);
     const missing = stored.assignment.flatMap((replicas, number) =>
-      stored.states.has(number) || stored.unreadable.has(number)
-        ? []
-        : [newPartition(number, replicas, rulesOf({ replicas }))],
+      stored.states.has(number) ? [] : [newPartition(number, replicas, rulesOf({ replicas }))],
     );
     this.#logger.info(`Topic ${topic.name}: making ${missing.length} partitions that a predecessor did not get to.`);
     await this.#store.finishCreation(topic, missing, (chunk) => this.#changes.apply(chunk));

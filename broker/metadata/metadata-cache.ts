@@ -1,3 +1,5 @@
+import type { ErrorReport } from "../../protocol/error-codes.js";
+import { errorReport } from "../../protocol/error-codes.js";
 import type { ControllerOrdersRequest, LeaderHint, RegisteredBroker } from "../../protocol/messages.js";
 import type { BrokerId, ControllerEpoch, TopicId } from "../../protocol/types.js";
 import type { CommittedState } from "../partition/partition-state.js";
@@ -18,6 +20,8 @@ export class MetadataCache {
   controllerEpoch: ControllerEpoch = 0;
   /** Set once a controller has told everything: before that, what is not here may exist all the same. */
   isComplete = false;
+  /** The controller cannot read all topics in ZooKeeper: a topic that is not here may exist, and must not be denied. */
+  lacksUnreadable = false;
   #brokers = new Map<BrokerId, RegisteredBroker>();
   readonly #topics = new Map<
     TopicId,
@@ -73,6 +77,16 @@ export class MetadataCache {
         if (known === undefined || isAtLeastAsNew(state, known)) cached.partitions.set(message.partition, state);
       }
     }
+  }
+
+  /** What to answer about a topic that is not here. `denial` would be believed, so it is given only when it is true. */
+  refusal(denial: ErrorReport): ErrorReport {
+    return this.lacksUnreadable
+      ? errorReport(
+          "LEADER_NOT_AVAILABLE",
+          "the controller cannot read all topics in ZooKeeper, and this may be one of them; its log says which node has to be repaired",
+        )
+      : denial;
   }
 
   forget(topicId: TopicId): void {

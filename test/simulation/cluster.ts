@@ -2,10 +2,18 @@ import { Broker } from "../../broker/broker.js";
 import { BrokerConfig } from "../../broker/config.js";
 import type { Log } from "../../broker/log/log.js";
 import type { Partition } from "../../broker/partition/partition.js";
-import { decodeController, decodePartitionState, decodeTopic, paths } from "../../broker/zookeeper/znodes.js";
+import {
+  ZnodeFormatError,
+  decodeController,
+  decodePartitionState,
+  decodeTopic,
+  paths,
+} from "../../broker/zookeeper/znodes.js";
 import type { PartitionStateZnode } from "../../broker/zookeeper/znodes.js";
+import { ZooKeeper } from "../../broker/zookeeper/zookeeper.js";
 import { sleep } from "../../common/env/time.js";
 import type { LogFields, Logger } from "../../common/logger.js";
+import { silentLogger } from "../../common/logger.js";
 import { errorNameOf } from "../../protocol/error-codes.js";
 import type { Init, NewTopic } from "../../protocol/messages.js";
 import type { BrokerId, TopicId } from "../../protocol/types.js";
@@ -213,7 +221,7 @@ export class SimCluster {
     this.#gone(slot, () => process.crash());
   }
 
-  // Waiting.
+  // Waiting and writing to ZooKeeper.
 
   run(durationMs: number): Promise<void> {
     return this.simulation.run(durationMs);
@@ -225,6 +233,20 @@ export class SimCluster {
 
   complete<T>(work: Promise<T>, limitMs?: number): Promise<T> {
     return this.simulation.complete(work, limitMs);
+  }
+
+  /** Overwrites a node of ZooKeeper, as an operator's hand or an old backup does. */
+  async writeNode(path: string, data: string | Uint8Array): Promise<void> {
+    const { env } = this.admin;
+    const servers = this.zookeeper.connectString;
+    const zookeeper = new ZooKeeper(env, silentLogger, { servers, sessionTimeoutMs: 6000 });
+    this.note(`${path} is written by hand`);
+    const write = async (): Promise<void> => {
+      await zookeeper.whenConnected(5000);
+      await zookeeper.set(path, Buffer.from(data), -1);
+      await zookeeper.close();
+    };
+    await this.complete(write());
   }
 
   /** Until every broker serves, and knows all others. */
@@ -277,19 +299,27 @@ export class SimCluster {
   }
 
   topicId(topic: string): TopicId | undefined {
-    const node = this.zookeeper.node(paths.topic(topic));
-    return node && decodeTopic(paths.topic(topic), node.data).topicId;
+    return this.#read(paths.topic(topic), decodeTopic)?.topicId;
   }
 
   assignmentOf(topic: string): readonly (readonly BrokerId[])[] | undefined {
-    const node = this.zookeeper.node(paths.topic(topic));
-    return node && decodeTopic(paths.topic(topic), node.data).assignment;
+    return this.#read(paths.topic(topic), decodeTopic)?.assignment;
   }
 
   stateOf(topic: string, partition: number): PartitionStateZnode | undefined {
     const path = paths.partitionState(topic, partition);
+    return this.#read(path, decodePartitionState);
+  }
+
+  /** What a node holds; undefined when there is none, or a test has made it unreadable. */
+  #read<T>(path: string, decode: (path: string, data: Uint8Array) => T): T | undefined {
     const node = this.zookeeper.node(path);
-    return node && decodePartitionState(path, node.data);
+    try {
+      return node && decode(path, node.data);
+    } catch (error) {
+      if (error instanceof ZnodeFormatError) return undefined;
+      throw error;
+    }
   }
 
   leaderOf(topic: string, partition = 0): BrokerId {

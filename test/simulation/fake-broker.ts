@@ -280,6 +280,7 @@ export class FakeBroker {
     for (const { topicId } of orders.topics) image.topicIds.add(topicId);
     if (orders.chunk < orders.chunks) return;
     this.imagesReceived += 1;
+    if (orders.incomplete) return;
     for (const topicId of [...this.topics.keys()]) if (!image.topicIds.has(topicId)) this.topics.delete(topicId);
   }
 }

@@ -1,6 +1,6 @@
 import type { Log } from "../../broker/log/log.js";
 import type { Partition, PartitionRole } from "../../broker/partition/partition.js";
-import { decodeControllerEpoch, decodePartitionState, paths } from "../../broker/zookeeper/znodes.js";
+import { decodeControllerEpoch, paths } from "../../broker/zookeeper/znodes.js";
 import type { PartitionStateZnode } from "../../broker/zookeeper/znodes.js";
 import { BatchFault, readBatches } from "../../protocol/record-batch.js";
 import { partitionKey } from "../../protocol/types.js";
@@ -120,7 +120,9 @@ export class Invariants {
       if (seen?.mzxid === node.mzxid) continue;
       // Of a topic that was created again nothing earlier counts.
       const before = seen?.topicCzxid === topicNode.czxid ? seen : undefined;
-      const state = decodePartitionState(path, node.data);
+      const state = this.cluster.stateOf(topic, partition);
+      // A test has made it unreadable.
+      if (state === undefined) continue;
       this.#states.set(path, { topicCzxid: topicNode.czxid, mzxid: node.mzxid, state });
       this.#checkState(`${topic}-${partition}`, state, before?.state);
     }

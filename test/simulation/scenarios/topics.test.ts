@@ -1,3 +1,5 @@
+import { paths } from "../../../broker/zookeeper/znodes.js";
+import { errorNameOf } from "../../../protocol/error-codes.js";
 import { withCluster } from "../cluster.js";
 import { History } from "../history.js";
 import { Letters } from "../letters.js";
@@ -104,6 +106,62 @@ describe("a broker", () => {
       await cluster.run(2000);
       expect(cluster.broker(3).state).not.toBe("up");
       expect(cluster.logged("belongs to cluster another-cluster, but ZooKeeper holds cluster")).toBe(true);
+    });
+  });
+});
+
+describe("a node in ZooKeeper that cannot be read", () => {
+  const unreadable = "{ not json";
+  const nodes = {
+    "a topic's": paths.topic("letters"),
+    "a topic's settings": paths.topicConfig("letters"),
+    "a partition's": paths.partitionState("letters", 0),
+  };
+
+  it.each(Object.entries(nodes))("costs no record, when it is %s", async (_, path) => {
+    const settings = { "log.retention.ms": "60000", "log.retention.check.interval.ms": "1000" };
+    await withCluster({ seed: 55, settings }, async (cluster) => {
+      const letters = await Letters.create(cluster, { config: { "retention.ms": "-1" } });
+      await letters.write(5);
+      const before = cluster.zookeeper.node(path)?.data;
+      await cluster.writeNode(path, unreadable);
+      // A new controller, and brokers that know nothing but what it tells them.
+      for (const id of [1, 2, 3]) cluster.restart(id);
+      await cluster.untilUp();
+      await cluster.run(90_000);
+      // Nobody says that the topic does not exist.
+      const client = cluster.client(1);
+      await cluster.complete(client.refresh());
+      const { body } = await cluster.complete(client.request(1, "metadata", { topics: ["letters"] }));
+      const errors = body.topics.map(({ error }) => error && errorNameOf(error.code));
+      expect(errors).not.toContain("UNKNOWN_TOPIC_OR_PARTITION");
+      // Repaired, it is noticed without a restart.
+      await cluster.writeNode(path, before ?? "");
+      await cluster.untilSettled("letters");
+      await letters.write(1);
+      const read = await cluster.complete(readToEnd(cluster.client(), "all", letters.target));
+      expect(read.records).toHaveLength(6);
+      expect(await letters.verdict()).toEqual([]);
+      expect(cluster.logged(new RegExp(`error: .*${path}.* cannot be read`))).toBe(true);
+    });
+  });
+
+  it("ends no role, and the topic keeps its settings", async () => {
+    await withCluster({ seed: 56, brokers: 4 }, async (cluster) => {
+      const { controllerId = 0 } = cluster;
+      const assignment = [1, 2, 3, 4].filter((id) => id !== controllerId);
+      const letters = await Letters.create(cluster, { assignment, config: { durability: "fsync" } });
+      await letters.write(5);
+      await cluster.writeNode(paths.topicConfig("letters"), unreadable);
+      cluster.crash(controllerId);
+      await cluster.until(() => ![controllerId, undefined].includes(cluster.controllerId), "another controller");
+      await cluster.run(3000);
+      await letters.write(5);
+      for (const id of assignment) expect(cluster.log(id, "letters").settings.durability).toBe("fsync");
+      const topic = { name: "letters", assignment: [{ brokerIds: assignment }] };
+      const again = cluster.admin.administer("createTopics", { topics: [topic], timeoutMs: 5000 });
+      const { topics } = await cluster.complete(again);
+      expect(topics.map(({ error }) => error && errorNameOf(error.code))).toEqual(["TOPIC_ALREADY_EXISTS"]);
     });
   });
 });

@@ -63,6 +63,8 @@ export class Partition {
   #config: TopicConfig;
   #state: CommittedState | undefined;
   #role: PartitionRole = { kind: "none" };
+  /** Why this replica takes no role in the newest state; undefined when it does as it is told. */
+  #unfit: string | undefined;
   #verification: { readonly offset: Offset; readonly sinceMs: number; readonly done: Promise<void> } | undefined;
 
   constructor(
@@ -129,7 +131,7 @@ export class Partition {
 
   /**
    * Takes over a state that the controller committed, if it is as new as the one known. The role changes within this call:
-   * memory first, disk after, so that nothing is half a leader.
+   * memory first, disk after, so that nothing is half a leader. No role is taken in a state that is older than the log.
    */
   applyState(state: CommittedState): void {
     const before = this.#state;
@@ -146,6 +148,10 @@ export class Partition {
     }
     if (role.kind === "follower" && role.epoch === state.leaderEpoch && role.leaderId === state.leaderId) return;
     this.#leaveRole(`leader is ${state.leaderId ?? "none"} at epoch ${state.leaderEpoch}`);
+    if (this.#isBehindLog(state)) {
+      this.#tellRole();
+      return;
+    }
     if (leads) this.#lead(state);
     else if (state.leaderId !== undefined)
       this.#role = { kind: "follower", epoch: state.leaderEpoch, leaderId: state.leaderId };
@@ -154,6 +160,30 @@ export class Partition {
       partitionEpoch: state.partitionEpoch,
     });
     this.#tellRole();
+  }
+
+  /**
+   * Leader epochs only grow, so a state with an older one than the log's is not the successor of what the log went through.
+   * A leader could give the offsets of newer records to others, and a follower would cut them off. Said once.
+   */
+  #isBehindLog(state: CommittedState): boolean {
+    const { lastEpoch } = this.log;
+    if (state.leaderId === undefined) return false;
+    if (lastEpoch === undefined || state.leaderEpoch >= lastEpoch) {
+      this.#unfit = undefined;
+      return false;
+    }
+    const isNew = this.#unfit === undefined;
+    this.#unfit =
+      `ZooKeeper holds leader epoch ${state.leaderEpoch}, the log of broker ${this.#parts.brokerId} has records of ` +
+      `epoch ${lastEpoch}: ZooKeeper was restored from a backup, or the data directory is of a newer cluster`;
+    if (isNew) {
+      this.#parts.logger.error(
+        `${this.name}: ${this.#unfit}. This replica neither leads nor follows. Restore ZooKeeper and the data ` +
+          `directories to the same time, or delete the topic and create it again.`,
+      );
+    }
+    return true;
   }
 
   /** This broker was fenced or is stopping: whatever it was, it is nothing now, and what it knew of the state is void. */
@@ -264,6 +294,7 @@ export class Partition {
 
   notLeader(): ApiError {
     const leader = this.#state?.leaderId;
+    if (this.#unfit !== undefined) return new ApiError("NOT_LEADER_OR_FOLLOWER", `${this.name}: ${this.#unfit}`);
     return new ApiError(
       "NOT_LEADER_OR_FOLLOWER",
       `broker ${this.#parts.brokerId} does not lead ${this.name}; ${leader === undefined ? "it has no leader now" : `broker ${leader} does`}`,

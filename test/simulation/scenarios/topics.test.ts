@@ -3,7 +3,7 @@ import { errorNameOf } from "../../../protocol/error-codes.js";
 import { withCluster } from "../cluster.js";
 import { History } from "../history.js";
 import { Letters } from "../letters.js";
-import { IdempotentWriter, readToEnd } from "../workload.js";
+import { IdempotentWriter, encodeBatch, produceOnce, readToEnd } from "../workload.js";
 
 describe("a topic that is created again under its old name", () => {
   it("has nothing of the former one, though a replica slept through it all", async () => {
@@ -162,6 +162,49 @@ describe("a node in ZooKeeper that cannot be read", () => {
       const again = cluster.admin.administer("createTopics", { topics: [topic], timeoutMs: 5000 });
       const { topics } = await cluster.complete(again);
       expect(topics.map(({ error }) => error && errorNameOf(error.code))).toEqual(["TOPIC_ALREADY_EXISTS"]);
+    });
+  });
+});
+
+describe("a ZooKeeper that was restored from a backup", () => {
+  it("makes no leader of a replica whose log is newer, and nothing stops", async () => {
+    await withCluster({ seed: 57 }, async (cluster) => {
+      const topicId = await cluster.createTopic({ name: "letters", assignment: [{ brokerIds: [1, 2, 3] }] });
+      const target = { topicId, partition: 0 };
+      const history = new History(() => cluster.nowMs);
+      const writer = new IdempotentWriter(cluster.client(), history, "writer", target);
+      const path = paths.partitionState("letters", 0);
+      const backup = cluster.zookeeper.node(path)?.data ?? "";
+      for (let round = 0; round < 6; round += 1) {
+        cluster.restart(cluster.leaderOf("letters"));
+        await cluster.untilUp();
+        await cluster.untilSettled("letters");
+        await cluster.complete(writer.write([`letter ${round}`]));
+        await cluster.until(() => writer.isIdle, "it is written");
+      }
+      await cluster.run(1000);
+      const newest = cluster.log(1, "letters").lastEpoch ?? 0;
+      for (const id of [1, 2, 3]) cluster.crash(id);
+      await cluster.writeNode(path, backup);
+      for (const id of [1, 2, 3]) cluster.start(id);
+      await cluster.untilUp();
+      await cluster.run(3000);
+      const { leader = 0, leaderEpoch = 0 } = cluster.stateOf("letters", 0) ?? {};
+      expect(leaderEpoch).toBeLessThan(newest);
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      const batch = encodeBatch(["too early"], 0);
+      const to = { brokerId: leader, leaderEpoch: undefined };
+      const attempt = await cluster.complete(produceOnce(client, to, target, "all", batch));
+      expect(attempt).toMatchObject({ error: "NOT_LEADER_OR_FOLLOWER" });
+      await cluster.run(3000);
+      expect(cluster.upIds).toEqual([1, 2, 3]);
+      for (const id of [1, 2, 3]) {
+        expect(cluster.partition(id, "letters")?.role.kind).toBe("none");
+        expect(cluster.log(id, "letters").logEndOffset).toBe(6);
+        const said = new RegExp(`broker-${id} error: letters-0: ZooKeeper holds leader epoch`);
+        expect(cluster.lines.filter((line) => said.test(line))).toHaveLength(1);
+      }
     });
   });
 });

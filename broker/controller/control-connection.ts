@@ -1,6 +1,6 @@
 import type { Env } from "../../common/env/env.js";
 import type { SocketEnd } from "../../common/env/network.js";
-import { withDeadline } from "../../common/env/time.js";
+import type { Timer } from "../../common/env/time.js";
 import { reasonOf } from "../../common/logger.js";
 import { ApiError } from "../../protocol/error-codes.js";
 import type { Endpoint } from "../../protocol/messages.js";
@@ -22,7 +22,7 @@ export interface ControlConnectionOptions {
   readonly clusterId: string;
   /** On which the peer takes the requests of brokers. */
   readonly listener: string;
-  /** For the connection and the handshake together. */
+  /** For the connection and the handshake together, without the time for which this process stood still. */
   readonly timeoutMs: number;
   readonly onClosed: (end: SocketEnd) => void;
 }
@@ -35,6 +35,11 @@ export interface NotReached {
 
 const CLIENT_ID = "ottla-broker";
 const REQUEST_TIMEOUT_MS = 5000;
+/** How much later than the probe a connection attempt ends: longer than the stalls that a ZooKeeper session survives. */
+const ABANDONED_MS = 10_000;
+/** How often the probe looks whether its own process stood still, and how late a timer is after that. */
+const STEP_MS = 25;
+const STALL_MS = 25;
 
 /**
  * A connection between a broker and the controller, made by either side to the other: it stays open, and its end is evidence
@@ -64,7 +69,8 @@ export async function openControlConnection(
       clusterId: options.clusterId,
       broker: { ...from, toBrokerId: to.id, control: true },
     },
-    connectTimeoutMs: timeoutMs,
+    // Its own deadlines know nothing of stalls: they only end what the probe has given up long ago.
+    connectTimeoutMs: timeoutMs + ABANDONED_MS,
     requestTimeoutMs: REQUEST_TIMEOUT_MS,
     onClosed: (end) => {
       if (established) options.onClosed(end);
@@ -75,17 +81,12 @@ export async function openControlConnection(
     return connection;
   });
   try {
-    const connection = await withDeadline(env.timers, timeoutMs, opening, () => new ProbeTimeout(timeoutMs)).catch(
-      async (error: unknown) => {
-        if (!(error instanceof ProbeTimeout)) throw error;
-        // Our own loop may be what stalled: timers run before sockets. One look at the sockets before the verdict.
-        const late = await Promise.race([opening, laterTurn(env)]);
-        if (late !== undefined) return late;
-        expired = true;
-        opening.catch(() => undefined);
-        throw error;
-      },
-    );
+    const connection = await withPatience(env, timeoutMs, opening);
+    if (connection === undefined) {
+      expired = true;
+      opening.catch(() => undefined);
+      return { verdict: "silent", reason: `no handshake within ${timeoutMs} ms` };
+    }
     if (connection.isOpen && connection.peer.incarnation === to.incarnation) {
       established = true;
       return connection;
@@ -99,11 +100,36 @@ export async function openControlConnection(
   }
 }
 
-class ProbeTimeout extends Error {
-  override readonly name = "ProbeTimeout";
-  constructor(timeoutMs: number) {
-    super(`no handshake within ${timeoutMs} ms`);
-  }
+/**
+ * Waits until this process was awake for `timeoutMs` without a pause; undefined when the work was not done by then. A loop
+ * that stalls cannot tell who is silent: neither did it read what had come, nor did the other side get what it would have
+ * sent. So after a stall the wait begins again. Shorter ones are no excuse, but for a last look at the sockets, because
+ * timers run before them.
+ */
+function withPatience<T>(env: Env, timeoutMs: number, work: Promise<T>): Promise<T | undefined> {
+  return new Promise((resolve, reject) => {
+    let timer: Timer | undefined;
+    let isDone = false;
+    const done = <V>(settle: (value: V) => void): ((value: V) => void) => {
+      return (value) => {
+        isDone = true;
+        timer?.cancel();
+        settle(value);
+      };
+    };
+    const wait = (leftMs: number): void => {
+      const stepMs = Math.min(STEP_MS, leftMs);
+      const dueMs = env.clock.monotonicMs() + stepMs;
+      timer = env.timers.after(stepMs, () => {
+        const isLate = env.clock.monotonicMs() - dueMs > STALL_MS;
+        if (isLate) wait(timeoutMs);
+        else if (leftMs > stepMs) wait(leftMs - stepMs);
+        else void laterTurn(env).then(() => isDone || resolve(undefined));
+      });
+    };
+    wait(timeoutMs);
+    work.then(done(resolve), done(reject));
+  });
 }
 
 /** Two turns of the event loop later, with the sockets read in between. */

@@ -25,6 +25,29 @@ describe("fast fencing", () => {
     cluster.assertClean();
   });
 
+  it.each([0.3, 0.6, 0.9, 1.2, 1.5, 2, 2.5, 3])(
+    "spares one whose connections were reset when it stalled itself %d ms later (stalled-judge)",
+    async (laterMs) => {
+      for (const seed of [111, 112, 113]) {
+        const cluster = await clusterWith(seed, 3);
+        const { brokerId: controllerId } = cluster.controller!;
+        const { brokerId } = cluster.bystander;
+        const before = czxidOf(cluster, brokerId);
+        cluster.simulation.network.resetAll(hostOf(brokerId));
+        await cluster.simulation.run(laterMs);
+        // The broker is slow to conclude the same of its controller, which would settle the matter the other way.
+        cluster.process(brokerId).pause();
+        cluster.process(controllerId).stall(400);
+        await cluster.simulation.run(399);
+        cluster.process(brokerId).resume();
+        await cluster.simulation.run(1000);
+        expect(czxidOf(cluster, brokerId)).toBe(before);
+        await cluster.settled();
+        cluster.assertClean();
+      }
+    },
+  );
+
   it("fences a living broker that only the controller lost: it drops its roles and registers anew (rst-alive-leader)", async () => {
     const cluster = await clusterWith(12, 3);
     const controllerId = cluster.controller!.brokerId;

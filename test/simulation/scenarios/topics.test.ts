@@ -1,5 +1,6 @@
 import { paths } from "../../../broker/zookeeper/znodes.js";
 import { errorNameOf } from "../../../protocol/error-codes.js";
+import { ConfigResource } from "../../../protocol/messages.js";
 import { withCluster } from "../cluster.js";
 import { History } from "../history.js";
 import { Letters } from "../letters.js";
@@ -143,6 +144,26 @@ describe("a node in ZooKeeper that cannot be read", () => {
       expect(read.records).toHaveLength(6);
       expect(await letters.verdict()).toEqual([]);
       expect(cluster.logged(new RegExp(`error: .*${path}.* cannot be read`))).toBe(true);
+    });
+  });
+
+  it("costs no record either, when it holds the settings of all brokers", async () => {
+    const settings = { "log.retention.ms": "60000", "log.retention.check.interval.ms": "1000" };
+    await withCluster({ seed: 58, settings }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      const config = [{ name: "log.retention.ms", value: "-1" }];
+      await cluster.complete(
+        cluster.admin.administer("alterConfigs", { resource: ConfigResource.BROKER, name: "", config }),
+      );
+      await letters.write(5);
+      const path = paths.brokerConfig("<default>");
+      await cluster.writeNode(path, unreadable);
+      for (const id of [1, 2, 3]) cluster.restart(id);
+      await cluster.untilUp();
+      await cluster.run(90_000);
+      const read = await cluster.complete(readToEnd(cluster.client(), "all", letters.target));
+      expect(read.records).toHaveLength(5);
+      expect(await letters.verdict()).toEqual([]);
     });
   });
 

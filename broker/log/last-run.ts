@@ -12,11 +12,18 @@ import type { LastStop } from "./log-recovery.js";
  */
 const FILE = "last-run";
 
-/** What a start needs to know of the runs before. */
-export interface LastRun {
+/** What the cluster has not been told of. */
+interface Untold {
+  /** The worst of the stops since it was told one. */
   readonly stop: LastStop;
-  /** Logs that were cut by a recovery that nobody was told of. */
+  /** Logs of which recovery cut records off. */
   readonly cut: ReadonlySet<PartitionKey>;
+}
+
+/** What a start needs to know of the runs before. */
+export interface LastRun extends Untold {
+  /** How the last run itself ended: what the files may lack now. */
+  readonly ended: LastStop;
 }
 
 const severity: Record<LastStop, number> = { clean: 0, crash: 1, "power-cut": 2, lost: 3 };
@@ -28,17 +35,17 @@ export async function readLastRun(env: Env, directory: string): Promise<LastRun>
     lines = await readCheckpoint(env.files, join(directory, FILE));
   } catch (error) {
     if (!(error instanceof DamagedCheckpoint)) throw error;
-    return { stop: "lost", cut: new Set() };
+    return { stop: "lost", ended: "lost", cut: new Set() };
   }
   // The directory of a new broker, or what took the place of one that had records: from here they look the same.
-  if (lines === undefined) return { stop: "lost", cut: new Set() };
+  if (lines === undefined) return { stop: "lost", ended: "lost", cut: new Set() };
   const cut = new Set(lines.slice(1).map((line) => line.slice("cut ".length)));
   const [state, ...rest] = (lines[0] ?? "").split(" ");
-  if (state === "clean") return { stop: untoldStop(rest[0] ?? "clean"), cut };
+  if (state === "clean") return { stop: untoldStop(rest[0] ?? "clean"), ended: "clean", cut };
   const [bootId, untold] = rest;
-  const stop: LastStop = bootId === encodeURIComponent(env.bootId) ? "crash" : "power-cut";
+  const ended: LastStop = bootId === encodeURIComponent(env.bootId) ? "crash" : "power-cut";
   const before = untoldStop(untold);
-  return { stop: severity[before] > severity[stop] ? before : stop, cut };
+  return { stop: severity[before] > severity[ended] ? before : ended, ended, cut };
 }
 
 function untoldStop(text: string | undefined): LastStop {
@@ -46,13 +53,13 @@ function untoldStop(text: string | undefined): LastStop {
 }
 
 /** From now on, until it is marked clean, the run counts as ended by whatever happens to it. */
-export async function markRunning(env: Env, directory: string, untold: LastRun): Promise<void> {
+export async function markRunning(env: Env, directory: string, untold: Untold): Promise<void> {
   const first = `running ${encodeURIComponent(env.bootId)} ${untold.stop}`;
   await writeCheckpoint(env.files, join(directory, FILE), [first, ...[...untold.cut].map((key) => `cut ${key}`)]);
 }
 
 /** Everything is written and synced. */
-export async function markClean(env: Env, directory: string, untold: LastRun): Promise<void> {
+export async function markClean(env: Env, directory: string, untold: Untold): Promise<void> {
   const first = untold.stop === "clean" ? "clean" : `clean ${untold.stop}`;
   await writeCheckpoint(env.files, join(directory, FILE), [first, ...[...untold.cut].map((key) => `cut ${key}`)]);
 }

@@ -8,6 +8,7 @@ import { parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
 import type { Offset, PartitionKey, TopicId } from "../../protocol/types.js";
 import { BufferPool } from "./buffer-pool.js";
 import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./checkpoint-file.js";
+import type { LastRun } from "./last-run.js";
 import { markClean, markRunning, readLastRun } from "./last-run.js";
 import { LeaderEpochCache } from "./leader-epoch-cache.js";
 import { Limiter } from "./limiter.js";
@@ -134,7 +135,7 @@ export class LogManager {
     await files.syncDirectory(dirname(options.directory));
     const untold = await readLastRun(env, options.directory);
     const manager = new LogManager(env, logger, options, await files.list(options.directory));
-    await manager.#recoverAll(untold.cut);
+    await manager.#recoverAll(untold);
     await markRunning(env, options.directory, { stop: manager.#untoldStop, cut: manager.#untoldCut });
     await manager.#checkpointNow();
     manager.#removeDeleted();
@@ -252,20 +253,18 @@ export class LogManager {
     this.#logsByDirectory.set(log.identity.directoryName, log);
   }
 
-  async #recoverAll(cutBefore: ReadonlySet<PartitionKey>): Promise<void> {
+  async #recoverAll(lastRun: LastRun): Promise<void> {
     const { directory } = this.options;
     const recoveryPoints = await this.#readCheckpoint(RECOVERY_POINTS_FILE);
     const logStarts = await this.#readCheckpoint(LOG_STARTS_FILE);
     const highWatermarks = await this.#readCheckpoint(HIGH_WATERMARKS_FILE);
     const found = [...this.#names].filter((name) => parsePartitionDirectoryName(name) !== undefined);
     if (found.length > 0)
-      this.logger.info(
-        `recovering ${found.length} logs in ${directory}; how the last run ended: ${this.options.lastStop}`,
-      );
+      this.logger.info(`recovering ${found.length} logs in ${directory}; how the last run ended: ${lastRun.ended}`);
     let done = 0;
     let toldMs = this.env.clock.monotonicMs();
     await eachOf(found, RECOVERIES_AT_ONCE, async (name) => {
-      await this.#recover(name, cutBefore, (key) => ({
+      await this.#recover(name, lastRun, (key) => ({
         recoveryPoint: recoveryPoints?.get(key),
         // The file has no line for a log that starts at 0.
         logStart: logStarts && (logStarts.get(key) ?? toOffset(0)),
@@ -314,7 +313,7 @@ export class LogManager {
 
   async #recover(
     directoryName: string,
-    cutBefore: ReadonlySet<PartitionKey>,
+    lastRun: LastRun,
     checkpointed: (key: PartitionKey) => Parameters<typeof recoverLog>[2],
   ): Promise<void> {
     const name = parsePartitionDirectoryName(directoryName);
@@ -328,11 +327,11 @@ export class LogManager {
     const key = partitionKey(topicId, name.partition);
     const settings = this.options.defaultSettings;
     const content = await recoverLog(
-      { env: this.env, logger: this.logger, syncs: this.#context.syncs, settings, lastStop: this.options.lastStop },
+      { env: this.env, logger: this.logger, syncs: this.#context.syncs, settings, lastStop: lastRun.ended },
       path,
       checkpointed(key),
     );
-    const wasCut = content.wasCut || cutBefore.has(key);
+    const wasCut = content.wasCut || lastRun.cut.has(key);
     if (wasCut) this.#untoldCut.add(key);
     for (const { from, to, reason } of content.damage)
       this.logger.error(

@@ -82,16 +82,13 @@ export class RecordEncoder {
       (typeof key === "string" ? keyUnits * UTF8_BYTES_PER_UNIT_MAX : keyUnits) +
       (typeof value === "string" ? valueUnits * UTF8_BYTES_PER_UNIT_MAX : valueUnits);
     const timestampDelta = count === 0 ? 0 : timestamp - this.#baseTimestamp;
-    if (
-      start + boundBytes > buffer.length &&
-      start + recordBytes(timestampDelta, count, key, value, headersBytes) > buffer.length
-    ) {
-      return false;
-    }
-
     // The length of the body stands before it and is known after it. It is guessed as if all text were ASCII; where that
-    // was too small, the body moves.
-    const guessedBytes = headersBytes + keyUnits + valueUnits + 12;
+    // was wrong, the body moves. At the end of the buffer there is no room for a wrong guess: there it is counted.
+    let guessedBytes = headersBytes + keyUnits + valueUnits + 12;
+    if (start + boundBytes > buffer.length) {
+      guessedBytes = recordBodyBytes(timestampDelta, count, key, value, headersBytes);
+      if (start + fieldBytes(guessedBytes) > buffer.length) return false;
+    }
     const guessedWidth = guessedBytes < 0x80 ? 1 : guessedBytes < 0x4000 ? 2 : varintBytes(guessedBytes);
     const body = start + 1 + guessedWidth;
     let at = body;
@@ -156,11 +153,14 @@ export function singleRecordBatchBytes(
   value: Uint8Array | string | null | undefined,
   headers: readonly EncodableHeader[] | undefined,
 ): number {
-  return BATCH_HEAD_BYTES_MAX + recordBytes(0, 0, key, value, headers === undefined ? 0 : encodedHeadersBytes(headers));
+  return (
+    BATCH_HEAD_BYTES_MAX +
+    fieldBytes(recordBodyBytes(0, 0, key, value, headers === undefined ? 0 : encodedHeadersBytes(headers)))
+  );
 }
 
-/** The exact size of a record as an element of `Records`. */
-function recordBytes(
+/** The exact size of a record, without its tag and length as an element of `Records`. */
+function recordBodyBytes(
   timestampDelta: number,
   offsetDelta: number,
   key: Uint8Array | string | null | undefined,
@@ -172,7 +172,7 @@ function recordBytes(
   if (offsetDelta !== 0) body += 1 + varintBytes(offsetDelta);
   if (key !== undefined && key !== null) body += fieldBytes(byteLength(key));
   if (value !== undefined && value !== null) body += fieldBytes(byteLength(value));
-  return fieldBytes(body);
+  return body;
 }
 
 const byteLength = (data: Uint8Array | string): number =>

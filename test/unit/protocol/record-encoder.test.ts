@@ -120,6 +120,32 @@ describe("RecordEncoder", () => {
     );
   });
 
+  it("fills a buffer to its last byte, though the length was guessed too long", () => {
+    for (const [key, headers] of [
+      [undefined, undefined],
+      ["a key", undefined],
+      [undefined, [{ key: "h", value: "v" }]],
+    ] as const) {
+      for (let length = 0; length < 300; length += 1) {
+        const value = Buffer.alloc(length, 120);
+        const first = Buffer.alloc(10);
+        const room = Buffer.allocUnsafe(4096);
+        const whole = new RecordEncoder(room);
+        whole.tryAppend(1000, undefined, first, undefined);
+        whole.tryAppend(1000, key, value, headers);
+        const batch = whole.finish(noIdentity);
+        const end = batch.byteOffset - room.byteOffset + batch.length;
+        const exact = new RecordEncoder(Buffer.allocUnsafe(end));
+        exact.tryAppend(1000, undefined, first, undefined);
+        expect(exact.tryAppend(1000, key, value, headers)).toBe(true);
+        expect(exact.finish(noIdentity)).toEqual(batch);
+        const less = new RecordEncoder(Buffer.allocUnsafe(end - 1));
+        less.tryAppend(1000, undefined, first, undefined);
+        expect(less.tryAppend(1000, key, value, headers)).toBe(false);
+      }
+    }
+  });
+
   it("leaves the asked headroom free in front of the batch", () => {
     const buffer = Buffer.alloc(4096, 0xee);
     const encoder = new RecordEncoder(buffer, 100);

@@ -27,7 +27,8 @@ export class PortClaims {
     if (this.#claims.has(port)) return "ours";
     fs.mkdirSync(this.directory, { recursive: true, mode: 0o700 });
     const lock = await tryLock(path.join(this.directory, String(port)));
-    if (lock === undefined) return "claimed";
+    // Another one may only be looking: a port on which somebody listens is taken, whoever looks at it.
+    if (lock === undefined) return (await isPortFree(port)) ? "claimed" : "taken";
     // Only now: whoever claimed it until a moment ago listens by now.
     if (await isPortFree(port)) {
       this.#claims.set(port, lock);

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { connect } from "../../client/index.js";
 import { MeasuredCluster } from "../support/measured-cluster.js";
 import { printMachine, quantile, report } from "../support/figures.js";
-import { SteadyWriter } from "../support/steady-writer.js";
+import { MeasuredTopic } from "../support/measured-topic.js";
 
 /*
  * How long one record waits when the broker that leads its partition dies: 1,000 records a second with acks=all, a broker
@@ -11,7 +11,6 @@ import { SteadyWriter } from "../support/steady-writer.js";
  */
 const kills = Number(process.env["KILLS"] ?? 20);
 const intervalMs = Number(process.env["KILL_INTERVAL_MS"] ?? 15_000);
-const recordsPerSecond = 1000;
 
 printMachine();
 const cluster = await MeasuredCluster.start({ port: 29192 });
@@ -24,17 +23,16 @@ try {
 async function measure(): Promise<void> {
   const client = await connect({ bootstrapBrokers: cluster.bootstrapBrokers, clientId: "failover" });
   const admin = client.admin();
-  await admin.createTopics([{ name: "failover", partitions: 1, replicationFactor: 3 }]);
-  const writer = new SteadyWriter(client, "failover", recordsPerSecond);
+  const topic = await MeasuredTopic.create(client, "failover");
+  const { writer } = topic;
   const waits: { role: string; ms: number }[] = [];
   await delay(5000);
   for (let kill = 0; kill < kills; kill += 1) {
-    const [topic] = await admin.describeTopics(["failover"]);
-    const leader = topic?.partitions[0]?.leader;
+    const { leader } = await topic.state();
     const { controllerId: controller } = await admin.describeCluster();
     const target = kill % 2 === 0 ? leader : controller;
     const role = leader === controller ? "leader and controller" : target === leader ? "leader" : "controller";
-    const pid = (await cluster.brokerPids()).get(target as number);
+    const pid = (await cluster.brokerPids()).get(target);
     if (pid === undefined) throw new Error(`broker ${target} does not run`);
     writer.takeLongestMs();
     process.kill(pid, "SIGKILL");
@@ -45,8 +43,6 @@ async function measure(): Promise<void> {
     await cluster.ottla("restart", String(target));
     await delay(Math.max(0, intervalMs - 3000));
   }
-  await writer.stop();
-  await client.close();
 
   const all = waits.map(({ ms }) => ms);
   for (const role of ["leader", "controller", "leader and controller"]) {
@@ -63,10 +59,6 @@ async function measure(): Promise<void> {
     `median ${quantile(all, 0.5).toFixed(0)} ms, worst ${Math.max(...all).toFixed(0)} ms`,
     quantile(all, 0.5) <= 300 && Math.max(...all) <= 1500,
   );
-  const { acknowledged, sent, failures } = writer;
-  report(
-    "records acknowledged of sent",
-    `${acknowledged} of ${sent}${failures.length > 0 ? `: ${failures[0]}` : ""}`,
-    acknowledged === sent,
-  );
+  await topic.finish();
+  await client.close();
 }

@@ -3,17 +3,15 @@ import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { connect } from "../../client/index.js";
-import type { Cluster } from "../../client/index.js";
 import { printMachine, report } from "../support/figures.js";
 import { MeasuredCluster } from "../support/measured-cluster.js";
-import { SteadyWriter } from "../support/steady-writer.js";
+import { MeasuredTopic } from "../support/measured-topic.js";
 
 /*
  * What clients notice when the disk of a leader is full: a file fills it, and is removed again. The disk is a file system in
  * memory of its own, of broker 1 alone, which only root can mount. 1,000 records a second with acks=all throughout.
  */
 const DISK_MIB = 64;
-const TOPIC = "full-disk";
 
 printMachine();
 let disk = "";
@@ -42,30 +40,24 @@ function unmountDisk(): void {
 
 async function measure(): Promise<void> {
   const client = await connect({ bootstrapBrokers: cluster.bootstrapBrokers, clientId: "full-disk" });
-  await client.admin().createTopics([{ name: TOPIC, partitions: 1, assignment: [[1, 2, 3]] }]);
-  const writer = new SteadyWriter(client, TOPIC, 1000);
+  const topic = await MeasuredTopic.create(client, "full-disk", [1, 2, 3]);
+  const { writer } = topic;
   await delay(3000);
   writer.takeLongestMs();
   const ballast = path.join(disk, "ballast");
   fillWith(ballast);
-  await until("leadership has moved", async () => (await partition(client)).leader !== 1, 60_000);
+  await topic.until("leadership has moved", (state) => state.leader !== 1, 60_000);
   await delay(2000);
-  const { leader, isr } = await partition(client);
+  const { leader, isr } = await topic.state();
   report(
     "the disk of the leader is full",
     `longest wait ${writer.takeLongestMs().toFixed(0)} ms, leader 1 -> ${leader}, ISR ${isr.join()}`,
     !isr.includes(1),
   );
   fs.rmSync(ballast);
-  const backMs = await until("broker 1 is in sync", async () => (await partition(client)).isr.includes(1), 30_000);
+  const backMs = await topic.untilAllInSync();
   report("  there is space: in sync again after", `${backMs.toFixed(0)} ms`, backMs <= 10_000);
-  await writer.stop();
-  const { acknowledged, sent, failures } = writer;
-  report(
-    "  records acknowledged of sent",
-    `${acknowledged} of ${sent}${failures.length > 0 ? `: ${failures[0]}` : ""}`,
-    acknowledged === sent,
-  );
+  await topic.finish();
   await client.close();
 }
 
@@ -83,20 +75,4 @@ function fillWith(file: string): void {
   } finally {
     fs.closeSync(ballast);
   }
-}
-
-async function partition(client: Cluster): Promise<{ leader: number; isr: readonly number[] }> {
-  const [topic] = await client.admin().describeTopics([TOPIC]);
-  const [first] = topic?.partitions ?? [];
-  if (first === undefined) throw new Error("the topic has no partition");
-  return first;
-}
-
-async function until(what: string, condition: () => Promise<boolean>, deadlineMs: number): Promise<number> {
-  const startedMs = performance.now();
-  while (!(await condition())) {
-    if (performance.now() - startedMs > deadlineMs) throw new Error(`not within ${deadlineMs} ms: ${what}`);
-    await delay(50);
-  }
-  return performance.now() - startedMs;
 }

@@ -2,7 +2,6 @@ import { invariant } from "../common/assert.js";
 import { ApiError, errorCodes, errorNameOf } from "../protocol/error-codes.js";
 import type { ErrorName } from "../protocol/error-codes.js";
 import type { LeaderHint } from "../protocol/messages.js";
-import type { EncodableHeader } from "../protocol/record-encoder.js";
 import type { RpcConnection, RpcOutcome } from "../protocol/rpc-connection.js";
 import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerId, TopicId } from "../protocol/types.js";
@@ -18,7 +17,7 @@ import {
   outOfTimeError,
   topicReplacedError,
 } from "./produce-errors.js";
-import type { OnAcknowledged, ProducerBatch } from "./producer-batch.js";
+import type { ProducerBatch } from "./producer-batch.js";
 import type { IdentitySource } from "./producer-sequence.js";
 import { ProducerSequence } from "./producer-sequence.js";
 import type { ProducerSettings } from "./producer-settings.js";
@@ -76,7 +75,8 @@ const RETRY_MS_MAX = 250;
  */
 export class PartitionQueue {
   readonly #place: { readonly topic: string; readonly partition: number };
-  readonly #accumulator: RecordAccumulator;
+  /** Where records go in. */
+  readonly accumulator: RecordAccumulator;
   /** Batches that were sent, in the order of their sequences. */
   readonly #sent: ProducerBatch[] = [];
   readonly #sequence: ProducerSequence;
@@ -101,29 +101,16 @@ export class PartitionQueue {
     readonly partition: number,
   ) {
     this.#place = { topic, partition };
-    this.#accumulator = new RecordAccumulator(host, this.#place, () => host.onClosedBatch(this));
+    this.accumulator = new RecordAccumulator(host, this.#place, {
+      onClosed: () => host.onClosedBatch(this),
+      onFull: () => host.pumpDuringAppend(this),
+    });
     this.#sequence = new ProducerSequence(host, host.settings.idempotent);
     this.#backoff = new Backoff(host.env.random, RETRY_MS, RETRY_MS_MAX);
   }
 
   get isEmpty(): boolean {
-    return this.#accumulator.isEmpty && this.#sent.length === 0;
-  }
-
-  /**
-   * Encodes a record into the open batch; false when there is no memory for another batch. Throws RecordTooLargeError.
-   */
-  append(
-    timestamp: number,
-    key: Uint8Array | string | null | undefined,
-    value: Uint8Array | string | null | undefined,
-    headers: readonly EncodableHeader[] | undefined,
-    onAcknowledged: OnAcknowledged | undefined,
-  ): boolean {
-    const accumulator = this.#accumulator;
-    if (accumulator.tryAppend(timestamp, key, value, headers, onAcknowledged)) return true;
-    if (accumulator.closeOpen()) this.host.pumpDuringAppend(this);
-    return accumulator.appendToNew(timestamp, key, value, headers, onAcknowledged);
+    return this.accumulator.isEmpty && this.#sent.length === 0;
   }
 
   /** Sends what may be sent now. Cheap when there is nothing to do. */
@@ -141,14 +128,14 @@ export class PartitionQueue {
       host.wakeAt(this.#notBeforeMs);
       return;
     }
-    if (this.#mustResend ? this.#isWaiting() : !this.#hasRoom() || !this.#accumulator.hasDue(nowMs)) return;
+    if (this.#mustResend ? this.#isWaiting() : !this.#hasRoom() || !this.accumulator.hasDue(nowMs)) return;
     const leader = host.leaderOf(this.topic, this.partition);
     if (leader === undefined) return;
     const connection = host.connectionTo(leader.leaderId);
     if (connection === undefined) return;
     if (this.#mustResend) this.#resend(connection, leader, nowMs);
     while (this.#sequence.begin() && this.#hasRoom()) {
-      const batch = this.#accumulator.takeDue(nowMs);
+      const batch = this.accumulator.takeDue(nowMs);
       if (batch === undefined) return;
       this.#sequence.identify(batch);
       batch.ordinal = this.#nextOrdinal;
@@ -160,7 +147,7 @@ export class PartitionQueue {
 
   /** Sends the open batch without waiting for more records, and calls `onDone` for each batch that is here now. */
   flush(onDone: () => void): number {
-    const batches = [...this.#sent, ...this.#accumulator.flush()];
+    const batches = [...this.#sent, ...this.accumulator.flush()];
     for (const batch of batches) (batch.onDone ??= []).push(onDone);
     this.pump();
     return batches.length;
@@ -172,7 +159,7 @@ export class PartitionQueue {
       this.#giveUp(oldest, mayBeAppended(oldest) ? this.#unknown(oldest, oldest.lastError) : this.#outOfTime(oldest));
     }
     for (;;) {
-      const batch = this.#accumulator.takeExpired(nowMs);
+      const batch = this.accumulator.takeExpired(nowMs);
       if (batch === undefined) break;
       this.#fail(batch, this.#outOfTime(batch));
     }
@@ -200,7 +187,7 @@ export class PartitionQueue {
 
   /** Fails everything that is here. */
   failAll(error: ClientError): void {
-    const unsent = this.#accumulator.takeAll();
+    const unsent = this.accumulator.takeAll();
     const sent = this.#takeSent();
     this.#sequence.forget();
     for (const batch of sent) this.#fail(batch, mayBeAppended(batch) ? this.#unknown(batch, error) : error);
@@ -355,7 +342,7 @@ export class PartitionQueue {
       );
       return;
     }
-    this.#accumulator.keepBelow(bytes);
+    this.accumulator.keepBelow(bytes);
     const halves = batch.split((size) => this.host.pool.force(size));
     this.#sequence.identifyParts(batch, halves);
     batch.isDone = true;
@@ -419,7 +406,7 @@ export class PartitionQueue {
     const batches = this.#takeSent();
     this.#sequence.forget();
     const lost = batches.filter(mayBeAppended);
-    this.#accumulator.putBack(batches.filter((batch) => !mayBeAppended(batch)));
+    this.accumulator.putBack(batches.filter((batch) => !mayBeAppended(batch)));
     for (const batch of lost) this.#fail(batch, this.#unknown(batch, cause ?? batch.lastError));
   }
 

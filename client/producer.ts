@@ -282,7 +282,7 @@ export class Producer implements AsyncDisposable {
     const queue = topic.queueOf(record);
     const { headers } = record;
     const list = headers === undefined ? undefined : headerList(headers);
-    if (!queue.append(timestamp, record.key, record.value, list, onAcknowledged)) return false;
+    if (!queue.accumulator.append(timestamp, record.key, record.value, list, onAcknowledged)) return false;
     if (!queue.isListed) {
       this.#turn.list(queue);
       this.#active.add(queue);

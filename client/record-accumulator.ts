@@ -1,7 +1,7 @@
 import { invariant } from "../common/assert.js";
 import type { Env } from "../common/env/env.js";
 import { REQUEST_HEADROOM_BYTES } from "../protocol/message-codec.js";
-import type { EncodableHeader } from "../protocol/record-encoder.js";
+import type { EncodableBytes, EncodableHeader } from "../protocol/record-encoder.js";
 import { singleRecordBatchBytes } from "../protocol/record-encoder.js";
 import type { BufferPool } from "./buffer-pool.js";
 import type { ErrorPlace } from "./errors.js";
@@ -18,6 +18,14 @@ export interface AccumulatorHost {
   readonly batchBytesMax: number;
   /** Has what is due looked for at this time of the monotonic clock, or before. */
   wakeAt(timeMs: number): void;
+}
+
+/** What an accumulator tells the queue that it belongs to. */
+export interface AccumulatorEvents {
+  /** No more records go into the batch that was open. */
+  onClosed(): void;
+  /** In the middle of an append: a batch is full, and may be sent before the record that did not fit gets a new one. */
+  onFull(): void;
 }
 
 /** A limit below this would make batches of less than one ordinary record. */
@@ -44,57 +52,38 @@ export class RecordAccumulator {
   constructor(
     private readonly host: AccumulatorHost,
     private readonly place: ErrorPlace,
-    /** Told when no more records go into the batch that was open. */
-    private readonly onClosed: () => void,
+    private readonly events: AccumulatorEvents,
   ) {}
 
   get isEmpty(): boolean {
     return this.#open === undefined && this.#ready.length === 0;
   }
 
-  /** Encodes a record into the open batch; false when there is none, or no room in it. */
-  tryAppend(
+  /** Encodes a record into the open batch, or a new one; false when there is no memory for that. Throws RecordTooLargeError. */
+  append(
     timestamp: number,
-    key: Uint8Array | string | null | undefined,
-    value: Uint8Array | string | null | undefined,
+    key: EncodableBytes,
+    value: EncodableBytes,
     headers: readonly EncodableHeader[] | undefined,
     onAcknowledged: OnAcknowledged | undefined,
   ): boolean {
-    const batch = this.#open;
-    if (batch === undefined || !batch.encoder.tryAppend(timestamp, key, value, headers)) return false;
-    batch.note(timestamp, onAcknowledged);
-    return true;
-  }
-
-  /** Encodes a record into a new open batch; false when there is no memory for one. Throws RecordTooLargeError. */
-  appendToNew(
-    timestamp: number,
-    key: Uint8Array | string | null | undefined,
-    value: Uint8Array | string | null | undefined,
-    headers: readonly EncodableHeader[] | undefined,
-    onAcknowledged: OnAcknowledged | undefined,
-  ): boolean {
-    const { host } = this;
-    const buffer = host.pool.take(0);
-    if (buffer === undefined) return false;
-    const nowMs = host.env.clock.monotonicMs();
-    const deadlineMs = nowMs + host.settings.deliveryTimeoutMs;
-    let batch = new ProducerBatch(buffer, nowMs, deadlineMs, this.#limitBytes);
-    if (!batch.encoder.tryAppend(timestamp, key, value, headers)) {
-      host.pool.give(buffer, true);
-      const bytes = singleRecordBatchBytes(key, value, headers);
-      if (bytes > host.batchBytesMax) {
-        throw new RecordTooLargeError(bytes, host.batchBytesMax, "message.max.bytes of the brokers", this.place);
+    let batch = this.#open;
+    if (batch === undefined || !batch.encoder.tryAppend(timestamp, key, value, headers)) {
+      if (this.closeOpen()) this.events.onFull();
+      batch = this.#newBatch();
+      if (batch === undefined) return false;
+      if (!batch.encoder.tryAppend(timestamp, key, value, headers)) {
+        this.host.pool.give(batch.buffer, true);
+        batch = this.#newLargeBatch(singleRecordBatchBytes(key, value, headers));
+        if (batch === undefined) return false;
+        const fits = batch.encoder.tryAppend(timestamp, key, value, headers);
+        invariant(fits, () => "a record does not fit into a batch of its own size");
       }
-      const large = host.pool.take(REQUEST_HEADROOM_BYTES + bytes);
-      if (large === undefined) return false;
-      batch = new ProducerBatch(large, nowMs, deadlineMs);
-      const fits = batch.encoder.tryAppend(timestamp, key, value, headers);
-      invariant(fits, () => `a record announced with ${bytes} bytes does not fit in them`);
+      this.#open = batch;
+      const { lingerMs } = this.host.settings;
+      if (lingerMs > 0) this.host.wakeAt(batch.openedAtMs + lingerMs);
     }
-    this.#open = batch;
     batch.note(timestamp, onAcknowledged);
-    if (host.settings.lingerMs > 0) host.wakeAt(nowMs + host.settings.lingerMs);
     return true;
   }
 
@@ -105,7 +94,7 @@ export class RecordAccumulator {
     this.#open = undefined;
     this.#isFlushing = false;
     this.#ready.push(batch);
-    this.onClosed();
+    this.events.onClosed();
     return true;
   }
 
@@ -148,6 +137,27 @@ export class RecordAccumulator {
   /** The topic refuses batches of so many bytes: those of several records are made at most half as large. */
   keepBelow(bytes: number): void {
     this.#limitBytes = Math.max(LIMIT_BYTES_MIN, Math.min(this.#limitBytes, Math.ceil(bytes / 2)));
+  }
+
+  /** A batch of the usual size; undefined when there is no memory for one. */
+  #newBatch(): ProducerBatch | undefined {
+    const buffer = this.host.pool.take(0);
+    return buffer && this.#batchIn(buffer, this.#limitBytes);
+  }
+
+  /** A batch for a record that takes so many bytes, alone; undefined when there is no memory for one. */
+  #newLargeBatch(bytes: number): ProducerBatch | undefined {
+    const { batchBytesMax, pool } = this.host;
+    if (bytes > batchBytesMax) {
+      throw new RecordTooLargeError(bytes, batchBytesMax, "message.max.bytes of the brokers", this.place);
+    }
+    const buffer = pool.take(REQUEST_HEADROOM_BYTES + bytes);
+    return buffer && this.#batchIn(buffer);
+  }
+
+  #batchIn(buffer: Buffer, limitBytes?: number): ProducerBatch {
+    const nowMs = this.host.env.clock.monotonicMs();
+    return new ProducerBatch(buffer, nowMs, nowMs + this.host.settings.deliveryTimeoutMs, limitBytes);
   }
 
   #isOpenDue(nowMs: number): boolean {

@@ -7,6 +7,9 @@ import {
   writeVarint,
 } from "./record-batch.js";
 
+/** A key or a value as a program has it; text is encoded as UTF-8. Undefined means null. */
+export type EncodableBytes = Uint8Array | string | null | undefined;
+
 /** A name and a value that travel with a record. */
 export interface EncodableHeader {
   readonly key: string;
@@ -65,8 +68,8 @@ export class RecordEncoder {
   /** Appends a record; false, and nothing changed, when it does not fit. `timestamp` is in whole milliseconds since 1970. */
   tryAppend(
     timestamp: number,
-    key: Uint8Array | string | null | undefined,
-    value: Uint8Array | string | null | undefined,
+    key: EncodableBytes,
+    value: EncodableBytes,
     headers: readonly EncodableHeader[] | undefined,
   ): boolean {
     const buffer = this.#buffer;
@@ -149,8 +152,8 @@ export class RecordEncoder {
 
 /** The most bytes that a batch of this one record can take, head included: what its buffer must hold. */
 export function singleRecordBatchBytes(
-  key: Uint8Array | string | null | undefined,
-  value: Uint8Array | string | null | undefined,
+  key: EncodableBytes,
+  value: EncodableBytes,
   headers: readonly EncodableHeader[] | undefined,
 ): number {
   return (
@@ -163,8 +166,8 @@ export function singleRecordBatchBytes(
 function recordBodyBytes(
   timestampDelta: number,
   offsetDelta: number,
-  key: Uint8Array | string | null | undefined,
-  value: Uint8Array | string | null | undefined,
+  key: EncodableBytes,
+  value: EncodableBytes,
   headersBytes: number,
 ): number {
   let body = headersBytes;

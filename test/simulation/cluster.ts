@@ -328,6 +328,11 @@ export class SimCluster {
     return leader;
   }
 
+  /** The in-sync replicas; none when the topic is not in ZooKeeper. */
+  isrOf(topic: string, partition = 0): readonly BrokerId[] {
+    return this.stateOf(topic, partition)?.isr ?? [];
+  }
+
   /** Replicas that do not lead, by id. */
   followersOf(topic: string, partition = 0): BrokerId[] {
     const leader = this.leaderOf(topic, partition);

@@ -47,10 +47,15 @@ export class Letters {
     return Array.from({ length: count }, () => `letter ${(this.#count += 1)}`);
   }
 
-  /** Writes so many records with acks=all, each a batch, and waits until they are acknowledged. */
+  /** Sends so many records with acks=all, each a batch, and does not wait for what becomes of them. */
+  async send(count: number): Promise<void> {
+    for (const value of this.values(count)) await this.cluster.complete(this.writer.write([value]));
+  }
+
+  /** Sends so many records, and waits until they are acknowledged. */
   async write(count: number, limitMs = 30_000): Promise<void> {
     const before = this.history.produces.length;
-    for (const value of this.values(count)) await this.cluster.complete(this.writer.write([value]));
+    await this.send(count);
     const written = this.history.produces.slice(before);
     const areWritten = (): boolean => written.every(({ outcome }) => outcome?.kind === "ok");
     await this.cluster.until(areWritten, `${count} records are written`, limitMs);

@@ -8,8 +8,6 @@ import { withCluster } from "../cluster.js";
 import { Letters } from "../letters.js";
 import { encodeBatch, LibraryReader, produceOnce } from "../workload.js";
 
-const isr = (cluster: SimCluster): readonly BrokerId[] => cluster.stateOf("letters", 0)?.isr ?? [];
-
 function fill(cluster: SimCluster, ...ids: readonly BrokerId[]): void {
   for (const id of ids) cluster.broker(id).host.disk.setCapacity(0);
 }
@@ -59,10 +57,10 @@ describe("a leader whose disk is full", () => {
       fill(cluster, leader);
       await letters.write(10, 2000);
       expect(cluster.leaderOf("letters")).not.toBe(leader);
-      expect(isr(cluster)).not.toContain(leader);
+      expect(cluster.isrOf("letters")).not.toContain(leader);
       makeRoom(cluster, leader);
       expect(await letters.verdict()).toEqual([]);
-      expect(isr(cluster)).toContain(leader);
+      expect(cluster.isrOf("letters")).toContain(leader);
     });
   });
 
@@ -71,10 +69,10 @@ describe("a leader whose disk is full", () => {
       const letters = await Letters.create(cluster, { config: { "min.insync.replicas": "1" } });
       await letters.write(10);
       fill(cluster, 1, 2, 3);
-      await cluster.complete(letters.writer.write(letters.values(1)));
-      await cluster.until(() => isr(cluster).length === 1, "leadership was handed from one to the next");
+      await letters.send(1);
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "leadership was handed from one to the next");
       await cluster.run(3000);
-      expect(isr(cluster)).toHaveLength(1);
+      expect(cluster.isrOf("letters")).toHaveLength(1);
       const leader = cluster.leaderOf("letters");
       const client = cluster.client();
       await cluster.complete(client.refresh());
@@ -85,7 +83,7 @@ describe("a leader whose disk is full", () => {
       makeRoom(cluster, 1, 2, 3);
       await letters.write(5);
       expect(await letters.verdict()).toEqual([]);
-      expect(isr(cluster)).toHaveLength(3);
+      expect(cluster.isrOf("letters")).toHaveLength(3);
     });
   });
 });
@@ -98,7 +96,7 @@ describe("a follower whose disk is full", () => {
       const [follower = 0] = cluster.followersOf("letters");
       fill(cluster, follower);
       await letters.write(10, 2000);
-      expect(isr(cluster)).not.toContain(follower);
+      expect(cluster.isrOf("letters")).not.toContain(follower);
       // It tells its leader now and then, and does not ask without end.
       const { eventCount } = cluster.simulation.scheduler;
       for (let step = 0; step < 30; step += 1) {
@@ -107,7 +105,7 @@ describe("a follower whose disk is full", () => {
       }
       expect(cluster.simulation.scheduler.eventCount - eventCount).toBeLessThan(3000);
       makeRoom(cluster, follower);
-      await cluster.until(() => isr(cluster).includes(follower), "it is in sync again", 5000);
+      await cluster.until(() => cluster.isrOf("letters").includes(follower), "it is in sync again", 5000);
       expect(await letters.verdict()).toEqual([]);
     });
   });
@@ -123,7 +121,7 @@ describe("a replica with damaged records", () => {
       await rot(cluster, leader);
       await letters.write(10, 2000);
       expect(cluster.leaderOf("letters")).not.toBe(leader);
-      await cluster.until(() => isr(cluster).includes(leader), "it is in sync again");
+      await cluster.until(() => cluster.isrOf("letters").includes(leader), "it is in sync again");
       expect(cluster.log(leader, "letters").damage).toEqual([]);
       expect(await letters.verdict()).toEqual([]);
     });
@@ -137,8 +135,8 @@ describe("a replica with damaged records", () => {
       const [follower = 0] = cluster.followersOf("letters");
       watchSeats(cluster);
       await rot(cluster, follower);
-      await cluster.until(() => !isr(cluster).includes(follower), "it left", 2000);
-      await cluster.until(() => isr(cluster).includes(follower), "it is in sync again");
+      await cluster.until(() => !cluster.isrOf("letters").includes(follower), "it left", 2000);
+      await cluster.until(() => cluster.isrOf("letters").includes(follower), "it is in sync again");
       expect(cluster.leaderOf("letters")).toBe(leader);
       expect(cluster.log(follower, "letters").damage).toEqual([]);
       expect(await letters.verdict()).toEqual([]);
@@ -180,14 +178,14 @@ describe("a replica with damaged records", () => {
       const first = cluster.leaderOf("letters");
       const [second = 0] = cluster.followersOf("letters");
       cluster.simulation.network.partition(`broker-${first}`, `broker-${second}`);
-      await cluster.until(() => isr(cluster).length === 1, "one of them leads alone");
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "one of them leads alone");
       const leader = cluster.leaderOf("letters");
       const follower = leader === first ? second : first;
       await rot(cluster, follower);
       await rot(cluster, leader, 5);
       cluster.simulation.network.heal();
       await cluster.run(5000);
-      expect(isr(cluster)).toEqual([leader]);
+      expect(cluster.isrOf("letters")).toEqual([leader]);
       expect(cluster.log(follower, "letters").logEndOffset).toBe(10);
       expect(cluster.log(follower, "letters").damage).toMatchObject([{ from: 0, to: 1 }]);
     });
@@ -208,10 +206,10 @@ describe("a replica with damaged records", () => {
       cluster.crash(controllerId);
       await cluster.until(() => (cluster.controllerId ?? controllerId) !== controllerId, "there is another controller");
       await cluster.run(2000);
-      expect(isr(cluster)).toHaveLength(2);
+      expect(cluster.isrOf("letters")).toHaveLength(2);
       await rot(cluster, leader);
-      await cluster.until(() => isr(cluster).length === 1, "it leads alone", 4000);
-      expect(isr(cluster)).toEqual([leader]);
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "it leads alone", 4000);
+      expect(cluster.isrOf("letters")).toEqual([leader]);
       await letters.write(5, 5000);
     });
   });
@@ -224,7 +222,7 @@ describe("a replica with damaged records", () => {
       await rot(cluster, follower, 3);
       await cluster.complete(cluster.log(cluster.leaderOf("letters"), "letters").advanceLogStart(toOffset(6)));
       await letters.write(5);
-      await cluster.until(() => isr(cluster).length === 3, "all are in sync");
+      await cluster.until(() => cluster.isrOf("letters").length === 3, "all are in sync");
       for (const id of [1, 2, 3]) {
         const log = cluster.log(id, "letters");
         await cluster.until(() => log.logStartOffset === 6, "it follows the log start");
@@ -246,13 +244,13 @@ describe("a replica with damaged records", () => {
       const leader = cluster.leaderOf("letters");
       const [other = 0, follower = 0] = cluster.followersOf("letters");
       cluster.crash(other);
-      await cluster.until(() => isr(cluster).length === 2, "one is gone");
+      await cluster.until(() => cluster.isrOf("letters").length === 2, "one is gone");
       watchSeats(cluster);
       await rot(cluster, follower);
-      await cluster.until(() => isr(cluster).length === 1, "it left", 2000);
-      expect(isr(cluster)).toEqual([leader]);
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "it left", 2000);
+      expect(cluster.isrOf("letters")).toEqual([leader]);
       expect(cluster.stateOf("letters", 0)?.elr).not.toContain(follower);
-      await cluster.until(() => isr(cluster).includes(follower), "it is in sync again");
+      await cluster.until(() => cluster.isrOf("letters").includes(follower), "it is in sync again");
       cluster.start(other);
       expect(await letters.verdict()).toEqual([]);
     });
@@ -291,7 +289,7 @@ describe("a replica with damaged records", () => {
         for (const name of disk.paths().filter((one) => one.includes("clean"))) disk.flipBit(name, 0);
         watchSeats(cluster);
         cluster.start(follower);
-        await cluster.until(() => isr(cluster).includes(follower), "it is in sync again");
+        await cluster.until(() => cluster.isrOf("letters").includes(follower), "it is in sync again");
         expect(await letters.verdict()).toEqual([]);
       });
     }

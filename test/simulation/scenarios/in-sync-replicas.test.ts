@@ -8,13 +8,17 @@ import { Letters } from "../letters.js";
 import { encodeBatch, listOffset, produceOnce } from "../workload.js";
 
 const host = (id: BrokerId | undefined): string => `broker-${id ?? 0}`;
-const isr = (cluster: SimCluster): readonly BrokerId[] => cluster.stateOf("letters", 0)?.isr ?? [];
 
 /** Replicas 1 to 3 with a leader that is not the controller. */
 async function create(cluster: SimCluster, config: Record<string, string> = {}): Promise<Letters> {
   const { controllerId = 1 } = cluster;
   const others = [1, 2, 3].filter((id) => id !== controllerId);
   return Letters.create(cluster, { assignment: [...others, controllerId], config });
+}
+
+/** The controller of four brokers has no replica. */
+async function createBesideController(cluster: SimCluster): Promise<Letters> {
+  return Letters.create(cluster, { assignment: [1, 2, 3, 4].filter((id) => id !== cluster.controllerId) });
 }
 
 describe("a follower that is to cut its log", () => {
@@ -26,7 +30,7 @@ describe("a follower that is to cut its log", () => {
       await cluster.complete(cluster.stop(preferred));
       await cluster.until(() => cluster.leaderOf("letters") === follower, "the follower leads");
       cluster.start(preferred);
-      await cluster.until(() => isr(cluster).length === 3, "all are in sync");
+      await cluster.until(() => cluster.isrOf("letters").length === 3, "all are in sync");
       // It leads with records that nobody else has, and then does not lead any more.
       for (const id of [preferred, third]) cluster.simulation.network.partition(host(follower), host(id));
       const client = cluster.client();
@@ -38,7 +42,7 @@ describe("a follower that is to cut its log", () => {
         cluster.admin.administer("electLeaders", { partitions: [letters.target], unclean: false }),
       );
       expect(cluster.leaderOf("letters")).toBe(preferred);
-      expect(isr(cluster)).toContain(follower);
+      expect(cluster.isrOf("letters")).toContain(follower);
       // The cut waits behind a sync.
       const log = cluster.log(follower, "letters");
       cluster.broker(follower).host.disk.syncDelayMeanMs = 3000;
@@ -62,9 +66,7 @@ describe("a follower that is to cut its log", () => {
 describe("a leader", () => {
   it("goes on when the answer to its proposal is lost and the controller dies", async () => {
     await withCluster({ seed: 31, brokers: 4 }, async (cluster) => {
-      const letters = await Letters.create(cluster, {
-        assignment: [1, 2, 3, 4].filter((id) => id !== cluster.controllerId),
-      });
+      const letters = await createBesideController(cluster);
       await letters.write(10);
       const controller = cluster.controllerId ?? 0;
       const leader = cluster.leaderOf("letters");
@@ -73,7 +75,7 @@ describe("a leader", () => {
       // The proposal arrives, the answer and the order do not.
       await cluster.until(() => cluster.logged("did not catch up"), "the leader proposes to go on without it");
       cluster.simulation.network.partition(host(controller), host(leader), { oneWay: true });
-      await cluster.until(() => !isr(cluster).includes(lagging), "it is out of sync");
+      await cluster.until(() => !cluster.isrOf("letters").includes(lagging), "it is out of sync");
       cluster.crash(controller);
       cluster.simulation.network.heal();
       await letters.write(10);
@@ -86,14 +88,12 @@ describe("a leader", () => {
 
   it("does not get a follower into the in-sync replicas that was bounced since it had caught up", async () => {
     await withCluster({ seed: 32, brokers: 4 }, async (cluster) => {
-      const letters = await Letters.create(cluster, {
-        assignment: [1, 2, 3, 4].filter((id) => id !== cluster.controllerId),
-      });
+      const letters = await createBesideController(cluster);
       await letters.write(10);
       const leader = cluster.leaderOf("letters");
       const [joiner = 0] = cluster.followersOf("letters");
       cluster.crash(joiner);
-      await cluster.until(() => !isr(cluster).includes(joiner), "it is out of sync");
+      await cluster.until(() => !cluster.isrOf("letters").includes(joiner), "it is out of sync");
       await letters.write(10);
       // What the leader says reaches the controller half a second later.
       cluster.simulation.network.setLink(host(leader), host(cluster.controllerId), { delayMeanMs: 500 });
@@ -102,7 +102,7 @@ describe("a leader", () => {
       cluster.powerCut(joiner);
       cluster.start(joiner);
       cluster.simulation.scheduler.afterEachEvent(() => {
-        if (!isr(cluster).includes(joiner)) return;
+        if (!cluster.isrOf("letters").includes(joiner)) return;
         const log = cluster.broker(joiner).state === "up" ? cluster.partition(joiner, "letters")?.log : undefined;
         if (log === undefined || log.logEndOffset < 20) throw new Error("it is in sync without what is committed");
       });
@@ -115,16 +115,14 @@ describe("a leader", () => {
 
   it("whose proposal was sent twice and refused goes on without it", async () => {
     await withCluster({ seed: 44, brokers: 4 }, async (cluster) => {
-      const letters = await Letters.create(cluster, {
-        assignment: [1, 2, 3, 4].filter((id) => id !== cluster.controllerId),
-      });
+      const letters = await createBesideController(cluster);
       await letters.write(10);
       const leader = cluster.leaderOf("letters");
       const controller = host(cluster.controllerId);
       const [joiner = 0] = cluster.followersOf("letters");
       const { network } = cluster.simulation;
       cluster.crash(joiner);
-      await cluster.until(() => !isr(cluster).includes(joiner), "it is out of sync");
+      await cluster.until(() => !cluster.isrOf("letters").includes(joiner), "it is out of sync");
       // The proposal does not get through, and is sent again.
       cluster.start(joiner);
       await cluster.until(() => cluster.partition(joiner, "letters")?.role.kind === "follower", "it follows again");
@@ -137,7 +135,7 @@ describe("a leader", () => {
       await cluster.until(() => cluster.broker(joiner).state === "up", "it serves again");
       network.heal(host(leader), controller);
       await letters.write(10);
-      expect(isr(cluster)).not.toContain(joiner);
+      expect(cluster.isrOf("letters")).not.toContain(joiner);
       network.heal();
       expect(await letters.verdict()).toEqual([]);
     });
@@ -145,29 +143,27 @@ describe("a leader", () => {
 
   it("takes no follower in that lacks what was committed before its own epoch, though its high watermark lags", async () => {
     await withCluster({ seed: 33, brokers: 4 }, async (cluster) => {
-      const letters = await Letters.create(cluster, {
-        assignment: [1, 2, 3, 4].filter((id) => id !== cluster.controllerId),
-      });
+      const letters = await createBesideController(cluster);
       await letters.write(10);
       const leader = cluster.leaderOf("letters");
       const [successor = 0, lagging = 0] = cluster.followersOf("letters");
       cluster.simulation.network.partition(host(leader), host(lagging));
       cluster.simulation.network.partition(host(successor), host(lagging));
-      await cluster.until(() => isr(cluster).length === 2, "it is out of sync", 10_000);
+      await cluster.until(() => cluster.isrOf("letters").length === 2, "it is out of sync", 10_000);
       await letters.write(10);
       let epochStart = Number.POSITIVE_INFINITY;
       cluster.simulation.scheduler.afterEachEvent(() => {
         const role = cluster.partition(successor, "letters")?.role;
         if (role?.kind === "leader") ({ epochStart } = role);
         const log = cluster.partition(lagging, "letters")?.log;
-        if (epochStart < Number.POSITIVE_INFINITY && isr(cluster).includes(lagging))
+        if (epochStart < Number.POSITIVE_INFINITY && cluster.isrOf("letters").includes(lagging))
           expect(log?.logEndOffset).toBeGreaterThanOrEqual(epochStart);
       });
       // It asks at once, and what it lacks takes its time.
       cluster.simulation.network.setLink(host(successor), host(lagging), { delayMeanMs: 200 });
       cluster.crash(leader);
       cluster.simulation.network.heal();
-      await cluster.until(() => isr(cluster).includes(lagging), "it is in sync again");
+      await cluster.until(() => cluster.isrOf("letters").includes(lagging), "it is in sync again");
       expect(epochStart).toBe(20);
       cluster.start(leader);
       await letters.write(5);
@@ -294,9 +290,9 @@ describe("min.insync.replicas", () => {
       await letters.write(10);
       const { network } = cluster.simulation;
       network.partition(host(1), host(2));
-      await cluster.until(() => isr(cluster).length === 1, "the follower is out of sync", 10_000);
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "the follower is out of sync", 10_000);
       expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [1], elr: [2] });
-      for (const value of letters.values(5)) await cluster.complete(letters.writer.write([value]));
+      await letters.send(5);
       await cluster.run(1000);
       cluster.crash(1);
       network.heal();
@@ -312,8 +308,8 @@ describe("min.insync.replicas", () => {
       const letters = await Letters.create(cluster, { assignment: [1, 2] });
       await letters.write(10);
       cluster.crash(2);
-      for (const value of letters.values(5)) await cluster.complete(letters.writer.write([value]));
-      await cluster.until(() => isr(cluster).length === 1, "the follower is out of sync", 10_000);
+      await letters.send(5);
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "the follower is out of sync", 10_000);
       await cluster.run(1000);
       expect(cluster.log(1, "letters")).toMatchObject({ highWatermark: 10, logEndOffset: 15 });
       cluster.crash(3);
@@ -337,16 +333,16 @@ describe("min.insync.replicas", () => {
       const letters = await Letters.create(cluster, { assignment: [1, 2] });
       await letters.write(10);
       cluster.crash(2);
-      await cluster.until(() => isr(cluster).length === 1, "the follower is out of sync", 10_000);
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "the follower is out of sync", 10_000);
       await letters.write(5);
       expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [1], elr: [] });
       cluster.crash(3);
       await cluster.until(() => cluster.partition(1, "letters")?.minInsyncReplicas === 2, "the leader is told");
-      for (const value of letters.values(5)) await cluster.complete(letters.writer.write([value]));
+      await letters.send(5);
       await cluster.run(1000);
       expect(cluster.log(1, "letters").highWatermark).toBe(15);
       cluster.start(2);
-      await cluster.until(() => isr(cluster).length === 2, "the follower is in sync again");
+      await cluster.until(() => cluster.isrOf("letters").length === 2, "the follower is in sync again");
       cluster.crash(1);
       cluster.start(3);
       cluster.start(1);
@@ -366,8 +362,8 @@ describe("min.insync.replicas", () => {
       };
       const minimum = (): number | undefined => cluster.partition(1, "letters")?.minInsyncReplicas;
       network.partition(host(1), host(2));
-      for (const value of letters.values(5)) await cluster.complete(letters.writer.write([value]));
-      await cluster.until(() => isr(cluster).length === 1, "the follower is out of sync", 10_000);
+      await letters.send(5);
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "the follower is out of sync", 10_000);
       await cluster.run(500);
       expect(cluster.log(1, "letters")).toMatchObject({ highWatermark: 10, logEndOffset: 15 });
       await set(ConfigResource.BROKER, "", "1");
@@ -418,7 +414,8 @@ describe("a topic that syncs before it acknowledges", () => {
       for (const id of followers) cluster.broker(id).host.disk.syncDelayMeanMs = 200;
       for (let count = 1; count <= 5; count += 1) {
         await letters.write(1);
-        for (const id of isr(cluster)) expect(cluster.log(id, "letters").flushedOffset).toBeGreaterThanOrEqual(count);
+        for (const id of cluster.isrOf("letters"))
+          expect(cluster.log(id, "letters").flushedOffset).toBeGreaterThanOrEqual(count);
       }
       cluster.powerCut(1, 2, 3);
       await cluster.run(3000);
@@ -435,7 +432,7 @@ describe("a topic that syncs before it acknowledges", () => {
       await withCluster({ seed }, async (cluster) => {
         const letters = await create(cluster, { durability: "fsync" });
         await letters.write(20);
-        for (const value of letters.values(5)) await cluster.complete(letters.writer.write([value]));
+        await letters.send(5);
         cluster.powerCut(1, 2, 3);
         await cluster.run(300);
         for (const id of [1, 2, 3]) cluster.start(id);
@@ -502,7 +499,7 @@ describe("a follower", () => {
       const [one = 0, two = 0] = cluster.followersOf("letters");
       for (const follower of [one, two])
         cluster.simulation.network.setLink(host(slow), host(follower), { delayMeanMs: 300 });
-      for (const value of letters.values(10)) await cluster.complete(letters.writer.write([value]));
+      await letters.send(10);
       // Answers to fetches are on their way; a session ends, and so does the leadership.
       await cluster.run(200);
       const session = cluster.zookeeper.node(`/brokers/ids/${slow}`)?.ephemeralOwner ?? "";

@@ -1,30 +1,51 @@
 import { decodeBroker, paths } from "../../../broker/zookeeper/znodes.js";
+import type { BrokerId } from "../../../protocol/types.js";
 import type { SimCluster } from "../cluster.js";
 import { withCluster } from "../cluster.js";
 import { Letters } from "../letters.js";
+
+/**
+ * Two replicas leave, and records are written before each does: `behind` is then outside of the in-sync replicas, and
+ * `eligible`, which makes them fewer than two, stays eligible.
+ */
+async function leaveOneInSync(
+  cluster: SimCluster,
+  letters: Letters,
+  { behind, eligible }: { behind: BrokerId; eligible: BrokerId },
+): Promise<void> {
+  await letters.write(20);
+  cluster.crash(behind);
+  await cluster.until(() => cluster.isrOf("letters").length === 2, "two are in sync");
+  await letters.write(20);
+  cluster.crash(eligible);
+  await cluster.until(() => cluster.isrOf("letters").length === 1, "one is in sync");
+}
+
+/** A replica that has everything comes back and leads, then the others come back, and nothing is lost. */
+async function expectNothingLost(
+  cluster: SimCluster,
+  letters: Letters,
+  { leader, others }: { leader: BrokerId; others: readonly BrokerId[] },
+): Promise<void> {
+  cluster.start(leader);
+  await cluster.until(() => cluster.leaderOf("letters") === leader, `broker ${leader} leads`);
+  for (const id of others) cluster.start(id);
+  await letters.write(5);
+  expect(await letters.verdict()).toEqual([]);
+}
 
 describe("the last in-sync replica", () => {
   it("loses its power, and an eligible one that only crashed leads when it is back, so that nothing is lost", async () => {
     await withCluster({ seed: 11 }, async (cluster) => {
       const letters = await Letters.create(cluster);
-      await letters.write(20);
-      // 3 leaves the in-sync replicas; then 2 does, which makes them fewer than two, and stays eligible.
-      cluster.crash(3);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 2, "two are in sync");
-      await letters.write(20);
-      cluster.crash(2);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 1, "one is in sync");
+      await leaveOneInSync(cluster, letters, { behind: 3, eligible: 2 });
       expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [1], elr: [2] });
       cluster.powerCut(1);
       await cluster.run(500);
       cluster.start(1);
       await cluster.run(3000);
-      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
-      cluster.start(2);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.leader === 2, "the eligible replica leads");
-      cluster.start(3);
-      await letters.write(5);
-      expect(await letters.verdict()).toEqual([]);
+      expect(cluster.leaderOf("letters")).toBe(-1);
+      await expectNothingLost(cluster, letters, { leader: 2, others: [3] });
     });
   });
 
@@ -36,12 +57,7 @@ describe("the last in-sync replica", () => {
         cluster.crash(id);
         await cluster.run(3000);
       }
-      cluster.start(1);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.leader === 1, "the last replica leads");
-      cluster.start(2);
-      cluster.start(3);
-      await letters.write(5);
-      expect(await letters.verdict()).toEqual([]);
+      await expectNothingLost(cluster, letters, { leader: 1, others: [2, 3] });
     });
   });
 
@@ -57,7 +73,7 @@ describe("the last in-sync replica", () => {
       cluster.start(1);
       cluster.start(2);
       await cluster.run(2500);
-      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
+      expect(cluster.leaderOf("letters")).toBe(-1);
       cluster.start(3);
       await letters.write(5);
       expect(await letters.verdict()).toEqual([]);
@@ -67,26 +83,17 @@ describe("the last in-sync replica", () => {
   it("lost its power, and does not lead after the controller that knew it is gone", async () => {
     await withCluster({ seed: 14 }, async (cluster) => {
       const letters = await Letters.create(cluster);
-      await letters.write(20);
-      cluster.crash(3);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 2, "two are in sync");
-      await letters.write(20);
-      cluster.crash(2);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 1, "one is in sync");
+      await leaveOneInSync(cluster, letters, { behind: 3, eligible: 2 });
       cluster.powerCut(1);
       await cluster.run(500);
       cluster.start(1);
       await cluster.run(3000);
-      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
+      expect(cluster.leaderOf("letters")).toBe(-1);
       // The controller runs on it, and its successor is told of a mere crash.
       cluster.restart(1);
       await cluster.run(3000);
-      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
-      cluster.start(2);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.leader === 2, "the eligible replica leads");
-      cluster.start(3);
-      await letters.write(5);
-      expect(await letters.verdict()).toEqual([]);
+      expect(cluster.leaderOf("letters")).toBe(-1);
+      await expectNothingLost(cluster, letters, { leader: 2, others: [3] });
     });
   });
 
@@ -122,47 +129,34 @@ describe.each(["page-cache", "fsync"])("a lost disk, with durability=%s,", (dura
     await withCluster({ seed: 21 }, async (cluster) => {
       const letters = await create(cluster);
       await letters.write(20);
-      expect(cluster.stateOf("letters", 0)?.isr).toEqual([1, 2, 3]);
+      expect(cluster.isrOf("letters")).toEqual([1, 2, 3]);
       for (const id of [1, 2, 3]) cluster.crash(id);
       cluster.broker(1).host.disk.replace();
       await cluster.run(500);
       cluster.start(1);
       await cluster.run(3000);
-      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
+      expect(cluster.leaderOf("letters")).toBe(-1);
       // A further start, after which its registration says nothing of the disk.
       cluster.restart(1);
       // Longer than the controller waits for replicas that lost their power.
       await cluster.run(10_000);
-      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
-      cluster.start(2);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.leader === 2, "a replica with records leads");
-      cluster.start(3);
-      await letters.write(5);
-      expect(await letters.verdict()).toEqual([]);
+      expect(cluster.leaderOf("letters")).toBe(-1);
+      await expectNothingLost(cluster, letters, { leader: 2, others: [3] });
     });
   });
 
   it("does not lead before the eligible replica is back", async () => {
     await withCluster({ seed: 22 }, async (cluster) => {
       const letters = await create(cluster);
-      await letters.write(20);
-      cluster.crash(1);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 2, "two are in sync");
-      await letters.write(20);
-      cluster.crash(2);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 1, "one is in sync");
+      await leaveOneInSync(cluster, letters, { behind: 1, eligible: 2 });
       expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [3], elr: [2] });
       cluster.crash(3);
       cluster.broker(3).host.disk.replace();
       await cluster.run(500);
       cluster.start(3);
       await cluster.run(10_000);
-      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
-      cluster.start(2);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.leader === 2, "the eligible replica leads");
-      cluster.start(1);
-      await letters.write(5);
-      expect(await letters.verdict()).toEqual([]);
+      expect(cluster.leaderOf("letters")).toBe(-1);
+      await expectNothingLost(cluster, letters, { leader: 2, others: [1] });
     });
   });
 
@@ -177,7 +171,7 @@ describe.each(["page-cache", "fsync"])("a lost disk, with durability=%s,", (dura
       await cluster.run(500);
       cluster.start(1);
       await cluster.run(3000);
-      expect(cluster.stateOf("letters", 0)?.leader).toBe(-1);
+      expect(cluster.leaderOf("letters")).toBe(-1);
       cluster.start(2);
       cluster.start(3);
       await letters.write(5);
@@ -193,7 +187,7 @@ describe("the lost disk of the only in-sync replica", () => {
       letters.invariants.lossAllowed = true;
       await letters.write(20);
       cluster.crash(2);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 1, "one is in sync");
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "one is in sync");
       expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [1], elr: [] });
       await letters.write(5);
       cluster.crash(1);
@@ -202,7 +196,7 @@ describe("the lost disk of the only in-sync replica", () => {
       cluster.start(1);
       await cluster.run(3000);
       cluster.start(2);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.leader === 2, "the replica with records leads");
+      await cluster.until(() => cluster.leaderOf("letters") === 2, "the replica with records leads");
       await cluster.untilSettled("letters");
       expect(cluster.log(1, "letters").logEndOffset).toBeGreaterThanOrEqual(20);
     });

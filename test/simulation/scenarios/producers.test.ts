@@ -70,7 +70,7 @@ describe("batches under way together", () => {
       const [one = 0, two = 0] = cluster.followersOf("letters");
       cluster.crash(one);
       cluster.crash(two);
-      await cluster.until(() => cluster.stateOf("letters", 0)?.isr.length === 1, "one is in sync");
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "one is in sync");
       cluster.start(one);
       for (let round = 0; round < 300; round += 1) {
         void writer.write(letters.values(1));

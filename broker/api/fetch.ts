@@ -2,7 +2,7 @@ import type { Clock } from "../../common/env/time.js";
 import { ApiError } from "../../protocol/error-codes.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
 import type { FetchedPartition, FetchingReplica, FetchRequest, Init } from "../../protocol/messages.js";
-import type { BrokerEpoch, Offset } from "../../protocol/types.js";
+import type { BrokerEpoch, Offset, TopicId } from "../../protocol/types.js";
 import { parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
 import { POOLED_BUFFER_BYTES } from "../log/buffer-pool.js";
 import type { LogRead } from "../log/log.js";
@@ -34,13 +34,19 @@ export interface FetchParts {
   readonly brokerEpochOf: (brokerId: number) => BrokerEpoch | undefined;
 }
 
+/** What every answer says of a partition. */
+interface Standing {
+  readonly topicId: TopicId;
+  readonly partition: number;
+  readonly highWatermark: Offset;
+  readonly logStartOffset: Offset;
+}
+
 /** What one partition contributes to a response. */
 interface Contribution {
   readonly entry: SessionPartition;
   readonly asked: number;
-  readonly body: Init<FetchedPartition>;
-  readonly highWatermark: Offset;
-  readonly logStart: Offset;
+  readonly body: Standing & Init<FetchedPartition>;
   readonly read: LogRead | undefined;
   /** It can wait for company: there is only a new watermark. */
   readonly isWatermarkOnly: boolean;
@@ -278,52 +284,34 @@ export class FetchApi {
     context: RequestContext,
     maxBytes: number,
   ): Contribution | Promise<Contribution> | undefined {
-    const { partition, topicId, index, asked } = entry;
+    const { partition, topicId, index, refusal, divergence, fetchOffset, leaderEpoch } = entry;
     if (partition === undefined) return this.#refusal(entry, context, notHere(this.#parts.metadata, topicId, index));
-    if (entry.refusal !== undefined) return this.#refusal(entry, context, entry.refusal.report);
-    const highWatermark = partition.highWatermark;
-    const logStart = partition.log.logStartOffset;
-    const body = { topicId, partition: index, highWatermark, logStartOffset: logStart };
+    if (refusal !== undefined) return this.#refusal(entry, context, refusal.report);
     if (entry.verify) return this.#verified(entry, session, context, maxBytes);
-    try {
-      const { divergence } = entry;
-      if (divergence !== undefined) {
-        const diverging = { leaderEpochPlusOne: (divergence.leaderEpoch ?? -1) + 1, endOffset: divergence.endOffset };
-        return {
-          entry,
-          asked,
-          body: { ...body, diverging },
-          highWatermark,
-          logStart,
-          read: undefined,
-          isWatermarkOnly: false,
-        };
-      }
-      const read =
-        session.replicaId === undefined
-          ? partition.readCommitted(entry.fetchOffset, entry.leaderEpoch, maxBytes)
-          : partition.readAppended(entry.fetchOffset, entry.leaderEpoch, maxBytes);
-      if (read === undefined) {
-        if (entry.toldHighWatermark === highWatermark && entry.toldLogStart === logStart) return undefined;
-        return { entry, asked, body, highWatermark, logStart, read: undefined, isWatermarkOnly: true };
-      }
-      const withRecords = (records: LogRead): Contribution => ({
-        entry,
-        asked,
-        body: { ...body, recordBytes: records.bytes },
-        highWatermark,
-        logStart,
-        read: records,
-        isWatermarkOnly: false,
-      });
-      if (!(read instanceof Promise)) return withRecords(read);
-      return read.then(withRecords, (error: unknown) => {
-        if (error instanceof ApiError) return this.#refusal(entry, context, partition.readRefusal(error));
-        throw error;
-      });
-    } catch (error) {
+    const news = withoutRecords(entry);
+    if (divergence !== undefined) {
+      const diverging = { leaderEpochPlusOne: (divergence.leaderEpoch ?? -1) + 1, endOffset: divergence.endOffset };
+      return { ...news, body: { ...news.body, diverging }, isWatermarkOnly: false };
+    }
+    const withRecords = (read: LogRead): Contribution => ({
+      ...news,
+      body: { ...news.body, recordBytes: read.bytes },
+      read,
+      isWatermarkOnly: false,
+    });
+    const refused = (error: unknown): Contribution => {
       if (error instanceof ApiError) return this.#refusal(entry, context, partition.readRefusal(error));
       throw error;
+    };
+    try {
+      const read =
+        session.replicaId === undefined
+          ? partition.readCommitted(fetchOffset, leaderEpoch, maxBytes)
+          : partition.readAppended(fetchOffset, leaderEpoch, maxBytes);
+      if (read === undefined) return isTold(entry, news.body) ? undefined : news;
+      return read instanceof Promise ? read.then(withRecords, refused) : withRecords(read);
+    } catch (error) {
+      return refused(error);
     }
   }
 
@@ -334,32 +322,24 @@ export class FetchApi {
     context: RequestContext,
     maxBytes: number,
   ): Promise<Contribution> {
-    const { partition, topicId, index, asked } = entry;
-    await partition?.verify(entry.fetchOffset);
+    const { asked } = entry;
+    await entry.partition?.verify(entry.fetchOffset);
     // Not before: another fetch of the session would be answered with what is doubted.
     if (entry.asked === asked) entry.verify = false;
-    const contribution = await this.#contribution(entry, session, context, maxBytes);
-    if (contribution !== undefined) return contribution;
-    const highWatermark = partition?.highWatermark ?? toOffset(0);
-    const logStart = partition?.log.logStartOffset ?? toOffset(0);
-    const body = { topicId, partition: index, highWatermark, logStartOffset: logStart };
-    return { entry, asked, body, highWatermark, logStart, read: undefined, isWatermarkOnly: true };
+    return (await this.#contribution(entry, session, context, maxBytes)) ?? withoutRecords(entry);
   }
 
   #refusal(entry: SessionPartition, context: RequestContext, error: ErrorReport): Contribution {
-    const { topicId, index, partition } = entry;
-    const highWatermark = partition?.highWatermark ?? toOffset(0);
-    const logStart = partition?.log.logStartOffset ?? toOffset(0);
-    const leader = this.#parts.metadata.leaderHint(topicId, index, context.listenerName);
-    const body = { topicId, partition: index, error, highWatermark, logStartOffset: logStart, leader };
-    return { entry, asked: entry.asked, body, highWatermark, logStart, read: undefined, isWatermarkOnly: false };
+    const leader = this.#parts.metadata.leaderHint(entry.topicId, entry.index, context.listenerName);
+    const news = withoutRecords(entry);
+    return { ...news, body: { ...news.body, error, leader }, isWatermarkOnly: false };
   }
 
   #answer(session: FetchSession, contributions: readonly Contribution[]): Answer<"fetch"> {
     const reads: LogRead[] = [];
-    for (const { entry, asked, highWatermark, logStart, read, body } of contributions) {
-      entry.toldHighWatermark = highWatermark;
-      entry.toldLogStart = logStart;
+    for (const { entry, asked, read, body } of contributions) {
+      entry.toldHighWatermark = body.highWatermark;
+      entry.toldLogStart = body.logStartOffset;
       if (entry.asked === asked) {
         entry.awaitsReader = read !== undefined;
         // What is refused stays so until the reader asks again or the role changes.
@@ -377,6 +357,20 @@ export class FetchApi {
       },
     };
   }
+}
+
+/** A partition of which there is nothing to say but where it stands. */
+function withoutRecords(entry: SessionPartition): Contribution {
+  const { topicId, index, partition, asked } = entry;
+  const highWatermark = partition?.highWatermark ?? toOffset(0);
+  const logStartOffset = partition?.log.logStartOffset ?? toOffset(0);
+  const body = { topicId, partition: index, highWatermark, logStartOffset };
+  return { entry, asked, body, read: undefined, isWatermarkOnly: true };
+}
+
+/** Whether the reader knows already where the partition stands. */
+function isTold(entry: SessionPartition, { highWatermark, logStartOffset }: Standing): boolean {
+  return entry.toldHighWatermark === highWatermark && entry.toldLogStart === logStartOffset;
 }
 
 /** Whether an answer is worth sending now: it has records enough, or something that cannot wait. */

@@ -177,20 +177,13 @@ export function withStopping(
   rules: ElectionRules,
 ): PartitionMove | undefined {
   if (!partition.isr.includes(brokerId)) return undefined;
-  const others = {
-    ...rules,
-    isElectable: (id: BrokerId) => id !== brokerId && rules.isElectable(id),
-    uncleanAllowed: false,
-  };
+  const others = { ...rules, isElectable: (id: BrokerId) => id !== brokerId && rules.isElectable(id) };
   const isrLeft = partition.isr.filter((id) => id !== brokerId);
   if (partition.leader !== brokerId) {
     if (isrLeft.length === 0) return undefined;
     return { to: moved(partition, { isr: isrLeft, elr: nextElr(partition, isrLeft, rules.minInsyncReplicas) }) };
   }
-  const election = electLeader({ ...partition, isr: isrLeft, elr: [] }, others);
-  if (election === undefined) return undefined;
-  const { leader, isr, ground } = election;
-  return { to: moved(partition, { leader, isr, elr: nextElr(partition, isr, rules.minInsyncReplicas) }), ground };
+  return withResignation(partition, isrLeft, others, []);
 }
 
 /** The replica that was found to hold most leads, alone: others may hold records that it lost. */

@@ -29,10 +29,10 @@ const DESCRIBE_TIMEOUT_MS = 5000;
 const PARTITIONS_MAX = 1000;
 
 /**
- * Partitions that only replicas could lead which lost their power or their disk, so that nobody knows who holds most. Waits for every
- * member of the ISR to be back, because the one that is missing may hold what the others lost, and for the eligible ones,
- * which lost nothing; after a while for those that are, of whom one that lost its disk does not count. Then asks each what it holds. It elects nobody: the answers go to
- * the controller as an event.
+ * Partitions that only replicas could lead which lost their power or their disk, so that nobody knows who holds most. It
+ * waits for every member of the ISR to be back, because the one that is missing may hold what the others lost, and for the
+ * eligible ones, which lost nothing; after a while for those that are, of whom one that lost its disk does not count. Then
+ * it asks each what it holds. It elects nobody: the answers go to the controller as an event.
  */
 export class UncertainReplicas {
   readonly #env: Env;

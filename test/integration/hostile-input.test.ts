@@ -288,6 +288,25 @@ describe("many connections", () => {
     for (const socket of idle) socket.destroy();
   }, 30_000);
 
+  it("keeps brokers' places free of those that do not prove to be brokers, and cuts off the oldest of them", async () => {
+    const strangers: net.Socket[] = [];
+    for (let count = 0; count < 150; count += 1) {
+      const socket = net.connect(cluster.port(leader, "INTERNAL"), "127.0.0.1");
+      socket.on("error", () => undefined);
+      socket.resume();
+      await new Promise((resolve) => socket.once("connect", resolve));
+      socket.write(handshake);
+      strangers.push(socket);
+    }
+    await eventually("the oldest are cut off", () => strangers.slice(0, 50).every(({ closed }) => closed));
+    expect(strangers.slice(-90).every(({ closed }) => !closed)).toBe(true);
+    // It leads, and those that follow it are connected to it as before.
+    const connection = await cluster.connect(leader);
+    expect((await produce(connection, batchOf(["beside strangers"]))).error).toBeNull();
+    connection.close();
+    for (const socket of strangers) socket.destroy();
+  }, 30_000);
+
   it("does not grow when a peer never reads its answers", async () => {
     const large = batchOf(["y".repeat(60_000)]);
     const writer = await cluster.connect(leader);

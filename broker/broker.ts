@@ -38,7 +38,7 @@ import { IsrProposals } from "./partition/isr-proposals.js";
 import { logSettings } from "./partition/log-settings.js";
 import { PartitionTable } from "./partition/partition-table.js";
 import { ReplicaActivity } from "./partition/replica-activity.js";
-import { ReplicaFetchers } from "./partition/replica-fetcher.js";
+import { ReplicaFetchers } from "./partition/replica-fetchers.js";
 import { BrokerRegistration } from "./zookeeper/broker-registration.js";
 import { ensureClusterId } from "./zookeeper/cluster-id.js";
 import { takeProducerIds } from "./zookeeper/producer-id-blocks.js";

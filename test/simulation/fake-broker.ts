@@ -58,6 +58,8 @@ export class FakeBroker {
   brokers: readonly BrokerId[] = [];
   controllerEpoch = 0;
   imagesReceived = 0;
+  /** How many partitions each order was about. */
+  readonly partitionsOrdered: number[] = [];
   /** Orders wait here while it is set. */
   ordersHeld = false;
   readonly #env: Env;
@@ -237,6 +239,7 @@ export class FakeBroker {
 
   #onOrders(orders: ControllerOrdersRequest): void {
     if (orders.brokerEpoch !== this.epoch) throw new ApiError("STALE_BROKER_EPOCH");
+    this.partitionsOrdered.push(orders.topics.reduce((sum, { partitions }) => sum + partitions.length, 0));
     if (orders.controllerEpoch < this.controllerEpoch) throw new ApiError("NOT_CONTROLLER");
     this.controllerEpoch = orders.controllerEpoch;
     this.brokers = orders.brokers.map(({ id }) => id).sort((left, right) => left - right);

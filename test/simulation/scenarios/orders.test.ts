@@ -1,0 +1,61 @@
+import { withCluster } from "../cluster.js";
+import { ControllerCluster } from "../controller-cluster.js";
+
+describe("a controller with many partitions", () => {
+  it("tells a new broker of all of them, in parts of a thousand at most", async () => {
+    const cluster = new ControllerCluster(81);
+    await cluster.startAll(2);
+    await cluster.createTopic("many", { partitions: 2500, replicationFactor: 1 });
+    await cluster.createTopic("few", { partitions: 3, replicationFactor: 1 });
+    const started = cluster.start(3);
+    const { partitionsOrdered } = cluster.broker(3);
+    await cluster.simulation.complete(started);
+    await cluster.settled();
+    expect(partitionsOrdered.reduce((sum, count) => sum + count, 0)).toBe(2503);
+    expect(Math.max(...partitionsOrdered)).toBe(1000);
+    expect(cluster.broker(3).imagesReceived).toBe(1);
+    cluster.assertClean();
+  });
+
+  it("has what a broker slept through forgotten there, once the last part has come, and nothing else", async () => {
+    await withCluster({ seed: 82 }, async (cluster) => {
+      const controller = cluster.controllerId ?? 0;
+      const sleeper = controller === 3 ? 2 : 3;
+      const replicas = (count: number) => Array.from({ length: count }, () => ({ brokerIds: [sleeper] }));
+      await cluster.createTopic({ name: "gone", assignment: replicas(1) });
+      // One of these ends in another part than the other, and is named in the first part alone.
+      for (const name of ["apples", "zebras"]) await cluster.createTopic({ name, assignment: replicas(600) });
+      cluster.pause(sleeper);
+      await cluster.deleteTopic("gone");
+      // The next controller's first word to each broker is everything.
+      cluster.crash(controller);
+      await cluster.until(() => ![controller, undefined].includes(cluster.controllerId), "there is another controller");
+      cluster.resume(sleeper);
+      const known = cluster.broker(sleeper).broker?.metadata;
+      await cluster.until(() => known?.topicNamed("gone") === undefined, "the deleted topic is forgotten");
+      await cluster.run(2000);
+      for (const name of ["apples", "zebras"]) {
+        expect(known?.topicNamed(name)?.partitions.size).toBe(600);
+        expect(cluster.partition(sleeper, name)?.role.kind).toBe("leader");
+      }
+      expect(cluster.lines.filter((line) => /(apples|zebras)-\d+ .* set aside/.test(line))).toEqual([]);
+    });
+  });
+});
+
+describe("a connection that nobody uses", () => {
+  it("is closed by a broker, unless it is between brokers", async () => {
+    await withCluster({ seed: 83, settings: { "connections.max.idle.ms": "5000" } }, async (cluster) => {
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      const connection = await cluster.complete(client.connection(1));
+      const connected = (): string[] => cluster.lines.filter((line) => /Connected to broker \d/.test(line));
+      const before = connected();
+      expect(before.length).toBeGreaterThanOrEqual(3);
+      await cluster.until(() => !connection.isOpen, "the client's is closed", 10_000);
+      await cluster.run(60_000);
+      expect(connected()).toEqual(before);
+      await cluster.complete(client.refresh());
+    });
+  });
+});

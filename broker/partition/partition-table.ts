@@ -89,8 +89,9 @@ export class PartitionTable {
    * After a complete image: logs on the disk that no order names are renamed aside, never served and never silently deleted.
    */
   async setStraysAside(): Promise<void> {
-    const strays = [...this.logs.all()].filter((log) => this.get(log.topicId, log.partition) === undefined);
-    for (const log of strays) {
+    for (const log of [...this.logs.all()]) {
+      // An order may have named it while others were renamed.
+      if (this.get(log.topicId, log.partition) !== undefined) continue;
       this.logger.warn(
         `${log.topic}-${log.partition} (topic id ${log.topicId}) is not among this broker's replicas; its log is set aside`,
       );

@@ -45,6 +45,24 @@ describe("a topic that is created again under its old name", () => {
   });
 });
 
+describe("a log that no order named", () => {
+  it("is not set aside when an order names it before its turn comes", async () => {
+    await withCluster({ seed: 59 }, async (cluster) => {
+      await cluster.createTopic({ name: "letters", assignment: [{ brokerIds: [1] }, { brokerIds: [1] }] });
+      const table = cluster.broker(1).broker!.partitions!;
+      const { topicId, state } = cluster.partition(1, "letters", 1)!;
+      table.forgetTopic(topicId, "the test says so");
+      const aside = table.setStraysAside();
+      const named = { ...state!, partition: 1, leaderId: 1, minInsyncReplicas: 1 };
+      table.applyTopic({ topicId, name: "letters", config: [], durability: "", partitions: [named] as never });
+      await cluster.complete(aside);
+      const setAside = cluster.lines.flatMap((line) => /(letters-\d) .* is set aside/.exec(line)?.[1] ?? []);
+      expect(setAside).toEqual(["letters-0"]);
+      expect(table.get(topicId, 1)?.role.kind).toBe("leader");
+    });
+  });
+});
+
 describe("a partition", () => {
   it("never plays a role with other settings than its topic's", async () => {
     await withCluster({ seed: 52 }, async (cluster) => {

@@ -115,7 +115,10 @@ function servingLine(id: number, broker: Broker): Record<string, unknown> {
   return { event: "serving", id, epoch: broker.epoch, listeners };
 }
 
-/** A broken invariant, or a disk that refuses to sync: going on could lose records, so the process ends and others take over. */
+/**
+ * A broken invariant, or a disk that refuses to sync: going on could lose records, so the process ends and others take
+ * over.
+ */
 function die(logger: Logger, error: Error): never {
   logger.error(`the broker cannot go on and ends: ${error.message}`, { error: error.stack ?? error.message });
   // What winston holds is written by the stream in the same turn; stderr of a file or pipe is synchronous here.

@@ -13,7 +13,10 @@ export class BufferPool {
     private readonly limitBytes: number,
   ) {}
 
-  /** A buffer of at least so many bytes; undefined when the limit is reached. One is always to be had when nothing is out. */
+  /**
+   * A buffer of at least so many bytes; undefined when the limit is reached. One is always to be had when nothing is
+   * out.
+   */
   take(bytes: number): Buffer | undefined {
     const wantedBytes = Math.max(bytes, this.bufferBytes);
     if (this.#takenBytes > 0 && this.#takenBytes + wantedBytes > this.limitBytes) return undefined;

@@ -187,7 +187,10 @@ export class Cluster implements AsyncDisposable {
     return this.#admin;
   }
 
-  /** The partitions of a topic, as the cluster describes them now. Rejects with ProtocolError when there is no such topic. */
+  /**
+   * The partitions of a topic, as the cluster describes them now. Rejects with ProtocolError when there is no such
+   * topic.
+   */
   async partitionsOf(topic: string): Promise<number[]> {
     return (await this.#waitForTopic(topic)).partitions.map(({ partition }) => partition);
   }

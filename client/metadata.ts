@@ -214,7 +214,10 @@ export class Metadata implements BrokerDirectory {
     });
   }
 
-  /** Finds the cluster through its bootstrap addresses. Rejects with TransportError or ApiError when none answers in time. */
+  /**
+   * Finds the cluster through its bootstrap addresses. Rejects with TransportError or ApiError when none answers in
+   * time.
+   */
   async start(deadline: Deadline): Promise<void> {
     for (;;) {
       try {
@@ -417,7 +420,10 @@ export class Metadata implements BrokerDirectory {
     return connection;
   }
 
-  /** Known brokers first, then the bootstrap addresses that are none of theirs. In trouble each question begins elsewhere. */
+  /**
+   * Known brokers first, then the bootstrap addresses that are none of theirs. In trouble each question begins
+   * elsewhere.
+   */
   #sources(turn: number): Source[] {
     const nowMs = this.#env.clock.monotonicMs();
     const known = this.candidates();

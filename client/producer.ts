@@ -209,7 +209,10 @@ export class Producer implements AsyncDisposable {
     if (failure !== undefined) throw failure;
   }
 
-  /** Refuses further records, waits for those under way, at most `deliveryTimeoutMs`, and ends the connections. Idempotent. */
+  /**
+   * Refuses further records, waits for those under way, at most `deliveryTimeoutMs`, and ends the connections.
+   * Idempotent.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

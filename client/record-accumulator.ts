@@ -59,7 +59,10 @@ export class RecordAccumulator {
     return this.#open === undefined && this.#ready.length === 0;
   }
 
-  /** Encodes a record into the open batch, or a new one; false when there is no memory for that. Throws RecordTooLargeError. */
+  /**
+   * Encodes a record into the open batch, or a new one; false when there is no memory for that. Throws
+   * RecordTooLargeError.
+   */
   append(
     timestamp: number,
     key: EncodableBytes,

@@ -94,7 +94,10 @@ export class WaitingRecords {
     );
   }
 
-  /** Encodes what waited, as far as there is memory now. May be called while it does: whatever ends then is found by the loop. */
+  /**
+   * Encodes what waited, as far as there is memory now. May be called while it does: whatever ends then is found by the
+   * loop.
+   */
   admit(): void {
     if (this.#isAdmitting) return;
     this.#isAdmitting = true;

@@ -148,7 +148,10 @@ export class RpcConnection {
     });
   }
 
-  /** The same without a promise, for the paths where one costs too much. `onOutcome` is called exactly once, never in this turn. */
+  /**
+   * The same without a promise, for the paths where one costs too much. `onOutcome` is called exactly once, never in
+   * this turn.
+   */
   send<Kind extends RequestKind>(
     kind: Kind,
     body: Init<RequestBody<Kind>>,

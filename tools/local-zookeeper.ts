@@ -70,9 +70,9 @@ const dockerImage = "zookeeper:3.9";
 const usualHomes = ["/opt/zookeeper", "/opt/homebrew/opt/zookeeper/libexec", "/usr/local/opt/zookeeper/libexec"];
 
 /**
- * Looks for Java and ZooKeeper's jars, then installs Debian's package where this process may do that without a password, then
- * looks for Docker. `say` is told in a sentence about everything that takes time or changes the machine. Rejects with
- * ZooKeeperNotFound.
+ * Looks for Java and ZooKeeper's jars, then installs Debian's package where this process may do that without a
+ * password, then looks for Docker. `say` is told in a sentence about everything that takes time or changes the machine.
+ * Rejects with ZooKeeperNotFound.
  */
 export async function findZooKeeper(
   say: (sentence: string) => void,

@@ -6,8 +6,9 @@ import { printMachine, report } from "../support/figures.js";
 import { MeasuredTopic } from "../support/measured-topic.js";
 
 /*
- * What clients notice while parts of the cluster are away: a paused leader, a broker killed and started again at once, one of
- * three ZooKeepers, and all of them for 30 seconds. 1,000 records a second with acks=all throughout, session 6 s.
+ * What clients notice while parts of the cluster are away: a paused leader, a broker killed and started again at once,
+ * one of three ZooKeepers, and all of them for 30 seconds. 1,000 records a second with acks=all throughout,
+ * session 6 s.
  */
 const sessionMs = 6000;
 const away = Number(process.env["AWAY_MS"] ?? 30_000);

@@ -7,8 +7,8 @@ import { MeasuredCluster, residentKiB } from "../support/measured-cluster.js";
 import { printMachine, report } from "../support/figures.js";
 
 /*
- * Real data through the command line, on 6 partitions of 3 replicas with acks=all, while leaders are killed with SIGKILL: per
- * partition, what comes out is byte for byte what went in, in order, once.
+ * Real data through the command line, on 6 partitions of 3 replicas with acks=all, while leaders are killed with
+ * SIGKILL: per partition, what comes out is byte for byte what went in, in order, once.
  *
  * What went in to a partition is known without asking the cluster: records with a key go where its hash says, records
  * without one are told by `produce --report`.

@@ -20,7 +20,10 @@ export interface HandshakeParts {
 
 const MAX_FRAME_BYTES = 8 * 1024 * 1024;
 
-/** The first request of each connection: says who we are, and on the inter-broker listener makes the peer prove who it is. */
+/**
+ * The first request of each connection: says who we are, and on the inter-broker listener makes the peer prove
+ * who it is.
+ */
 export function handshakeHandler(parts: HandshakeParts): Handler<"handshake"> {
   const controlConnections = new Map<BrokerId, RequestContext>();
   return (request, context) => {

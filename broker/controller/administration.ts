@@ -53,9 +53,9 @@ interface PlannedTopic {
 }
 
 /**
- * What operators ask of the controller, each method as one event: it checks everything against the committed state, writes,
- * and applies. Refusals are ApiErrors or one report per topic or partition; anything else that is thrown comes from the store
- * and means that the outcome has to be read from ZooKeeper.
+ * What operators ask of the controller, each method as one event: it checks everything against the committed state,
+ * writes, and applies. Refusals are ApiErrors or one report per topic or partition; anything else that is thrown comes
+ * from the store and means that the outcome has to be read from ZooKeeper.
  */
 export class Administration {
   readonly #env: Env;

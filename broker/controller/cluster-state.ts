@@ -40,7 +40,10 @@ export interface Partition {
    * ZooKeeper: follows from the settings, and the state is renewed when they change.
    */
   readonly minInsyncReplicas: number;
-  /** Of the unverified members, those that lost their disk: they are not elected as long as one that was to be asked is away. */
+  /**
+   * Of the unverified members, those that lost their disk: they are not elected as long as one that was to be asked is
+   * away.
+   */
   readonly lost: readonly BrokerId[];
 }
 
@@ -56,8 +59,9 @@ export interface Topic {
 }
 
 /**
- * The cluster as the controller has committed it, in memory. Plain data: whoever changes it has written ZooKeeper before.
- * What is known of brokers beyond their registration (who shook hands, who is suspected) is here too, and is not in ZooKeeper.
+ * The cluster as the controller has committed it, in memory. Plain data: whoever changes it has written ZooKeeper
+ * before. What is known of brokers beyond their registration (who shook hands, who is suspected) is here too, and is
+ * not in ZooKeeper.
  */
 export class ClusterState {
   readonly brokers = new Map<BrokerId, Broker>();

@@ -46,9 +46,9 @@ const RETRY_MS = 100;
 const TAKEOVER_JITTER_MS = 20;
 
 /**
- * Each broker's part in having a controller. It watches /controller, runs for office when that is vacant, and otherwise keeps
- * a connection to whoever is in office. When that one's process dies it takes over without waiting for the session to
- * expire. Only a registered broker runs, and one that loses its registration leaves office in the same turn.
+ * Each broker's part in having a controller. It watches /controller, runs for office when that is vacant, and otherwise
+ * keeps a connection to whoever is in office. When that one's process dies it takes over without waiting for the
+ * session to expire. Only a registered broker runs, and one that loses its registration leaves office in the same turn.
  */
 export class ControllerNode {
   readonly #env: Env;

@@ -340,7 +340,10 @@ export class ControllerStore {
     ]);
   }
 
-  /** Says that a topic is to be deleted. From here on it is gone for everybody, and a successor goes on with `removeTopic`. */
+  /**
+   * Says that a topic is to be deleted. From here on it is gone for everybody, and a successor goes on with
+   * `removeTopic`.
+   */
   async markDeleted({ name, topicId }: Topic): Promise<void> {
     const path = paths.deletion(name);
     const data = encodeDeletion(topicId);
@@ -354,8 +357,8 @@ export class ControllerStore {
   }
 
   /**
-   * Removes a marked topic's nodes, in steps of some hundred; whatever is gone already is passed over. The mark goes last, in
-   * one transaction with the topic's own node, so that no other topic of that name can come between.
+   * Removes a marked topic's nodes, in steps of some hundred; whatever is gone already is passed over. The mark goes
+   * last, in one transaction with the topic's own node, so that no other topic of that name can come between.
    */
   async removeTopic(name: string): Promise<void> {
     const [numbers = []] = await this.zookeeper.childrenMany([paths.partitions(name)]);

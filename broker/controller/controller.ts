@@ -243,7 +243,10 @@ export class Controller implements ControllerApi {
       this.#queue.add({ kind: "IsrProposed" });
     });
 
-  /** Runs `work` as an event. Fails typed and in time: when ZooKeeper is away, when the time is up, when the office is lost. */
+  /**
+   * Runs `work` as an event. Fails typed and in time: when ZooKeeper is away, when the time is up, when the office is
+   * lost.
+   */
   async #administer<T>(what: string, requestTimeoutMs: number, work: () => Promise<T>): Promise<T> {
     const timeoutMs = requestTimeoutMs > 0 ? requestTimeoutMs : ADMINISTRATION_TIMEOUT_MS;
     const { zookeeper } = this.#parts;

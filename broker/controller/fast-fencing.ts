@@ -24,9 +24,9 @@ export interface FencingLimits {
 }
 
 /**
- * Which of the brokers that seem dead may be fenced. At most a minority of the cluster within one session timeout: if most of
- * it seems dead, it is rather we who are cut off. Proven deaths first; silent ones only if all of them fit, because whoever
- * loses a network hears silence from many. The rest wait for their sessions to expire.
+ * Which of the brokers that seem dead may be fenced. At most a minority of the cluster within one session timeout: if
+ * most of it seems dead, it is rather we who are cut off. Proven deaths first; silent ones only if all of them fit,
+ * because whoever loses a network hears silence from many. The rest wait for their sessions to expire.
  */
 export function fenceable(
   dead: readonly (Suspect & { readonly verdict: ProbeVerdict })[],

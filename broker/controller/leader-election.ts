@@ -81,8 +81,8 @@ export function nextElr(
 }
 
 /**
- * Replicas of which the one that holds most is elected when nobody certain is left: the members of the ISR. When all of these
- * lost their disks, a replica from outside may hold most of what was committed.
+ * Replicas of which the one that holds most is elected when nobody certain is left: the members of the ISR. When all of
+ * these lost their disks, a replica from outside may hold most of what was committed.
  */
 export function unverifiedCandidates({ isr, lost, replicas }: Partition): readonly BrokerId[] {
   return isr.every((id) => lost.includes(id)) ? replicas : isr;

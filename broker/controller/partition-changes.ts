@@ -31,8 +31,8 @@ export interface PartitionChangesParts {
 }
 
 /**
- * The way from a decision to the brokers: write it to ZooKeeper, then apply it to the state in memory, then order it. Nothing
- * reaches the second step that was not committed. Also knows the rules that hold for a topic's elections now.
+ * The way from a decision to the brokers: write it to ZooKeeper, then apply it to the state in memory, then order it.
+ * Nothing reaches the second step that was not committed. Also knows the rules that hold for a topic's elections now.
  */
 export class PartitionChanges {
   readonly #logger: Logger;
@@ -96,8 +96,8 @@ export class PartitionChanges {
   }
 
   /**
-   * Writes and applies. Partitions whose leader changes go first, each transaction's orders leave as soon as it is committed:
-   * nobody waits for a leader longer than for the ones before it. Rejects as the store does.
+   * Writes and applies. Partitions whose leader changes go first, each transaction's orders leave as soon as it is
+   * committed: nobody waits for a leader longer than for the ones before it. Rejects as the store does.
    */
   async commit(changes: readonly PartitionChange[]): Promise<void> {
     const written: PartitionChange[] = [];

@@ -36,7 +36,10 @@ export function newPartition(partition: number, replicas: readonly BrokerId[], r
   return born;
 }
 
-/** Brokers are gone, or came back as another process: out of the ISR where a better member remains, and no leader of anything. */
+/**
+ * Brokers are gone, or came back as another process: out of the ISR where a better member remains, and no leader of
+ * anything.
+ */
 export function withoutBrokers(
   partition: Partition,
   gone: ReadonlySet<BrokerId>,
@@ -61,7 +64,10 @@ export function withoutBrokers(
   return isSame(partition, to) ? undefined : { to };
 }
 
-/** Who keeps a seat while nobody leads: those who are there and whose records are certain; if there is none, all as before. */
+/**
+ * Who keeps a seat while nobody leads: those who are there and whose records are certain; if there is none, all as
+ * before.
+ */
 function remainingSeats(partition: Partition, rules: ElectionRules): readonly BrokerId[] {
   const certain = certainMembers(partition, rules);
   return certain.length > 0

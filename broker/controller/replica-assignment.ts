@@ -11,7 +11,10 @@ export interface AssignmentRequest {
   readonly partitions: number;
   /** At most as many as there are brokers. */
   readonly replicationFactor: number;
-  /** Where in the list of brokers the first partition begins, and how far apart its replicas are: chance, so that topics differ. */
+  /**
+   * Where in the list of brokers the first partition begins, and how far apart its replicas are: chance, so that topics
+   * differ.
+   */
   readonly start: number;
   readonly shift: number;
   /** Number of the first partition; not 0 when a topic grows. @defaultValue 0 */

@@ -5,10 +5,10 @@ import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./checkpoint
 import type { LastStop } from "./log-recovery.js";
 
 /*
- * The mark by which a start knows how the last run ended. First line: `clean <last stop>` or `running <boot id> <last stop>`,
- * where the last stop is the one that the cluster has not been told of yet; `clean` alone: it was told. Then a line
- * `cut <partition key>` for each log of which recovery cut records off, also until the cluster was told: a second stop must
- * not hide what the first one cost.
+ * The mark by which a start knows how the last run ended. First line: `clean <last stop>` or `running <boot id> <last
+ * stop>`, where the last stop is the one that the cluster has not been told of yet; `clean` alone: it was told. Then a
+ * line `cut <partition key>` for each log of which recovery cut records off, also until the cluster was told: a second
+ * stop must not hide what the first one cost.
  */
 const FILE = "last-run";
 

@@ -47,11 +47,12 @@ export interface RecoveryContext {
 /**
  * Brings the files of one partition into a state from which a Log can go on, after any end of the last run.
  *
- * Everything from the recovery point on is checked byte by byte, over all segments, and cut at the first byte that is not a
- * good batch: writeback is unordered, so behind a hole nothing counts. Below the recovery point bytes were
- * durable; what cannot be read there is damage, which is kept apart and never cut. The bytes past the recovery point are
- * copied to new files and synced, because a page that failed to be written earlier counts as clean and would not be
- * written by a sync now; after a power cut too, for it may lie some runs back. Then indexes, epochs and producers are brought to the same end.
+ * Everything from the recovery point on is checked byte by byte, over all segments, and cut at the first byte that is
+ * not a good batch: writeback is unordered, so behind a hole nothing counts. Below the recovery point bytes were
+ * durable; what cannot be read there is damage, which is kept apart and never cut. The bytes past the recovery point
+ * are copied to new files and synced, because a page that failed to be written earlier counts as clean and would not be
+ * written by a sync now; after a power cut too, for it may lie some runs back. Then indexes, epochs and producers are
+ * brought to the same end.
  */
 export async function recoverLog(
   context: RecoveryContext,

@@ -23,8 +23,8 @@ export class LogTruncation {
   ) {}
 
   /**
-   * The log ends at the offset then; a batch that holds it goes as a whole. Does nothing when `isWanted` says no in the turn in
-   * which memory would forget.
+   * The log ends at the offset then; a batch that holds it goes as a whole. Does nothing when `isWanted` says no in the
+   * turn in which memory would forget.
    */
   async truncateTo(offset: Offset, isWanted: () => boolean): Promise<void> {
     const { segments, offsets, epochs, directory } = this.content;

@@ -371,9 +371,9 @@ export class Log {
   }
 
   /**
-   * Cuts the log so that it ends at the offset; a batch that holds it goes as a whole. Waits for writes in flight; appends
-   * are refused until it is done. Resolves when the cut is durable. `isWanted` is asked when its turn has come: whoever wanted
-   * to follow another log may lead by then, and what would be cut off may be committed.
+   * Cuts the log so that it ends at the offset; a batch that holds it goes as a whole. Waits for writes in flight;
+   * appends are refused until it is done. Resolves when the cut is durable. `isWanted` is asked when its turn has come:
+   * whoever wanted to follow another log may lead by then, and what would be cut off may be committed.
    */
   truncateTo(offset: Offset, isWanted: () => boolean = always): Promise<void> {
     return this.#truncate(() => this.#truncation.truncateTo(offset, isWanted));

@@ -40,7 +40,10 @@ export async function restoreSnapshot(
   return undefined;
 }
 
-/** Removes snapshots that are neither at the base of a segment (there a truncation may need them) nor among the newest two. */
+/**
+ * Removes snapshots that are neither at the base of a segment (there a truncation may need them) nor among the newest
+ * two.
+ */
 export async function removeOldSnapshots(
   files: FileSystem,
   directory: string,

@@ -16,7 +16,10 @@ export interface RequestContext {
   readonly broker: BrokerIdentity | undefined;
   /** The handler of the handshake has proven that this broker is the sender. */
   identify(broker: BrokerIdentity): void;
-  /** Calls `listener` once when the connection has ended, so that what waits for it can be dropped. Returns how to forget it. */
+  /**
+   * Calls `listener` once when the connection has ended, so that what waits for it can be dropped. Returns how to
+   * forget it.
+   */
   whenClosed(listener: (end: SocketEnd) => void): () => void;
   /** Ends the connection at once. */
   disconnect(): void;

@@ -64,8 +64,8 @@ export class Followers {
   }
 
   /**
-   * When a follower last had everything. An idle partition does not travel in fetches, so one that has everything is as fresh
-   * as its last fetch of any partition.
+   * When a follower last had everything. An idle partition does not travel in fetches, so one that has everything is as
+   * fresh as its last fetch of any partition.
    */
   caughtUpMs(brokerId: BrokerId, leaderEndOffset: Offset, lastFetchMs: number): number {
     const follower = this.#progress.get(brokerId);

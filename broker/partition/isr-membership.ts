@@ -139,8 +139,8 @@ export class IsrMembership {
   }
 
   /**
-   * Whether a follower that has lost records may cut them off from there on and fetch them again: only once it counts neither
-   * as in sync nor as eligible, and nothing is on its way that would change that. Until then this asks for it.
+   * Whether a follower that has lost records may cut them off from there on and fetch them again: only once it counts
+   * neither as in sync nor as eligible, and nothing is on its way that would change that. Until then this asks for it.
    */
   mayRepair(brokerId: BrokerId, damagedFrom: Offset): boolean {
     if (this.#state.kind === "pending") return false;

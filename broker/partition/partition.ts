@@ -410,7 +410,10 @@ export class Partition {
     if (bounded > this.log.highWatermark) this.log.advanceHighWatermark(bounded);
   }
 
-  /** Called every now and then: who lags for too long is proposed to leave the ISR, and a leader that cannot go on leaves. */
+  /**
+   * Called every now and then: who lags for too long is proposed to leave the ISR, and a leader that cannot go on
+   * leaves.
+   */
   reviewIsr(judgeAwakeSinceMs: number): void {
     const isr = this.#leadership?.isr;
     // In this order: a resignation that is refused must not keep those in that nobody hears of.

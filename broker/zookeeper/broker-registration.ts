@@ -88,8 +88,8 @@ export class BrokerRegistration {
   }
 
   /**
-   * Resolves once registered. Goes on trying while ZooKeeper is away. Rejects with BrokerIdTaken when somebody else holds the
-   * id for twice the session timeout: what a former process of this broker left behind is gone by then.
+   * Resolves once registered. Goes on trying while ZooKeeper is away. Rejects with BrokerIdTaken when somebody else
+   * holds the id for twice the session timeout: what a former process of this broker left behind is gone by then.
    */
   async start(): Promise<void> {
     this.#stopListening = this.#zookeeper.onSessionEvent((event) => {
@@ -139,7 +139,8 @@ export class BrokerRegistration {
       const outcome = await this.#tryRegister();
       if (outcome === "registered") return;
       if (outcome instanceof BrokerIdTaken) {
-        // At the start this is a mistake of the operator; later somebody took the id of a running broker, and both go on asking.
+        // At the start this is a mistake of the operator; later somebody took the id of a running broker, and both go
+        // on asking.
         if (this.#loop === undefined) throw outcome;
         this.#logger.error(outcome.message);
         this.#wait.begin();

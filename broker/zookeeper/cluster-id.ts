@@ -3,7 +3,10 @@ import { basePaths, decodeClusterId, encodeClusterId, paths } from "./znodes.js"
 import type { ZooKeeper } from "./zookeeper.js";
 import { ZooKeeperError } from "./zookeeper.js";
 
-/** The id of the cluster that this ensemble coordinates; the first broker of a new one makes it. Rejects with ZooKeeperError. */
+/**
+ * The id of the cluster that this ensemble coordinates; the first broker of a new one makes it. Rejects with
+ * ZooKeeperError.
+ */
 export async function ensureClusterId(zookeeper: ZooKeeper, env: Env): Promise<string> {
   for (const path of basePaths) await zookeeper.ensurePath(path);
   const known = await zookeeper.getIfExists(paths.clusterId);

@@ -49,7 +49,10 @@ export class ControllerElection {
     ]);
   }
 
-  /** Replaces a controller whose process died, without waiting for its session to expire. Undefined: it was replaced already. */
+  /**
+   * Replaces a controller whose process died, without waiting for its session to expire. Undefined: it was replaced
+   * already.
+   */
   async tryTakeOver(dead: DeadController, ownRegistrationVersion: number): Promise<Controllership | undefined> {
     const epoch = await this.#readEpoch();
     const current = await this.zookeeper.getIfExists(paths.controller);

@@ -28,8 +28,9 @@ export class Lease {
   constructor(private readonly clock: Clock) {}
 
   /**
-   * A session was made, asked for at `requested`. That is a transaction of the ensemble's leader, which started the session's
-   * clock, so it counts like two barriers at once. Taking a session up again does not: a deposed leader may grant that.
+   * A session was made, asked for at `requested`. That is a transaction of the ensemble's leader, which started the
+   * session's clock, so it counts like two barriers at once. Taking a session up again does not: a deposed leader may
+   * grant that.
    */
   begin(requested: Instant, timeoutMs: number): void {
     this.#timeoutMs = timeoutMs;

@@ -148,7 +148,10 @@ export class ZooKeeper {
     return this.#generation;
   }
 
-  /** 16 hexadecimal digits; undefined while there is no session. Equal to `ephemeralOwner` of the nodes this session owns. */
+  /**
+   * 16 hexadecimal digits; undefined while there is no session. Equal to `ephemeralOwner` of the nodes this session
+   * owns.
+   */
   get sessionId(): string | undefined {
     return this.#session?.id;
   }
@@ -163,7 +166,10 @@ export class ZooKeeper {
     return this.#session && { ...this.#session, lastZxid: this.#lastZxid.toString() };
   }
 
-  /** Resolves when connected, at once if so. Rejects with NotConnected after `timeoutMs`, naming what was seen of each server. */
+  /**
+   * Resolves when connected, at once if so. Rejects with NotConnected after `timeoutMs`, naming what was seen of each
+   * server.
+   */
   whenConnected(timeoutMs: number): Promise<void> {
     if (this.#state === "connected") return Promise.resolve();
     return new Promise((resolve, reject) => {
@@ -232,8 +238,8 @@ export class ZooKeeper {
   }
 
   /**
-   * All operations or none. The results stand in the order of the operations, with the metadata of each `set`. Rejects as the
-   * first operation that fails would, with its `failedIndex`.
+   * All operations or none. The results stand in the order of the operations, with the metadata of each `set`. Rejects
+   * as the first operation that fails would, with its `failedIndex`.
    */
   async multi(operations: readonly ZooKeeperOperation[]): Promise<readonly { readonly stat?: ZooKeeperStat }[]> {
     if (operations.length === 0) return [];
@@ -303,7 +309,10 @@ export class ZooKeeper {
     return this.#closed;
   }
 
-  /** Drops connection and timers without a word; the session lives on at the server until it expires. For tests and crashes. */
+  /**
+   * Drops connection and timers without a word; the session lives on at the server until it expires. For tests and
+   * crashes.
+   */
   abandon(): void {
     if (this.#state === "closed") return;
     this.#end("closed");

@@ -445,8 +445,8 @@ export class SimCluster {
 const PRINTED_LINES_MAX = Number(process.env["SIM_LINES"] ?? 60);
 
 /**
- * Runs `body` on a cluster that is up (or, without `startBrokers`, on one where nothing runs yet). When it fails, the error says the seed and carries the last lines of the logs.
- * `SIM_LINES=500` prints more of them.
+ * Runs `body` on a cluster that is up (or, without `startBrokers`, on one where nothing runs yet). When it fails, the
+ * error says the seed and carries the last lines of the logs. `SIM_LINES=500` prints more of them.
  */
 export async function withCluster(
   options: SimClusterOptions & { /** @defaultValue true */ readonly startBrokers?: boolean },

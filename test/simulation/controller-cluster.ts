@@ -146,7 +146,10 @@ export class ControllerCluster {
     await this.simulation.runUntil(() => this.#isSettled(), limitMs, "a settled cluster");
   }
 
-  /** Runs until each partition of the topic is led by a living broker, and all living ones know. Returns how long it took. */
+  /**
+   * Runs until each partition of the topic is led by a living broker, and all living ones know. Returns how long it
+   * took.
+   */
   async led(topic: string, limitMs = 30_000): Promise<number> {
     const startMs = this.simulation.scheduler.nowMs;
     const aliveIds = (): BrokerId[] => this.alive.map(({ brokerId }) => brokerId);

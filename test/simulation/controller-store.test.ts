@@ -7,7 +7,10 @@ import { silentLogger } from "../../common/logger.js";
 import { Simulation } from "./sim-env.js";
 import { SimZooKeeper } from "./sim-zookeeper.js";
 
-/** Two brokers' ways to one ZooKeeper, with registrations made by hand: elections and writes without anything around them. */
+/**
+ * Two brokers' ways to one ZooKeeper, with registrations made by hand: elections and writes without anything around
+ * them.
+ */
 async function twoCandidates(seed: number) {
   const simulation: Simulation = new Simulation({ seed, zookeeper: (process) => ensemble.connectorFor(process) });
   const ensemble = SimZooKeeper.inScheduler(simulation.scheduler);

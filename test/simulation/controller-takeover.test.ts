@@ -4,9 +4,9 @@ import { ControllerCluster } from "./controller-cluster.js";
 import type { SimProcess } from "./sim-process.js";
 
 /**
- * Goal: wherever a controller dies in the middle of a creation or a deletion, its successor brings it to an end. Method: crash it
- * at its n-th write since a mark, for n = 1, 2, ... until it gets through; once when the write was sent, once when its
- * result came.
+ * Goal: wherever a controller dies in the middle of a creation or a deletion, its successor brings it to an end.
+ * Method: crash it at its n-th write since a mark, for n = 1, 2, ... until it gets through; once when the write was
+ * sent, once when its result came.
  */
 type Moment = "sent" | "committed";
 
@@ -28,7 +28,8 @@ class CrashAtWrite {
       const connection = connector.open(options, handler);
       return {
         request: (request, onResult) => {
-          // Writes are sent several at a time. What comes after the fatal one never leaves, so that exactly a prefix is there.
+          // Writes are sent several at a time. What comes after the fatal one never leaves, so that exactly a prefix is
+          // there.
           if (this.#isPast(process, request)) return;
           const crash = this.#count(process, request);
           connection.request(request, (result) => {

@@ -51,8 +51,9 @@ const electionMs = { least: 200, spread: 200 };
 const retransmitMs = 50;
 
 /**
- * An ensemble of ZooKeeper servers in memory, at the level of one connection: sessions, ephemeral nodes, one-shot watches and
- * transactions mean what they mean in ZooKeeper 3.8, which test/contract/zookeeper.test.ts checks against a real one.
+ * An ensemble of ZooKeeper servers in memory, at the level of one connection: sessions, ephemeral nodes, one-shot
+ * watches and transactions mean what they mean in ZooKeeper 3.8, which test/contract/zookeeper.test.ts checks against a
+ * real one.
  *
  * Each server has a tree of its own, to which it applies the leader's transactions a little later: so reads may be stale, a
  * write is answered when the client's own server has it, and a server behind what the session has seen refuses it.
@@ -766,7 +767,10 @@ class SimConnection implements ZooKeeperConnection {
     this.#toClient.send(tell);
   }
 
-  /** The server ends the connection; what it answered before still arrives, unless it is a reset. Undefined: as asked for. */
+  /**
+   * The server ends the connection; what it answered before still arrives, unless it is a reset. Undefined: as asked
+   * for.
+   */
   drop(why: string | undefined, options: { readonly reset?: boolean } = {}): void {
     if (!this.serverOpen) return;
     this.#closeAtServer();

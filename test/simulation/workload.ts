@@ -133,7 +133,10 @@ export class IdempotentWriter {
     return this.#awaitingId + this.#queue.length;
   }
 
-  /** Hands a batch over, behind those handed over before. Resolves when it is under way: first there must be a producer id. */
+  /**
+   * Hands a batch over, behind those handed over before. Resolves when it is under way: first there must be a producer
+   * id.
+   */
   write(values: readonly string[]): Promise<void> {
     this.#awaitingId += 1;
     this.#handedOver = this.#handedOver.then(() => this.#write(values));
@@ -404,7 +407,10 @@ export interface Fetched {
   readonly records: readonly { readonly offset: number; readonly value: string; readonly leaderEpoch: number }[];
 }
 
-/** Fetches from one broker, once. Every batch that arrives is verified. Rejects with TransportError, ApiError, BatchFault. */
+/**
+ * Fetches from one broker, once. Every batch that arrives is verified. Rejects with TransportError, ApiError,
+ * BatchFault.
+ */
 export async function fetchOnce(
   client: SimClient,
   from: { readonly brokerId: number; readonly leaderEpoch: number | undefined },

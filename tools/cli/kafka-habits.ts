@@ -130,7 +130,10 @@ function insteadOfRpk(args: readonly string[]): string | undefined {
   return undefined;
 }
 
-/** `--name value`, `--name=value`, `--flag`, `-x value`. Which options take a value need not be known: one that is followed by a word has it. */
+/**
+ * `--name value`, `--name=value`, `--flag`, `-x value`. Which options take a value need not be known: one that is
+ * followed by a word has it.
+ */
 function optionsOf(args: readonly string[]): GivenOptions {
   const flags = new Set<string>();
   const pairs: (readonly [string, string])[] = [];

@@ -52,7 +52,10 @@ export function addBrokerCommand(program: Command): void {
   addCommonOptions(command);
 }
 
-/** What the file says, then what the command line says. Names that have an option of their own are taken from the file too. */
+/**
+ * What the file says, then what the command line says. Names that have an option of their own are taken from the file
+ * too.
+ */
 function brokerOptions(options: BrokerCommandOptions): {
   id: number;
   zookeeper: string;

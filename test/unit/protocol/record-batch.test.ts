@@ -152,7 +152,8 @@ describe("damage", () => {
       return faultOf(() => readBatch(bytes, 0).verify());
     };
     const { length } = sample();
-    // The lowest byte of the offset, of the epoch, of the stamp, of the checksum, of the attributes; the last of the records.
+    // The lowest byte of the offset, of the epoch, of the stamp, of the checksum, of the attributes; the last of the
+    // records.
     expect([3, 12, 17, 22, 27, length - 1].map(kindAfter)).toEqual([
       "stamp-crc",
       "stamp-crc",

@@ -263,11 +263,10 @@ export class Producer implements AsyncDisposable {
     let queues = this.#topics.get(topic);
     if (queues === undefined) {
       const { metadata } = this.#context;
+      // Also one that is known: it may be so for the sake of another call only.
+      metadata.want(topic);
       const known = metadata.topic(topic);
-      if (known === undefined) {
-        metadata.want(topic);
-        return undefined;
-      }
+      if (known === undefined) return undefined;
       queues = new TopicQueues(this.#host, metadata, this.#settings.partitioner, known);
       this.#topics.set(topic, queues);
     }

@@ -133,18 +133,24 @@ export class WaitingRecords {
 
   /** Fails what has waited for too long. */
   expire(nowMs: number): void {
-    for (const line of this.#lines()) {
-      for (let waiting = line.first; waiting !== undefined && waiting.deadlineMs <= nowMs; waiting = line.first) {
-        line.shift();
-        this.#fail(
-          waiting,
-          new DeadlineExceededError(
-            `a record found no room within deliveryTimeoutMs ${this.timeoutMs}`,
-            "raise bufferBytes, or send less at a time",
-            { topic: waiting.topic },
-          ),
-        );
-      }
+    const limit = `deliveryTimeoutMs ${this.timeoutMs}`;
+    this.#expireLine(this.#forMemory, nowMs, [
+      `a record found no room within ${limit}`,
+      "raise bufferBytes, or send less at a time",
+    ]);
+    for (const [topic, line] of [...this.#forTopic]) {
+      this.#expireLine(line, nowMs, [
+        `the topic could not be looked up within ${limit}`,
+        "check that the brokers run, or raise deliveryTimeoutMs",
+      ]);
+      if (line.length === 0) this.#forTopic.delete(topic);
+    }
+  }
+
+  #expireLine(line: FifoQueue<WaitingRecord>, nowMs: number, [what, hint]: readonly [string, string]): void {
+    for (let waiting = line.first; waiting !== undefined && waiting.deadlineMs <= nowMs; waiting = line.first) {
+      line.shift();
+      this.#fail(waiting, new DeadlineExceededError(what, hint, { topic: waiting.topic }));
     }
   }
 

@@ -356,6 +356,18 @@ describe("Producer", () => {
     await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({ code: "DEADLINE_EXCEEDED" });
   });
 
+  it("says that the topic could not be looked up, and not that memory is short, when no broker answers", async () => {
+    await start();
+    const producer = cluster.producer({ deliveryTimeoutMs: 200 });
+    await fake.broker(1).kill();
+    await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({
+      code: "DEADLINE_EXCEEDED",
+      topic: "t",
+      message: expect.stringContaining("looked up"),
+      hint: expect.stringContaining("brokers run"),
+    });
+  });
+
   it("closes the gap that a refused batch leaves, and delivers those behind it under the same producer id", async () => {
     await start();
     fake.createTopic("t");
@@ -516,6 +528,24 @@ describe("Producer", () => {
     const early = producer.send("soon", { value: "x" });
     fake.createTopic("soon");
     expect((await early).offset).toBe(0);
+  });
+
+  it("keeps the topic it writes to, though an administrator's look at it ends meanwhile", async () => {
+    await start();
+    fake.createTopic("t");
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    fake.broker(1).answer = async ({ kind }) => {
+      if (kind === "listOffsets") await held;
+      return undefined;
+    };
+    const looking = cluster.admin().listOffsets([{ topic: "t", partition: 0, query: "latest" }]);
+    await until(() => fake.broker(1).bodies("listOffsets").length > 0, "the administrator looks");
+    const producer = cluster.producer({ deliveryTimeoutMs: 2000 });
+    expect((await producer.send("t", { value: "a" })).offset).toBe(0);
+    release();
+    await looking;
+    expect((await producer.send("t", { value: "b" })).offset).toBe(1);
   });
 
   it("goes on in a topic that was deleted and created again", async () => {

@@ -55,8 +55,6 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   readonly #subscription: Subscription;
   readonly #fetcher: Fetcher;
   readonly #collector: FetchCollector;
-  /** Of the loop that is reading. */
-  #untilEnd = false;
   readonly #stopListening: () => void;
   readonly #onAbort: () => void;
   #closed = false;
@@ -182,7 +180,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     return {
       begin: () => this.#begin(options.untilEnd ?? false, options.reuseMemory ?? false),
       take,
-      isOver: () => this.#closed || (this.#untilEnd && this.#subscription.readers.every((reader) => reader.isAtEnd)),
+      isOver: () => this.#closed || this.#subscription.isAtEnd,
       more: () => this.#buffer.more(),
       end: () => this.#end(),
     };
@@ -197,7 +195,6 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
       );
     }
     this.#signal?.throwIfAborted();
-    this.#untilEnd = untilEnd;
     this.#fetcher.start(reuseMemory);
     try {
       await this.#prepare();

@@ -219,6 +219,10 @@ const hints: Partial<Record<ErrorName, string>> = {
   BROKER_OVERLOADED: "send less at a time",
 };
 
+/** What was asked of a topic, or read of it, was meant for one that is gone. */
+export const topicReplacedError = (place: ErrorPlace): ClientError =>
+  new ProtocolError("UNKNOWN_TOPIC_ID", "the topic was deleted and created again", place);
+
 const withoutFullStop = (sentence: string): string => sentence.replace(/(?<!\.)\.$/, "");
 
 /** The one place where what the protocol layer throws becomes what users see. Errors that are ours already pass through. */

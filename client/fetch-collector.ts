@@ -56,6 +56,8 @@ export class FetchCollector {
       const stored = chunk.batches[chunk.next];
       if (stored === undefined) {
         reader.bufferedBytes -= chunk.bytes;
+        // It may have been moved on to another place while this was waiting.
+        if (reader.bufferedBytes === 0 && !reader.isAtEnd) reader.position = reader.fetchPosition;
         chunk.release?.();
         reader.loop?.wake();
         continue;

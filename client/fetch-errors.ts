@@ -39,7 +39,7 @@ export class FetchErrors {
     }
     reader.damagedAt = offset;
     reader.notBeforeMs = this.env.clock.monotonicMs() + reader.backoff.next();
-    reader.loop?.wake();
+    this.wakeAt(reader.notBeforeMs);
   }
 
   /** The answer to a fetch names an error for the partition. */

@@ -7,16 +7,10 @@ import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerId, TopicId } from "../protocol/types.js";
 import { acksCodes } from "../protocol/types.js";
 import type { ClientError } from "./errors.js";
-import { ProtocolError, RecordTooLargeError, toClientError } from "./errors.js";
+import { ProtocolError, RecordTooLargeError, toClientError, topicReplacedError } from "./errors.js";
 import type { KnownPartition } from "./metadata.js";
 import { SILENCE_MS } from "./metadata.js";
-import {
-  appendedAnyway,
-  identityLost,
-  outcomeUnknownError,
-  outOfTimeError,
-  topicReplacedError,
-} from "./produce-errors.js";
+import { appendedAnyway, identityLost, outcomeUnknownError, outOfTimeError } from "./produce-errors.js";
 import type { ProducerBatch } from "./producer-batch.js";
 import type { IdentitySource } from "./producer-sequence.js";
 import { ProducerSequence } from "./producer-sequence.js";

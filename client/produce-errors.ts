@@ -2,7 +2,7 @@
 
 import type { ErrorName } from "../protocol/error-codes.js";
 import type { ClientError, ErrorPlace } from "./errors.js";
-import { DeadlineExceededError, OutcomeUnknownError, ProtocolError } from "./errors.js";
+import { DeadlineExceededError, OutcomeUnknownError } from "./errors.js";
 import type { ProducerBatch } from "./producer-batch.js";
 
 /**
@@ -46,7 +46,3 @@ export function outcomeUnknownError(
     cause,
   });
 }
-
-/** What was in flight was meant for a topic that is gone. */
-export const topicReplacedError = (place: ErrorPlace): ClientError =>
-  new ProtocolError("UNKNOWN_TOPIC_ID", "the topic was deleted and created again", place);

@@ -3,7 +3,13 @@ import type { ApiError } from "../protocol/error-codes.js";
 import type { BrokerCaller } from "./broker-caller.js";
 import type { ConsumerSettings } from "./consumer-settings.js";
 import { startOf } from "./consumer-settings.js";
-import { ClientError, InvalidArgumentError, OffsetOutOfRangeError, ProtocolError, toClientError } from "./errors.js";
+import {
+  ClientError,
+  InvalidArgumentError,
+  OffsetOutOfRangeError,
+  toClientError,
+  topicReplacedError,
+} from "./errors.js";
 import type { FetchBuffer } from "./fetch-buffer.js";
 import type { KnownTopic, Metadata } from "./metadata.js";
 import type { OffsetQuery } from "./offset-lookup.js";
@@ -32,6 +38,8 @@ const RETRY_MS_MAX = 250;
  */
 export class Subscription {
   readonly #readers = new Map<string, PartitionReader>();
+  /** The present loop of the application ends where the partitions ended when it began. */
+  #untilEnd = false;
   #prepared: Promise<void> | undefined;
 
   constructor(
@@ -61,6 +69,7 @@ export class Subscription {
 
   /** Makes the partitions ready for a new loop of the application. `untilEnd`: it ends where they end now. */
   async begin(untilEnd: boolean): Promise<void> {
+    this.#untilEnd = untilEnd;
     const { readers } = this;
     for (const reader of readers) {
       reader.hasFailed = false;
@@ -71,6 +80,11 @@ export class Subscription {
     const offsets = await this.#lookUp(readers, () => "latest");
     readers.forEach((reader, index) => (reader.endOffset = offsets[index]));
     await this.#leaveBeyondEnd(readers.filter(({ position = 0, endOffset = 0 }) => position > endOffset));
+  }
+
+  /** The present loop has read all that it was to read. */
+  get isAtEnd(): boolean {
+    return this.#untilEnd && this.readers.every((reader) => reader.isAtEnd);
   }
 
   /** Nothing would ever be fetched for a position behind the end, so that no broker says that it is none. */
@@ -125,8 +139,9 @@ export class Subscription {
   failRefused(): void {
     for (const topic of this.settings.topics) {
       const refusal = this.context.refusalOf(topic);
+      if (refusal === undefined) continue;
       const readers = this.readers.filter((reader) => reader.topic === topic && !reader.hasFailed);
-      if (refusal === undefined || readers.length === 0) continue;
+      if (readers.length === 0) continue;
       for (const reader of readers) reader.hasFailed = true;
       this.buffer.fail(toClientError(refusal, { topic }));
     }
@@ -152,6 +167,8 @@ export class Subscription {
     const backoff = new Backoff(this.context.env.random, RETRY_MS, RETRY_MS_MAX);
     const reader = new PartitionReader(topic.name, topic.topicId, partition, backoff);
     startAt(reader, from);
+    // It did not exist when the loop began.
+    if (this.#untilEnd) reader.endOffset = 0;
     this.#readers.set(readerKey(topic.name, partition), reader);
     return reader;
   }
@@ -184,16 +201,17 @@ export class Subscription {
       if (policy !== "error") this.#findStart(fresh);
     }
     if (policy === "error") {
-      this.buffer.fail(
-        new ProtocolError("UNKNOWN_TOPIC_ID", "the topic was deleted and created again", { topic: topic.name }),
-      );
+      this.buffer.fail(topicReplacedError({ topic: topic.name }));
     }
   }
 
   /** Finds the start of a partition that appeared while reading. */
   #findStart(reader: PartitionReader): void {
     this.#findPositions([reader]).then(
-      () => this.onAdded(),
+      () => {
+        this.onAdded();
+        this.buffer.wake();
+      },
       (error: unknown) => this.buffer.fail(toClientError(error), reader),
     );
   }

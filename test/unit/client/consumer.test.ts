@@ -1,5 +1,6 @@
 import { connect } from "../../../client/index.js";
 import type { Cluster, ConsumerRecord } from "../../../client/index.js";
+import { silentLogger } from "../../../common/logger.js";
 import type { FakeAnswer } from "../../support/fake-broker.js";
 import { FakeCluster, until } from "../../support/fake-broker.js";
 
@@ -520,6 +521,68 @@ describe("Consumer", () => {
     await other.producer().send("t", { value: "new", partition: 1 });
     await other.close();
     expect(await reading).toEqual(["0:new"]);
+  });
+
+  it.each([
+    ["gets partitions", (): void => fake.addPartitions("t", 3)],
+    [
+      "is created again",
+      (): void => {
+        fake.topics.delete("t");
+        fake.createTopic("t");
+      },
+    ],
+  ])("ends where the topic ended when it began, though the topic %s meanwhile", async (_, change) => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"]]);
+    await cluster.close();
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, metadataMaxAgeMs: 20 });
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest", onOutOfRange: "earliest" });
+    const read: string[] = [];
+    for await (const record of consumer.records({ untilEnd: true })) {
+      read.push(text(record));
+      if (read.length > 1) continue;
+      change();
+      await until(() => fake.broker(1).bodies("listOffsets").length > 2, "the change is noticed");
+    }
+    expect(read[0]).toBe("0:a");
+    // What appeared later is for the next loop.
+    const other = await connect({ bootstrapBrokers: fake.bootstrapBrokers });
+    await other.producer().send("t", { value: "new", partition: 0 });
+    await other.close();
+    expect(await all(consumer.records({ untilEnd: true }))).toContainEqual(expect.stringContaining("new"));
+  });
+
+  it("ends when all that it still had to read is deleted while it reads", async () => {
+    await start();
+    fake.createTopic("t");
+    const values = Array.from({ length: 10 }, (_, index) => [`${index}`.padEnd(1000, "x")]);
+    await write("t", values);
+    let isMovedOn = false;
+    const noticing = { ...silentLogger, warn: (): void => void (isMovedOn = true) };
+    const reading = await connect({ bootstrapBrokers: fake.bootstrapBrokers, logger: noticing });
+    const consumer = reading.consumer({
+      topics: ["t"],
+      from: "earliest",
+      onOutOfRange: "earliest",
+      prefetchBytes: 5000,
+      partitionBytes: 2500,
+    });
+    const offsets: number[] = [];
+    for await (const { offset } of consumer.records({ untilEnd: true })) {
+      offsets.push(offset);
+      if (offset === 0) {
+        await write("t", values);
+        await cluster.admin().deleteRecords([{ topic: "t", partition: 0, before: 15 }]);
+      }
+      // The place behind what is buffered is gone, and some is buffered still.
+      if (offset === 2) await until(() => isMovedOn, "the position is moved on");
+    }
+    expect(offsets.slice(0, 3)).toEqual([0, 1, 2]);
+    expect(offsets.length).toBeLessThan(10);
+    expect(await consumer.position({ topic: "t", partition: 0 })).toBe(15);
+    await reading.close();
   });
 
   it("rejects with UNKNOWN_TOPIC_OR_PARTITION and a hint when there is no such topic", async () => {

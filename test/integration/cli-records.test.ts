@@ -224,6 +224,19 @@ describe("ottla produce and consume", () => {
     expect(await reading.result).toMatchObject({ code: 0, stderr: expect.not.stringContaining("error") });
   });
 
+  it("does not take a reader that lets it wait for a cluster that does", async () => {
+    const topic = await newTopic();
+    await cluster.json(["produce", topic], `${"x".repeat(100_000)}\n`.repeat(40));
+    const reading = cluster.startOttla(["consume", topic, "--from", "earliest", "--until-end", "--timeout", "1s"]);
+    reading.pauseOutput();
+    const pausedMs = performance.now();
+    await eventually("it has waited for longer than its patience", () => performance.now() - pausedMs > 3000);
+    reading.resumeOutput();
+    const { code, stdout, stderr } = await reading.result;
+    expect({ code, stderr }).toEqual({ code: 0, stderr: expect.not.stringContaining("error") });
+    expect(stdout.length).toBe(40 * 100_001);
+  });
+
   it("measures producing, consuming and latency", async () => {
     const topic = await newTopic();
     const [produced] = await cluster.json([

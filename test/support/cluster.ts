@@ -25,6 +25,9 @@ export interface RunningCommand {
   /** Sends text to its stdin, which stays open. */
   write(text: string): void;
   endInput(): void;
+  /** Reads nothing of what it prints for a while, as a pager does. */
+  pauseOutput(): void;
+  resumeOutput(): void;
   /** Stops reading what it prints, as `head` does. */
   closeOutput(): void;
 }
@@ -57,6 +60,8 @@ export function startOttla(args: readonly string[], environment: NodeJS.ProcessE
     kill: (signal) => void child.kill(signal),
     write: (text) => void child.stdin.write(text),
     endInput: () => void child.stdin.end(),
+    pauseOutput: () => void child.stdout.pause(),
+    resumeOutput: () => void child.stdout.resume(),
     closeOutput: () => void child.stdout.destroy(),
   };
 }

@@ -65,6 +65,7 @@ async function consume(context: CommandContext, topics: readonly string[], optio
   const from = options.from ?? { kind: options.fromBeginning === true ? "earliest" : "latest" };
   await using cluster = await connectFor(context);
   await withSuggestion(cluster.admin(), topics, () => Promise.all(topics.map((topic) => cluster.partitionsOf(topic))));
+  if (options.count === 0) return;
   const start = await clientPosition(context, cluster, topics, from, options.partition);
   // One that follows waits for ever; one that reads to an end must not.
   const patience = options.untilEnd === true ? new Patience(context.timeoutMs) : undefined;
@@ -73,7 +74,6 @@ async function consume(context: CommandContext, topics: readonly string[], optio
     ...(start === undefined ? {} : { from: start }),
     signal: patience === undefined ? context.signal : AbortSignal.any([context.signal, patience.signal]),
   });
-  if (options.count === 0) return;
   try {
     await printRecords(context, consumer, print, options, patience);
   } finally {
@@ -84,23 +84,24 @@ async function consume(context: CommandContext, topics: readonly string[], optio
 /** Aborts when nothing came for too long. */
 class Patience {
   readonly #controller = new AbortController();
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | undefined;
 
-  constructor(limitMs: number) {
-    this.#timer = setTimeout(() => {
-      const what = `nothing came for ${limitMs} ms, and the end is not reached`;
-      const hint = "see ottla topic describe whether every partition has a leader, or allow more time with --timeout";
-      this.#controller.abort(new CliError("DEADLINE_EXCEEDED", what, { hint, retriable: true }));
-    }, limitMs);
+  constructor(private readonly limitMs: number) {
+    this.begin();
   }
 
   get signal(): AbortSignal {
     return this.#controller.signal;
   }
 
-  /** Something came. */
-  renew(): void {
-    this.#timer.refresh();
+  /** The time runs from now on. */
+  begin(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      const what = `nothing came for ${this.limitMs} ms, and the end is not reached`;
+      const hint = "see ottla topic describe whether every partition has a leader, or allow more time with --timeout";
+      this.#controller.abort(new CliError("DEADLINE_EXCEEDED", what, { hint, retriable: true }));
+    }, this.limitMs);
   }
 
   end(): void {
@@ -126,9 +127,11 @@ async function printRecords(
         printed += 1;
         if (printed >= most) return;
       }
+      // The time that whoever reads the output takes is not the cluster's.
+      patience?.end();
       if (out.isFull) await unlessAborted(out.ready(), signal);
       if (signal.aborted) return;
-      patience?.renew();
+      patience?.begin();
     }
   } finally {
     context.note(`${formatCount(printed)} records`);

@@ -8,19 +8,19 @@ import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { LatencyHistogram } from "../cli/latency-histogram.js";
 import { Pace } from "../cli/pace.js";
-import { formatCount, parseCount, parseDuration, parseRate, parseSize } from "../cli/quantities.js";
+import type { ProducerFlags } from "../cli/producer-options.js";
+import { addProducerOptions, producerOptions } from "../cli/producer-options.js";
+import { formatCount, parseCount, parseRate, parseSize } from "../cli/quantities.js";
 import { describeError, runCommand } from "../cli/run-command.js";
+import { withSuggestion } from "../cli/topic-suggestion.js";
 
-interface PerfOptions {
+interface PerfOptions extends ProducerFlags {
   readonly records: number;
   readonly size: number;
   readonly warmup: number;
   readonly partitions?: number;
   readonly replication?: number;
-  readonly acks?: "all" | "1" | "0";
-  readonly idempotent?: boolean;
   readonly batchSize?: number;
-  readonly linger?: number;
   readonly bufferMemory?: number;
   readonly maxInFlight?: number;
   readonly rate?: number;
@@ -50,33 +50,25 @@ const TIMED_EVERY = 64;
 /** `ottla perf ...`: how quick the cluster is, measured as Kafka's own tools do. */
 export function addPerfCommands(program: Command): void {
   const group = program.command("perf").description("measure rates and latencies");
-  const withTopic = (name: string, description: string): Command =>
-    group
-      .command(name)
-      .argument("[topic]", `made if it does not exist (${DEFAULT_TOPIC})`)
-      .description(description)
+  const withTopic = (name: string, topic: string, description: string): Command =>
+    group.command(name).argument("[topic]", `${topic} (${DEFAULT_TOPIC})`).description(description);
+  const producing = (name: string, description: string): Command =>
+    addProducerOptions(withTopic(name, "made if it does not exist", description))
       .option("--partitions <number>", "of the topic, if it is made", parseCount(1))
-      .option("--replication <number>", "of the topic, if it is made", parseCount(1));
-  const producing = (command: Command): Command =>
-    command
+      .option("--replication <number>", "of the topic, if it is made", parseCount(1))
       .option("--size <size>", "bytes of a record's value", parseSize, 100)
       .option("--payload-file <file>", "take the values from the lines of this file, by turns")
-      .addOption(
-        new Option("--acks <acks>", "wait for all in-sync replicas, the leader, or nothing").choices(["all", "1", "0"]),
-      )
-      .option("--no-idempotent", "allow duplicates after a retry")
       .option("--batch-size <size>", "bytes of a batch (128KiB)", parseSize)
-      .option("--linger <duration>", "wait so long for more records before a batch is sent (0ms)", parseDuration)
       .option("--buffer-memory <size>", "for records that are not acknowledged yet (32MiB)", parseSize)
       .option("--max-in-flight <number>", "batches of a partition without an answer (5)", parseCount(1))
       .option("--rate <records/s>", "no faster than this", parseRate);
-  const produce = producing(withTopic("produce", "write records as fast as they are taken"))
+  const produce = producing("produce", "write records as fast as they are taken")
     .option("--records <number>", "how many, beside the warm-up", parseCount(1), 1_000_000)
     .option("--warmup <number>", "records before the clock starts", parseCount(), 0)
     .action((topic: string | undefined, options: PerfOptions) =>
       runCommand(produce, (context) => perfProduce(context, topic ?? DEFAULT_TOPIC, options)),
     );
-  const consume = withTopic("consume", "read records as fast as they come")
+  const consume = withTopic("consume", "the topic to read", "read records as fast as they come")
     .option("--records <number>", "how many, beside the warm-up", parseCount(1), 1_000_000)
     .option("--warmup <number>", "records before the clock starts", parseCount(), 0)
     .addOption(new Option("--from <position>", "where to begin").choices(["earliest", "latest"]).default("earliest"))
@@ -85,7 +77,7 @@ export function addPerfCommands(program: Command): void {
     .action((topic: string | undefined, options: PerfOptions) =>
       runCommand(consume, (context) => perfConsume(context, topic ?? DEFAULT_TOPIC, options)),
     );
-  const latency = producing(withTopic("latency", "write one record at a time and wait until it is read"))
+  const latency = producing("latency", "write one record at a time and wait until it is read")
     .option("--records <number>", "how many, beside the warm-up", parseCount(1), 10_000)
     .option("--warmup <number>", "records before the clock starts", parseCount(), 2000)
     .action((topic: string | undefined, options: PerfOptions) =>
@@ -96,11 +88,12 @@ export function addPerfCommands(program: Command): void {
 
 async function perfProduce(context: CommandContext, topic: string, options: PerfOptions): Promise<void> {
   const { signal } = context;
+  const settings = perfProducerOptions(context, options);
   await using cluster = await connectFor(context);
   await ensureTopic(context, cluster.admin(), topic, options);
   await cluster.partitionsOf(topic);
   const valueOf = values(options);
-  await using producer = cluster.producer(producerOptions(context, options));
+  await using producer = cluster.producer(settings);
   const latency = new LatencyHistogram();
   let failure: Acknowledgement[0];
   const count: OnAcknowledged = (...[error]) => {
@@ -142,6 +135,7 @@ async function perfConsume(context: CommandContext, topic: string, options: Perf
   await using cluster = await connectFor(context);
   const latency = new LatencyHistogram();
   const startedMs = performance.now();
+  await withSuggestion(cluster.admin(), [topic], () => cluster.partitionsOf(topic));
   await using consumer = cluster.consumer(consumerOptions(topic, options, context.signal));
   let firstAt = 0;
   let lastBatchAt = 0;
@@ -185,10 +179,11 @@ async function perfConsume(context: CommandContext, topic: string, options: Perf
 /** As Kafka's EndToEndLatency: a record is sent, its acknowledgement awaited, and then that it is read. */
 async function perfLatency(context: CommandContext, topic: string, options: PerfOptions): Promise<void> {
   const { signal } = context;
+  const settings = perfProducerOptions(context, options);
   await using cluster = await connectFor(context);
   await ensureTopic(context, cluster.admin(), topic, options);
   const valueOf = values(options);
-  await using producer = cluster.producer(producerOptions(context, options));
+  await using producer = cluster.producer(settings);
   await using consumer = cluster.consumer(consumerOptions(topic, { from: "latest" }, signal));
   // Positions are fixed before the first record, or it would be missed.
   for (const target of await consumer.partitions()) await consumer.position(target);
@@ -215,14 +210,10 @@ async function perfLatency(context: CommandContext, topic: string, options: Perf
   report(context, { what: "latency", topic, records: latency.count, bytes, seconds, latency });
 }
 
-function producerOptions(context: CommandContext, options: PerfOptions): ProducerOptions {
-  const acks = { all: "all", "1": "leader", "0": "none" } as const;
+function perfProducerOptions(context: CommandContext, options: PerfOptions): ProducerOptions {
   return {
-    ...(context.isTimeoutGiven ? { deliveryTimeoutMs: Math.max(1, context.timeoutMs) } : {}),
-    ...(options.acks === undefined ? {} : { acks: acks[options.acks] }),
-    ...(options.idempotent === false ? { idempotent: false } : {}),
+    ...producerOptions(context, options),
     ...(options.batchSize === undefined ? {} : { batchBytes: options.batchSize }),
-    ...(options.linger === undefined ? {} : { lingerMs: options.linger }),
     ...(options.bufferMemory === undefined ? {} : { bufferBytes: options.bufferMemory }),
     ...(options.maxInFlight === undefined ? {} : { maxInFlight: options.maxInFlight }),
   };

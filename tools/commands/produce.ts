@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { Option } from "commander";
-import type { Acknowledgement, OnAcknowledged, Producer, ProducerOptions, ProducerRecord } from "../../client/index.js";
+import type { Acknowledgement, OnAcknowledged, Producer, ProducerRecord } from "../../client/index.js";
 import { CliError, usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
@@ -10,19 +10,18 @@ import type { Input } from "../cli/input.js";
 import { JsonValues } from "../cli/json-values.js";
 import { LineSplitter, separatorPosition, unescape } from "../cli/line-splitter.js";
 import { Pace } from "../cli/pace.js";
+import type { ProducerFlags } from "../cli/producer-options.js";
+import { addProducerOptions, producerOptions } from "../cli/producer-options.js";
 import { InputProgress } from "../cli/progress.js";
-import { collect, formatCount, parseAssignment, parseCount, parseDuration, parseRate } from "../cli/quantities.js";
+import { collect, formatCount, parseAssignment, parseCount, parseRate } from "../cli/quantities.js";
 import { describeError, EXIT_FAILED, runCommand } from "../cli/run-command.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
 
-interface ProduceOptions {
+interface ProduceOptions extends ProducerFlags {
   readonly keySeparator?: string;
   readonly partition?: number;
-  readonly acks?: "all" | "1" | "0";
-  readonly idempotent?: boolean;
   readonly compression?: string;
   readonly header?: readonly (readonly [string, string])[];
-  readonly linger?: number;
   readonly from: string;
   readonly format: "lines" | "json" | "raw";
   readonly keyField?: string;
@@ -44,14 +43,8 @@ export function addProduceCommand(program: Command): void {
     .description("write records from standard input or a file")
     .option("-K, --key-separator <text>", "the key is what stands before it in a line (\\t for a tab)", unescape)
     .option("-p, --partition <number>", "write to this partition instead of choosing by key", parseCount())
-    .addOption(
-      new Option("--acks <acks>", "wait for all in-sync replicas, the leader, or nothing").choices(["all", "1", "0"]),
-    )
-    .option("--idempotent", "neither duplicate nor reorder on a retry (the default with --acks all)")
-    .option("--no-idempotent", "allow duplicates after a retry")
     .addOption(new Option("--compression <codec>", "none: others come later").choices(["none"]))
     .option("-H, --header <name=value>", "a header of every record; may be repeated", collect(parseAssignment))
-    .option("--linger <duration>", "wait so long for more records before a batch is sent", parseDuration)
     .option("--from <file>", "where the records come from; - is standard input", "-")
     .addOption(
       new Option("--format <format>", "a line is a record, a JSON value or array element is, or the whole input is")
@@ -65,17 +58,19 @@ export function addProduceCommand(program: Command): void {
     .action((topic: string | undefined, options: ProduceOptions) =>
       runCommand(command, (context) => produce(context, topic ?? options.topic, options)),
     );
+  addProducerOptions(command);
   addCommonOptions(command);
 }
 
 async function produce(context: CommandContext, topic: string | undefined, options: ProduceOptions): Promise<number> {
   if (topic === undefined) throw usageError("no topic is named", "type ottla produce TOPIC");
   checkOptions(options);
+  const settings = { bufferBytes: BUFFER_BYTES, ...producerOptions(context, options) };
   const input = await openInput(options.from);
   await using cluster = await connectFor(context);
   // Asked before anything is read, so that a misspelt topic is one error and not one for each record.
   await withSuggestion(cluster.admin(), [topic], () => cluster.partitionsOf(topic));
-  const producer = cluster.producer(producerOptions(context, options));
+  const producer = cluster.producer(settings);
   const run = new ProduceRun(context, producer, topic, options);
   const progress = new InputProgress(context, input.sizeBytes);
   let failure: unknown;
@@ -105,23 +100,10 @@ function checkOptions(options: ProduceOptions): void {
       "use --key-field with --format json",
     );
   if (options.keySeparator === "") throw usageError("--key-separator is empty", "give at least one character");
-  if (options.idempotent === true && (options.acks ?? "all") !== "all")
-    throw usageError(`--idempotent needs --acks all, not ${options.acks}`, "leave out one of them");
 }
 
 /** Less than the library's own: a file waits on the disk as well as in memory, and the process stays small. */
 const BUFFER_BYTES = 12 * 1024 * 1024;
-
-function producerOptions(context: CommandContext, options: ProduceOptions): ProducerOptions {
-  const acks = { all: "all", "1": "leader", "0": "none" } as const;
-  return {
-    bufferBytes: BUFFER_BYTES,
-    ...(context.isTimeoutGiven ? { deliveryTimeoutMs: Math.max(1, context.timeoutMs) } : {}),
-    ...(options.acks === undefined ? {} : { acks: acks[options.acks] }),
-    ...(options.idempotent === undefined ? {} : { idempotent: options.idempotent }),
-    ...(options.linger === undefined ? {} : { lingerMs: options.linger }),
-  };
-}
 
 /** One run: hands records to the producer as fast as it takes them, and counts what becomes of them. */
 class ProduceRun {

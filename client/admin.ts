@@ -1,5 +1,6 @@
 import type { Env } from "../common/env/env.js";
-import { errorNameOf } from "../protocol/error-codes.js";
+import { errorCodes, errorNameOf } from "../protocol/error-codes.js";
+import type { ErrorName } from "../protocol/error-codes.js";
 import { ConfigResource } from "../protocol/messages.js";
 import type {
   DeletedRecords,
@@ -537,15 +538,10 @@ function throwOn(error: ErrorDetail | null, place: { readonly topic?: string; re
 }
 
 /** The first error for whose sake a request is sent again. */
-function retryName(
-  errors: readonly (ErrorDetail | null)[],
-  except?: string,
-): ReturnType<typeof errorNameOf> | undefined {
+function retryName(errors: readonly (ErrorDetail | null)[], except?: ErrorName): ErrorName | undefined {
   for (const error of errors) {
-    const made = errorOf(error, {});
-    // That ZooKeeper is away is told at once, whatever the request: waiting for it is the operator's decision.
-    const mayPass = made?.retriable === true && made.code !== except && made.code !== "ZOOKEEPER_UNAVAILABLE";
-    if (error !== null && mayPass) return errorNameOf(error.code);
+    const name = error === null ? undefined : errorNameOf(error.code);
+    if (name !== undefined && name !== except && errorCodes[name].retriable) return name;
   }
   return undefined;
 }

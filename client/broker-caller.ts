@@ -74,9 +74,6 @@ export interface LeaderCall<Kind extends RequestKind, Item extends LeaderItem, A
 const failsFast = (kind: RequestKind, name: ErrorName): boolean =>
   name === "ZOOKEEPER_UNAVAILABLE" && kind !== "initProducerId";
 
-const RETRY_MS = 20;
-const RETRY_MS_MAX = 250;
-
 /**
  * Sends control requests to the broker that is right for them, and to the next right one when that changes, until there
  * is an answer or the deadline is over. For requests that may be repeated without harm.
@@ -95,7 +92,7 @@ export class BrokerCaller {
   /** Rejects with a ClientError, or with the signal's reason. */
   async call<Kind extends RequestKind>(call: Call<Kind>): Promise<CallResult<Kind>> {
     const { deadline, signal } = call;
-    const backoff = new Backoff(this.env.random, RETRY_MS, RETRY_MS_MAX);
+    const backoff = new Backoff(this.env.random);
     let lastError: unknown;
     let afterUnknownOutcome = false;
     for (;;) {
@@ -107,7 +104,8 @@ export class BrokerCaller {
           const connection = await this.metadata.control.open(brokerId);
           const body = await this.#ask(call, connection, brokerId);
           const again = call.retryFor?.(body);
-          if (again === undefined || deadline.isOver) return { body, afterUnknownOutcome };
+          if (again === undefined || deadline.isOver || failsFast(call.kind, again))
+            return { body, afterUnknownOutcome };
           lastError = new ApiError(again);
           if (errorCodes[again].refreshMetadata) this.metadata.refreshSoon();
         } catch (error) {
@@ -137,7 +135,7 @@ export class BrokerCaller {
     call: LeaderCall<Kind, Item, Answer>,
   ): Promise<(Answer | ClientError)[]> {
     const results = new Map<Item, Answer | ClientError>();
-    const backoff = new Backoff(this.env.random, RETRY_MS, RETRY_MS_MAX);
+    const backoff = new Backoff(this.env.random);
     for (;;) {
       call.signal?.throwIfAborted();
       if (this.metadata.isClosed) throw new ClosedError("cluster");

@@ -27,14 +27,6 @@ export interface ConnectionSettings {
   readonly requestTimeoutMs: number;
 }
 
-/** Told about each connection of a set; both may be called at any time, but not from within a call to the set. */
-export interface ConnectionEvents {
-  readonly onOpened?: (brokerId: BrokerId) => void;
-  readonly onEnded?: (brokerId: BrokerId) => void;
-}
-
-const RECONNECT_MS = 20;
-const RECONNECT_MS_MAX = 250;
 const CLIENT_SOFTWARE = "ottla-node";
 const CLIENT_VERSION = "0.1.0";
 
@@ -61,7 +53,8 @@ export class BrokerConnections {
     private readonly env: Env,
     private readonly directory: BrokerDirectory,
     private readonly settings: ConnectionSettings,
-    private readonly events: ConnectionEvents = {},
+    /** A connection was opened. Never called from within a call to the set. */
+    private readonly onOpened: () => void = () => undefined,
     private readonly allocate?: (bytes: number) => Buffer,
   ) {}
 
@@ -127,7 +120,7 @@ export class BrokerConnections {
     let slot = this.#slots.get(brokerId);
     if (slot === undefined) {
       slot = {
-        backoff: new Backoff(this.env.random, RECONNECT_MS, RECONNECT_MS_MAX),
+        backoff: new Backoff(this.env.random),
         connection: undefined,
         opening: undefined,
         notBeforeMs: 0,
@@ -150,7 +143,7 @@ export class BrokerConnections {
         slot.connection = connection;
         slot.isFailing = false;
         slot.backoff.reset();
-        this.events.onOpened?.(brokerId);
+        this.onOpened();
         return connection;
       },
       (error: unknown) => {
@@ -202,9 +195,7 @@ export class BrokerConnections {
     if (slot.connection !== connection) return;
     slot.connection = undefined;
     slot.isFailing = true;
-    if (this.#closed) return;
-    this.directory.onTrouble(brokerId);
-    this.events.onEnded?.(brokerId);
+    if (!this.#closed) this.directory.onTrouble(brokerId);
   }
 }
 

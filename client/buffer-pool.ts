@@ -36,9 +36,4 @@ export class BufferPool {
     this.#takenBytes -= buffer.length;
     if (reusable && buffer.length === this.bufferBytes) this.#free.push(buffer);
   }
-
-  /** Bytes that are out. */
-  get takenBytes(): number {
-    return this.#takenBytes;
-  }
 }

@@ -112,6 +112,12 @@ export class BatchIterator implements IterableIterator<ConsumerRecord> {
   }
 
   next(): IteratorResult<ConsumerRecord, undefined> {
+    const value = this.take();
+    return value === undefined ? { value, done: true } : { value, done: false };
+  }
+
+  /** The next record; undefined at the end. */
+  take(): ConsumerRecord | undefined {
     const cursor = this.#cursor;
     const batch = this.#batch;
     while (this.#step()) {
@@ -119,7 +125,7 @@ export class BatchIterator implements IterableIterator<ConsumerRecord> {
       if (offset < batch.startOffset) continue;
       if (offset >= batch.endOffset) break;
       this.nextOffset = offset + 1;
-      const value = new ConsumerRecord(
+      return new ConsumerRecord(
         batch,
         offset,
         cursor.timestamp,
@@ -130,10 +136,9 @@ export class BatchIterator implements IterableIterator<ConsumerRecord> {
         cursor.headersStart,
         cursor.headersEnd,
       );
-      return { value, done: false };
     }
     this.nextOffset = batch.endOffset;
-    return { value: undefined, done: true };
+    return undefined;
   }
 
   [Symbol.iterator](): this {

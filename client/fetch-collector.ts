@@ -27,8 +27,8 @@ export class FetchCollector {
   takeRecord(): ConsumerRecord | undefined {
     for (;;) {
       if (this.#records !== undefined) {
-        const { value } = this.#records.next();
-        if (value !== undefined) return value;
+        const record = this.#records.take();
+        if (record !== undefined) return record;
         this.#records = undefined;
       }
       const batch = this.takeBatch();

@@ -62,8 +62,6 @@ interface Session {
   readonly connection: RpcConnection;
 }
 
-const RETRY_MS = 20;
-const RETRY_MS_MAX = 250;
 /** Stands for an offset that is to be told anew; no position equals it. */
 const OUTDATED = -1;
 /** A newer request completes the one that the broker holds back, so two are enough. */
@@ -89,7 +87,7 @@ export class FetchLoop {
     private readonly host: FetchHost,
     readonly brokerId: BrokerId,
   ) {
-    this.#backoff = new Backoff(host.env.random, RETRY_MS, RETRY_MS_MAX);
+    this.#backoff = new Backoff(host.env.random);
   }
 
   /** For how long the oldest question has been waiting beyond the time it may be held back; below 0: it is not overdue. */

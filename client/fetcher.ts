@@ -61,7 +61,7 @@ export class Fetcher {
       env,
       metadata,
       connectionSettings,
-      { onOpened: () => this.wake() },
+      () => this.wake(),
       (bytes) => (this.#reusesMemory ? this.#frames.allocate(bytes) : Buffer.allocUnsafeSlow(bytes)),
     );
     this.#timer = new EarliestTimer(env, () => this.#onTimer());

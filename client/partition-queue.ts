@@ -43,9 +43,6 @@ export interface QueueHost extends AccumulatorHost, IdentitySource {
   onDoneBatch(batch: ProducerBatch, run: () => void): void;
 }
 
-const RETRY_MS = 20;
-const RETRY_MS_MAX = 250;
-
 /**
  * The batches of one partition on their way to its leader, oldest first:
  *
@@ -100,7 +97,7 @@ export class PartitionQueue {
       onFull: () => host.pumpDuringAppend(this),
     });
     this.#sequence = new ProducerSequence(host, host.settings.idempotent);
-    this.#backoff = new Backoff(host.env.random, RETRY_MS, RETRY_MS_MAX);
+    this.#backoff = new Backoff(host.env.random);
   }
 
   get isEmpty(): boolean {

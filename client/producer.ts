@@ -83,7 +83,7 @@ export class Producer implements AsyncDisposable {
     this.#env = env;
     this.#settings = settings;
     this.#timer = new EarliestTimer(env, () => this.#onTimer());
-    this.#connections = new BrokerConnections(env, metadata, connectionSettings, { onOpened: () => this.#pumpAll() });
+    this.#connections = new BrokerConnections(env, metadata, connectionSettings, () => this.#pumpAll());
     this.#ids = new ProducerIds(caller, settings.requestTimeoutMs, this.#stopped.signal, {
       onFetched: () => this.#pumpAll(),
       onFailed: () => {

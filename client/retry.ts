@@ -1,27 +1,24 @@
 import type { Clock, Random } from "../common/env/time.js";
 
+const FIRST_MS = 20;
+const MAX_MS = 250;
+
 /** Growing pauses between attempts: each about twice the one before, up to a limit, with a quarter of chance. */
 export class Backoff {
-  #nextMs: number;
+  #nextMs = FIRST_MS;
 
-  constructor(
-    private readonly random: Random,
-    private readonly firstMs: number,
-    private readonly maxMs: number,
-  ) {
-    this.#nextMs = firstMs;
-  }
+  constructor(private readonly random: Random) {}
 
   /** How long to wait now, in milliseconds. */
   next(): number {
     const pauseMs = this.#nextMs;
-    this.#nextMs = Math.min(this.maxMs, pauseMs * 2);
+    this.#nextMs = Math.min(MAX_MS, pauseMs * 2);
     return pauseMs * (0.75 + 0.25 * this.random.float());
   }
 
   /** After a success. */
   reset(): void {
-    this.#nextMs = this.firstMs;
+    this.#nextMs = FIRST_MS;
   }
 }
 

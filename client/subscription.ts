@@ -28,9 +28,6 @@ export interface SubscriptionContext {
   readonly refusalOf: (topic: string) => ApiError | undefined;
 }
 
-const RETRY_MS = 20;
-const RETRY_MS_MAX = 250;
-
 /**
  * The partitions that a consumer reads, and the offsets at which it begins and ends in each. It looks the topics up, asks
  * leaders for offsets, and keeps up with topics that get partitions, are replaced or disappear. Who fetches the
@@ -164,7 +161,7 @@ export class Subscription {
   }
 
   #add(topic: KnownTopic, partition: number, from: Position): PartitionReader {
-    const backoff = new Backoff(this.context.env.random, RETRY_MS, RETRY_MS_MAX);
+    const backoff = new Backoff(this.context.env.random);
     const reader = new PartitionReader(topic.name, topic.topicId, partition, backoff);
     startAt(reader, from);
     // It did not exist when the loop began.

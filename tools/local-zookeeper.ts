@@ -228,8 +228,6 @@ export interface StartOptions {
   readonly id?: number;
   /** All members of the ensemble. @defaultValue none: a single server */
   readonly servers?: readonly EnsembleMember[];
-  /** Called when the process ends without `stop` or `kill`. */
-  readonly onExit?: (reason: string) => void;
 }
 
 /** A ZooKeeper process that this one started. */
@@ -281,7 +279,7 @@ export async function startZooKeeper(
         reject(new ZooKeeperDidNotStart(`ZooKeeper cannot be started with ${command}`, { cause: error })),
       );
     });
-    return new ChildZooKeeper(child, options.clientPort, dataDir, options.onExit);
+    return new ChildZooKeeper(child, options.clientPort, dataDir);
   } finally {
     await log.close();
   }
@@ -293,23 +291,19 @@ class ChildZooKeeper implements LocalZooKeeper {
   readonly #child: ChildProcess;
   readonly #ended: Promise<void>;
   #exitReason: string | undefined;
-  #wanted = false;
 
   constructor(
     child: ChildProcess,
     readonly port: number,
     readonly dataDir: string,
-    onExit: ((reason: string) => void) | undefined,
   ) {
     this.#child = child;
     this.pid = child.pid as number;
     this.logFile = logFileIn(dataDir);
     this.#ended = new Promise((resolve) => {
       child.once("exit", (code, signal) => {
-        const reason = signal === null ? `it ended with code ${code ?? "unknown"}` : `it was ended by ${signal}`;
-        this.#exitReason = reason;
+        this.#exitReason = signal === null ? `it ended with code ${code ?? "unknown"}` : `it was ended by ${signal}`;
         resolve();
-        if (!this.#wanted) onExit?.(reason);
       });
     });
     child.unref();
@@ -328,7 +322,6 @@ class ChildZooKeeper implements LocalZooKeeper {
   }
 
   async #end(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
-    this.#wanted = true;
     if (this.#exitReason !== undefined) return;
     // Whoever waits for the end wants to live until then.
     this.#child.ref();

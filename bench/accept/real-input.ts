@@ -49,10 +49,19 @@ async function through(name: string, input: string, format: string[], kills: num
   const topic = `real-${crypto.randomUUID().slice(0, 8)}`;
   await client.admin().createTopics([{ name: topic, partitions: PARTITIONS, replicationFactor: 3 }]);
   const reportFile = path.join(cluster.directory, `${topic}.report`);
-  const producing = cluster.ottlaWithFiles(
-    ["produce", topic, "--from", input, ...format, "--acks", "all", "--report", "--json", "--timeout", "120s"],
-    { stdout: reportFile },
-  );
+  const producing = cluster.ottlaInto(reportFile, [
+    "produce",
+    topic,
+    "--from",
+    input,
+    ...format,
+    "--acks",
+    "all",
+    "--report",
+    "--json",
+    "--timeout",
+    "120s",
+  ]);
   let done = false;
   void producing.then(() => (done = true));
   let killed = 0;
@@ -64,10 +73,17 @@ async function through(name: string, input: string, format: string[], kills: num
   }
   const produced = await producing;
   const output = path.join(cluster.directory, `${topic}.out`);
-  const consumed = await cluster.ottlaWithFiles(
-    ["consume", topic, "--from", "earliest", "--until-end", "--format", "json", "--encoding", "base64"],
-    { stdout: output },
-  );
+  const consumed = await cluster.ottlaInto(output, [
+    "consume",
+    topic,
+    "--from",
+    "earliest",
+    "--until-end",
+    "--format",
+    "json",
+    "--encoding",
+    "base64",
+  ]);
   const verdict = await compare(input, format.includes("json"), reportFile, output);
   report(
     `${name}, ${killed} leaders killed`,

@@ -26,9 +26,11 @@ export class MeasuredCluster {
   ) {}
 
   /** `prepare` is called with the data directory before anything is in it. */
-  static async start(
-    options: { zookeepers?: 1 | 3; port?: number; prepare?: (directory: string) => void } = {},
-  ): Promise<MeasuredCluster> {
+  static async start(options: {
+    port: number;
+    zookeepers?: 1 | 3;
+    prepare?: (directory: string) => void;
+  }): Promise<MeasuredCluster> {
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-accept-"));
     options.prepare?.(directory);
     const up = [
@@ -38,7 +40,7 @@ export class MeasuredCluster {
       "--data",
       directory,
       "--port",
-      String(options.port ?? 29092),
+      String(options.port),
       "--zookeepers",
       String(options.zookeepers ?? 1),
     ];
@@ -60,19 +62,15 @@ export class MeasuredCluster {
       .map((line) => JSON.parse(line) as Record<string, unknown>);
   }
 
-  /** Runs a command with files as its input and output. Resolves with its exit code and largest memory in KiB. */
-  async ottlaWithFiles(
-    args: readonly string[],
-    files: { stdin?: string; stdout?: string },
-  ): Promise<{ code: number; peakKiB: number }> {
-    const input = files.stdin === undefined ? "ignore" : fs.openSync(files.stdin, "r");
-    const output = files.stdout === undefined ? "ignore" : fs.openSync(files.stdout, "w");
-    const child = spawn(process.execPath, [program, ...args], { env: this.env, stdio: [input, output, "inherit"] });
+  /** Runs a command that prints to a file. Resolves with its exit code and largest memory in KiB. */
+  async ottlaInto(file: string, args: readonly string[]): Promise<{ code: number; peakKiB: number }> {
+    const output = fs.openSync(file, "w");
+    const child = spawn(process.execPath, [program, ...args], { env: this.env, stdio: ["ignore", output, "inherit"] });
     let peakKiB = 0;
     const watch = setInterval(() => (peakKiB = Math.max(peakKiB, residentKiB(child.pid as number))), 50);
     const code = await new Promise<number>((resolve) => child.once("close", (exit) => resolve(exit ?? -1)));
     clearInterval(watch);
-    for (const fd of [input, output]) if (typeof fd === "number") fs.closeSync(fd);
+    fs.closeSync(output);
     return { code, peakKiB };
   }
 

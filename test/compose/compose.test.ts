@@ -102,17 +102,23 @@ describeHere(`docker-compose.yml${obstacle === "" ? "" : ` (left out: ${obstacle
     const leader = (await describeTopic("lesson")).partitions[0]?.leader as number;
     const other = leader === 1 ? 2 : 1;
     const lines = Array.from({ length: RECORDS }, (_, index) => `record ${index}\n`).join("");
-    // Four seconds of records, from a container that stays.
-    const producing = inContainer(other, ["produce", "lesson", "--rate", `${RECORDS / 4}/s`, "--json"], lines);
+    // So many seconds of records, from a container that stays, that the kill comes in the middle.
+    const producing = inContainer(other, ["produce", "lesson", "--rate", `${RECORDS / 15}/s`, "--json"], lines);
+    let hasEnded = false;
+    void producing.then(() => (hasEnded = true));
     await eventually("records come in", async () => {
       const { stdout } = await runOttla(["consume", "lesson", "-b", FROM_HOST, "--from", "earliest", "--until-end"]);
       return stdout.split("\n").length > RECORDS / 10;
     });
     await composed(["kill", `broker-${leader}`]);
+    expect(hasEnded).toBe(false);
     expect(jsonLines(await producing)).toEqual([
       { records: RECORDS, acked: RECORDS, failed: 0, seconds: expect.any(Number) },
     ]);
-    expect((await describeTopic("lesson")).partitions[0]?.leader).not.toBe(leader);
+    await eventually(
+      "another broker leads",
+      async () => ![leader, -1].includes((await describeTopic("lesson")).partitions[0]?.leader ?? -1),
+    );
 
     const { stdout } = await runOttla(["consume", "lesson", "-b", FROM_HOST, "--from", "earliest", "--until-end"]);
     expect(stdout).toBe(lines);

@@ -163,12 +163,8 @@ export class Broker {
     // Not a byte of another cluster's records is touched: whose they are is known before they are opened.
     const clusterId = await ensureClusterId(zookeeper, this.#env);
     await directory.bindTo(clusterId);
-    const lastStop = await LogManager.lastStop(this.#env, `${path}/logs`);
-    if (lastStop === "lost")
-      this.#logger.info(`no run before this one is known in ${path}: the directory counts as new`);
     const logs = await LogManager.open(this.#env, this.#logger, {
       directory: `${path}/logs`,
-      lastStop,
       defaultSettings: logSettings(this.#config, new TopicConfig(this.#config, [])),
       tailBytesMax: this.#config.get("log.tail.bytes"),
       openFilesMax: this.#config.get("log.open.files.max"),
@@ -197,7 +193,7 @@ export class Broker {
     if (this.#metadata.isComplete) await logs.recoveryReported();
     this.#logger.info(`broker ${brokerId} serves cluster ${clusterId}`, {
       epoch: registration.epoch,
-      ...(lastStop !== "lost" && { lastStop }),
+      ...(reportedStop !== "lost" && { lastStop: reportedStop }),
     });
   }
 

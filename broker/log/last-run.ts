@@ -28,7 +28,7 @@ export interface LastRun extends Untold {
 
 const severity: Record<LastStop, number> = { clean: 0, crash: 1, "power-cut": 2, lost: 3 };
 
-/** How the last run in this log directory ended. Must be asked before LogManager.open, which begins a new run. */
+/** How the last run in this log directory ended. */
 export async function readLastRun(env: Env, directory: string): Promise<LastRun> {
   let lines: string[] | undefined;
   try {

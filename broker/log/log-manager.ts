@@ -50,7 +50,6 @@ const PROGRESS_EVERY_MS = 5_000;
 export interface LogManagerOptions {
   /** The log directory; made when missing. */
   readonly directory: string;
-  readonly lastStop: LastStop;
   /** For logs that were found on disk, until `updateSettings` gives them their own. */
   readonly defaultSettings: LogSettings;
   /** Bytes that the in-memory tails of all logs together may pin. */
@@ -84,7 +83,7 @@ export class LogManager {
   readonly #scrubber: Scrubber;
   readonly #background = new Set<Promise<void>>();
   /** How the runs before ended, as far as the cluster has not been told. */
-  #untoldStop: LastStop;
+  #untoldStop: LastStop = "lost";
   /** Logs that were cut and of which the cluster has not been told. */
   #untoldCut = new Set<PartitionKey>();
   readonly #context: LogContext;
@@ -98,7 +97,6 @@ export class LogManager {
     names: readonly string[],
   ) {
     this.#names = new Set(names);
-    this.#untoldStop = options.lastStop;
     this.#scrubber = new Scrubber(
       env.timers,
       logger,
@@ -123,19 +121,17 @@ export class LogManager {
     };
   }
 
-  /** How the last run in this directory ended. To be asked before `open`. */
-  static async lastStop(env: Env, directory: string): Promise<LastStop> {
-    return (await readLastRun(env, directory)).stop;
-  }
-
   /** Recovers every log in the directory. Rejects when the directory cannot be used. */
   static async open(env: Env, logger: Logger, options: LogManagerOptions): Promise<LogManager> {
     const { files } = env;
     await files.makeDirectory(options.directory);
     await files.syncDirectory(dirname(options.directory));
-    const untold = await readLastRun(env, options.directory);
+    const lastRun = await readLastRun(env, options.directory);
+    if (lastRun.stop === "lost")
+      logger.info(`no run before this one is known in ${options.directory}: the directory counts as new`);
     const manager = new LogManager(env, logger, options, await files.list(options.directory));
-    await manager.#recoverAll(untold);
+    manager.#untoldStop = lastRun.stop;
+    await manager.#recoverAll(lastRun);
     await markRunning(env, options.directory, { stop: manager.#untoldStop, cut: manager.#untoldCut });
     await manager.#checkpointNow();
     manager.#removeDeleted();

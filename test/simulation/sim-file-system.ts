@@ -116,6 +116,15 @@ export class SimDisk {
     }
   }
 
+  /** The kernel writes back all that the page cache holds, in its own time and without being asked. */
+  writeBack(): void {
+    for (const change of this.#uncertainNames) change.apply("durable");
+    this.#uncertainNames = [];
+    const everyNode = new Set<Node>();
+    collect(this.#root, everyNode);
+    for (const node of everyNode) if (node instanceof FileNode) node.sync(true);
+  }
+
   /** A new disk takes the place of this one, empty. To be called when all processes of the host are dead. */
   replace(): void {
     this.scheduler.note(`${this.hostName} disk is replaced`);

@@ -1,6 +1,7 @@
 import type { Logger } from "../../../../common/logger.js";
 import { silentLogger } from "../../../../common/logger.js";
 import type { LastStop } from "../../../../broker/log/log-recovery.js";
+import { readLastRun } from "../../../../broker/log/last-run.js";
 import { LogManager } from "../../../../broker/log/log-manager.js";
 import type { LogManagerOptions } from "../../../../broker/log/log-manager.js";
 import type { LogSettings } from "../../../../broker/log/log-settings.js";
@@ -154,20 +155,22 @@ export class LogWorld {
   /** A start that does not come to its end: the power goes after so many milliseconds, and comes back. */
   async startAndLosePower(afterMs: number, options: StartOptions = {}): Promise<void> {
     const { env } = this.process;
-    void LogManager.lastStop(env, DIRECTORY).then((lastStop) =>
-      LogManager.open(env, silentLogger, this.#options(lastStop, options)),
-    );
+    void LogManager.open(env, silentLogger, this.#options(options));
     await this.run(afterMs);
     this.powerCut();
   }
 
   async start(options: StartOptions = {}): Promise<void> {
     const { env } = this.process;
-    const lastStop: LastStop = options.lastStop ?? (await this.complete(LogManager.lastStop(env, DIRECTORY)));
-    this.manager = await this.complete(LogManager.open(env, this.#logger(), this.#options(lastStop, options)));
+    this.manager = await this.complete(LogManager.open(env, this.#logger(), this.#options(options)));
   }
 
-  #options(lastStop: LastStop, { settings, ...rest }: StartOptions): LogManagerOptions {
+  /** What the next start would say of the last stop. */
+  async lastStop(): Promise<LastStop> {
+    return (await this.complete(readLastRun(this.process.env, DIRECTORY))).stop;
+  }
+
+  #options({ settings, ...rest }: StartOptions): LogManagerOptions {
     return {
       directory: DIRECTORY,
       defaultSettings: { ...SETTINGS, ...settings },
@@ -176,7 +179,6 @@ export class LogWorld {
       scrubBytesPerSecond: 0,
       onFatal: (error) => this.fatal.push(error),
       ...rest,
-      lastStop,
     };
   }
 
@@ -214,6 +216,12 @@ export class LogWorld {
     host.powerCut();
     host.powerOn();
     this.process = this.simulation.startProcess("host");
+  }
+
+  /** The power goes and comes back, and nothing is lost by it: the kernel had written everything back. */
+  powerCutWithoutLoss(): void {
+    this.disk.writeBack();
+    this.powerCut();
   }
 
   #logger(): Logger {

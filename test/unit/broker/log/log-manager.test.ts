@@ -135,7 +135,6 @@ it("works on a real disk", async () => {
   const open = async () =>
     LogManager.open(env, silentLogger, {
       directory,
-      lastStop: await LogManager.lastStop(env, directory),
       defaultSettings: SETTINGS,
       tailBytesMax: 1024,
       openFilesMax: 2,

@@ -55,7 +55,8 @@ describe("a log cut at every byte", () => {
       for (let length = 0; length <= end; length += 1) {
         const { world } = await killedWith(flushed, {}, 4);
         await cutFile(world, segmentPath(0), length);
-        await world.start({ lastStop });
+        if (lastStop === "power-cut") world.powerCutWithoutLoss();
+        await world.start();
         const log = world.log();
         const count = positions.filter((position) => position > 0 && position <= length).length;
         if (count >= flushed) {
@@ -99,13 +100,14 @@ describe("a log with one changed bit", () => {
         }),
         async ({ flushed, where, bit, lastStop, segmentBytes }) => {
           const { world } = await killedWith(flushed, { segmentBytes });
+          if (lastStop === "power-cut") world.powerCutWithoutLoss();
           const paths = world.disk.paths().filter((path) => path.endsWith(".log"));
           const path = paths[where % paths.length]!;
           const position = where % world.disk.contentOf(path)!.length;
           const original = readBatches(Buffer.from(world.disk.contentOf(path)!));
           const hit = original.find((one) => one.start <= position && one.end > position)!;
           world.disk.flipBit(path, position, bit);
-          await world.start({ lastStop, settings: { segmentBytes } });
+          await world.start({ settings: { segmentBytes } });
           const log = world.log();
           // A segment that was durable as a whole is not read by recovery, but when somebody asks for its records.
           await world.complete(log.verifyRange(hit.baseOffset));
@@ -133,7 +135,8 @@ describe("segments", () => {
     const paths = world.disk.paths().filter((path) => path.endsWith(".log"));
     expect(paths.length).toBeGreaterThan(2);
     await cutFile(world, paths[0]!, world.disk.contentOf(paths[0]!)!.length / 2);
-    await world.start({ lastStop: "power-cut" });
+    world.powerCutWithoutLoss();
+    await world.start();
     expect(await world.contents()).toEqual(whole(1));
     expect(world.log().wasCut).toBe(true);
     expect(world.disk.paths().filter((path) => path.endsWith(".log"))).toEqual([segmentPath(0)]);
@@ -143,7 +146,8 @@ describe("segments", () => {
     const { world } = await killedWith(6, { segmentBytes: 300 });
     const paths = world.disk.paths().filter((path) => path.endsWith(".log"));
     await world.complete(world.process.env.files.remove(paths.at(-1)!));
-    await world.start({ lastStop: "power-cut" });
+    world.powerCutWithoutLoss();
+    await world.start();
     const lost = Number(paths.at(-1)!.slice(-24, -4));
     expect(world.log().damage).toEqual([expect.objectContaining({ from: lost, to: 12 })]);
     expect(world.log().logEndOffset).toBe(12);
@@ -154,7 +158,8 @@ describe("segments", () => {
     const { world, positions } = await killedWith(2);
     const file = await world.complete(world.process.env.files.open(segmentPath(0), "write"));
     await world.complete(file.write([Buffer.alloc(5_000)], positions[4]!));
-    await world.start({ lastStop: "power-cut" });
+    world.powerCutWithoutLoss();
+    await world.start();
     expect(await world.contents()).toEqual(whole(4));
     expect(world.log().wasCut).toBe(true);
   });
@@ -321,42 +326,38 @@ describe("power cuts", () => {
 
 describe("how the last run ended", () => {
   it("is told by mark and boot id, and stays told until it was reported", async () => {
-    const { LogManager } = await import("../../../../broker/log/log-manager.js");
     const world = await LogWorld.open();
-    const lastStop = () => world.complete(LogManager.lastStop(world.process.env, DIRECTORY));
     world.log().appendAsLeader(batch(), 0);
     await world.complete(world.manager.recoveryReported());
     world.kill();
-    expect(await lastStop()).toBe("crash");
+    expect(await world.lastStop()).toBe("crash");
     world.powerCut();
-    expect(await lastStop()).toBe("power-cut");
+    expect(await world.lastStop()).toBe("power-cut");
     await world.start();
     world.kill();
-    expect(await lastStop()).toBe("power-cut");
+    expect(await world.lastStop()).toBe("power-cut");
     await world.start();
     await world.complete(world.manager.recoveryReported());
     world.kill();
-    expect(await lastStop()).toBe("crash");
+    expect(await world.lastStop()).toBe("crash");
     await world.start();
     await world.complete(world.manager.recoveryReported());
     await world.stopCleanly();
-    expect(await lastStop()).toBe("clean");
+    expect(await world.lastStop()).toBe("clean");
   });
 
   it("is not known of a directory without a mark, which stays so until it was reported, through a clean stop too", async () => {
-    const { LogManager } = await import("../../../../broker/log/log-manager.js");
     const world = await LogWorld.open();
-    const lastStop = () => world.complete(LogManager.lastStop(world.process.env, DIRECTORY));
     expect(world.manager.untoldStop).toBe("lost");
     world.kill();
-    expect(await lastStop()).toBe("lost");
+    expect(await world.lastStop()).toBe("lost");
     await world.start();
     await world.stopCleanly();
-    expect(await lastStop()).toBe("lost");
+    expect(await world.lastStop()).toBe("lost");
     await world.start();
     await world.complete(world.manager.recoveryReported());
     world.disk.remove(`${DIRECTORY}/last-run`);
-    expect(await lastStop()).toBe("lost");
+    expect(await world.lastStop()).toBe("lost");
   });
 
   it("counts as a loss when the directory of a log is gone, and not when the log was being removed", async () => {

@@ -154,6 +154,15 @@ describe("segments", () => {
     expect(summary(await world.complete(readAll(world.log(), 0, lost)))).toEqual(whole(lost / 2));
   });
 
+  it("mean nothing after a power cut that took the ones before them", async () => {
+    const { world } = await killedWith(0, { segmentBytes: 300 });
+    await world.complete(world.process.env.files.remove(segmentPath(0)));
+    world.powerCutWithoutLoss();
+    await world.start();
+    expect(world.log()).toMatchObject({ logStartOffset: 0, logEndOffset: 0, wasCut: true, damage: [] });
+    expect(world.disk.paths().filter((path) => path.endsWith(".log"))).toEqual([]);
+  });
+
   it("cuts a zero-filled tail, as some file systems leave it", async () => {
     const { world, positions } = await killedWith(2);
     const file = await world.complete(world.process.env.files.open(segmentPath(0), "write"));

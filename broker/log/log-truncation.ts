@@ -27,7 +27,7 @@ export class LogTruncation {
    * turn in which memory would forget.
    */
   async truncateTo(offset: Offset, isWanted: () => boolean): Promise<void> {
-    const { segments, offsets, epochs, directory } = this.content;
+    const { segments, offsets, epochs } = this.content;
     if (!isWanted()) return;
     if (offset < offsets.logStart) {
       await this.startAt(offset, isWanted);
@@ -51,7 +51,6 @@ export class LogTruncation {
     await this.#drop(removed);
     const active = segments.active as Segment;
     await this.#cutFile(active, end, active === segment ? position : active.sizeBytes);
-    directory.namesChanged();
     await this.#restoreProducers();
     await this.flusher.flushAfterCut();
   }
@@ -80,7 +79,6 @@ export class LogTruncation {
     await this.state.checkpointInSpiteOfFullDisk();
     this.content.producers.clear();
     await this.#drop(removed);
-    if (removed.length > 0) this.content.directory.namesChanged();
     await this.flusher.flushAfterCut();
   }
 

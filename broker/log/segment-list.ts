@@ -173,6 +173,7 @@ export class SegmentList {
   async drop(segment: Segment): Promise<void> {
     await this.release(segment);
     await segment.removeFiles();
+    this.directory.namesChanged();
   }
 
   async close(): Promise<void> {

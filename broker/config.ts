@@ -542,13 +542,15 @@ export class BrokerConfig {
   }
 
   /** Replaces all run-time changes. Ones that this version does not know are ignored: a newer broker may have set them. */
-  applyChanges(changes: readonly SettingChange[]): void {
+  applyChanges(changes: readonly SettingChange[]): boolean {
     const values = new Map<string, SettingValue>();
     for (const change of changes) {
       if (change.value === null || brokerConfigRefusal([change]) !== undefined) continue;
       values.set(change.name, parsedValue(brokerSettings[change.name as BrokerSettingName], change.value));
     }
+    const before = this.#changed ?? new Map<string, SettingValue>();
     this.#changed = values;
+    return values.size !== before.size || [...values].some(([name, value]) => before.get(name) !== value);
   }
 }
 

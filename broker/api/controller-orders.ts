@@ -57,8 +57,7 @@ export class ControllerOrders {
   };
 
   #apply(orders: ControllerOrdersRequest): void {
-    if (!orders.brokerConfigUnreadable) this.config.applyChanges(orders.brokerConfig);
-    this.partitions.reconfigure();
+    if (!orders.brokerConfigUnreadable && this.config.applyChanges(orders.brokerConfig)) this.partitions.reconfigure();
     this.metadata.apply(orders);
     for (const topicId of orders.deletedTopicIds) this.#delete(topicId);
     for (const topic of orders.topics) this.partitions.applyTopic(topic);

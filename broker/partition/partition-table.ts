@@ -40,36 +40,30 @@ export class PartitionTable {
     for (const topic of this.#topics.values()) yield* topic.partitions.values();
   }
 
-  /** Whether any partition of the topic is here or was ordered to be. */
-  knowsTopic(topicId: TopicId): boolean {
-    return this.#topics.has(topicId);
-  }
-
   /** Takes over the states of a topic's partitions. Config comes first, so that no partition ever runs without its own. */
   applyTopic(topic: TopicState): void {
-    const config = new TopicConfig(this.brokerConfig, topic.config);
-    const known = this.#topics.get(topic.topicId);
-    const { durability } = topic;
-    if (known === undefined)
-      this.#topics.set(topic.topicId, { config: topic.config, durability, partitions: new Map() });
-    else Object.assign(known, { config: topic.config, durability });
-    for (const partition of known?.partitions.values() ?? []) this.#configure(partition, config, durability);
+    const { config, durability } = topic;
+    let hosted = this.#topics.get(topic.topicId);
+    if (hosted === undefined) {
+      hosted = { config, durability, partitions: new Map() };
+      this.#topics.set(topic.topicId, hosted);
+    } else if (hosted.durability !== durability || !isSameConfig(hosted.config, config)) {
+      Object.assign(hosted, { config, durability });
+      this.#reconfigure(hosted);
+    }
     for (const message of topic.partitions) {
       if (!message.replicas.includes(this.brokerId)) {
         this.#giveUp(topic.topicId, message.partition);
         continue;
       }
-      const partition = this.#hosted(topic, message.partition, config);
+      const partition = hosted.partitions.get(message.partition) ?? this.#host(topic, message.partition, hosted);
       partition.applyState(committedState(message));
     }
   }
 
   /** The broker's own settings changed: what topics inherit changes with them. */
   reconfigure(): void {
-    for (const topic of this.#topics.values()) {
-      const config = new TopicConfig(this.brokerConfig, topic.config);
-      for (const partition of topic.partitions.values()) this.#configure(partition, config, topic.durability);
-    }
+    for (const topic of this.#topics.values()) this.#reconfigure(topic);
   }
 
   async deleteTopic(topicId: TopicId): Promise<void> {
@@ -104,21 +98,22 @@ export class PartitionTable {
     for (const partition of this.all()) partition.dropRole(reason);
   }
 
-  #hosted(topic: TopicState, index: number, config: TopicConfig): Partition {
-    const known = this.get(topic.topicId, index);
-    if (known !== undefined) return known;
-    const log =
-      this.logs.get(topic.topicId, index) ??
-      this.logs.create(topic.topicId, topic.name, index, logSettings(this.brokerConfig, config, topic.durability));
-    const partition = new Partition(this.parts, topic.topicId, topic.name, index, log, config);
-    this.#configure(partition, config, topic.durability);
-    this.#topics.get(topic.topicId)?.partitions.set(index, partition);
+  #host(topic: TopicState, index: number, hosted: HostedTopic): Partition {
+    const { topicId, name } = topic;
+    const config = new TopicConfig(this.brokerConfig, topic.config);
+    const log = this.logs.create(topicId, name, index, logSettings(this.brokerConfig, config, topic.durability));
+    const partition = new Partition(this.parts, topicId, name, index, log, config);
+    hosted.partitions.set(index, partition);
     return partition;
   }
 
-  #configure(partition: Partition, config: TopicConfig, durability: string): void {
-    partition.log.updateSettings(logSettings(this.brokerConfig, config, durability));
-    partition.setConfig(config);
+  #reconfigure(topic: HostedTopic): void {
+    const config = new TopicConfig(this.brokerConfig, topic.config);
+    const settings = logSettings(this.brokerConfig, config, topic.durability);
+    for (const partition of topic.partitions.values()) {
+      partition.log.updateSettings(settings);
+      partition.setConfig(config);
+    }
   }
 
   #giveUp(topicId: TopicId, index: number): void {
@@ -134,4 +129,11 @@ export class PartitionTable {
     partition.dropRole(reason);
     this.#topics.get(partition.topicId)?.partitions.delete(partition.partition);
   }
+}
+
+function isSameConfig(left: TopicState["config"], right: TopicState["config"]): boolean {
+  return (
+    left.length === right.length &&
+    left.every(({ name, value }, index) => right[index]?.name === name && right[index].value === value)
+  );
 }

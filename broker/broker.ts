@@ -315,7 +315,6 @@ export class Broker {
 
     const orders = new ControllerOrders(this.#logger, brokerEpoch, config, this.#metadata, partitions);
     const fetch = new FetchApi({
-      clock: this.#env.clock,
       wheel: this.#wheel,
       partitions,
       metadata: this.#metadata,

@@ -61,12 +61,6 @@ export class FetchSession implements PartitionObserver {
     this.#changed.delete(partition);
   }
 
-  /** It could not be told all; it goes to the end of the line. */
-  markWaiting(partition: SessionPartition): void {
-    this.#changed.delete(partition);
-    this.#changed.add(partition);
-  }
-
   /** Adds a partition or changes what is asked of it. */
   put(request: FetchPartition, partition: Partition | undefined, fetchOffset: Offset): SessionPartition {
     const key = partitionKey(request.topicId, request.partition);

@@ -1,4 +1,3 @@
-import type { Clock } from "../../common/env/time.js";
 import { ApiError } from "../../protocol/error-codes.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
 import type { FetchedPartition, FetchingReplica, FetchRequest, Init } from "../../protocol/messages.js";
@@ -24,7 +23,6 @@ const RESPONSE_BYTES_MAX = 16 * 1024 * 1024;
 const WATERMARK_NEWS_MS = 25;
 
 export interface FetchParts {
-  readonly clock: Clock;
   readonly wheel: DeadlineWheel;
   readonly partitions: PartitionTable;
   readonly metadata: MetadataCache;
@@ -198,7 +196,7 @@ export class FetchApi {
     const collected = this.#collect(request, session, context);
     if (collected instanceof Promise) return collected.then((contributions) => this.#answer(session, contributions));
     if (isEnough(collected, request) || request.maxWaitMs === 0) return this.#answer(session, collected);
-    for (const { read } of collected) read?.release();
+    releaseAll(collected);
     return new Promise((resolve) => this.#park(request, session, context, resolve));
   }
 
@@ -222,28 +220,27 @@ export class FetchApi {
       );
     };
     const complete = (): void => finish(this.#collect(request, session, context));
-    // A new watermark is told soon; but too few records to be sent are not sent for its sake.
-    const tellWatermarks = (): void => {
-      soon = undefined;
+    // Too few records to be sent are not sent for the sake of a new watermark.
+    const look = (tellWatermarks: boolean): void => {
       const collected = this.#collect(request, session, context);
-      const isAwaited = collected instanceof Promise || isEnough(collected, request);
-      if (isAwaited || collected.every(({ isWatermarkOnly }) => isWatermarkOnly)) finish(collected);
-      else for (const { read } of collected) read?.release();
+      const isWanted =
+        collected instanceof Promise ||
+        isEnough(collected, request) ||
+        (tellWatermarks && collected.every(({ isWatermarkOnly }) => isWatermarkOnly));
+      if (isWanted) finish(collected);
+      else releaseAll(collected);
+    };
+    const lookSoon = (): void => {
+      soon ??= wheel.after(WATERMARK_NEWS_MS, () => {
+        soon = undefined;
+        look(true);
+      });
     };
     const deadline = wheel.after(Math.min(request.maxWaitMs, WAIT_MS_MAX), complete);
     const parked: Parked = { complete: () => finish([]) };
     this.#parked.set(session, parked);
-    const onChange = (urgency: "records" | "watermark"): void => {
-      if (urgency === "watermark") {
-        soon ??= wheel.after(WATERMARK_NEWS_MS, tellWatermarks);
-        return;
-      }
-      const collected = this.#collect(request, session, context);
-      if (collected instanceof Promise || isEnough(collected, request)) finish(collected);
-      else for (const { read } of collected) read?.release();
-    };
-    session.park(onChange);
-    if (session.changed().size > 0) soon = wheel.after(WATERMARK_NEWS_MS, tellWatermarks);
+    session.park((urgency) => (urgency === "watermark" ? lookSoon() : look(false)));
+    if (session.changed().size > 0) lookSoon();
   }
 
   #collect(
@@ -346,7 +343,7 @@ export class FetchApi {
         session.markTold(entry);
       }
       if (read !== undefined && read.bytes > 0) reads.push(read);
-      else if (body.recordBytes !== undefined) read?.release();
+      else read?.release();
     }
     if (session.id === 0) session.close();
     return {
@@ -357,6 +354,11 @@ export class FetchApi {
       },
     };
   }
+}
+
+/** They are not sent now. */
+function releaseAll(contributions: readonly Contribution[]): void {
+  for (const { read } of contributions) read?.release();
 }
 
 /** A partition of which there is nothing to say but where it stands. */

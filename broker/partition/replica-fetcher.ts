@@ -32,6 +32,7 @@ export interface ReplicaFetcherParts {
 
 /** A partition that is followed, and what was last said of it to the leader. */
 interface Followed {
+  readonly key: PartitionKey;
   readonly partition: Partition;
   readonly epoch: LeaderEpoch;
   sentOffset: Offset | undefined;
@@ -92,6 +93,7 @@ export class ReplicaFetcher {
     if (before?.epoch === epoch && before.partition === partition) return;
     if (before !== undefined) this.#changed.delete(before);
     const followed: Followed = {
+      key,
       partition,
       epoch,
       sentOffset: undefined,
@@ -136,7 +138,7 @@ export class ReplicaFetcher {
 
   #isCurrent(followed: Followed): boolean {
     const { partition, epoch } = followed;
-    if (this.#followed.get(partitionKey(partition.topicId, partition.partition)) !== followed) return false;
+    if (this.#followed.get(followed.key) !== followed) return false;
     const { role } = partition;
     return role.kind === "follower" && role.epoch === epoch && role.leaderId === this.leaderId;
   }

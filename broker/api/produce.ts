@@ -4,7 +4,8 @@ import type { Init, ProducedPartition, ProducePartition, ProduceRequest } from "
 import { acksCodes } from "../../protocol/types.js";
 import type { MetadataCache } from "../metadata/metadata-cache.js";
 import type { Answer, Handler, RequestContext } from "../net/request-context.js";
-import type { Partition, PartitionAppend } from "../partition/partition.js";
+import type { LogAppend } from "../log/log.js";
+import type { Partition } from "../partition/partition.js";
 import type { PartitionTable } from "../partition/partition-table.js";
 
 const PARTITIONS_MAX = 2000;
@@ -47,7 +48,7 @@ function unanswered(outcomes: readonly (Appended | Refused)[]): Promise<undefine
 
 interface Appended {
   readonly partition: Partition;
-  readonly append: PartitionAppend;
+  readonly append: LogAppend;
 }
 interface Refused extends Init<ProducedPartition> {
   readonly error: ErrorReport;

@@ -60,13 +60,7 @@ export class LogContent {
     this.offsets = recovered.offsets;
     this.directory = new LogDirectory(context, identity, state);
     this.damage = new LogDamage(state, context.logger, () => this.offsets.logStart, recovered.damage);
-    this.segments = new SegmentList(
-      context,
-      this.directory,
-      recovered.segments,
-      this.damage,
-      () => this.settings.indexIntervalBytes,
-    );
+    this.segments = new SegmentList(context, this.directory, recovered.segments, this.damage, () => this.settings);
     this.epochs = new LogEpochs(env.files, join(this.directory.path, EPOCHS_FILE), recovered.epochs);
     this.producers = new LogProducers(env, this.directory.path, recovered.producers);
     this.tail = new LogTail(context.tailBudget, TAIL_BYTES_PER_LOG_MAX);
@@ -83,7 +77,7 @@ export class LogContent {
    */
   plan(records: Buffer, batches: readonly RecordBatch[], wallMs: number): PlannedWrite[] {
     const activeBefore = this.segments.active;
-    const writes = this.segments.plan(records, batches, this.settings);
+    const writes = this.segments.plan(records, batches);
     const active = this.segments.active as Segment;
     // The producers as of the new segment's base: the batches of this append are not in yet, so it must begin with them.
     if (active !== activeBefore && active.baseOffset === this.offsets.next)

@@ -17,6 +17,7 @@ export class LogDamage {
     private known: readonly DamagedRange[],
   ) {
     this.cutStart(logStart());
+    this.#say(this.known);
   }
 
   get ranges(): readonly DamagedRange[] {
@@ -30,12 +31,16 @@ export class LogDamage {
     );
     if (news.length === 0) return;
     this.known = [...this.known, ...news].sort((left, right) => left.from - right.from);
+    this.#say(news);
+    this.state.tellDamage();
+  }
+
+  #say(news: readonly DamagedRange[]): void {
     for (const { from, to, reason } of news) {
       this.logger.error(
         `${this.state.name}: offsets ${from} to ${to - 1} are damaged on this disk and are not served: ${reason}`,
       );
     }
-    this.state.tellDamage();
   }
 
   /** `end`, or where the next damage begins if that is before it. Throws ApiError CORRUPT_LOG when `from` is damaged. */

@@ -30,8 +30,6 @@ export class LogFlusher {
   /** A flush was asked for, and has not begun. */
   #requested = false;
   #unflushedBytes = 0;
-  /** How far the active segment was planned when its indexes were last written. */
-  #sidecarBytes = 0;
 
   constructor(
     private readonly context: LogContext,
@@ -128,21 +126,15 @@ export class LogFlusher {
       await segments.seal(segment);
     }
     await producers.writePending();
-    if (active === undefined) return;
-    // A new segment, or one that was cut.
-    if (active.plannedBytes < this.#sidecarBytes) this.#sidecarBytes = 0;
-    else if (active.plannedBytes - this.#sidecarBytes >= SIDECAR_INTERVAL_BYTES) {
-      this.#sidecarBytes = active.plannedBytes;
-      const snapshot = producers.snapshot(this.content.offsets.next);
-      await active.writeIndexes(active.openFiles);
-      await producers.write(snapshot);
-      await producers.removeOld(segments);
-    }
+    if (active === undefined || active.unindexedBytes < SIDECAR_INTERVAL_BYTES) return;
+    const snapshot = producers.snapshot(this.content.offsets.next);
+    await active.writeIndexes();
+    await producers.write(snapshot);
+    await producers.removeOld(segments);
   }
 
   /** The last step of a truncation, in the same turn of the queue. */
   async flushAfterCut(): Promise<void> {
-    this.#sidecarBytes = 0;
     try {
       await this.flush();
     } catch (error) {
@@ -157,6 +149,6 @@ export class LogFlusher {
     const { active } = segments;
     if (active === undefined) return;
     await producers.write(producers.snapshot(offsets.logEnd));
-    await active.writeIndexes(active.openFiles);
+    await active.writeIndexes();
   }
 }

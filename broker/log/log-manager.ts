@@ -179,7 +179,7 @@ export class LogManager {
     const log = new Log(
       this.#context,
       { topicId, topic, partition, directoryName },
-      { settings, given: true },
+      settings,
       {
         segments: [],
         offsets: new LogOffsets({ logStart: toOffset(0), highWatermark: toOffset(0), logEnd: toOffset(0) }),
@@ -329,12 +329,8 @@ export class LogManager {
     );
     const wasCut = content.wasCut || lastRun.cut.has(key);
     if (wasCut) this.#untoldCut.add(key);
-    for (const { from, to, reason } of content.damage)
-      this.logger.error(
-        `${directoryName}: offsets ${from} to ${to - 1} are damaged on this disk and are not served: ${reason}`,
-      );
     const identity = { topicId, topic: name.topic, partition: name.partition, directoryName };
-    this.#add(new Log(this.#context, identity, { settings, given: false }, { ...content, wasCut }));
+    this.#add(new Log(this.#context, identity, settings, { ...content, wasCut }));
   }
 
   /** Nobody can tell which incarnation of the topic it belonged to; an empty one is what a crash left of a creation. */

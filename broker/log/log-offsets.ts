@@ -69,10 +69,11 @@ export class LogOffsets {
     this.#next = this.#logEnd;
   }
 
-  /** Returns whether it moved; it never moves back. */
+  /** Up to the offset or the log end. Returns whether it moved; it never moves back. */
   advanceHighWatermark(offset: Offset): boolean {
-    if (offset <= this.#highWatermark) return false;
-    this.#highWatermark = offset;
+    const to = clamp(offset, this.#highWatermark, this.#logEnd);
+    if (to === this.#highWatermark) return false;
+    this.#highWatermark = to;
     this.#check();
     return true;
   }

@@ -76,22 +76,38 @@ export class LogProducers {
       this.states.clear();
       return;
     }
-    const { files, clock } = this.env;
-    const snapshot = await restoreSnapshot(files, this.directory, logEnd);
-    const states = snapshot?.producers ?? new ProducerStates();
-    const from = snapshot?.offset ?? toOffset(0);
-    for (const segment of segments.all.slice(segments.indexOf(from))) {
-      if (segment.endOffset <= from) continue;
-      await segments.use(segment, ({ file, index }) =>
-        replayProducers(segment, file, index, from, (batch) => states.update(batch, clock.wallMs(), limits)),
-      );
-    }
-    this.states = states;
+    const rebuilt = { segments: segments.all, logEnd, limits };
+    this.states = await rebuildProducers(this.env, this.directory, rebuilt, (segment, task) =>
+      segments.use(segment, ({ file, index }) => task(file, index)),
+    );
   }
 }
 
+/** Makes the producers of a log that ends at the offset: from the last snapshot and the batches behind it. */
+export async function rebuildProducers(
+  { files, clock }: Env,
+  directory: string,
+  log: { readonly segments: readonly Segment[]; readonly logEnd: Offset; readonly limits: ProducerStateLimits },
+  use: (
+    segment: Segment,
+    task: (file: SegmentFiles["file"], index: SegmentFiles["index"]) => Promise<void>,
+  ) => Promise<void>,
+): Promise<ProducerStates> {
+  const snapshot = await restoreSnapshot(files, directory, log.logEnd);
+  const states = snapshot?.producers ?? new ProducerStates();
+  const from = snapshot?.offset ?? toOffset(0);
+  const wallMs = clock.wallMs();
+  for (const segment of log.segments) {
+    if (segment.endOffset <= from || segment.sizeBytes === 0) continue;
+    await use(segment, (file, index) =>
+      replay(segment, file, index, from, (batch) => states.update(batch, wallMs, log.limits)),
+    );
+  }
+  return states;
+}
+
 /** Feeds the batches of a segment from an offset on, over damage. */
-export async function replayProducers(
+async function replay(
   segment: Segment,
   file: SegmentFiles["file"],
   index: SegmentFiles["index"],
@@ -99,12 +115,7 @@ export async function replayProducers(
   update: (batch: RecordBatch) => void,
 ): Promise<void> {
   const indexed = from <= segment.baseOffset ? undefined : index.floor(from - segment.baseOffset);
-  const start = {
-    position: indexed?.position ?? 0,
-    offset: toOffset(segment.baseOffset + (indexed?.relativeOffset ?? 0)),
-    endPosition: segment.sizeBytes,
-  };
-  await surveySegment(file, start, segment.endOffset, (batch) => {
+  await surveySegment(file, segment.scanFrom(indexed), segment.endOffset, (batch) => {
     if (batch.baseOffset >= from) update(batch);
   });
 }

@@ -1,6 +1,5 @@
 import { StorageFailure } from "../../common/env/files.js";
 import { ApiError } from "../../protocol/error-codes.js";
-import { toOffset } from "../../protocol/types.js";
 import type { Offset } from "../../protocol/types.js";
 import type { BufferPool } from "./buffer-pool.js";
 import type { LogContent } from "./log-content.js";
@@ -44,11 +43,6 @@ export class LogReader {
     const inMemory = tail.read(from, end, options.maxBytes);
     if (inMemory !== undefined) return inMemory;
     return this.#readFiles(from, end, options);
-  }
-
-  bytesBetween(from: Offset, end: Offset): number {
-    if (from >= end) return 0;
-    return this.content.tail.bytesBetween(from, end) ?? Number.POSITIVE_INFINITY;
   }
 
   async #readFiles(from: Offset, end: Offset, options: ReadOptions, isRetry = false): Promise<LogRead> {
@@ -105,13 +99,8 @@ export class LogReader {
   ): Promise<RecordTime | undefined> {
     if (segment.maxTimestamp < timestamp) return undefined;
     const indexed = files.index.floor(files.timeIndex.searchStart(timestamp));
-    const start = {
-      position: indexed?.position ?? 0,
-      offset: toOffset(segment.baseOffset + (indexed?.relativeOffset ?? 0)),
-      endPosition: segment.sizeBytes,
-    };
     let found: RecordTime | undefined;
-    await surveySegment(files.file, start, segment.endOffset, (batch) => {
+    await surveySegment(files.file, segment.scanFrom(indexed), segment.endOffset, (batch) => {
       if (found === undefined && batch.endOffset <= end)
         found = firstRecordAt(batch, timestamp, this.content.offsets.logStart);
     });

@@ -8,11 +8,10 @@ import { LeaderEpochCache } from "./leader-epoch-cache.js";
 import type { Limiter } from "./limiter.js";
 import type { RecoveredLog } from "./log-content.js";
 import { LogOffsets } from "./log-offsets.js";
-import { replayProducers } from "./log-producers.js";
+import { rebuildProducers } from "./log-producers.js";
 import type { LogSettings } from "./log-settings.js";
 import { EPOCHS_FILE, METADATA_FILE, parseSegmentFileName } from "./partition-directory.js";
-import { restoreSnapshot } from "./producer-snapshots.js";
-import { ProducerStates } from "./producer-states.js";
+import type { ProducerStates } from "./producer-states.js";
 import { scanBatches, surveySegment } from "./segment-scan.js";
 import type { DamagedRange } from "./segment-scan.js";
 import { Segment, SegmentFiles } from "./segment.js";
@@ -216,7 +215,7 @@ class LogRecovery {
         if (this.#scannedEpochs.at(-1)?.epoch !== batch.leaderEpoch)
           this.#scannedEpochs.push({ epoch: batch.leaderEpoch, offset: batch.baseOffset });
         segment.plannedBytes = position;
-        segment.plan(batch, files, this.context.settings.indexIntervalBytes, afterDamage);
+        segment.plan(batch, this.context.settings.indexIntervalBytes, afterDamage);
       },
     );
     segment.timesKnown = true;
@@ -231,9 +230,9 @@ class LogRecovery {
       return next === undefined || survey.offset === next.baseOffset;
     }
     segment.plannedBytes = survey.position;
-    if (segment.firstTimestamp === undefined && survey.position > 0) await segment.readFirstTimestamp(files);
+    if (segment.firstTimestamp === undefined && survey.position > 0) await segment.readFirstTimestamp();
     if (survey.position < sizeBytes) await this.#cutFile(segment, files, survey.position, survey.fault);
-    else await segment.cutIndexFiles(files);
+    else await segment.cutIndexFiles();
     segment.sizeBytes = survey.position;
     segment.syncedBytes = survey.position;
     const reachesNext = next === undefined || survey.offset === next.baseOffset;
@@ -269,7 +268,7 @@ class LogRecovery {
     );
     await files.file.truncate(position);
     await this.context.syncs.run(() => files.file.sync());
-    await segment.cutIndexFiles(files);
+    await segment.cutIndexFiles();
   }
 
   /** The log ends in this segment; the ones behind it were written later and mean nothing without what is missing. */
@@ -367,7 +366,7 @@ class LogRecovery {
       segment.cut(base, position);
       await old.file.truncate(position);
       await this.context.syncs.run(() => old.file.sync());
-      await segment.cutIndexFiles(old);
+      await segment.cutIndexFiles();
       this.#segments.splice(this.#segments.indexOf(segment) + 1, 0, copy);
     } else {
       await old.retire();
@@ -383,15 +382,7 @@ class LogRecovery {
   async #offsetAt(segment: Segment, files: SegmentFiles, position: number): Promise<Offset> {
     // The old end: where the batch in front of the position ends. A new segment always begins where the last one ended.
     const indexed = files.index.floor(this.#recoveryPoint - segment.baseOffset - 1);
-    const end = await scanBatches(
-      files.file,
-      {
-        position: indexed?.position ?? 0,
-        offset: toOffset(segment.baseOffset + (indexed?.relativeOffset ?? 0)),
-        endPosition: position,
-      },
-      () => true,
-    );
+    const end = await scanBatches(files.file, { ...segment.scanFrom(indexed), endPosition: position }, () => true);
     return end.offset;
   }
 
@@ -413,7 +404,7 @@ class LogRecovery {
       const { files } = segment;
       if (files === undefined) continue;
       if (!this.#damage.some((range) => range.to > segment.baseOffset && range.from < segment.endOffset))
-        await segment.seal(files);
+        await segment.seal();
       segment.files = undefined;
       await files.retire();
     }
@@ -456,21 +447,15 @@ class LogRecovery {
     return epochs;
   }
 
-  async #recoverProducers(logEnd: Offset): Promise<ProducerStates> {
-    const snapshot = await restoreSnapshot(this.#files, this.directory, logEnd);
-    const producers = snapshot?.producers ?? new ProducerStates();
-    const from = snapshot?.offset ?? toOffset(0);
-    const wallMs = this.context.env.clock.wallMs();
-    for (const segment of this.#segments) {
-      if (segment.endOffset <= from || segment.sizeBytes === 0) continue;
-      await this.#withFile(segment, async (file) => {
-        const index = segment.files?.index ?? (await segment.readIndex());
-        await replayProducers(segment, file, index, from, (batch) =>
-          producers.update(batch, wallMs, this.context.settings),
-        );
-      });
-    }
-    return producers;
+  #recoverProducers(logEnd: Offset): Promise<ProducerStates> {
+    const { env, settings } = this.context;
+    return rebuildProducers(
+      env,
+      this.directory,
+      { segments: this.#segments, logEnd, limits: settings },
+      (segment, task) =>
+        this.#withFile(segment, async (file) => task(file, segment.files?.index ?? (await segment.readIndex()))),
+    );
   }
 
   async #withFile(segment: Segment, task: (file: SegmentFiles["file"]) => Promise<void>): Promise<void> {

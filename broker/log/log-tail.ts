@@ -115,19 +115,6 @@ export class LogTail {
     return { pieces, bytes, release: () => this.#readersLeft(slabs) };
   }
 
-  /** Bytes of the entries between the offsets; undefined when `from` lies before the tail. Counts whole appends. */
-  bytesBetween(from: Offset, end: Offset): number | undefined {
-    const startOffset = this.startOffset;
-    if (startOffset === undefined || from < startOffset) return undefined;
-    let bytes = 0;
-    for (let at = this.#entries.length - 1; at >= this.#head; at -= 1) {
-      const entry = this.#entries[at] as TailEntry;
-      if (entry.endOffset <= from) break;
-      if (entry.baseOffset < end) bytes += entry.end - entry.start;
-    }
-    return bytes;
-  }
-
   /** Forgets all batches from the offset on, and with them what was appended together with them. */
   cutEnd(offset: Offset): void {
     for (;;) {

@@ -1,4 +1,3 @@
-import { toOffset } from "../../protocol/types.js";
 import type { Offset } from "../../protocol/types.js";
 import type { LogContent } from "./log-content.js";
 import type { LogFlusher } from "./log-flusher.js";
@@ -100,11 +99,7 @@ export class LogTruncation {
     return this.content.segments.use(segment, async ({ file, index }) => {
       for (let below: number = offset; ;) {
         const indexed = index.floor(below - segment.baseOffset - 1);
-        const start = {
-          position: indexed?.position ?? 0,
-          offset: toOffset(segment.baseOffset + (indexed?.relativeOffset ?? 0)),
-          endPosition: segment.sizeBytes,
-        };
+        const start = segment.scanFrom(indexed);
         const cut = { position: start.position, end: start.offset };
         // Ends early at damage: then the log is cut there.
         await scanBatches(file, start, (batch, position) => {
@@ -139,7 +134,7 @@ export class LogTruncation {
     segment.cut(end, position);
     await files.file.truncate(position);
     await this.state.syncOrFail(() => files.file.sync());
-    await segment.cutIndexFiles(files);
+    await segment.cutIndexFiles();
   }
 
   #restoreProducers(): Promise<void> {

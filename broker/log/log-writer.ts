@@ -103,8 +103,7 @@ export class LogWriter {
       this.#writing = false;
       // Nothing will be written any more, or not before a cut: whoever waits for an idle writer must not wait for it.
       if (!this.state.isHealthy) this.drop();
-      if (this.#queue.length > 0) void this.#writeQueued();
-      else for (const resolve of this.#idleWaiters.splice(0)) resolve();
+      for (const resolve of this.#idleWaiters.splice(0)) resolve();
     }
   }
 

@@ -72,20 +72,20 @@ export class Log {
   readonly #removal: LogRemoval;
   readonly #verifier: LogVerifier;
   readonly #reader: LogReader;
-  #settingsGiven: boolean;
 
   /** For LogManager. `blockedUntil`: files of a former incarnation still bear the directory's name. */
   constructor(
     private readonly context: LogContext,
     readonly identity: LogIdentity,
-    settings: { readonly settings: LogSettings; readonly given: boolean },
+    /** As long as nobody gives it others. */
+    settings: LogSettings,
     recovered: RecoveredLog,
     blockedUntil?: Promise<void>,
   ) {
     const name = identity.directoryName;
     this.#waiters = new LogWaiters(context.env.timers);
     this.#state = new LogState(context, name, this.#waiters, blockedUntil);
-    this.#content = new LogContent(context, identity, this.#state, settings.settings, recovered);
+    this.#content = new LogContent(context, identity, this.#state, settings, recovered);
     this.#writer = new LogWriter(context.env.clock, this.#state, {
       onWritten: (endOffset, bytes, wasQueued) => this.#onWritten(endOffset, bytes, wasQueued),
       onWriteFailed: (error) => this.#onWriteFailed(error),
@@ -99,7 +99,6 @@ export class Log {
     this.#removal = new LogRemoval(context, this.#content, this.#state, this.#writer, this.#flusher);
     this.#verifier = new LogVerifier(context.env.files, this.#content, (change) => this.#maintenance.run(change));
     this.#reader = new LogReader(context.pool, this.#content, this.#state, this.#verifier);
-    this.#settingsGiven = settings.given;
     this.wasCut = recovered.wasCut;
   }
 
@@ -148,14 +147,9 @@ export class Log {
   get isFull(): boolean {
     return this.#state.isFull;
   }
-  /** Bytes of the batches on disk. */
-  get sizeBytes(): number {
-    return this.#content.segments.sizeBytes;
-  }
 
   updateSettings(settings: LogSettings): void {
     this.#content.settings = settings;
-    this.#settingsGiven = true;
   }
 
   /** There is one listener; a new one replaces the old. */
@@ -268,7 +262,7 @@ export class Log {
     if (!this.#state.isHealthy) return refusal;
     this.#writer.drop();
     this.#waiters.rejectUnwritten(this.#content.offsets.logEnd, refusal);
-    if (failure?.reason !== "full" && failure?.reason !== "too-many-open-files") {
+    if (failure?.reason !== "full") {
       this.#state.fail(error);
       return refusal;
     }
@@ -298,14 +292,6 @@ export class Log {
    */
   read(from: Offset, options: ReadOptions): LogRead | Promise<LogRead> {
     return this.#reader.read(from, options);
-  }
-
-  /**
-   * At least so many bytes of batches lie between the offsets; all of them may be more. Infinite when they are not all in
-   * memory: whoever waits for a minimum need not wait then.
-   */
-  bytesBetween(from: Offset, end: Offset): number {
-    return this.#reader.bytesBetween(from, end);
   }
 
   /**
@@ -341,9 +327,13 @@ export class Log {
     return this.#reader.offsetForTimestamp(timestamp, end);
   }
 
-  /** All in-sync replicas have what is below it. Never moves back; not beyond the log end. */
-  advanceHighWatermark(offset: Offset): void {
-    if (this.#content.offsets.advanceHighWatermark(offset)) this.context.checkpointSoon();
+  /**
+   * All in-sync replicas have what is below it. Never moves back, and not beyond the log end. Returns whether it moved.
+   */
+  advanceHighWatermark(offset: Offset): boolean {
+    const moved = this.#content.offsets.advanceHighWatermark(offset);
+    if (moved) this.context.checkpointSoon();
+    return moved;
   }
 
   /**
@@ -363,10 +353,10 @@ export class Log {
 
   /**
    * Deletes what the settings say is too old or too much, never above the high watermark. Resolves with how many segments.
-   * Does nothing before the log was given its own settings, and nothing once after the wall clock was set.
+   * Does nothing once after the wall clock was set.
    */
   applyRetention(wallMs: number): Promise<number> {
-    if (!this.#removal.trustsClock(wallMs) || !this.#settingsGiven) return Promise.resolve(0);
+    if (!this.#removal.trustsClock(wallMs)) return Promise.resolve(0);
     return this.#maintenance.run(() => this.#removal.removeExpired(wallMs));
   }
 

@@ -28,7 +28,7 @@ export class SegmentList {
     private readonly directory: LogDirectory,
     private readonly segments: Segment[],
     private readonly damage: LogDamage,
-    private readonly indexIntervalBytes: () => number,
+    private readonly settings: () => LogSettings,
   ) {}
 
   get all(): readonly Segment[] {
@@ -40,10 +40,6 @@ export class SegmentList {
   /** Whether there is no batch, not even a planned one. */
   get isEmpty(): boolean {
     return this.segments.length === 0 || (this.segments.length === 1 && this.segments[0]?.plannedBytes === 0);
-  }
-  /** Bytes of the batches on disk. */
-  get sizeBytes(): number {
-    return this.segments.reduce((sum, segment) => sum + segment.sizeBytes, 0);
   }
 
   /** Where in `all` the segment stands whose offsets hold this one. */
@@ -60,7 +56,7 @@ export class SegmentList {
 
   /** Runs the task with the files of a segment, which are opened if they are not. Damage that this shows is noted. */
   use<T>(segment: Segment, task: (files: SegmentFiles) => Promise<T>): Promise<T> {
-    const open = (): ReturnType<Segment["open"]> => segment.open(this.indexIntervalBytes());
+    const open = (): ReturnType<Segment["open"]> => segment.open(this.settings().indexIntervalBytes);
     return this.context.cache.use(segment, open, (damage) => this.damage.add(damage), task);
   }
 
@@ -68,7 +64,8 @@ export class SegmentList {
    * Lays batches (stamped) out behind all others, over new segments where one is due. Throws StorageFailure and leaves
    * everything as it was.
    */
-  plan(records: Buffer, batches: readonly RecordBatch[], settings: LogSettings): PlannedWrite[] {
+  plan(records: Buffer, batches: readonly RecordBatch[]): PlannedWrite[] {
+    const settings = this.settings();
     const writes: PlannedWrite[] = [];
     const countBefore = this.segments.length;
     const activeBefore = this.active;
@@ -82,7 +79,7 @@ export class SegmentList {
           start = batch.start;
           segment = this.create(segment.endOffset);
         }
-        segment.plan(batch, segment.openFiles, settings.indexIntervalBytes);
+        segment.plan(batch, settings.indexIntervalBytes);
       }
       writes.push(plannedWrite(segment, records.subarray(start)));
     } catch (error) {
@@ -138,7 +135,7 @@ export class SegmentList {
   /** Closes a segment for good that was active until now: its indexes are completed, its files go to the cache. */
   async seal(segment: Segment): Promise<void> {
     const files = segment.openFiles;
-    await segment.seal(files);
+    await segment.seal();
     this.context.cache.adopt(segment, files);
   }
 

@@ -3,13 +3,14 @@ import { invariant } from "../../common/assert.js";
 import { StorageFailure } from "../../common/env/files.js";
 import type { File, FileSystem } from "../../common/env/files.js";
 import type { RecordBatch } from "../../protocol/record-batch.js";
+import { toOffset } from "../../protocol/types.js";
 import type { Offset } from "../../protocol/types.js";
 import { OFFSET_INDEX_ENTRY_BYTES, OffsetIndex } from "./offset-index.js";
 import { segmentFileName } from "./partition-directory.js";
 import type { SegmentFileKind } from "./partition-directory.js";
 import type { RollFacts } from "./retention.js";
 import { scanBatches, surveySegment } from "./segment-scan.js";
-import type { DamagedRange } from "./segment-scan.js";
+import type { DamagedRange, ScanStart } from "./segment-scan.js";
 import { TIME_INDEX_ENTRY_BYTES, TimeIndex } from "./time-index.js";
 
 /**
@@ -77,6 +78,8 @@ export class Segment {
   /** Closed for good: both indexes are on disk, each with its last entry at the end offset. */
   sealed = false;
   #indexedUpTo = 0;
+  /** How far the segment was planned when the index files were last written. */
+  #indexesWrittenTo = 0;
   #indexEntriesOnDisk = 0;
   #timeEntriesOnDisk = 0;
 
@@ -109,6 +112,15 @@ export class Segment {
     return files;
   }
 
+  /** Where a scan begins that an entry of the index leads to; without one, at the first batch. */
+  scanFrom(entry: { readonly position: number; readonly relativeOffset: number } | undefined): ScanStart {
+    return {
+      position: entry?.position ?? 0,
+      offset: toOffset(this.baseOffset + (entry?.relativeOffset ?? 0)),
+      endPosition: this.sizeBytes,
+    };
+  }
+
   /** What `shouldRoll` asks for. */
   get rollFacts(): RollFacts {
     return {
@@ -120,11 +132,12 @@ export class Segment {
   }
 
   /** Takes note of a batch (stamped) that will stand behind all others; the indexes get an entry when one is due. */
-  plan(batch: RecordBatch, files: SegmentFiles, indexIntervalBytes: number, forceEntry = false): void {
+  plan(batch: RecordBatch, indexIntervalBytes: number, forceEntry = false): void {
     const relativeOffset = batch.baseOffset - this.baseOffset;
     if (forceEntry || this.plannedBytes - this.#indexedUpTo >= indexIntervalBytes) {
-      files.index.append(relativeOffset, this.plannedBytes);
-      appendTime(files.timeIndex, this.maxTimestamp, relativeOffset);
+      const { index, timeIndex } = this.openFiles;
+      index.append(relativeOffset, this.plannedBytes);
+      appendTime(timeIndex, this.maxTimestamp, relativeOffset);
       this.#indexedUpTo = this.plannedBytes;
     }
     const { maxTimestamp } = batch;
@@ -140,6 +153,7 @@ export class Segment {
     this.plannedBytes = position;
     this.sizeBytes = Math.min(this.sizeBytes, position);
     this.syncedBytes = Math.min(this.syncedBytes, position);
+    this.#indexesWrittenTo = Math.min(this.#indexesWrittenTo, position);
     this.sealed = false;
     this.files?.index.cut(offset - this.baseOffset, position);
     this.files?.timeIndex.cut(offset - this.baseOffset);
@@ -151,8 +165,9 @@ export class Segment {
   }
 
   /** Brings the index files up to the indexes in memory. Not synced: a bad entry is noticed and costs a longer walk. */
-  async writeIndexes(files: SegmentFiles): Promise<void> {
-    const { index, timeIndex } = files;
+  async writeIndexes(): Promise<void> {
+    const { index, timeIndex } = this.openFiles;
+    const { plannedBytes } = this;
     const indexCount = index.count;
     const timeCount = timeIndex.count;
     const indexFrom = Math.min(this.#indexEntriesOnDisk, indexCount);
@@ -163,15 +178,22 @@ export class Segment {
     await replaceEnd(this.fileSystem, this.path("timeindex"), timeBytes, timeFrom * TIME_INDEX_ENTRY_BYTES, false);
     this.#indexEntriesOnDisk = indexCount;
     this.#timeEntriesOnDisk = timeCount;
+    this.#indexesWrittenTo = plannedBytes;
+  }
+
+  /** Planned bytes that the index files know nothing of. */
+  get unindexedBytes(): number {
+    return this.plannedBytes - this.#indexesWrittenTo;
   }
 
   /**
    * Cuts the index files to what is in memory, durably. Needed whenever the log itself is cut: entries of the old end
    * would come back after a power cut and point into the middle of new batches.
    */
-  async cutIndexFiles(files: SegmentFiles): Promise<void> {
-    const indexCount = Math.min(this.#indexEntriesOnDisk, files.index.count);
-    const timeCount = Math.min(this.#timeEntriesOnDisk, files.timeIndex.count);
+  async cutIndexFiles(): Promise<void> {
+    const { index, timeIndex } = this.openFiles;
+    const indexCount = Math.min(this.#indexEntriesOnDisk, index.count);
+    const timeCount = Math.min(this.#timeEntriesOnDisk, timeIndex.count);
     const nothing = Buffer.alloc(0);
     await replaceEnd(this.fileSystem, this.path("index"), nothing, indexCount * OFFSET_INDEX_ENTRY_BYTES, true);
     await replaceEnd(this.fileSystem, this.path("timeindex"), nothing, timeCount * TIME_INDEX_ENTRY_BYTES, true);
@@ -180,11 +202,12 @@ export class Segment {
   }
 
   /** The last step of a closed segment, once all its bytes are written: completes the indexes and writes them. */
-  async seal(files: SegmentFiles): Promise<void> {
+  async seal(): Promise<void> {
+    const { index, timeIndex } = this.openFiles;
     const relativeEnd = this.endOffset - this.baseOffset;
-    if (this.plannedBytes > 0) files.index.append(relativeEnd, this.plannedBytes);
-    appendTime(files.timeIndex, this.maxTimestamp, relativeEnd);
-    await this.writeIndexes(files);
+    if (this.plannedBytes > 0) index.append(relativeEnd, this.plannedBytes);
+    appendTime(timeIndex, this.maxTimestamp, relativeEnd);
+    await this.writeIndexes();
     this.sealed = true;
   }
 
@@ -221,19 +244,18 @@ export class Segment {
   async rebuild(
     file: File,
     indexIntervalBytes: number,
-    pace?: (bytes: number) => Promise<void>,
   ): Promise<{ files: SegmentFiles; damage: readonly DamagedRange[] }> {
     const files = new SegmentFiles(file, new OffsetIndex(), new TimeIndex());
     const model = new Segment(this.fileSystem, this.directory, this.baseOffset);
+    model.files = files;
     const survey = await surveySegment(
       file,
       { position: 0, endPosition: file.size(), offset: this.baseOffset, endOffset: this.endOffset },
       this.endOffset,
       (batch, position, afterDamage) => {
         model.plannedBytes = position;
-        model.plan(batch, files, indexIntervalBytes, afterDamage);
+        model.plan(batch, indexIntervalBytes, afterDamage);
       },
-      pace,
     );
     files.index.append(this.endOffset - this.baseOffset, Math.max(file.size(), 1));
     appendTime(files.timeIndex, model.maxTimestamp, this.endOffset - this.baseOffset);
@@ -263,13 +285,10 @@ export class Segment {
   }
 
   /** Reads the first batch again, for the time by which the segment is rolled. */
-  async readFirstTimestamp(files: SegmentFiles): Promise<void> {
-    const start = {
-      position: 0,
-      endPosition: files.index.entry(0)?.position ?? this.sizeBytes,
-      offset: this.baseOffset,
-    };
-    await scanBatches(files.file, start, (batch) => {
+  async readFirstTimestamp(): Promise<void> {
+    const { file, index } = this.openFiles;
+    const start = { position: 0, endPosition: index.entry(0)?.position ?? this.sizeBytes, offset: this.baseOffset };
+    await scanBatches(file, start, (batch) => {
       this.firstTimestamp = batch.maxTimestamp;
       return false;
     });

@@ -2,11 +2,9 @@ import { invariant } from "../../common/assert.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
 import { errorReport } from "../../protocol/error-codes.js";
 import type { BrokerId, LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
-import { toOffset } from "../../protocol/types.js";
 import type { Log } from "../log/log.js";
 import type { FollowerFetch } from "./followers.js";
 import { Followers } from "./followers.js";
-import type { IsrState } from "./isr.js";
 import { nextHighWatermark } from "./isr.js";
 import type { IsrMembershipParts, LedPartition } from "./isr-membership.js";
 import { IsrMembership } from "./isr-membership.js";
@@ -78,9 +76,6 @@ export class Leadership implements LedPartition {
   }
   get log(): Log {
     return this.#led.log;
-  }
-  get isrState(): IsrState {
-    return this.isr.state;
   }
   get isCurrent(): boolean {
     return this.#led.role === this;
@@ -176,20 +171,15 @@ export class Leadership implements LedPartition {
   /** Something it depends on has changed: a position, the ISR, the settings, what is written or flushed here. */
   maybeAdvanceHighWatermark(): void {
     const { log, followers } = this;
-    const current = log.highWatermark;
     const next = nextHighWatermark({
-      current,
+      current: log.highWatermark,
       state: this.isr.state,
       minInsyncReplicas: this.#led.minInsyncReplicas,
       durability: log.settings.durability,
       positionOf: (id: BrokerId) => (id === this.#parts.brokerId ? log : followers.get(id)),
     });
-    if (next <= current) return;
-    // A follower may have been ahead of this leader's own writes only if it holds another log.
-    const bounded = toOffset(Math.min(next, log.logEndOffset));
-    if (bounded <= current) return;
-    log.advanceHighWatermark(bounded);
-    this.#waiters.onHighWatermark(bounded);
+    if (!log.advanceHighWatermark(next)) return;
+    this.#waiters.onHighWatermark(log.highWatermark);
     this.onHighWatermark();
   }
 }

@@ -3,9 +3,9 @@ import { ApiError, errorReport } from "../../protocol/error-codes.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
 import { readBatch } from "../../protocol/record-batch.js";
 import type { BrokerId, LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
-import { acksCodes, toOffset } from "../../protocol/types.js";
+import { acksCodes } from "../../protocol/types.js";
 import type { TopicConfig } from "../config.js";
-import type { Log, LogRead } from "../log/log.js";
+import type { Log, LogAppend, LogRead } from "../log/log.js";
 import type { FollowerFetch } from "./followers.js";
 import type { Divergence, LeadershipParts } from "./leadership.js";
 import { Leadership } from "./leadership.js";
@@ -43,14 +43,6 @@ interface NoRole {
   readonly kind: "none";
 }
 export type PartitionRole = Leadership | FollowerRole | NoRole;
-
-/** An accepted produce. `replicated` calls back once, with undefined or with why the outcome is not known to be good. */
-export interface PartitionAppend {
-  readonly baseOffset: Offset;
-  readonly endOffset: Offset;
-  /** undefined: already written. */
-  readonly written: Promise<void> | undefined;
-}
 
 /**
  * One replica, here. It learns its role from the controller's orders and never asks ZooKeeper. As leader it gives records
@@ -97,9 +89,6 @@ export class Partition {
   }
   get state(): CommittedState | undefined {
     return this.#state;
-  }
-  get config(): TopicConfig {
-    return this.#config;
   }
   get highWatermark(): Offset {
     return this.log.highWatermark;
@@ -231,14 +220,14 @@ export class Partition {
    * Gives the records their place in the log, within this turn. Throws ApiError; then nothing was appended.
    * `leaderEpoch` is the one that the producer knows, if it knows one.
    */
-  append(records: Buffer, acks: number, leaderEpoch: LeaderEpoch | undefined): PartitionAppend {
+  append(records: Buffer, acks: number, leaderEpoch: LeaderEpoch | undefined): LogAppend {
     const role = this.assertLeader(leaderEpoch);
     this.#assertAcksPossible(role, records, acks);
     const { logEndOffset } = this.log;
     const appended = this.log.appendAsLeader(records, role.epoch);
     // What is written later is told by the log's listener; what is written already is told here, synced or not.
     if (this.log.logEndOffset > logEndOffset) this.#onWritten();
-    return { baseOffset: appended.baseOffset, endOffset: appended.endOffset, written: appended.written };
+    return appended;
   }
 
   /** Calls back once the records below `endOffset` are replicated, or with why that is not known. */
@@ -406,8 +395,7 @@ export class Partition {
 
   /** As follower: what the leader said, as far as it is here. */
   followHighWatermark(leaderHighWatermark: Offset): void {
-    const bounded = toOffset(Math.min(leaderHighWatermark, this.log.logEndOffset));
-    if (bounded > this.log.highWatermark) this.log.advanceHighWatermark(bounded);
+    this.log.advanceHighWatermark(leaderHighWatermark);
   }
 
   /**

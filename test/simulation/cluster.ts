@@ -281,7 +281,7 @@ export class SimCluster {
       return (
         role?.kind === "leader" &&
         role.epoch === state.leaderEpoch &&
-        role.isrState.kind === "committed" &&
+        role.isr.state.kind === "committed" &&
         up.every((id) => {
           const known = this.broker(id).broker?.metadata.topicNamed(topic)?.partitions.get(partition);
           return known?.leaderId === state.leader && known.leaderEpoch === state.leaderEpoch;

@@ -270,8 +270,9 @@ async function underController3(
   await withCluster(options, async (cluster) => {
     while (cluster.controllerId !== 3) {
       const { controllerId = 0 } = cluster;
-      cluster.restart(controllerId);
+      cluster.crash(controllerId);
       await cluster.until(() => ![controllerId, undefined].includes(cluster.controllerId), "another controller");
+      cluster.start(controllerId);
       await cluster.untilUp();
     }
     await body(cluster);

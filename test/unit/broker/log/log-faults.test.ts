@@ -281,7 +281,7 @@ describe("retention", () => {
     expect(world.log().appendAsLeader(batch(), 0).baseOffset).toBe(4);
   });
 
-  it("skips one run after the wall clock was set, and waits for the log's own settings", async () => {
+  it("skips one run after the wall clock was set", async () => {
     const world = await LogWorld.open();
     const log = world.log({ segmentBytes: 300, retentionMs: 1_000 });
     for (let mark = 0; mark < 9; mark += 1) log.appendAsLeader(batch({ mark, timestamp: WALL_MS }), 0);
@@ -291,10 +291,6 @@ describe("retention", () => {
     const apply = () => world.complete(world.log().applyRetention(world.process.env.clock.wallMs()));
     expect(await apply()).toBe(0);
     expect(await apply()).toBeGreaterThan(0);
-    await world.stopCleanly();
-    await world.start({ settings: { retentionMs: 0 } });
-    await world.run(10);
-    expect(await apply()).toBe(0);
   });
 });
 

@@ -112,12 +112,6 @@ export class BatchIterator implements IterableIterator<ConsumerRecord> {
   }
 
   next(): IteratorResult<ConsumerRecord, undefined> {
-    const value = this.take();
-    return value === undefined ? { value, done: true } : { value, done: false };
-  }
-
-  /** The next record; undefined at the end. */
-  take(): ConsumerRecord | undefined {
     const cursor = this.#cursor;
     const batch = this.#batch;
     while (this.#step()) {
@@ -125,7 +119,7 @@ export class BatchIterator implements IterableIterator<ConsumerRecord> {
       if (offset < batch.startOffset) continue;
       if (offset >= batch.endOffset) break;
       this.nextOffset = offset + 1;
-      return new ConsumerRecord(
+      const value = new ConsumerRecord(
         batch,
         offset,
         cursor.timestamp,
@@ -136,9 +130,10 @@ export class BatchIterator implements IterableIterator<ConsumerRecord> {
         cursor.headersStart,
         cursor.headersEnd,
       );
+      return { value, done: false };
     }
     this.nextOffset = batch.endOffset;
-    return undefined;
+    return { value: undefined, done: true };
   }
 
   [Symbol.iterator](): this {

@@ -27,8 +27,8 @@ export class FetchCollector {
   takeRecord(): ConsumerRecord | undefined {
     for (;;) {
       if (this.#records !== undefined) {
-        const record = this.#records.take();
-        if (record !== undefined) return record;
+        const { value } = this.#records.next();
+        if (value !== undefined) return value;
         this.#records = undefined;
       }
       const batch = this.takeBatch();

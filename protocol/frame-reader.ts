@@ -6,6 +6,8 @@ const LENGTH_BYTES = 4;
 const HEAD_BYTES = 16;
 /** Received bytes whose frame is not known yet land here. */
 const SLAB_BYTES = 64 * 1024;
+/** What arrives while the reader is held up lands in a buffer of this size, until it is known where it belongs. */
+const SPARE_BYTES = 4 * 1024;
 /** A frame up to this size is accepted without looking at its head. */
 const ANY_KIND_BYTES = 64;
 
@@ -54,6 +56,12 @@ export class FrameReader {
   /** The frame that is being received into its own buffer, and how much of it is there. */
   #frame: Buffer | undefined;
   #received = 0;
+  /** The buffer that was handed out last: bytes come into it even if the reader has moved on since. */
+  #handedOut: Uint8Array | undefined;
+  /** Where that was: in which frame, or else in the slab, and from which byte on; -1: nowhere in particular. */
+  #handedOutFrame: Buffer | undefined;
+  #handedOutAt = -1;
+  #spare: Buffer | undefined;
   #waitsForMemory = false;
   #paused = false;
   #stopped = false;
@@ -72,10 +80,44 @@ export class FrameReader {
     return this.#waitsForMemory;
   }
 
+  /**
+   * Where the next bytes are to go; never empty. A socket asks right after it has delivered some, and keeps what it got:
+   * also over a pause, after which the reader stands elsewhere. So while that may happen it gets a place of its own.
+   */
   receiveBuffer(): Uint8Array {
+    const isHeldUp = this.#stopped || this.#paused || this.#waitsForMemory;
+    this.#handedOut = isHeldUp ? (this.#spare ??= Buffer.allocUnsafeSlow(SPARE_BYTES)) : this.#place();
+    this.#handedOutFrame = this.#frame;
+    this.#handedOutAt = isHeldUp ? -1 : this.#placeAt;
+    return this.#handedOut;
+  }
+
+  /** So many bytes came into the buffer that was handed out last. Throws FrameFault. */
+  onReceived(count: number): void {
+    if (this.#stopped) return;
+    if (this.#handedOutFrame === this.#frame && this.#handedOutAt === this.#placeAt) {
+      this.#accept(count);
+      return;
+    }
+    const bytes = this.#handedOut?.slice(0, count) ?? Buffer.alloc(0);
+    for (let at = 0; at < bytes.length && !this.#stopped;) {
+      const place = this.#place();
+      const taken = Math.min(place.length, bytes.length - at);
+      place.set(bytes.subarray(at, at + taken));
+      at += taken;
+      this.#accept(taken);
+    }
+  }
+
+  get #placeAt(): number {
+    return this.#frame === undefined ? this.#end : this.#received;
+  }
+
+  /** Where the next byte of the stream belongs. */
+  #place(): Uint8Array {
     if (this.#frame !== undefined) return this.#frame.subarray(this.#received);
     // Only a few bytes of an unfinished head can be left here, so this copy is short. It also never leaves the slab full.
-    if (this.#start > 0 && !this.#waitsForMemory) {
+    if (this.#start > 0) {
       this.#slab.copyWithin(0, this.#start, this.#end);
       this.#end -= this.#start;
       this.#start = 0;
@@ -83,8 +125,8 @@ export class FrameReader {
     return this.#slab.subarray(this.#end);
   }
 
-  /** Throws FrameFault. */
-  onReceived(count: number): void {
+  /** The bytes are where they belong. */
+  #accept(count: number): void {
     if (this.#frame !== undefined) {
       this.#received += count;
       if (this.#received < this.#frame.length) return;
@@ -116,10 +158,17 @@ export class FrameReader {
     if (!this.#waitsForMemory) this.#consume();
   }
 
-  /** Nothing is delivered any more, not even frames that were received in the same read. */
-  stop(): void {
+  /**
+   * Nothing is delivered any more, not even frames that were received in the same read. Returns how many bytes had been
+   * allocated for a frame that is not delivered; the first time only.
+   */
+  stop(): number {
+    const unfinishedBytes = this.#frame?.length ?? 0;
     this.#stopped = true;
     this.#frame = undefined;
+    this.#start = 0;
+    this.#end = 0;
+    return unfinishedBytes;
   }
 
   #consume(): void {

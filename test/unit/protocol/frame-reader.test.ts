@@ -102,6 +102,74 @@ describe("FrameReader", () => {
     expect(frames.length).toBe(2);
   });
 
+  it("takes bytes that land in a buffer which was asked for while it could not go on", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 0, max: 150_000 }), { minLength: 1, maxLength: 6 }),
+        fc.array(fc.integer({ min: 1, max: 70_000 }), { minLength: 1, maxLength: 8 }),
+        fc.array(fc.constantFrom("go on", "no memory", "pause"), { minLength: 1, maxLength: 12 }),
+        (payloads, chunks, hindrances) => {
+          const sent = payloads.map((bytes, index) => request(index + 1, bytes));
+          const bytes = Buffer.concat(sent);
+          const received: Buffer[] = [];
+          let turn = 0;
+          let wasRefused = false;
+          const hindrance = (): string => hindrances[turn++ % hindrances.length] as string;
+          const reader = new FrameReader({
+            frameBytesMax: () => 1 << 20,
+            allocate: (size) => {
+              // Not twice in a row, or else nothing would ever come.
+              wasRefused = !wasRefused && hindrance() === "no memory";
+              return wasRefused ? undefined : Buffer.alloc(size);
+            },
+            onFrame: (frame) => {
+              received.push(frame);
+              if (hindrance() === "pause") reader.pause();
+            },
+          });
+          // As a socket does it: the next buffer is asked for at once, and kept until there are bytes.
+          let target = reader.receiveBuffer();
+          for (let at = 0, chunk = 0; at < bytes.length; chunk += 1) {
+            expect(target.length).toBeGreaterThan(0);
+            const count = Math.min(chunks[chunk % chunks.length] ?? 1, target.length, bytes.length - at);
+            target.set(bytes.subarray(at, at + count));
+            at += count;
+            reader.onReceived(count);
+            target = reader.receiveBuffer();
+            for (let step = 0; step < 100; step += 1) {
+              reader.retry();
+              reader.resume();
+            }
+          }
+          expect(received.map((frame) => frame.equals((sent[received.indexOf(frame)] as Buffer).subarray(4)))).toEqual(
+            sent.map(() => true),
+          );
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+
+  it("says what it leaves unfinished when it is stopped, and takes nothing more", () => {
+    const reader = new FrameReader({
+      frameBytesMax: () => 1 << 20,
+      allocate: (size) => Buffer.alloc(size),
+      onFrame: () => undefined,
+    });
+    const bytes = request(1, 100_000);
+    const target = reader.receiveBuffer();
+    target.set(bytes.subarray(0, 1000));
+    reader.onReceived(1000);
+    expect(reader.stop()).toBe(bytes.length - 4);
+    expect(reader.stop()).toBe(0);
+    for (let step = 0; step < 100; step += 1) {
+      const { length } = reader.receiveBuffer();
+      expect(length).toBeGreaterThan(0);
+      reader.onReceived(length);
+    }
+    expect(reader.isInsideFrame).toBe(false);
+  });
+
   it("delivers nothing after it was stopped within a frame's delivery", () => {
     let count = 0;
     const reader: FrameReader = new FrameReader({

@@ -341,7 +341,7 @@ export const brokerSettings = {
     unit: "ms",
     default: 10 * SECOND,
     least: 100,
-    doc: "A frame that has begun must go on within this time.",
+    doc: "A frame that has begun must go on within this time, and beyond it come at 64 KiB/s at least.",
   },
   "unread.responses.max.bytes": {
     type: "number",
@@ -362,7 +362,7 @@ export const brokerSettings = {
     unit: "bytes",
     default: 128 * MIB,
     least: 16 * MIB,
-    doc: "Memory for request frames being received or worked on, all connections together; beyond it the broker stops reading.",
+    doc: "Memory for clients' request frames being received or worked on, all connections together; beyond it they are not read from.",
   },
   "fetch.sessions.max": {
     type: "number",

@@ -75,6 +75,11 @@ export class FrameReader {
     return this.#frame !== undefined || this.#end > this.#start;
   }
 
+  /** How many bytes of it are there. */
+  get bytesInsideFrame(): number {
+    return this.#frame === undefined ? this.#end - this.#start : this.#received;
+  }
+
   /** `allocate` refused; nothing more is consumed until `retry`. The socket should be paused. */
   get waitsForMemory(): boolean {
     return this.#waitsForMemory;

@@ -16,6 +16,9 @@ import type { EncodedAnswer, RequestRouter } from "./request-router.js";
 /** Reading stops while so many bytes of responses are unsent, and goes on when all are sent. */
 const PAUSE_UNSENT_BYTES = 1024 * 1024;
 
+/** A frame that comes more slowly than this, beyond the time that any may take, is not waited for. */
+const FRAME_BYTES_PER_MS_MIN = 64;
+
 export interface ConnectionLimits {
   readonly handshakeTimeoutMs: number;
   readonly frameProgressTimeoutMs: number;
@@ -53,7 +56,11 @@ export class Connection implements RequestContext, SocketHandler {
   readonly #openedMs: number;
   #lastByteMs: number;
   #lastRequestMs: number;
+  /** When the frame that is being received began; undefined: none is. */
+  #frameSinceMs: number | undefined;
   #unreadSinceMs: number | undefined;
+  /** When it was told to go. */
+  #endedMs = 0;
   readonly #retryMemory = (): void => this.#onMemory();
 
   constructor(
@@ -81,7 +88,7 @@ export class Connection implements RequestContext, SocketHandler {
 
   onClosed(end: SocketEnd): void {
     this.#state = "closed";
-    this.#reader.stop();
+    this.#stopReading();
     this.parts.budget.forget(this.#retryMemory);
     for (const listener of this.#closedListeners) listener(end);
     this.#closedListeners.clear();
@@ -95,6 +102,7 @@ export class Connection implements RequestContext, SocketHandler {
   onReceived(count: number): void {
     this.#lastByteMs = this.parts.clock.monotonicMs();
     this.#guarded(() => this.#reader.onReceived(count));
+    if (this.#reader.isInsideFrame) this.#frameSinceMs ??= this.#lastByteMs;
   }
 
   onDrained(): void {
@@ -111,14 +119,16 @@ export class Connection implements RequestContext, SocketHandler {
     const nowMs = this.parts.clock.monotonicMs();
     const { limits } = this.parts;
     const greeting = this.#state === "greeting" || this.#state === "shaking-hands";
-    if (greeting && nowMs - this.#openedMs > limits.handshakeTimeoutMs) {
+    if (this.#state === "ending") {
+      // It was told, and does not close its end: it would keep its place for ever.
+      if (nowMs - this.#endedMs > limits.handshakeTimeoutMs) this.socket.destroy();
+    } else if (greeting && nowMs - this.#openedMs > limits.handshakeTimeoutMs) {
       this.#end("slow-handshake", `did not shake hands within ${limits.handshakeTimeoutMs} ms`);
-    } else if (
-      this.#reader.isInsideFrame &&
-      !this.#paused &&
-      nowMs - this.#lastByteMs > limits.frameProgressTimeoutMs
-    ) {
-      this.#end("slow-frame", `sent no byte of a frame it had begun for ${limits.frameProgressTimeoutMs} ms`);
+    } else if (this.#isFrameOverdue(nowMs)) {
+      this.#end(
+        "slow-frame",
+        `sends a frame too slowly: for ${limits.frameProgressTimeoutMs} ms too little came of it`,
+      );
     } else if (this.#unreadSinceMs !== undefined && nowMs - this.#unreadSinceMs > limits.unreadMsMax) {
       this.#end("unread", `left ${this.socket.unsentBytes} bytes of responses unread for ${limits.unreadMsMax} ms`);
     } else if (
@@ -126,8 +136,21 @@ export class Connection implements RequestContext, SocketHandler {
       this.#answering === 0 &&
       nowMs - this.#lastRequestMs > limits.idleTimeoutMs
     ) {
+      this.#state = "ending";
+      this.#endedMs = nowMs;
       this.socket.end();
     }
+  }
+
+  /** Memory for the whole frame is held from its first bytes on, so they must come at some rate. */
+  #isFrameOverdue(nowMs: number): boolean {
+    const { frameProgressTimeoutMs } = this.parts.limits;
+    if (this.#paused || !this.#reader.isInsideFrame) return false;
+    const elapsedMs = nowMs - (this.#frameSinceMs ?? nowMs);
+    return (
+      nowMs - this.#lastByteMs > frameProgressTimeoutMs ||
+      elapsedMs > frameProgressTimeoutMs + this.#reader.bytesInsideFrame / FRAME_BYTES_PER_MS_MIN
+    );
   }
 
   #frameBytesMax(head: FrameHead): number {
@@ -165,6 +188,7 @@ export class Connection implements RequestContext, SocketHandler {
 
   #onFrame(frame: Buffer): void {
     this.#lastRequestMs = this.#lastByteMs;
+    this.#frameSinceMs = undefined;
     let released = false;
     const release = (): void => {
       if (released) return;
@@ -244,6 +268,7 @@ export class Connection implements RequestContext, SocketHandler {
       return;
     }
     this.#lastByteMs = this.parts.clock.monotonicMs();
+    if (this.#frameSinceMs !== undefined) this.#frameSinceMs = this.#lastByteMs;
     this.socket.resume();
     // Answers to what was held back may fill the socket again, which pauses it again.
     this.#guarded(() => this.#reader.resume());
@@ -255,7 +280,7 @@ export class Connection implements RequestContext, SocketHandler {
     name: "FRAME_TOO_LARGE" | "INVALID_REQUEST",
     detail: string,
   ): void {
-    this.#reader.stop();
+    this.#stopReading();
     const stranger = strangerName(firstBytes);
     if (stranger === "HTTP") {
       this.socket.send([Buffer.from(httpAnswer, "latin1")]);
@@ -278,10 +303,17 @@ export class Connection implements RequestContext, SocketHandler {
     this.#end("refused", `was refused: ${detail}`, true);
   }
 
+  /** The memory of an unfinished frame is not used again: the socket may still receive into it. */
+  #stopReading(): void {
+    const unfinishedBytes = this.#reader.stop();
+    if (unfinishedBytes > 0) this.parts.budget.release(unfinishedBytes);
+  }
+
   #end(kind: string, sentence: string, gently = false): void {
     this.parts.onMisuse(kind, sentence);
-    this.#reader.stop();
+    this.#stopReading();
     this.#state = "ending";
+    this.#endedMs = this.parts.clock.monotonicMs();
     if (gently) this.socket.end();
     else this.socket.destroy();
   }

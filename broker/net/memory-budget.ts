@@ -8,9 +8,12 @@ export class MemoryBudget {
 
   constructor(private readonly bytesMax: number) {}
 
-  /** Takes the bytes if they are there. One request larger than the whole budget gets it when nothing else is held. */
+  /**
+   * Takes the bytes if they are there and nobody has waited for longer. One request larger than the whole budget gets it
+   * when nothing else is held.
+   */
   tryReserve(bytes: number): boolean {
-    if (this.#used > 0 && this.#used + bytes > this.bytesMax) return false;
+    if (this.#waiting.size > 0 || (this.#used > 0 && this.#used + bytes > this.bytesMax)) return false;
     this.#used += bytes;
     return true;
   }
@@ -23,12 +26,13 @@ export class MemoryBudget {
     for (const retry of waiting) retry();
   }
 
-  /** Calls `retry` once when memory was released. */
+  /** Calls `retry` once when memory was released, behind those who wait already. */
   whenReleased(retry: () => void): void {
     this.#waiting.add(retry);
   }
 
+  /** Whoever stands behind it may have been waiting for its turn only. */
   forget(retry: () => void): void {
-    this.#waiting.delete(retry);
+    if (this.#waiting.delete(retry)) this.release(0);
   }
 }

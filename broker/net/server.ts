@@ -31,6 +31,9 @@ const IDLE_FRAME_BYTES_MAX = 16 * 1024 * 1024;
 /** Connections on the inter-broker listener whose peers have not proved to be brokers; a broker takes a moment for that. */
 const STRANGERS_MAX = 100;
 
+/** Bytes of request frames that all connections of brokers together may hold. */
+const INTER_BROKER_BYTES_MAX = 32 * 1024 * 1024;
+
 /** Listens, caps connections and watches their deadlines. */
 export class Server {
   readonly #env: Env;
@@ -38,7 +41,9 @@ export class Server {
   readonly #limits: ServerLimits;
   readonly #router: RequestRouter;
   readonly #onFatal: (error: Error) => void;
-  readonly #budget: MemoryBudget;
+  readonly #clientBudget: MemoryBudget;
+  /** Of its own, because requests of brokers are what makes those of clients end: replication, orders. */
+  readonly #brokerBudget = new MemoryBudget(INTER_BROKER_BYTES_MAX);
   readonly #frames = new BytePool(IDLE_FRAME_BYTES_MAX);
   readonly #listeners: Listener[] = [];
   readonly #connections = new Set<Connection>();
@@ -61,7 +66,7 @@ export class Server {
     this.#limits = parts.limits;
     this.#router = parts.router;
     this.#onFatal = parts.onFatal;
-    this.#budget = new MemoryBudget(parts.limits.inFlightBytesMax);
+    this.#clientBudget = new MemoryBudget(parts.limits.inFlightBytesMax);
   }
 
   /** Resolves with the bound port. Rejects with ListenFailure. */
@@ -95,7 +100,7 @@ export class Server {
     const connection = new Connection(this.#nextConnectionId++, listener.name, listener.isInterBroker, socket, {
       clock: this.#env.clock,
       router: this.#router,
-      budget: this.#budget,
+      budget: listener.isInterBroker ? this.#brokerBudget : this.#clientBudget,
       frames: this.#frames,
       limits: this.#limits,
       onFatal: this.#onFatal,

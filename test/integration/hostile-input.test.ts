@@ -8,6 +8,8 @@ import { batchOf } from "../support/batches.js";
 import { eventually } from "../support/eventually.js";
 import { InProcessCluster } from "../support/in-process-cluster.js";
 
+const MIB = 1024 * 1024;
+
 let cluster: InProcessCluster;
 let topicId: string;
 let leader: number;
@@ -20,6 +22,7 @@ beforeAll(async () => {
       "frame.progress.timeout.ms": "1500",
       "message.max.bytes": "65536",
       "unread.responses.max.ms": "1500",
+      "in.flight.bytes.max": String(16 * MIB),
     },
   });
   topicId = await cluster.createTopic({ name: "orders", partitions: 1, replicationFactor: 3 });
@@ -79,6 +82,13 @@ async function sendRaw(
 }
 
 const handshake = Buffer.concat(encodeRequest(1, "handshake", { clientId: "raw" }));
+
+/** The first bytes of a produce request that takes so many. */
+function largeFrameHead(frameBytes: number): Buffer {
+  const head = Buffer.concat(encodeRequest(2, "produce", { acks: 1, timeoutMs: 1000, partitions: [] })).subarray(0, 20);
+  head.writeUInt32BE(frameBytes);
+  return head;
+}
 
 function responsesIn(bytes: Buffer): DecodedResponse[] {
   const responses: DecodedResponse[] = [];
@@ -147,6 +157,45 @@ describe("bytes that are not ours", () => {
 });
 
 describe("who may say what", () => {
+  it("has the memory back of frames that never end", async () => {
+    const begun = await Promise.all(
+      [1, 2].map(
+        () =>
+          new Promise<net.Socket>((resolve) => {
+            const socket = net.connect(cluster.port(leader), "127.0.0.1", () => resolve(socket));
+            socket.on("error", () => undefined);
+            socket.write(Buffer.concat([handshake, largeFrameHead(8 * MIB), Buffer.alloc(MIB)]));
+          }),
+      ),
+    );
+    await eventually("all memory is held", () => begun.every(({ writableLength }) => writableLength === 0));
+    for (const socket of begun) socket.destroy();
+    // After each test a record is produced, for which there would be no memory left.
+  });
+
+  it("does not wait for a frame that comes byte by byte", async () => {
+    const socket = net.connect(cluster.port(leader), "127.0.0.1");
+    socket.on("error", () => undefined);
+    socket.resume();
+    socket.write(Buffer.concat([handshake, largeFrameHead(MIB)]));
+    const drip = setInterval(() => socket.write("x"), 200);
+    await eventually("the connection is ended", () => socket.closed);
+    clearInterval(drip);
+  });
+
+  it("closes the connection of a peer that was refused and stays", async () => {
+    const socket = net.connect({ port: cluster.port(leader), host: "127.0.0.1", allowHalfOpen: true });
+    socket.on("error", () => undefined);
+    socket.resume();
+    socket.write(Buffer.concat(encodeRequest(1, "metadata", {})));
+    await new Promise((resolve) => socket.once("end", resolve));
+    // A connection that is closed at the other side is reset by what is sent into it.
+    await eventually("it is closed", () => {
+      socket.write("x");
+      return socket.closed;
+    });
+  });
+
   it("lets no client fetch as a replica, and the high watermark does not move", async () => {
     const connection = await cluster.connect(leader);
     const partition = cluster.brokers.get(leader)?.partitions?.get(topicId, 0);

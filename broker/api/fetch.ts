@@ -18,6 +18,8 @@ const PARTITIONS_MAX = 10_000;
 const WAIT_MS_MAX = 60_000;
 /** Unanswered fetches of one connection. A reader needs one, and a newer one that completes it. */
 const UNANSWERED_MAX = 8;
+/** A reader has one; who began several has lost the earlier ones. */
+const SESSIONS_OF_CONNECTION_MAX = 8;
 const RESPONSE_BYTES_MAX = 16 * 1024 * 1024;
 /** A follower hears of a high watermark with its next records, or after this long. */
 const WATERMARK_NEWS_MS = 25;
@@ -139,19 +141,27 @@ export class FetchApi {
       session.nextEpoch += 1;
       return session;
     }
-    const mayKeep = request.sessionEpoch === 1 && this.#sessions.size < this.#parts.sessionsMax();
+    // A follower without a session would fetch everything with each request.
+    const hasPlace = request.replica !== null || this.#sessions.size < this.#parts.sessionsMax();
+    const mayKeep = request.sessionEpoch === 1 && hasPlace;
     const session = new FetchSession(
       mayKeep ? this.#nextSessionId++ : 0,
       context.connectionId,
       request.replica?.brokerId,
     );
-    if (mayKeep) this.#sessions.set(session.id, session);
-    session.onClosed = context.whenClosed(() => {
-      this.#sessions.delete(session.id);
-      this.#parked.get(session)?.complete();
-      session.close();
-    });
+    session.onClosed = context.whenClosed(() => this.#end(session));
+    if (!mayKeep) return session;
+    this.#sessions.set(session.id, session);
+    const ofConnection = [...this.#sessions.values()].filter((one) => one.connectionId === context.connectionId);
+    const [oldest] = ofConnection;
+    if (oldest !== undefined && ofConnection.length > SESSIONS_OF_CONNECTION_MAX) this.#end(oldest);
     return session;
+  }
+
+  #end(session: FetchSession): void {
+    this.#sessions.delete(session.id);
+    this.#parked.get(session)?.complete();
+    session.close();
   }
 
   #take(request: FetchRequest, session: FetchSession): void {

@@ -248,6 +248,8 @@ export class ReplicaFetcher {
       if (written !== undefined) writes.push(written);
     }
     this.#useAgain(outcome.records, writes);
+    // The leader had no place for a session: it knows nothing of this one any more, and is told of all again.
+    if (outcome.body.sessionId === 0) this.#resetSession();
     this.#pump();
   }
 

@@ -11,6 +11,7 @@ export interface Deadline {
 
 interface Entry extends Deadline {
   readonly onExpired: () => void;
+  isCancelled: boolean;
 }
 
 /**
@@ -32,7 +33,7 @@ export class DeadlineWheel {
     const slot = Math.ceil((this.clock.monotonicMs() + delayMs) / SLOT_MS);
     let entries = this.#slots.get(slot);
     if (entries === undefined) this.#slots.set(slot, (entries = new Set()));
-    const entry: Entry = { onExpired, cancel: () => this.#cancel(slot, entry) };
+    const entry: Entry = { onExpired, isCancelled: false, cancel: () => this.#cancel(slot, entry) };
     entries.add(entry);
     if (slot < this.#timerSlot) this.#schedule(slot);
     return entry;
@@ -44,6 +45,8 @@ export class DeadlineWheel {
   }
 
   #cancel(slot: number, entry: Entry): void {
+    // One of the same slot may be what cancels it.
+    entry.isCancelled = true;
     const entries = this.#slots.get(slot);
     if (entries?.delete(entry) && entries.size === 0) this.#slots.delete(slot);
   }
@@ -64,7 +67,7 @@ export class DeadlineWheel {
         continue;
       }
       this.#slots.delete(slot);
-      for (const entry of entries) entry.onExpired();
+      for (const entry of entries) if (!entry.isCancelled) entry.onExpired();
     }
     if (next < this.#timerSlot) this.#schedule(next);
   }

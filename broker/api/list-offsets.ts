@@ -3,21 +3,27 @@ import type { Init, ListedOffset, ListOffsetsPartition } from "../../protocol/me
 import { OffsetSpec } from "../../protocol/messages.js";
 import { unreachable } from "../../common/assert.js";
 import { parseOffset } from "../../protocol/types.js";
+import { Limiter } from "../../common/limiter.js";
 import type { MetadataCache } from "../metadata/metadata-cache.js";
 import type { Handler, RequestContext } from "../net/request-context.js";
 import type { PartitionTable } from "../partition/partition-table.js";
 import { notHere } from "./produce.js";
 
 const PARTITIONS_MAX = 2000;
+/** Searches for a time read a part of a segment, with a buffer each: not all at once, whoever asks. */
+const SEARCHES_AT_ONCE = 4;
 
 /** Answers where a log begins and ends, and which record is the first at or after a time. */
 export function listOffsetsHandler(partitions: PartitionTable, metadata: MetadataCache): Handler<"listOffsets"> {
+  const searches = new Limiter(SEARCHES_AT_ONCE);
   return async (request, context) => {
     if (request.partitions.length > PARTITIONS_MAX)
       throw new ApiError("TOO_MANY_ELEMENTS", `a request may ask for ${PARTITIONS_MAX} partitions`);
     return {
       body: {
-        partitions: await Promise.all(request.partitions.map((asked) => list(partitions, metadata, context, asked))),
+        partitions: await Promise.all(
+          request.partitions.map((asked) => list(partitions, metadata, searches, context, asked)),
+        ),
       },
     };
   };
@@ -26,11 +32,12 @@ export function listOffsetsHandler(partitions: PartitionTable, metadata: Metadat
 async function list(
   partitions: PartitionTable,
   metadata: MetadataCache,
+  searches: Limiter,
   context: RequestContext,
   asked: ListOffsetsPartition,
 ): Promise<Init<ListedOffset>> {
   try {
-    return await found(partitions, metadata, asked);
+    return await found(partitions, metadata, searches, asked);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     return { error: error.report, leader: metadata.leaderHint(asked.topicId, asked.partition, context.listenerName) };
@@ -40,6 +47,7 @@ async function list(
 async function found(
   partitions: PartitionTable,
   metadata: MetadataCache,
+  searches: Limiter,
   asked: ListOffsetsPartition,
 ): Promise<Init<ListedOffset>> {
   const partition = partitions.get(asked.topicId, asked.partition);
@@ -57,7 +65,7 @@ async function found(
       if (parseOffset(asked.timestamp) === undefined)
         throw new ApiError("INVALID_REQUEST", "a timestamp is above 2^53 - 1");
       const latest = partition.latestOffset(askedEpoch);
-      const record = await partition.log.offsetForTimestamp(asked.timestamp, latest);
+      const record = await searches.run(() => partition.log.offsetForTimestamp(asked.timestamp, latest));
       return record === undefined
         ? { offset: latest, leaderEpoch }
         : { offset: record.offset, timestamp: record.timestamp, leaderEpoch };

@@ -2,7 +2,7 @@ import type { Env } from "../../common/env/env.js";
 import type { Logger } from "../../common/logger.js";
 import type { TopicId } from "../../protocol/types.js";
 import type { BufferPool } from "./buffer-pool.js";
-import type { Limiter } from "./limiter.js";
+import type { Limiter } from "../../common/limiter.js";
 import type { Log } from "./log.js";
 import type { TailBudget } from "./log-tail.js";
 import type { SegmentCache } from "./segment-cache.js";

@@ -101,8 +101,9 @@ export class LogReader {
     const indexed = files.index.floor(files.timeIndex.searchStart(timestamp));
     let found: RecordTime | undefined;
     await surveySegment(files.file, segment.scanFrom(indexed), segment.endOffset, (batch) => {
-      if (found === undefined && batch.endOffset <= end)
-        found = firstRecordAt(batch, timestamp, this.content.offsets.logStart);
+      if (batch.endOffset > end) return false;
+      found = firstRecordAt(batch, timestamp, this.content.offsets.logStart);
+      return found === undefined;
     });
     return found;
   }

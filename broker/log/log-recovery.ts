@@ -5,7 +5,7 @@ import { toOffset } from "../../protocol/types.js";
 import type { LeaderEpoch, Offset } from "../../protocol/types.js";
 import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./checkpoint-file.js";
 import { LeaderEpochCache } from "./leader-epoch-cache.js";
-import type { Limiter } from "./limiter.js";
+import type { Limiter } from "../../common/limiter.js";
 import type { RecoveredLog } from "./log-content.js";
 import { LogOffsets } from "./log-offsets.js";
 import { rebuildProducers } from "./log-producers.js";

@@ -186,13 +186,13 @@ export interface Survey {
  * Scans to the end of a segment, over damage where that is certain to be damage. Offsets below `trustedEnd` were durable
  * once: what cannot be read there is rot, reported as damaged, and the scan goes on behind it. From `trustedEnd` on the
  * first bad byte is the end, because a torn write leaves anything behind it. `visit` learns in its third argument that the
- * batch follows damage.
+ * batch follows damage, and may stop the scan by returning false.
  */
 export async function surveySegment(
   file: File,
   start: ScanStart,
   trustedEnd: Offset,
-  visit: (batch: RecordBatch, position: number, afterDamage: boolean) => void,
+  visit: (batch: RecordBatch, position: number, afterDamage: boolean) => boolean | void,
   pace?: (bytes: number) => Promise<void>,
 ): Promise<Survey> {
   const damage: DamagedRange[] = [];
@@ -200,18 +200,20 @@ export async function surveySegment(
   let from: ScanStart = start;
   for (;;) {
     let afterDamage = from !== start;
+    let isStopped = false;
     const end = await scanBatches(
       file,
       from,
       (batch, position) => {
-        visit(batch, position, afterDamage);
+        isStopped = visit(batch, position, afterDamage) === false;
         afterDamage = false;
+        return !isStopped;
       },
       pace,
     );
     const { position, offset, epoch } = end;
     const fault = end.reachedNextSegment ? "batches that the next segment holds too" : end.fault;
-    if (offset >= trusted) return { damage, position, offset, epoch, fault };
+    if (isStopped || offset >= trusted) return { damage, position, offset, epoch, fault };
     const found =
       end.fault === undefined
         ? undefined

@@ -1,3 +1,4 @@
+import { InvariantViolation } from "../common/assert.js";
 import { BytePool } from "../common/byte-pool.js";
 import { sleep } from "../common/env/time.js";
 import type { Env } from "../common/env/env.js";
@@ -434,11 +435,10 @@ export class Broker {
       if (!this.#config.isTold) return;
       const wallMs = this.#env.clock.wallMs();
       for (const { log } of this.#partitions?.all() ?? []) {
-        log
-          .applyRetention(wallMs)
-          .catch((error: unknown) =>
-            this.#logger.error(`retention of ${log.topic}-${log.partition} failed: ${reasonOf(error)}`),
-          );
+        log.applyRetention(wallMs).catch((error: unknown) => {
+          if (error instanceof InvariantViolation) this.#onFatal(error);
+          else this.#logger.error(`retention of ${log.topic}-${log.partition} failed: ${reasonOf(error)}`);
+        });
       }
     });
   }

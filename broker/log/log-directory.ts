@@ -50,14 +50,18 @@ export class LogDirectory {
 
   async syncNames(): Promise<void> {
     const { files } = this.context.env;
-    if (this.#namesChanged) {
-      this.#namesChanged = false;
-      await this.state.syncOrFail(() => files.syncDirectory(this.path));
+    try {
+      if (this.#namesChanged) {
+        this.#namesChanged = false;
+        await this.state.syncOrFail(() => files.syncDirectory(this.path));
+      }
+    } catch (error) {
+      this.#namesChanged = true;
+      throw error;
     }
-    if (this.#isNew) {
-      this.#isNew = false;
-      await this.state.syncOrFail(() => files.syncDirectory(this.context.directory));
-    }
+    if (!this.#isNew) return;
+    await this.state.syncOrFail(() => files.syncDirectory(this.context.directory));
+    this.#isNew = false;
   }
 
   async close(): Promise<void> {

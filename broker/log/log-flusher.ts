@@ -1,3 +1,4 @@
+import { InvariantViolation } from "../../common/assert.js";
 import { StorageFailure } from "../../common/env/files.js";
 import { reasonOf } from "../../common/logger.js";
 import type { LogContent } from "./log-content.js";
@@ -64,7 +65,7 @@ export class LogFlusher {
       // A full disk syncs as well as any.
       while (offsets.flushed < offsets.logEnd && !this.state.hasEnded) await this.requests.flush();
     } catch (error) {
-      // Who waits for the sync was told by the flush itself.
+      // Who waits for a sync that failed was told by the flush itself; anything else is tried again.
       this.#warn(error);
     } finally {
       this.#committing = false;
@@ -84,6 +85,7 @@ export class LogFlusher {
   }
 
   #warn(error: unknown): void {
+    if (error instanceof InvariantViolation) this.state.fail(error);
     this.context.logger.warn(`${this.state.name}: flush failed: ${reasonOf(error)}`);
   }
 

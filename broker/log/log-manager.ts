@@ -1,4 +1,5 @@
 import { dirname, join } from "node:path";
+import { InvariantViolation } from "../../common/assert.js";
 import type { Env } from "../../common/env/env.js";
 import type { Timer } from "../../common/env/time.js";
 import type { Logger } from "../../common/logger.js";
@@ -11,7 +12,7 @@ import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./checkpoint
 import type { LastRun } from "./last-run.js";
 import { markClean, markRunning, readLastRun } from "./last-run.js";
 import { LeaderEpochCache } from "./leader-epoch-cache.js";
-import { Limiter } from "./limiter.js";
+import { Limiter } from "../../common/limiter.js";
 import type { LogContext } from "./log-context.js";
 import { LogOffsets } from "./log-offsets.js";
 import { recoverLog } from "./log-recovery.js";
@@ -37,6 +38,8 @@ const LOG_STARTS_FILE = "log-start-offset-checkpoint";
 const HIGH_WATERMARKS_FILE = "replication-offset-checkpoint";
 
 const CHECKPOINT_INTERVAL_MS = 5_000;
+/** Logs that wait for a flush are looked at this often at least. */
+const FLUSH_LOOK_MS_MAX = 10_000;
 const RECOVERIES_AT_ONCE = 4;
 const CLOSES_AT_ONCE = 4;
 /** Thousands of logs may fall due together; a flush is more than its sync. */
@@ -75,6 +78,8 @@ export class LogManager {
   readonly #leaving = new Map<string, Promise<void>>();
   readonly #dirtySinceMs = new Map<Log, number>();
   #flushTimer: Timer | undefined;
+  /** When it goes off. */
+  #flushLookMs = Number.POSITIVE_INFINITY;
   readonly #flushes = new Limiter(FLUSHES_AT_ONCE);
   readonly #checkpoints = new SerialQueue("checkpoints");
   #queuedCheckpoint: Promise<void> | undefined;
@@ -215,7 +220,7 @@ export class LogManager {
     if (this.#closed) return;
     this.#stopTimers();
     await this.#scrubber.stop();
-    await Promise.all(this.#leaving.values());
+    await Promise.allSettled(this.#leaving.values());
     try {
       await eachOf(this.#logs.values(), CLOSES_AT_ONCE, (log) => log.close());
       if (!this.#failed) {
@@ -386,21 +391,29 @@ export class LogManager {
 
   #inBackground(work: Promise<void>): void {
     const guarded = work
-      .catch((error: unknown) =>
-        this.logger.warn(`background work on ${this.options.directory} failed: ${reasonOf(error)}`),
-      )
+      .catch((error: unknown) => {
+        if (error instanceof InvariantViolation) this.#context.onFatal(error);
+        else this.logger.warn(`background work on ${this.options.directory} failed: ${reasonOf(error)}`);
+      })
       .finally(() => this.#background.delete(guarded));
     this.#background.add(guarded);
   }
 
   #becameDirty(log: Log): void {
-    this.#dirtySinceMs.set(log, this.env.clock.monotonicMs());
-    if (this.#flushTimer === undefined && !this.#closed) this.#scheduleFlush(log.settings.flushMs);
+    const nowMs = this.env.clock.monotonicMs();
+    this.#dirtySinceMs.set(log, nowMs);
+    if (this.#closed || nowMs + log.settings.flushMs >= this.#flushLookMs) return;
+    this.#flushTimer?.cancel();
+    this.#scheduleFlush(log.settings.flushMs);
   }
 
-  #scheduleFlush(delayMs: number): void {
+  #scheduleFlush(wantedMs: number): void {
+    // Settings may become others meanwhile.
+    const delayMs = Math.min(wantedMs, FLUSH_LOOK_MS_MAX);
+    this.#flushLookMs = this.env.clock.monotonicMs() + delayMs;
     this.#flushTimer = this.env.timers.after(delayMs, () => {
       this.#flushTimer = undefined;
+      this.#flushLookMs = Number.POSITIVE_INFINITY;
       const nowMs = this.env.clock.monotonicMs();
       let nextMs = Number.POSITIVE_INFINITY;
       for (const [log, sinceMs] of this.#dirtySinceMs) {

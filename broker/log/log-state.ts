@@ -36,9 +36,10 @@ export class LogState {
     private readonly waiters: LogWaiters,
     private blockedUntil: Promise<void> | undefined,
   ) {
-    void blockedUntil?.then(() => {
-      this.blockedUntil = undefined;
-    });
+    blockedUntil?.then(
+      () => (this.blockedUntil = undefined),
+      (error: unknown) => this.fail(error),
+    );
   }
 
   get isFull(): boolean {
@@ -89,7 +90,7 @@ export class LogState {
       await task();
     } catch (error) {
       // A truncation that was begun must not be left half done: the files and what is in memory may differ.
-      if (error instanceof StorageFailure) this.fail(error);
+      if (!(error instanceof ApiError)) this.fail(error);
       throw error;
     } finally {
       this.#truncations -= 1;
@@ -154,7 +155,8 @@ export class LogState {
     try {
       await this.context.syncs.run(sync);
     } catch (error) {
-      this.fail(error);
+      // Not even tried: a directory must be opened first.
+      if (!(error instanceof StorageFailure && error.reason === "too-many-open-files")) this.fail(error);
       throw error;
     }
   }

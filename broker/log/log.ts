@@ -302,6 +302,12 @@ export class Log {
     return this.#verifier.verifyRange(from);
   }
 
+  /** The base offset of the segment that holds the offset; undefined when there is none. */
+  segmentOf(offset: Offset): Offset | undefined {
+    const { segments } = this.#content;
+    return segments.all[segments.indexOf(offset)]?.baseOffset;
+  }
+
   /** Base offsets of the segments that no append changes any more. */
   closedSegments(): Offset[] {
     return this.#content.segments.all.slice(0, -1).map((segment) => segment.baseOffset);

@@ -57,7 +57,10 @@ export class Partition {
   #role: PartitionRole = { kind: "none" };
   /** Why this replica takes no role in the newest state; undefined when it does as it is told. */
   #unfit: string | undefined;
-  #verification: { readonly offset: Offset; readonly sinceMs: number; readonly done: Promise<void> } | undefined;
+  /** Looks at the disk of the last while, by the base offset of the segment. */
+  readonly #verifications = new Map<Offset | undefined, { readonly sinceMs: number; readonly done: Promise<void> }>();
+  /** Resolves when none is under way. */
+  #verified: Promise<void> = Promise.resolve();
 
   constructor(
     parts: PartitionParts,
@@ -333,15 +336,19 @@ export class Partition {
 
   /**
    * A reader got a damaged batch from here: resolves when the disk was read again. Damage that this finds is not served any
-   * more. One look answers all who ask about an offset within a while, and there is one at a time.
+   * more. One look answers all who ask about a segment within a while, and there is one at a time.
    */
   verify(offset: Offset): Promise<void> {
     const nowMs = this.#parts.clock.monotonicMs();
-    const last = this.#verification;
-    if (last?.offset === offset && nowMs - last.sinceMs <= VERIFY_INTERVAL_MS) return last.done;
+    for (const [segment, { sinceMs }] of this.#verifications)
+      if (nowMs - sinceMs > VERIFY_INTERVAL_MS) this.#verifications.delete(segment);
+    const segment = this.log.segmentOf(offset);
+    const known = this.#verifications.get(segment);
+    if (known !== undefined) return known.done;
     this.#parts.logger.warn(`${this.name}: a reader got a damaged batch at offset ${offset}; the disk is read again`);
-    const done = (last?.done ?? Promise.resolve()).then(() => this.#verifyNow(offset));
-    this.#verification = { offset, sinceMs: nowMs, done };
+    const done = this.#verified.then(() => this.#verifyNow(offset));
+    this.#verified = done;
+    this.#verifications.set(segment, { sinceMs: nowMs, done });
     return done;
   }
 

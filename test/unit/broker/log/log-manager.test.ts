@@ -122,6 +122,19 @@ describe("LogManager", () => {
   });
 });
 
+it("flushes each log in its own time, though another one may wait for longer", async () => {
+  const world = await LogWorld.open();
+  const patient = world.manager.create(TOPIC_ID, "orders", 0, { ...SETTINGS, flushMs: 3_600_000 });
+  const hasty = world.manager.create(TOPIC_ID, "orders", 1, { ...SETTINGS, flushMs: 1_000 });
+  patient.appendAsLeader(batch(), 0);
+  hasty.appendAsLeader(batch(), 0);
+  await world.run(2_000);
+  expect([patient.flushedOffset, hasty.flushedOffset]).toEqual([0, 1]);
+  patient.updateSettings({ ...SETTINGS, flushMs: 1_000 });
+  await world.run(12_000);
+  expect(patient.flushedOffset).toBe(1);
+});
+
 it("works on a real disk", async () => {
   const parent = await mkdtemp(join(tmpdir(), "ottla-log-"));
   const env = {

@@ -89,7 +89,6 @@ export class Connection implements RequestContext, SocketHandler {
   onClosed(end: SocketEnd): void {
     this.#state = "closed";
     this.#stopReading();
-    this.parts.budget.forget(this.#retryMemory);
     for (const listener of this.#closedListeners) listener(end);
     this.#closedListeners.clear();
     this.parts.onClosed(this);
@@ -306,6 +305,7 @@ export class Connection implements RequestContext, SocketHandler {
   /** The memory of an unfinished frame is not used again: the socket may still receive into it. */
   #stopReading(): void {
     const unfinishedBytes = this.#reader.stop();
+    this.parts.budget.forget(this.#retryMemory);
     if (unfinishedBytes > 0) this.parts.budget.release(unfinishedBytes);
   }
 

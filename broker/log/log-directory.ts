@@ -49,19 +49,24 @@ export class LogDirectory {
   }
 
   async syncNames(): Promise<void> {
-    const { files } = this.context.env;
+    if (this.#namesChanged) {
+      this.#namesChanged = false;
+      await this.#syncDirectory(this.path, () => (this.#namesChanged = true));
+    }
+    if (this.#isNew) {
+      this.#isNew = false;
+      await this.#syncDirectory(this.context.directory, () => (this.#isNew = true));
+    }
+  }
+
+  /** What changes meanwhile is for the next time, and so is what could not be synced. */
+  async #syncDirectory(path: string, onFailure: () => void): Promise<void> {
     try {
-      if (this.#namesChanged) {
-        this.#namesChanged = false;
-        await this.state.syncOrFail(() => files.syncDirectory(this.path));
-      }
+      await this.state.syncOrFail(() => this.context.env.files.syncDirectory(path));
     } catch (error) {
-      this.#namesChanged = true;
+      onFailure();
       throw error;
     }
-    if (!this.#isNew) return;
-    await this.state.syncOrFail(() => files.syncDirectory(this.context.directory));
-    this.#isNew = false;
   }
 
   async close(): Promise<void> {

@@ -176,17 +176,19 @@ function undamagedElr(
   return nextElr(from, isr, minInsyncReplicas).filter((id) => !damaged.includes(id));
 }
 
-/** A broker is about to stop: somebody else in sync leads, and it leaves the ISR, if there is somebody else. */
+/**
+ * A broker is about to stop: somebody else in sync leads, and it leaves the ISR, if there is somebody else. While nobody
+ * leads the seats say whose records an election has to go by, and those of a broker that stops are among them.
+ */
 export function withStopping(
   partition: Partition,
   brokerId: BrokerId,
   rules: ElectionRules,
 ): PartitionMove | undefined {
-  if (!partition.isr.includes(brokerId)) return undefined;
+  if (partition.leader === NO_LEADER || !partition.isr.includes(brokerId)) return undefined;
   const others = { ...rules, isElectable: (id: BrokerId) => id !== brokerId && rules.isElectable(id) };
   const isrLeft = partition.isr.filter((id) => id !== brokerId);
   if (partition.leader !== brokerId) {
-    if (isrLeft.length === 0) return undefined;
     return { to: moved(partition, { isr: isrLeft, elr: nextElr(partition, isrLeft, rules.minInsyncReplicas) }) };
   }
   return withResignation(partition, isrLeft, others, []);

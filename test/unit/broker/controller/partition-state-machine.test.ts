@@ -187,6 +187,12 @@ describe("a stopping broker", () => {
     expect(withStopping(alone, 1, rules([1, 2, 3], { uncleanAllowed: true }))).toBeUndefined();
     expect(withStopping(partition({ leader: 2, isr: [2, 3] }), 1, rules([1, 2, 3]))).toBeUndefined();
   });
+
+  it("keeps its seat while nobody leads: it may hold what no other member has", () => {
+    const powerless = partition({ leader: -1, unverified: [2, 3] });
+    expect(withStopping(powerless, 3, rules([2, 3]))).toBeUndefined();
+    expect(withStopping(partition({ leader: -1, isr: [1, 3] }), 3, rules([3]))).toBeUndefined();
+  });
 });
 
 describe("other moves", () => {

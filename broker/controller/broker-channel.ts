@@ -15,6 +15,7 @@ import type {
 } from "../../protocol/messages.js";
 import { RpcConnection } from "../../protocol/rpc-connection.js";
 import type { RpcOutcome } from "../../protocol/rpc-connection.js";
+import { TransportError } from "../../protocol/rpc-error.js";
 import type { BrokerEpoch, BrokerId, ControllerEpoch, TopicId } from "../../protocol/types.js";
 import { configEntries } from "../zookeeper/znodes.js";
 import type { Broker, ClusterState, Partition, Topic } from "./cluster-state.js";
@@ -362,6 +363,8 @@ export class BrokerChannel {
       this.#pump();
       return;
     }
+    // The requests of a connection fail before its own end is told: that follows in this turn, and says more.
+    if (outcome instanceof TransportError && outcome.kind === "closed") return;
     this.#logger.debug(`Broker ${this.#broker.id} did not take an order: ${reasonOf(outcome)}`);
     if (outcome instanceof ApiError && outcome.errorName === "NOT_CONTROLLER") {
       this.#parts.onNewerController();

@@ -75,6 +75,26 @@ describe("fast fencing", () => {
     cluster.assertClean();
   });
 
+  it("fences a broker that dies with an order unanswered, by the end of the connection that the order went over", async () => {
+    const cluster = await clusterWith(19, 3);
+    const victim = cluster.bystander;
+    // The broker's own connection to the controller ends as well; here nobody listens to that.
+    cluster.controller!.node.onControlConnectionEnded = () => undefined;
+    victim.ordersHeld = true;
+    const config = [{ name: "segment.ms", value: "5000" }];
+    await cluster.simulation.complete(
+      cluster.api.alterConfigs({ resource: 0, name: "letters", config, validateOnly: false }),
+    );
+    cluster.crash(victim.brokerId);
+    await cluster.simulation.runUntil(
+      () => czxidOf(cluster, victim.brokerId) === undefined,
+      400,
+      "the victim being fenced",
+    );
+    expect(await cluster.led("letters")).toBeLessThan(300);
+    cluster.assertClean();
+  });
+
   it("fences nobody when the controller loses all of them at once (controller-nic-flap)", async () => {
     const cluster = await clusterWith(14, 5);
     const host = hostOf(cluster.controller!.brokerId);

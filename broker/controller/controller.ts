@@ -402,9 +402,10 @@ export class Controller implements ControllerApi {
     await zookeeper.whenConnected(zookeeper.negotiatedTimeoutMs);
     const isFirst = this.#watch === undefined;
     await Promise.all([this.#checkOffice(), isFirst ? this.#store.ensureBasePaths() : undefined]);
+    this.#stopped.signal.throwIfAborted();
     this.#watch ??= zookeeper.watchChildren(paths.brokerIds, () => this.#queue.add({ kind: "BrokersChanged" }));
     // First of all, so that connections are made while the rest is read.
-    this.#syncBrokers(await this.#store.readBrokers());
+    this.#syncBrokers(await this.#readBrokers());
     const unreadable: UnreadableNodes = new Map();
     const [{ topics, unreadable: namesOnly }, brokerConfigs, deletions] = await Promise.all([
       this.#store.readTopics(unreadable),
@@ -434,6 +435,7 @@ export class Controller implements ControllerApi {
       state.addTopic(this.#restored(stored, { repaired, restarted }));
     }
     await this.#changes.commit(this.#reconciled(restarted));
+    this.#stopped.signal.throwIfAborted();
     // From here on memory is what ZooKeeper holds, and orders may leave; what follows is told as it is committed.
     this.#unjudged.clear();
     this.#isLoaded = true;
@@ -462,6 +464,7 @@ export class Controller implements ControllerApi {
   async #lookForRepair(): Promise<void> {
     if (await this.#store.hasChanged(this.#state.unreadable))
       throw new StoreDiffers("a node that could not be read has changed");
+    this.#stopped.signal.throwIfAborted();
     this.#awaitRepair();
   }
 
@@ -555,6 +558,13 @@ export class Controller implements ControllerApi {
     return this.#state.hasShakenHands(broker) || this.#env.clock.monotonicMs() - this.#electedAtMs < GRACE_MS;
   }
 
+  /** Rejects when this controller was abandoned meanwhile: connections made from here on would be closed by nobody. */
+  async #readBrokers(): Promise<Broker[]> {
+    const registered = await this.#store.readBrokers();
+    this.#stopped.signal.throwIfAborted();
+    return registered;
+  }
+
   /** Takes over the registrations that were read. One with another czxid is another process, however short it was away. */
   #syncBrokers(registered: readonly Broker[]): { readonly gone: Set<BrokerId>; readonly came: Broker[] } {
     const byId = new Map(registered.map((broker) => [broker.id, broker]));
@@ -622,7 +632,7 @@ export class Controller implements ControllerApi {
   }
 
   async #onBrokersChanged(): Promise<void> {
-    const { gone, came } = this.#syncBrokers(await this.#store.readBrokers());
+    const { gone, came } = this.#syncBrokers(await this.#readBrokers());
     if (gone.size === 0 && came.length === 0) return;
     // Until the leaderships of its predecessor have ended a process gets no orders: it would lead again in the same epoch,
     // and after a power cut with other records than the followers have of that epoch.

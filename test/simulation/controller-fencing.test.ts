@@ -1,6 +1,8 @@
 import { BrokerIdTaken } from "../../broker/zookeeper/broker-registration.js";
+import type { ZooKeeperConnector } from "../../common/env/zookeeper-connection.js";
 import { paths } from "../../broker/zookeeper/znodes.js";
 import { ControllerCluster, SESSION_TIMEOUT_MS, hostOf } from "./controller-cluster.js";
+import type { SimProcess } from "./sim-process.js";
 
 /** Interleavings of fencing: who is taken for dead, and what becomes of one that is not. */
 async function clusterWith(seed: number, brokers: number, partitions = 6): Promise<ControllerCluster> {
@@ -216,6 +218,78 @@ describe("a controller that was replaced", () => {
     cluster.crash(former.brokerId);
     await cluster.simulation.runUntil(() => cluster.controller !== undefined, 500, "a new controller");
     await cluster.settled();
+    cluster.assertClean();
+  });
+});
+
+/** Keeps the answers to reads of a registration back. */
+class HeldReads {
+  #held: (() => void)[] | undefined;
+
+  constructor(private readonly brokerId: number) {}
+
+  hold(): void {
+    this.#held = [];
+  }
+
+  get isHolding(): boolean {
+    return (this.#held?.length ?? 0) > 0;
+  }
+
+  release(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    for (const answer of held) answer();
+  }
+
+  readonly interpose = (process: SimProcess, connector: ZooKeeperConnector): ZooKeeperConnector => ({
+    open: (options, handler) => {
+      const connection = connector.open(options, handler);
+      return {
+        request: (request, onResult) => {
+          const isMeant = request.kind === "get" && request.path === paths.broker(this.brokerId);
+          connection.request(request, (result) => {
+            if (isMeant && this.#held !== undefined) this.#held.push(process.guard(() => onResult(result)));
+            else onResult(result);
+          });
+        },
+        closeSession: () => connection.closeSession(),
+        destroy: () => connection.destroy(),
+      };
+    },
+  });
+}
+
+describe("a controller that leaves office while it reads who is registered", () => {
+  it.each([
+    ["for the first time", false],
+    ["because somebody came", true],
+  ])("%s, has no part in the cluster any more", async (_when, isInOffice) => {
+    const cluster = new ControllerCluster(26);
+    const reads = new HeldReads(3);
+    cluster.interpose = reads.interpose;
+    await cluster.startAll(isInOffice ? 2 : 4);
+    if (!isInOffice) {
+      const former = cluster.controller!.brokerId;
+      expect(former).not.toBe(3);
+      reads.hold();
+      cluster.crash(former);
+    } else {
+      reads.hold();
+      void cluster.start(3);
+    }
+    await cluster.simulation.runUntil(() => reads.isHolding && cluster.controller !== undefined, 2000, "the read");
+    const former = cluster.controller!;
+    // Its session lives on, and with it the answer to its read.
+    const other = cluster.alive.find(({ brokerId }) => brokerId !== 3 && brokerId !== former.brokerId)!;
+    void other.zookeeper.remove(paths.broker(former.brokerId), former.registration.version!);
+    await cluster.simulation.runUntil(() => former.node.active === undefined, 2000, "it leaving office");
+    reads.release();
+    await cluster.settled();
+    const count = (): number => cluster.alive.reduce((sum, { controlConnections }) => sum + controlConnections, 0);
+    const before = count();
+    await cluster.simulation.run(5000);
+    expect(count()).toBe(before);
     cluster.assertClean();
   });
 });

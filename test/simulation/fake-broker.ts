@@ -60,6 +60,8 @@ export class FakeBroker {
   imagesReceived = 0;
   /** How many partitions each order was about. */
   readonly partitionsOrdered: number[] = [];
+  /** Control connections that were made to it. */
+  controlConnections = 0;
   /** Orders wait here while it is set. */
   ordersHeld = false;
   readonly #env: Env;
@@ -176,6 +178,7 @@ export class FakeBroker {
 
   /** Orders that were under way on an older connection must not come after those of the new one. */
   #onControlConnection(brokerId: BrokerId, socket: Socket): void {
+    this.controlConnections += 1;
     const former = this.#controlSockets.get(brokerId);
     this.#controlSockets.set(brokerId, socket);
     if (former !== socket) former?.destroy();

@@ -23,6 +23,7 @@ import {
 import type { ZooKeeper, ZooKeeperNode } from "../zookeeper/zookeeper.js";
 import { ZooKeeperError } from "../zookeeper/zookeeper.js";
 import type { Broker, Partition, Topic } from "./cluster-state.js";
+import { contradictionIn } from "./partition-state-machine.js";
 
 /** A successor is in office: nothing may be written any more. */
 export class ControllerFenced extends Error {
@@ -151,11 +152,9 @@ export class ControllerStore {
       for (let partition = 0; partition < topic.assignment.length; partition++, next++) {
         const node = stateNodes[next];
         if (node === undefined) continue;
-        const state = this.#readable(
-          unreadable,
-          paths.partitionState(topic.name, partition),
-          node,
-          decodePartitionState,
+        const replicas = topic.assignment[partition] ?? [];
+        const state = this.#readable(unreadable, paths.partitionState(topic.name, partition), node, (path, data) =>
+          consistentState(path, data, replicas),
         );
         if (state === undefined) isReadable = false;
         else states.set(partition, { ...state, partitionEpoch: node.stat.version, writtenZxid: node.stat.mzxid });
@@ -459,6 +458,14 @@ export class ControllerStore {
       return undefined;
     }
   }
+}
+
+/** One that contradicts itself was written by hand, and a decision that began with it could only be wrong. */
+function consistentState(path: string, data: Uint8Array, replicas: readonly number[]): PartitionStateZnode {
+  const state = decodePartitionState(path, data);
+  const contradiction = contradictionIn({ ...state, replicas });
+  if (contradiction !== undefined) throw new ZnodeFormatError(path, contradiction);
+  return state;
 }
 
 function chunked<T>(items: readonly T[], size: number): T[][] {

@@ -225,18 +225,23 @@ function moved(from: Partition, change: Partial<Pick<Partition, "leader" | "isr"
 }
 
 function assertConsistent(partition: Partition): void {
-  const { leader, isr, elr, replicas } = partition;
-  const show = (): string => JSON.stringify(partition);
-  invariant(isr.length > 0, () => `empty ISR: ${show()}`);
-  invariant(leader === NO_LEADER || isr.includes(leader), () => `leader outside the ISR: ${show()}`);
-  invariant(
-    isr.every((id) => replicas.includes(id)),
-    () => `ISR outside the assignment: ${show()}`,
-  );
-  invariant(
-    elr.every((id) => !isr.includes(id)),
-    () => `ISR and ELR overlap: ${show()}`,
-  );
+  const contradiction = contradictionIn(partition);
+  invariant(contradiction === undefined, () => `${contradiction}: ${JSON.stringify(partition)}`);
+}
+
+/** What is wrong with a state by itself, whatever it came from; undefined when nothing is. */
+export function contradictionIn({
+  leader,
+  isr,
+  elr,
+  replicas,
+}: Pick<Partition, "leader" | "isr" | "elr" | "replicas">): string | undefined {
+  if (isr.length === 0) return "empty ISR";
+  if (new Set(isr).size < isr.length) return "a member twice in the ISR";
+  if (leader !== NO_LEADER && !isr.includes(leader)) return "leader outside the ISR";
+  if (![...isr, ...elr].every((id) => replicas.includes(id))) return "ISR or ELR outside the assignment";
+  if (elr.some((id) => isr.includes(id))) return "ISR and ELR overlap";
+  return undefined;
 }
 
 /** Whether the two are the same in ZooKeeper. */

@@ -170,7 +170,8 @@ export function decodeTopic(path: string, data: Uint8Array): TopicZnode {
   const assignment: BrokerId[][] = [];
   for (let partition = 0; partition < count; partition++) {
     const replicas = brokerIdsOf(partitions[String(partition)]);
-    if (replicas === undefined || replicas.length === 0) throw new ZnodeFormatError(path, `partition ${partition}`);
+    if (replicas === undefined || replicas.length === 0 || new Set(replicas).size < replicas.length)
+      throw new ZnodeFormatError(path, `partition ${partition}`);
     assignment.push(replicas);
   }
   return { topicId: json.text("topic_id"), assignment };

@@ -165,6 +165,34 @@ describe("a node in ZooKeeper that cannot be read", () => {
     });
   });
 
+  it.each([
+    ["a member that has no replica", { isr: [9] }],
+    ["a member twice", { isr: [2, 2] }],
+    ["no member", { leader: 9, isr: [] }],
+    ["a leader that is no member", { leader: 9 }],
+    ["a member that is eligible beside it", { elr: [1] }],
+  ])("is a partition's that contradicts itself, too: %s", async (_, change) => {
+    await withCluster({ seed: 59 }, async (cluster) => {
+      const topicId = await cluster.createTopic({ name: "letters", assignment: [{ brokerIds: [1, 2, 3] }] });
+      const target = { topicId, partition: 0 };
+      const writer = new IdempotentWriter(cluster.client(), new History(() => cluster.nowMs), "writer", target);
+      await cluster.complete(writer.write(["a letter"]));
+      await cluster.until(() => writer.isIdle, "it is written");
+      const path = paths.partitionState("letters", 0);
+      const before = cluster.zookeeper.node(path)?.data ?? "";
+      const state = { controller_epoch: 1, leader: -1, leader_epoch: 0, isr: [1], ...change };
+      await cluster.writeNode(path, JSON.stringify(state));
+      for (const id of [1, 2, 3]) cluster.restart(id);
+      await cluster.untilUp();
+      await cluster.run(10_000);
+      expect(cluster.logged(new RegExp(`error: .*${path}.* cannot be read`))).toBe(true);
+      await cluster.writeNode(path, before);
+      await cluster.untilSettled("letters");
+      const read = await cluster.complete(readToEnd(cluster.client(), "all", target));
+      expect(read.records).toHaveLength(1);
+    });
+  });
+
   it("costs no record either, when it holds the settings of all brokers", async () => {
     const settings = { "log.retention.ms": "60000", "log.retention.check.interval.ms": "1000" };
     await withCluster({ seed: 58, settings }, async (cluster) => {

@@ -58,7 +58,7 @@ describe("znodes", () => {
   });
 
   it("give back what was put in", () => {
-    const ids = fc.array(fc.nat({ max: 100 }), { minLength: 1, maxLength: 5 });
+    const ids = fc.uniqueArray(fc.nat({ max: 100 }), { minLength: 1, maxLength: 5 });
     fc.assert(
       fc.property(
         ids,
@@ -125,6 +125,7 @@ describe("znodes", () => {
       "leader",
     );
     refused(() => decodeTopic("/t", bytes({ topic_id: "t", partitions: { "1": [1] } })), "partition 0");
+    refused(() => decodeTopic("/t", bytes({ topic_id: "t", partitions: { "0": [1, 2, 1] } })), "partition 0");
     refused(() => decodeTopic("/t", bytes({ partitions: {} })), "topic_id");
     refused(() => decodeConfig("/c", bytes({ config: { a: 1 } })), "value of a");
     refused(() => decodeBroker("/b", bytes({ lastStop: "clean", endpoints: ["nonsense"] })), "endpoint");

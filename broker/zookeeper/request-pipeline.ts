@@ -105,7 +105,8 @@ export class RequestPipeline {
       entry.settle(
         result.code === "connection-loss" ? outcomeUnknown(entry.request, "the connection ended before") : result,
       );
-      if (this.#connection === connection) this.#refill(connection);
+      // A connection that has ended would answer each that waits at once; `detach` follows and says that none was sent.
+      if (result.code !== "connection-loss" && this.#connection === connection) this.#refill(connection);
     });
   }
 

@@ -10,8 +10,8 @@ import type { BrokerEpoch, BrokerId } from "../../protocol/types.js";
 import type { BrokerRegistration } from "../zookeeper/broker-registration.js";
 import type { Controllership } from "../zookeeper/controller-election.js";
 import { ControllerElection } from "../zookeeper/controller-election.js";
-import { brokerEpochOf, decodeController, paths } from "../zookeeper/znodes.js";
-import type { Watch, ZooKeeper } from "../zookeeper/zookeeper.js";
+import { ZnodeFormatError, brokerEpochOf, decodeController, paths } from "../zookeeper/znodes.js";
+import type { Watch, ZooKeeper, ZooKeeperNode } from "../zookeeper/zookeeper.js";
 import { Controller } from "./controller.js";
 import type { ControllerApi } from "./controller-api.js";
 import type { ControllerRegistration } from "./controller-link.js";
@@ -57,7 +57,7 @@ export class ControllerNode {
   readonly #election: ControllerElection;
   readonly #stopped = new AbortController();
   #watch: Watch | undefined;
-  /** Undefined before the first look; null: vacant. */
+  /** Undefined before the first look, and while what stands there names no broker; null: vacant. */
   #seen: SeenController | null | undefined;
   #active: { readonly controller: Controller; readonly office: Controllership } | undefined;
   #link: { readonly link: ControllerLink; readonly czxid: bigint } | undefined;
@@ -136,12 +136,14 @@ export class ControllerNode {
     this.#active = undefined;
   }
 
-  #onSnapshot(node: Parameters<Parameters<ZooKeeper["watchData"]>[1]>[0]): void {
-    if (node === undefined) {
-      this.#seen = null;
-    } else {
-      const { czxid, ephemeralOwner } = node.stat;
-      this.#seen = { brokerId: decodeController(node.data).brokerId, czxid, sessionId: ephemeralOwner };
+  #onSnapshot(node: ZooKeeperNode | undefined): void {
+    try {
+      this.#seen = node === undefined ? null : seenController(node);
+    } catch (error) {
+      if (!(error instanceof ZnodeFormatError)) throw error;
+      this.#logger.error(`${error.message}: no broker can be elected controller until the node is deleted.`);
+      this.#seen = undefined;
+      this.#active?.controller.doubtOffice();
     }
     this.#react();
   }
@@ -297,6 +299,10 @@ export class ControllerNode {
       return won(office, isFenced ? brokerId : undefined);
     });
   }
+}
+
+function seenController({ data, stat }: ZooKeeperNode): SeenController {
+  return { brokerId: decodeController(data).brokerId, czxid: stat.czxid, sessionId: stat.ephemeralOwner };
 }
 
 interface WonOffice {

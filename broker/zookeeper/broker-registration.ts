@@ -4,8 +4,8 @@ import type { Logger } from "../../common/logger.js";
 import { reasonOf } from "../../common/logger.js";
 import type { BrokerEpoch, BrokerId } from "../../protocol/types.js";
 import type { BrokerZnode, LastStop } from "./znodes.js";
-import { brokerEpochOf, decodeBroker, encodeBroker, paths } from "./znodes.js";
-import type { ZooKeeper } from "./zookeeper.js";
+import { ZnodeFormatError, brokerEpochOf, decodeBroker, encodeBroker, paths } from "./znodes.js";
+import type { ZooKeeper, ZooKeeperNode } from "./zookeeper.js";
 import { ZooKeeperError } from "./zookeeper.js";
 
 /** Who registers: everything but the place where it runs, which Env knows. */
@@ -172,8 +172,7 @@ export class BrokerRegistration {
       if (node === undefined) return "occupied";
       // A create whose answer was lost shows as our own session here.
       if (node.stat.ephemeralOwner !== zookeeper.sessionId) {
-        const broker = decodeBroker(this.#path, node.data);
-        const owner = `on ${broker.hostname || "an unknown host"}, session ${node.stat.ephemeralOwner ?? "none"}`;
+        const owner = `on ${hostOf(this.#path, node)}, session ${node.stat.ephemeralOwner ?? "none"}`;
         return this.#wait.occupiedBy(owner, 2 * zookeeper.negotiatedTimeoutMs) ?? "occupied";
       }
       if (generation !== zookeeper.generation || this.#stopped.signal.aborted) return "occupied";
@@ -195,6 +194,16 @@ export class BrokerRegistration {
         this.#lose("its znode was deleted: the controller took this broker for dead");
     });
     for (const listener of this.#onRegistered) listener(epoch);
+  }
+}
+
+/** Where the holder of a registration runs, as far as what stands there says so: anybody may have written it. */
+function hostOf(path: string, { data }: ZooKeeperNode): string {
+  try {
+    return decodeBroker(path, data).hostname || "an unknown host";
+  } catch (error) {
+    if (!(error instanceof ZnodeFormatError)) throw error;
+    return "an unknown host";
   }
 }
 

@@ -1,3 +1,6 @@
+import { ZooKeeper } from "../../broker/zookeeper/zookeeper.js";
+import { paths } from "../../broker/zookeeper/znodes.js";
+import { silentLogger } from "../../common/logger.js";
 import { ControllerCluster } from "./controller-cluster.js";
 
 describe("a controller", () => {
@@ -39,6 +42,67 @@ describe("a broker that is killed", () => {
     await cluster.createTopic("letters", { partitions: 6 });
     cluster.crash(cluster.controller!.brokerId);
     expect(await cluster.led("letters")).toBeLessThan(400);
+    await cluster.settled();
+    cluster.assertClean();
+  });
+});
+
+describe("a node that somebody else made in the place of ours", () => {
+  const nonsense = Buffer.from("x");
+
+  /** Somebody with a shell. */
+  async function operatorOf({ simulation, zookeeper }: ControllerCluster): Promise<ZooKeeper> {
+    const { env } = simulation.startProcess("operator");
+    const servers = zookeeper.connectString;
+    const operator = new ZooKeeper(env, silentLogger, { servers, sessionTimeoutMs: 6000 });
+    await simulation.complete(operator.whenConnected(5000));
+    return operator;
+  }
+
+  it("keeps the office vacant until it is deleted, and stops no broker", async () => {
+    const cluster = new ControllerCluster(5);
+    const operator = await operatorOf(cluster);
+    await cluster.simulation.complete(operator.create(paths.controller, nonsense));
+    await cluster.simulation.complete(Promise.all([1, 2, 3].map((id) => cluster.start(id))));
+    await cluster.simulation.run(2000);
+    expect(cluster.controller).toBeUndefined();
+    expect(cluster.log.some((line) => line.includes("error") && line.includes(paths.controller))).toBe(true);
+    await cluster.simulation.complete(operator.remove(paths.controller, -1));
+    await cluster.settled();
+    cluster.assertClean();
+  });
+
+  it("ends the controller in office, which makes room for the next", async () => {
+    const cluster = new ControllerCluster(6);
+    await cluster.startAll(3);
+    const operator = await operatorOf(cluster);
+    await cluster.simulation.complete(
+      operator.multi([
+        { kind: "delete", path: paths.controller, version: -1 },
+        { kind: "create", path: paths.controller, data: nonsense, ephemeral: false },
+      ]),
+    );
+    await cluster.simulation.run(2000);
+    await cluster.settled();
+    expect(cluster.controller?.controllerEpoch).toBe(2);
+    cluster.assertClean();
+  });
+
+  it("keeps a broker out only for as long as it is there", async () => {
+    const cluster = new ControllerCluster(7);
+    await cluster.startAll(3);
+    const { brokerId } = cluster.bystander;
+    const path = paths.broker(brokerId);
+    const operator = await operatorOf(cluster);
+    await cluster.simulation.complete(
+      operator.multi([
+        { kind: "delete", path, version: -1 },
+        { kind: "create", path, data: nonsense, ephemeral: false },
+      ]),
+    );
+    await cluster.simulation.run(2000);
+    expect(cluster.broker(brokerId).epoch).toBeUndefined();
+    await cluster.simulation.complete(operator.remove(path, -1));
     await cluster.settled();
     cluster.assertClean();
   });

@@ -63,6 +63,8 @@ const LEASE_POLL_MS = 50;
 const PARTITIONS_MAX = 1000;
 /** Estimated; the frame holds 1 MiB. */
 const BYTES_MAX = 600_000;
+/** In one request, beside the partitions. */
+const DELETED_MAX = 5000;
 
 /** Partitions to be told of, by topic. */
 type Keys = Map<TopicId, Set<number>>;
@@ -95,7 +97,8 @@ export class BrokerChannel {
   /** The image is to be made when the next order may leave. */
   #imageWanted = false;
   #dirty: Keys = new Map();
-  #deleted = new Set<TopicId>();
+  /** Not confirmed yet. No image says it: a topic that an image does not name keeps its logs on the broker, set aside. */
+  readonly #deleted = new Set<TopicId>();
   /** The list of brokers or their settings changed. */
   #clusterDirty = false;
   readonly #drained: (() => void)[] = [];
@@ -118,6 +121,8 @@ export class BrokerChannel {
 
   /** These partitions changed, or their topic's settings. */
   partitionsChanged(topicId: TopicId, partitions: Iterable<number>): void {
+    // The image that comes first will say it.
+    if (this.#connection === undefined || this.#imageWanted) return;
     let numbers = this.#dirty.get(topicId);
     if (numbers === undefined) this.#dirty.set(topicId, (numbers = new Set()));
     for (const partition of partitions) numbers.add(partition);
@@ -244,11 +249,10 @@ export class BrokerChannel {
     if (!this.#closed) this.#connect("probe");
   }
 
-  /** The whole state, in parts; whatever was waiting is in it. */
+  /** The whole state, in parts; whatever was waiting is in it, but for deletions. */
   #beginImage(): void {
     this.#imageWanted = false;
     this.#dirty = new Map();
-    this.#deleted = new Set();
     const parts: Keys[] = [];
     let part: Keys = new Map();
     const size = new ChunkSize();
@@ -312,10 +316,10 @@ export class BrokerChannel {
 
   #nextOrder(): Order {
     const { controller, state } = this.#parts;
-    const isImage = this.#image.length > 0;
+    // Deletions go first: once the image is complete, the logs of what it does not name are set aside.
+    const deleted = [...this.#deleted].slice(0, DELETED_MAX);
+    const isImage = this.#image.length > 0 && deleted.length === this.#deleted.size;
     const keys = isImage ? (this.#image[0] as Keys) : this.#takeDirty();
-    const deleted = isImage ? [] : [...this.#deleted];
-    if (!isImage) this.#deleted = new Set();
     this.#clusterDirty = false;
     const body: Init<ControllerOrdersRequest> = {
       controllerId: controller.brokerId,
@@ -360,6 +364,7 @@ export class BrokerChannel {
     if (!(outcome instanceof Error)) {
       // A newer image may have been asked for meanwhile; it begins with its own first part.
       if (order.isImage) this.#image.shift();
+      for (const topicId of order.body.deletedTopicIds ?? []) this.#deleted.delete(topicId);
       this.#pump();
       return;
     }

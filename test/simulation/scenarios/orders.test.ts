@@ -41,6 +41,29 @@ describe("a controller with many partitions", () => {
       expect(cluster.lines.filter((line) => /(apples|zebras)-\d+ .* set aside/.test(line))).toEqual([]);
     });
   });
+
+  it("has what was deleted while it could not reach a broker deleted there, not set aside", async () => {
+    await withCluster({ seed: 84 }, async (cluster) => {
+      const controller = cluster.controllerId ?? 0;
+      const away = controller === 3 ? 2 : 3;
+      const names = ["apples", "pears"];
+      for (const name of names) await cluster.createTopic({ name, assignment: [{ brokerIds: [away] }] });
+      for (const name of names) expect(cluster.partition(away, name)?.role.kind).toBe("leader");
+      cluster.simulation.network.partition(`broker-${controller}`, `broker-${away}`);
+      // The order that says so gets lost.
+      await cluster.deleteTopic("apples");
+      await cluster.run(10_000);
+      // There is no connection for another.
+      await cluster.deleteTopic("pears");
+      expect(cluster.lines.filter((line) => /fenc/.test(line))).toEqual([]);
+      cluster.simulation.network.heal();
+      const known = cluster.broker(away).broker?.metadata;
+      for (const name of names)
+        await cluster.until(() => known?.topicNamed(name) === undefined, `${name} is forgotten`);
+      await cluster.run(2000);
+      expect(cluster.lines.filter((line) => /set aside/.test(line))).toEqual([]);
+    });
+  });
 });
 
 describe("a connection that nobody uses", () => {

@@ -55,6 +55,10 @@ export class ControllerLink {
     void this.#connect();
   }
 
+  get isConnected(): boolean {
+    return this.#connection !== undefined;
+  }
+
   /** Rejects with TransportError, with the controller's refusal, or with NOT_CONTROLLER while there is no connection. */
   async request<Kind extends "alterPartitions" | "controlledShutdown">(
     kind: Kind,

@@ -164,15 +164,21 @@ export class ControllerNode {
     }
   }
 
-  /** Runs for office, one attempt at a time, until somebody is in office. */
-  #run(attempt: (registrationVersion: number) => Promise<WonOffice | undefined>): void {
+  /** Runs for office, one attempt at a time, until somebody is in office. `onFailed`: what is to follow a failed attempt. */
+  #run(
+    attempt: (registrationVersion: number) => Promise<WonOffice | undefined>,
+    onFailed: () => void = () => undefined,
+  ): void {
     if (this.#campaign !== undefined) return;
     this.#campaign = this.#tryOnce(attempt).then((outcome) => {
       this.#campaign = undefined;
       if (this.#stopped.signal.aborted || this.#active !== undefined) return;
       // What was seen meanwhile may ask for another attempt; after a failure it surely does.
       if (outcome === "failed" || this.#isVacant()) {
-        this.#env.timers.after(RETRY_MS, () => this.#react());
+        this.#env.timers.after(RETRY_MS, () => {
+          this.#react();
+          if (outcome === "failed") onFailed();
+        });
       } else {
         this.#react();
       }
@@ -274,18 +280,22 @@ export class ControllerNode {
   #takeOverSoon(seen: SeenController, dead: ControllerRegistration): void {
     const delayMs = this.#env.random.float() * TAKEOVER_JITTER_MS;
     sleep(this.#env.timers, delayMs, this.#stopped.signal).then(
-      () => {
-        if (this.#active !== undefined || this.#seen?.czxid !== seen.czxid) return;
-        this.#logger.warn(`Controller ${seen.brokerId} is dead: taking over.`);
-        this.#takeOver(seen, dead);
-      },
+      () => this.#takeOver(seen, dead),
       () => undefined,
     );
   }
 
+  /** Tries until it is done, or not wanted any more: the link tells of the controller's death only once. */
   #takeOver(seen: SeenController, dead: ControllerRegistration): void {
+    const isInOffice = this.#seen?.czxid === seen.czxid && this.#active === undefined;
+    if (!isInOffice || this.#link?.link.isConnected || this.#stopped.signal.aborted) return;
+    if (this.#campaign !== undefined) {
+      this.#env.timers.after(RETRY_MS, () => this.#takeOver(seen, dead));
+      return;
+    }
+    this.#logger.warn(`Controller ${seen.brokerId} is dead: taking over.`);
     const { zookeeper } = this.#parts;
-    this.#run(async (registrationVersion) => {
+    const attempt = async (registrationVersion: number): Promise<WonOffice | undefined> => {
       const [ids, registered] = await zookeeper.getMany([paths.brokerIds, paths.broker(seen.brokerId)]);
       // The dead process goes with its office, unless it is half of the cluster: then its session decides about it.
       const isMinority = (ids?.stat.childCount ?? 0) > 2;
@@ -297,7 +307,8 @@ export class ControllerNode {
         registrationVersion,
       );
       return won(office, isFenced ? brokerId : undefined);
-    });
+    };
+    this.#run(attempt, () => this.#takeOver(seen, dead));
   }
 }
 

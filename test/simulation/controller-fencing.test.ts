@@ -180,6 +180,49 @@ describe("fast fencing", () => {
   });
 });
 
+/** Ends the connection to ZooKeeper over which a process sends its first takeover, in place of sending it. */
+class CutTakeovers {
+  readonly cut = new Set<SimProcess>();
+
+  readonly interpose = (process: SimProcess, connector: ZooKeeperConnector): ZooKeeperConnector => ({
+    open: (options, handler) => {
+      const connection = connector.open(options, handler);
+      return {
+        request: (request, onResult) => {
+          const isTakeover =
+            request.kind === "multi" &&
+            request.operations.some(({ kind, path }) => kind === "delete" && path === paths.controller);
+          if (!isTakeover || this.cut.has(process)) {
+            connection.request(request, onResult);
+            return;
+          }
+          this.cut.add(process);
+          connection.destroy();
+          onResult({ code: "connection-loss" });
+        },
+        closeSession: () => connection.closeSession(),
+        destroy: () => connection.destroy(),
+      };
+    },
+  });
+}
+
+describe("a takeover", () => {
+  it("that fails for want of ZooKeeper is tried again, long before the session of the dead ends", async () => {
+    const cluster = new ControllerCluster(20);
+    const takeovers = new CutTakeovers();
+    cluster.interpose = takeovers.interpose;
+    await cluster.startAll(3);
+    await cluster.createTopic("letters");
+    expect(takeovers.cut.size).toBe(0);
+    cluster.crash(cluster.controller!.brokerId);
+    await cluster.simulation.runUntil(() => cluster.controller !== undefined, 1000, "a new controller");
+    expect(takeovers.cut.size).toBeGreaterThan(0);
+    expect(await cluster.led("letters")).toBeLessThan(300);
+    cluster.assertClean();
+  });
+});
+
 describe("a controller that was replaced", () => {
   it("changes nothing when it wakes up", async () => {
     const cluster = await clusterWith(21, 3);

@@ -238,6 +238,12 @@ export class Controller implements ControllerApi {
         reject(this.#notController());
         return;
       }
+      // A broker sends the next only when the one before was not answered in time, and asks again for all that was in it.
+      const former = this.#proposals.findIndex((waiting) => waiting.request.brokerId === request.brokerId);
+      if (former >= 0) {
+        const superseded = new ApiError("REQUEST_TIMED_OUT", `broker ${request.brokerId} has sent newer proposals`);
+        this.#proposals.splice(former, 1)[0]?.reject(superseded);
+      }
       // Proposals that wait together are written together.
       this.#proposals.push({ request, resolve, reject });
       this.#queue.add({ kind: "IsrProposed" });

@@ -1,4 +1,5 @@
-import type { IsrAnswer } from "../../protocol/messages.js";
+import type { AlterPartitionsRequest, IsrAnswer } from "../../protocol/messages.js";
+import type { ApiError } from "../../protocol/error-codes.js";
 import { errorNameOf } from "../../protocol/error-codes.js";
 import { ControllerCluster, SESSION_TIMEOUT_MS, hostOf } from "./controller-cluster.js";
 
@@ -93,6 +94,38 @@ describe("a proposed ISR", () => {
     expect(cluster.stored("letters")!.isr).not.toContain(3);
     expect(errorOf(await propose(cluster, [1, 2, 3], { epochs }))).toBe("INELIGIBLE_REPLICA");
     expect(errorOf(await propose(cluster, [1, 2, 3]))).toBe("none");
+    cluster.assertClean();
+  });
+});
+
+describe("proposals that wait for ZooKeeper", () => {
+  it("are given up for newer ones of the same broker, which asks again for what was not answered", async () => {
+    const cluster = await clusterWith(39, { assignment: [{ brokerIds: [1, 2, 3] }] });
+    cluster.zookeeper.loseQuorum();
+    await cluster.simulation.run(10_000);
+    // After its first write that fails the controller waits for ZooKeeper.
+    await expect(cluster.createTopic("more")).rejects.toMatchObject({ errorName: "ZOOKEEPER_UNAVAILABLE" });
+    const { api } = cluster;
+    const request = (brokerId: number): AlterPartitionsRequest => ({
+      brokerId,
+      brokerEpoch: cluster.broker(brokerId).epoch!,
+      partitions: [],
+    });
+    const outcomes: string[] = [];
+    const propose = (brokerId: number, name: string): void => {
+      api.alterPartitions(request(brokerId)).then(
+        () => outcomes.push(`${name} answered`),
+        (error: ApiError) => outcomes.push(`${name} ${error.errorName}`),
+      );
+    };
+    propose(1, "first of 1");
+    propose(2, "first of 2");
+    propose(1, "second of 1");
+    await cluster.simulation.run(1000);
+    expect(outcomes).toEqual(["first of 1 REQUEST_TIMED_OUT"]);
+    cluster.zookeeper.regainQuorum();
+    await cluster.simulation.runUntil(() => outcomes.length === 3, 10_000, "the answers");
+    expect(outcomes.slice(1)).toEqual(["first of 2 answered", "second of 1 answered"]);
     cluster.assertClean();
   });
 });

@@ -23,7 +23,7 @@ import { NO_LEADER, defaultBrokerConfig, paths } from "../zookeeper/znodes.js";
 import type { BrokerChannel } from "./broker-channel.js";
 import type { ClusterState, Partition, Topic } from "./cluster-state.js";
 import type { ControllerSettings } from "./controller-settings.js";
-import { ControllerFenced } from "./controller-store.js";
+import { ControllerFenced, hindranceSentence, isRefusal } from "./controller-store.js";
 import type { ControllerStore } from "./controller-store.js";
 import type { PartitionChange, PartitionChanges } from "./partition-changes.js";
 import {
@@ -214,7 +214,14 @@ export class Administration {
     await store.markDeleted(topic);
     state.removeTopic(topic);
     for (const channel of channels.values()) channel.topicDeleted(topic.topicId);
-    await store.removeTopic(topic.name);
+    try {
+      await store.removeTopic(topic.name);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      // For everybody the topic is gone; only its name is not free yet.
+      this.#logger.error(hindranceSentence(topic.name, "deletion", error));
+      return;
+    }
     this.#logger.info(`Topic ${topic.name} deleted, id ${topic.topicId}.`);
   }
 

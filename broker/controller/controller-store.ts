@@ -1,5 +1,6 @@
 import type { ZooKeeperOperation } from "../../common/env/zookeeper-connection.js";
 import type { Logger } from "../../common/logger.js";
+import { reasonOf } from "../../common/logger.js";
 import type { TopicId } from "../../protocol/types.js";
 import type { Controllership } from "../zookeeper/controller-election.js";
 import type { ConfigZnode, PartitionStateZnode } from "../zookeeper/znodes.js";
@@ -36,6 +37,22 @@ export class ControllerFenced extends Error {
 /** What stands in ZooKeeper is not, or may not be, what the controller believes: read everything again. */
 export class StoreDiffers extends Error {
   override readonly name = "StoreDiffers";
+}
+
+const REFUSALS: ReadonlySet<string> = new Set(["NotEmpty", "BadArguments", "NoAuth", "TooLarge"]);
+
+/** Whether ZooKeeper said no in a way that reading everything again and another try do not change. */
+export function isRefusal(error: unknown): boolean {
+  const cause = error instanceof StoreDiffers ? error.cause : error;
+  return cause instanceof ZooKeeperError && REFUSALS.has(cause.kind);
+}
+
+/** What to say when something of a topic was refused that has begun. */
+export function hindranceSentence(topic: string, what: string, error: unknown): string {
+  return (
+    `Topic ${topic}: its ${what} cannot be brought to an end (${reasonOf(error)}). Remove what stands in its way; the ` +
+    `next controller tries again.`
+  );
 }
 
 /** A topic as it was read. */
@@ -406,13 +423,17 @@ export class ControllerStore {
     }
   }
 
-  /** Waits for all, then fails with the worst failure: being fenced outranks everything. */
+  /** Waits for all, then fails with the worst failure: being fenced outranks everything, and doubt outranks a refusal. */
   async #all(work: readonly Promise<void>[]): Promise<void> {
     const failures = (await Promise.allSettled(work)).flatMap((result) =>
       result.status === "rejected" ? [result.reason as unknown] : [],
     );
     if (failures.length === 0) return;
-    throw failures.find((failure) => failure instanceof ControllerFenced) ?? failures[0];
+    throw (
+      failures.find((failure) => failure instanceof ControllerFenced) ??
+      failures.find((failure) => !isRefusal(failure)) ??
+      failures[0]
+    );
   }
 
   #stateData(partition: Partition): Uint8Array {

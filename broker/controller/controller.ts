@@ -23,7 +23,7 @@ import type { ControllerEvent } from "./controller-event.js";
 import { ControllerQueue } from "./controller-event.js";
 import type { ControllerSettings } from "./controller-settings.js";
 import type { StoredTopic, UnreadableNodes } from "./controller-store.js";
-import { ControllerFenced, ControllerStore, StoreDiffers } from "./controller-store.js";
+import { ControllerFenced, ControllerStore, StoreDiffers, hindranceSentence, isRefusal } from "./controller-store.js";
 import type { ProbeVerdict, Suspect } from "./fast-fencing.js";
 import { FastFencing } from "./fast-fencing.js";
 import { judgeProposal } from "./isr-proposals.js";
@@ -452,11 +452,21 @@ export class Controller implements ControllerApi {
     );
     this.#awaitRepair();
     this.#uncertain.look();
-    for (const stored of unfinished) await this.#finishCreation(stored);
+    for (const stored of unfinished) await this.#finish(stored.name, "creation", () => this.#finishCreation(stored));
     for (const stored of topics) {
       if (deletions.get(stored.name) !== stored.topicId) continue;
       this.#logger.info(`Topic ${stored.name}: going on with its deletion.`);
-      await this.#store.removeTopic(stored.name);
+      await this.#finish(stored.name, "deletion", () => this.#store.removeTopic(stored.name));
+    }
+  }
+
+  /** What a predecessor left undone. If something is in its way that no other try removes, the rest of the work goes on. */
+  async #finish(topic: string, what: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      this.#logger.error(hindranceSentence(topic, what, error));
     }
   }
 

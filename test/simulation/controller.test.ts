@@ -1,5 +1,5 @@
 import { ZooKeeper } from "../../broker/zookeeper/zookeeper.js";
-import { paths } from "../../broker/zookeeper/znodes.js";
+import { encodeTopic, paths } from "../../broker/zookeeper/znodes.js";
 import { silentLogger } from "../../common/logger.js";
 import { ControllerCluster } from "./controller-cluster.js";
 
@@ -104,6 +104,58 @@ describe("a node that somebody else made in the place of ours", () => {
     expect(cluster.broker(brokerId).epoch).toBeUndefined();
     await cluster.simulation.complete(operator.remove(path, -1));
     await cluster.settled();
+    cluster.assertClean();
+  });
+
+  it("in a topic's delays the topic's deletion, and nothing else", async () => {
+    const cluster = new ControllerCluster(8);
+    await cluster.startAll(3);
+    await cluster.createTopic("letters");
+    const operator = await operatorOf(cluster);
+    const stranger = `${paths.topic("letters")}/stranger`;
+    await cluster.simulation.complete(operator.create(stranger, nonsense));
+    const deletion = { names: ["letters"], topicIds: [], timeoutMs: 5000 };
+    const { topics } = await cluster.simulation.complete(cluster.api.deleteTopics(deletion));
+    expect(topics).toMatchObject([{ name: "letters", error: null }]);
+    const said = (): number => cluster.log.filter((line) => /error Topic letters: .*NotEmpty/.test(line)).length;
+    expect(said()).toBe(1);
+    expect((await cluster.createTopic("diaries", { partitions: 2 })).error ?? null).toBeNull();
+    // A successor tries once more.
+    cluster.crash(cluster.controller!.brokerId);
+    await cluster.led("diaries");
+    await cluster.simulation.run(2000);
+    expect(said()).toBe(2);
+    await cluster.simulation.complete(operator.remove(stranger, -1));
+    await cluster.bounce(cluster.controller!.brokerId);
+    await cluster.settled();
+    await cluster.simulation.run(1000);
+    expect(cluster.zookeeper.paths().filter((path) => path.includes("/letters"))).toEqual([]);
+    cluster.assertClean();
+  });
+
+  it("in the place of a partition delays that partition, and nothing else", async () => {
+    const cluster = new ControllerCluster(9);
+    await cluster.startAll(3);
+    const topicId = "5a2c7c1e-6f0e-4f53-9a35-0c9a1d3c8c11";
+    const operator = await operatorOf(cluster);
+    // Whoever makes a topic by hand makes its assignment; the controller does the rest, if nothing is in its way.
+    await cluster.simulation.complete(
+      operator.multi([
+        {
+          kind: "create",
+          path: paths.topic("letters"),
+          data: encodeTopic({ topicId, assignment: [[1, 2, 3]] }),
+          ephemeral: false,
+        },
+        { kind: "create", path: paths.partitions("letters"), data: nonsense, ephemeral: false },
+        { kind: "create", path: paths.partition("letters", 0), data: nonsense, ephemeral: true },
+      ]),
+    );
+    cluster.crash(cluster.controller!.brokerId);
+    await cluster.simulation.runUntil(() => cluster.controller !== undefined, 1000, "a new controller");
+    await cluster.simulation.run(2000);
+    expect(cluster.log.filter((line) => /error Topic letters: .*BadArguments/.test(line))).toHaveLength(1);
+    expect((await cluster.createTopic("diaries", { replicationFactor: 2 })).error ?? null).toBeNull();
     cluster.assertClean();
   });
 });

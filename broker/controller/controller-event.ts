@@ -51,7 +51,8 @@ const isOnceEnough: Readonly<Record<ControllerEvent["kind"], boolean>> = {
 
 /**
  * The controller's events in the order in which they are worked on. Bounded by what makes them: each kind that carries
- * nothing waits at most once, a broker is suspected once at a time, and administration is counted by who adds it.
+ * nothing waits at most once, a broker is suspected once at a time, and administration is counted by who adds it, and
+ * removed when nobody waits for it any more.
  */
 export class ControllerQueue {
   readonly #urgent: ControllerEvent[] = [];
@@ -65,9 +66,20 @@ export class ControllerQueue {
     this.#wake?.();
   }
 
+  get length(): number {
+    return this.#urgent.length + this.#others.length;
+  }
+
+  /** Takes an event back that waits. One that is being worked on, or that was worked on, is not affected. */
+  remove(event: ControllerEvent): void {
+    const lane = isUrgent[event.kind] ? this.#urgent : this.#others;
+    const index = lane.indexOf(event);
+    if (index >= 0) lane.splice(index, 1);
+  }
+
   /** Resolves with the next event; with undefined when `wake` was called and there is none. */
   async next(): Promise<ControllerEvent | undefined> {
-    if (this.#urgent.length + this.#others.length === 0) {
+    if (this.length === 0) {
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });

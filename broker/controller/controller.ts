@@ -264,12 +264,25 @@ export class Controller implements ControllerApi {
       );
     }
     return new Promise<T>((resolve, reject) => {
-      let isOver = false;
+      const event: ControllerEvent = {
+        kind: "Administration",
+        run: async () => {
+          try {
+            const result = await work();
+            end();
+            resolve(result);
+          } catch (error) {
+            fail(this.#refusal(what, error));
+            throw error;
+          }
+        },
+      };
       const end = (): void => {
-        isOver = true;
         patience.cancel();
         limit.cancel();
         this.#waiting.delete(fail);
+        // Its sender was told that it failed: it must not happen after all.
+        this.#queue.remove(event);
       };
       const fail = (error: Error): void => {
         end();
@@ -284,21 +297,7 @@ export class Controller implements ControllerApi {
         );
       });
       this.#waiting.add(fail);
-      this.#queue.add({
-        kind: "Administration",
-        run: async () => {
-          // Its sender was told that it failed: it must not happen after all.
-          if (isOver) return;
-          try {
-            const result = await work();
-            end();
-            resolve(result);
-          } catch (error) {
-            fail(this.#refusal(what, error));
-            throw error;
-          }
-        },
-      });
+      this.#queue.add(event);
     });
   }
 

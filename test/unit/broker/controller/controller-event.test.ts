@@ -28,6 +28,21 @@ describe("ControllerQueue", () => {
     expect(kinds).toEqual(["BrokersChanged", "Administration", "Administration", "Administration"]);
   });
 
+  it("holds nothing of an event that was taken back, and goes on with the next", async () => {
+    const queue = new ControllerQueue();
+    const first = administration();
+    const second = administration();
+    queue.add(first);
+    queue.add(second);
+    expect(queue.length).toBe(2);
+    queue.remove(first);
+    expect(queue.length).toBe(1);
+    expect(await queue.next()).toBe(second);
+    // Taken back too late: somebody works on it already.
+    queue.remove(second);
+    expect(queue.length).toBe(0);
+  });
+
   it("lets a waiting reader go when it is woken for nothing", async () => {
     const queue = new ControllerQueue();
     const next = queue.next();

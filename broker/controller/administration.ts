@@ -34,7 +34,7 @@ import {
   withStopping,
 } from "./partition-state-machine.js";
 import type { TopicLimits } from "./topic-rules.js";
-import { assignMorePartitions, assignNewTopic, checkTopicName } from "./topic-rules.js";
+import { TopicNames, assignMorePartitions, assignNewTopic, checkTopicName } from "./topic-rules.js";
 
 export interface AdministrationParts {
   readonly state: ClusterState;
@@ -50,6 +50,14 @@ const UNREADABLE = "a node in ZooKeeper cannot be read, and the controller's log
 interface PlannedTopic {
   readonly topic: Topic;
   readonly assignment: readonly (readonly BrokerId[])[];
+}
+
+/** What the topics of one request have to fit in with: those that exist, and those before them in the request. */
+interface Taken {
+  readonly planned: Set<string>;
+  /** Of all topics, planned ones among them. */
+  readonly names: TopicNames;
+  partitionCount: number;
 }
 
 /**
@@ -69,12 +77,15 @@ export class Administration {
   }
 
   async createTopics(request: CreateTopicsRequest): Promise<Init<TopicResult>[]> {
-    const planned: PlannedTopic[] = [];
+    const { state } = this.#parts;
+    const taken: Taken = {
+      planned: new Set(),
+      names: new TopicNames([...state.topics.keys(), ...state.unreadableTopics]),
+      partitionCount: state.partitionCount,
+    };
     const plans = request.topics.map((wanted): PlannedTopic | Init<TopicResult> => {
       try {
-        const plan = this.#planTopic(wanted, planned);
-        planned.push(plan);
-        return plan;
+        return this.#planTopic(wanted, taken);
       } catch (error) {
         return { name: wanted.name, error: reportOf(error) };
       }
@@ -100,7 +111,8 @@ export class Administration {
     return results;
   }
 
-  #planTopic(wanted: NewTopic, planned: readonly PlannedTopic[]): PlannedTopic {
+  /** Adds it to what is taken, unless it throws. */
+  #planTopic(wanted: NewTopic, taken: Taken): PlannedTopic {
     const { state } = this.#parts;
     if (state.topics.has(wanted.name)) {
       throw new ApiError("TOPIC_ALREADY_EXISTS", `topic ${wanted.name} exists`);
@@ -108,18 +120,16 @@ export class Administration {
     if (state.unreadableTopics.has(wanted.name)) {
       throw new ApiError("TOPIC_ALREADY_EXISTS", `topic ${wanted.name} exists; ${UNREADABLE}`);
     }
-    if (planned.some(({ topic }) => topic.name === wanted.name)) {
+    if (taken.planned.has(wanted.name)) {
       throw new ApiError("INVALID_REQUEST", `topic ${wanted.name} is named twice in one request`);
     }
-    checkTopicName(wanted.name, [
-      ...state.topics.keys(),
-      ...state.unreadableTopics,
-      ...planned.map(({ topic }) => topic.name),
-    ]);
+    checkTopicName(wanted.name, taken.names);
     const refusal = topicConfigRefusal(wanted.config);
     if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", `topic ${wanted.name}: ${refusal}`);
-    const more = planned.reduce((sum, { assignment }) => sum + assignment.length, 0);
-    const assignment = assignNewTopic(wanted, this.#limits(more));
+    const assignment = assignNewTopic(wanted, this.#limits(taken.partitionCount));
+    taken.planned.add(wanted.name);
+    taken.names.add(wanted.name);
+    taken.partitionCount += assignment.length;
     const config = withEntries(new Map(), wanted.config);
     const topicId = this.#env.random.uuid();
     return { topic: { name: wanted.name, topicId, version: 0, config, partitions: new Map() }, assignment };
@@ -145,11 +155,11 @@ export class Administration {
     return new ApiError("UNKNOWN_TOPIC_OR_PARTITION", `there is no topic ${JSON.stringify(name)}`);
   }
 
-  #limits(morePartitions = 0): TopicLimits {
+  #limits(partitionCount: number): TopicLimits {
     const { state, settings } = this.#parts;
     return {
       brokers: [...state.brokers.values()].filter((broker) => !state.isStopping(broker)),
-      partitionCount: state.partitionCount + morePartitions,
+      partitionCount,
       partitionsMax: settings.partitionsMax,
       numPartitions: settings.numPartitions,
       defaultReplicationFactor: settings.defaultReplicationFactor,
@@ -170,7 +180,7 @@ export class Administration {
         { partitions: before.length, replicationFactor },
         request.partitions,
         request.assignment.map(({ brokerIds }) => brokerIds),
-        this.#limits(),
+        this.#limits(state.partitionCount),
       );
     } catch (error) {
       return { name: topic.name, topicId: topic.topicId, error: reportOf(error) };

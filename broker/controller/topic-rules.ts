@@ -19,22 +19,43 @@ export interface TopicLimits {
 
 const NAME = /^[A-Za-z0-9._-]{1,249}$/;
 
+/** Names that topics have, to be found by what metrics make of them. */
+export class TopicNames {
+  readonly #byMetricName = new Map<string, string>();
+
+  constructor(names: Iterable<string>) {
+    for (const name of names) this.add(name);
+  }
+
+  add(name: string): void {
+    this.#byMetricName.set(metricName(name), name);
+  }
+
+  /** Another name that metrics do not tell apart from this one. */
+  clashOf(name: string): string | undefined {
+    const other = this.#byMetricName.get(metricName(name));
+    return other === name ? undefined : other;
+  }
+}
+
+function metricName(name: string): string {
+  return name.replaceAll(".", "_");
+}
+
 /** Throws INVALID_TOPIC when no topic may have this name, or one that looks the same in metrics exists. */
-export function checkTopicName(name: string, existing: Iterable<string>): void {
+export function checkTopicName(name: string, existing: TopicNames): void {
   if (!NAME.test(name) || name === "." || name === "..") {
     throw new ApiError(
       "INVALID_TOPIC",
       `topic ${JSON.stringify(name)}: a name has 1 to 249 characters of A-Z a-z 0-9 . _ - and is not . or ..`,
     );
   }
-  const flattened = name.replaceAll(".", "_");
-  for (const other of existing) {
-    if (other !== name && other.replaceAll(".", "_") === flattened) {
-      throw new ApiError(
-        "INVALID_TOPIC",
-        `topic ${name}: ${other} exists, and the names differ only in . and _, which metrics do not tell apart; choose another name`,
-      );
-    }
+  const other = existing.clashOf(name);
+  if (other !== undefined) {
+    throw new ApiError(
+      "INVALID_TOPIC",
+      `topic ${name}: ${other} exists, and the names differ only in . and _, which metrics do not tell apart; choose another name`,
+    );
   }
 }
 

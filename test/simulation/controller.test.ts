@@ -1,6 +1,8 @@
 import { ZooKeeper } from "../../broker/zookeeper/zookeeper.js";
 import { encodeTopic, paths } from "../../broker/zookeeper/znodes.js";
 import { silentLogger } from "../../common/logger.js";
+import { errorNameOf } from "../../protocol/error-codes.js";
+import type { NewTopic } from "../../protocol/messages.js";
 import { ControllerCluster } from "./controller-cluster.js";
 
 describe("a controller", () => {
@@ -21,6 +23,35 @@ describe("a controller", () => {
     for (const broker of cluster.alive) {
       expect([0, 1, 2, 3].map((partition) => broker.stateOf("letters", partition)?.isr.length)).toEqual([3, 3, 3, 3]);
     }
+    cluster.assertClean();
+  });
+});
+
+describe("topics created in one request", () => {
+  it("have to fit in with one another", async () => {
+    const cluster = new ControllerCluster(10);
+    await cluster.startAll(3, { settings: { "partitions.max": "10" } });
+    await cluster.createTopic("old.one");
+    const wanted = (name: string, partitions: number): NewTopic => ({
+      name,
+      partitions,
+      replicationFactor: 3,
+      config: [],
+      assignment: [],
+    });
+    const names = ["a.b", "a_b", "a.b", "old_one", "c"];
+    const topics = [...names.map((name) => wanted(name, 4)), wanted("d", 2), wanted("e", 1)];
+    const request = { topics, timeoutMs: 10_000, validateOnly: false };
+    const results = (await cluster.simulation.complete(cluster.api.createTopics(request))).topics ?? [];
+    expect(results.map(({ name, error }) => [name, error && errorNameOf(error.code ?? -1)])).toEqual([
+      ["a.b", undefined],
+      ["a_b", "INVALID_TOPIC"],
+      ["a.b", "INVALID_REQUEST"],
+      ["old_one", "INVALID_TOPIC"],
+      ["c", undefined],
+      ["d", "INVALID_PARTITIONS"],
+      ["e", undefined],
+    ]);
     cluster.assertClean();
   });
 });

@@ -1,5 +1,10 @@
 import type { TopicLimits } from "../../../../broker/controller/topic-rules.js";
-import { assignMorePartitions, assignNewTopic, checkTopicName } from "../../../../broker/controller/topic-rules.js";
+import {
+  TopicNames,
+  assignMorePartitions,
+  assignNewTopic,
+  checkTopicName,
+} from "../../../../broker/controller/topic-rules.js";
 import { ApiError } from "../../../../protocol/error-codes.js";
 import type { NewTopic } from "../../../../protocol/messages.js";
 
@@ -34,16 +39,16 @@ function refusal(check: () => unknown): string {
 
 describe("checkTopicName", () => {
   it.each(["a", "A.b_c-9", "x".repeat(249)])("accepts %s", (name) => {
-    expect(refusal(() => checkTopicName(name, []))).toBe("none");
+    expect(refusal(() => checkTopicName(name, new TopicNames([])))).toBe("none");
   });
 
   it.each(["", ".", "..", "x".repeat(250), "a b", "a/b", "ä", "a\n", "a:b"])("refuses %j", (name) => {
-    expect(refusal(() => checkTopicName(name, []))).toBe("INVALID_TOPIC");
+    expect(refusal(() => checkTopicName(name, new TopicNames([])))).toBe("INVALID_TOPIC");
   });
 
   it("refuses a name that differs from another one only in . and _", () => {
-    expect(refusal(() => checkTopicName("a.b", ["a_b"]))).toBe("INVALID_TOPIC");
-    expect(refusal(() => checkTopicName("a.b", ["a-b", "ab"]))).toBe("none");
+    expect(refusal(() => checkTopicName("a.b", new TopicNames(["a_b"])))).toBe("INVALID_TOPIC");
+    expect(refusal(() => checkTopicName("a.b", new TopicNames(["a-b", "ab"])))).toBe("none");
   });
 });
 

@@ -60,8 +60,8 @@ export interface Topic {
 
 /**
  * The cluster as the controller has committed it, in memory. Plain data: whoever changes it has written ZooKeeper
- * before. What is known of brokers beyond their registration (who shook hands, who is suspected) is here too, and is
- * not in ZooKeeper.
+ * before. What is known of brokers beyond their registration (who shook hands, who cannot be reached, who is about to
+ * stop) is here too, and is not in ZooKeeper.
  */
 export class ClusterState {
   readonly brokers = new Map<BrokerId, Broker>();

@@ -54,7 +54,7 @@ const MINUTE_MS = 60_000;
  * Turns evidence into verdicts: a broker is suspected when one of its established control connections ended without our
  * doing, and found dead when a fresh connection does not shake hands either. Evidence is gathered for a moment, so that
  * brokers which die together are fenced together and none of them is elected in between. It decides nothing in ZooKeeper:
- * `onDead` is told who is to be fenced.
+ * `onDecided` is told who is to be fenced.
  */
 export class FastFencing {
   readonly #env: Env;
@@ -134,7 +134,7 @@ export class FastFencing {
       this.#logger.warn(
         isFenced
           ? `Broker ${brokerId} is dead (${sentences[verdict]}): fencing it.`
-          : `Broker ${brokerId} seems dead (${sentences[verdict]}), but too many were fenced lately: its ZooKeeper session decides.`,
+          : `Broker ${brokerId} seems dead (${sentences[verdict]}), but fencing it would exceed the limits: its ZooKeeper session decides.`,
       );
       if (isFenced) this.#fences.push({ brokerId, atMs: nowMs });
     }

@@ -90,8 +90,8 @@ const OPERATIONS_MAX = 300;
  * The controller's hand in ZooKeeper: reads everything pipelined, and writes nothing without proving in the same
  * transaction that its epoch is still the newest (`check /controller_epoch`). Rejects with ControllerFenced when it is not,
  * with StoreDiffers when the outcome is unknown or a node is not as expected; both mean that what the controller holds in
- * memory cannot be relied on. Passes on ZooKeeperError NotConnected: that transaction was not sent; of several others may
- * be committed.
+ * memory cannot be relied on. Passes on ZooKeeperError NotConnected: that transaction was not sent, though others of the
+ * same call may be committed.
  */
 export class ControllerStore {
   constructor(

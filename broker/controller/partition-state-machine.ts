@@ -111,12 +111,12 @@ export function withRegistrations(
     /** May have lost records of the partition. */
     readonly cut: ReadonlySet<BrokerId>;
     /** Of these, those that lost their disk. */
-    readonly lost?: ReadonlySet<BrokerId>;
+    readonly lost: ReadonlySet<BrokerId>;
   },
   rules: ElectionRules,
 ): PartitionMove | undefined {
   // The marks first: nobody may be elected in the moment in which it is found to be uncertain.
-  const from = withPowerCut(partition, change.cut, change.lost ?? new Set());
+  const from = withPowerCut(partition, change.cut, change.lost);
   const remaining = withoutBrokers(from, change.gone, rules);
   const settled = withoutUncertain(remaining?.to ?? from, rules) ?? remaining;
   return settled ?? (from === partition ? undefined : { to: from });

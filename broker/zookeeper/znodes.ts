@@ -69,6 +69,7 @@ export interface BrokerZnode {
   readonly rack: string | undefined;
   /** Random, made anew by each process. */
   readonly incarnation: string;
+  /** Of the kernel, for people: what it says about the process before is in `lastStop`. */
   readonly bootId: string;
   readonly lastStop: LastStop;
   /** Where the process runs, for people; another one than ours under our id is a mistake in a configuration. */
@@ -101,7 +102,7 @@ export function decodeBroker(path: string, data: Uint8Array): BrokerZnode {
     endpoints: json.list("endpoints").map((text) => parseEndpoint(path, text)),
     rack: json.optionalText("rack"),
     incarnation: json.text("incarnation"),
-    bootId: json.text("bootId"),
+    bootId: json.optionalText("bootId") ?? "",
     lastStop: lastStop === "clean" || lastStop === "power-cut" || lastStop === "lost" ? lastStop : "crash",
     hostname: json.optionalText("hostname") ?? "",
   };

@@ -5,8 +5,6 @@ import type { ZooKeeperRequest, ZooKeeperResultCode } from "../../common/env/zoo
  * What can become of an operation. Two of them decide whether it may be tried again:
  * - `NotConnected`: it was never sent, so it had no effect.
  * - `OutcomeUnknown`: it was sent and not answered (or with a code nobody knows). Read again before trying again.
- *
- * `Fenced` is for those who write in the name of an office: the check of the epoch failed, somebody else holds it now.
  */
 export type ZooKeeperErrorKind =
   | "NoNode"
@@ -18,8 +16,7 @@ export type ZooKeeperErrorKind =
   | "TooLarge"
   | "NotConnected"
   | "OutcomeUnknown"
-  | "SessionExpired"
-  | "Fenced";
+  | "SessionExpired";
 
 export interface ZooKeeperErrorDetails {
   /** The node it was about, as the ensemble knows it: with the chroot in front. */

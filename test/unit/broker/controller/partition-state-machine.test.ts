@@ -117,7 +117,8 @@ describe("a broker that is back after a power cut", () => {
     id: number,
     alive: number[],
     options: Partial<ElectionRules> = {},
-  ): PartitionMove | undefined => withRegistrations(from, { gone: gone(), cut: gone(id) }, rules(alive, options));
+  ): PartitionMove | undefined =>
+    withRegistrations(from, { gone: gone(), cut: gone(id), lost: gone() }, rules(alive, options));
 
   it("loses its seat when somebody certain can lead", () => {
     expect(back(partition(), 3, [1, 2, 3])?.to).toMatchObject({ isr: [1, 2], unverified: [] });
@@ -142,7 +143,7 @@ describe("a broker that is back after a power cut", () => {
     const marked = withRegistrations(offline, disk, rules([1]))?.to as Partition;
     expect(marked).toMatchObject({ leader: -1, isr: [1, 2], unverified: [1], lost: [1] });
     // It is back once more, after a mere crash.
-    const again = withRegistrations(marked, { gone: gone(1, 2), cut: gone() }, rules([1]))?.to ?? marked;
+    const again = withRegistrations(marked, { gone: gone(1, 2), cut: gone(), lost: gone() }, rules([1]))?.to ?? marked;
     expect(again).toMatchObject({ unverified: [1], lost: [1] });
     expect(withLeader(again, rules([1, 2]))?.to).toMatchObject({ leader: 2, isr: [2], unverified: [], lost: [] });
     expect(withUnverifiedLeader(again, 1).to).toMatchObject({ unverified: [], lost: [] });
@@ -163,7 +164,7 @@ describe("a broker that is back after a power cut", () => {
   });
 
   it("is not elected in the very moment in which others are found gone", () => {
-    const move = withRegistrations(partition(), { gone: gone(1, 3), cut: gone(2) }, rules([2]));
+    const move = withRegistrations(partition(), { gone: gone(1, 3), cut: gone(2), lost: gone() }, rules([2]));
     expect(move?.to).toMatchObject({ leader: -1, isr: [1, 2, 3], unverified: [2] });
   });
 });
@@ -333,7 +334,7 @@ describe("any sequence of failures", () => {
           if (alive.has(id)) break;
           held.set(id, Math.max(0, (held.get(id) ?? 0) - amount));
           alive.add(id);
-          this.apply(withRegistrations(state, { gone: gone(), cut: gone(id) }, this.rules()));
+          this.apply(withRegistrations(state, { gone: gone(), cut: gone(id), lost: gone() }, this.rules()));
           this.apply(withLeader(this.state, this.rules()));
           break;
         case "bounce":

@@ -107,6 +107,11 @@ describe("znodes", () => {
     expect(text(encodeBroker(broker, 5))).toContain('"endpoints":["CLIENT://127.0.0.1:9092","INTERNAL://[::1]:9093"]');
     expect(decodeBroker("/b", encodeBroker(broker, 5))).toEqual(broker);
     expect(decodeBroker("/b", encodeBroker({ ...broker, rack: undefined }, 5)).rack).toBeUndefined();
+    // What is there for people only may be missing.
+    expect(decodeBroker("/b", bytes({ endpoints: [], incarnation: "i", lastStop: "clean" }))).toMatchObject({
+      bootId: "",
+      hostname: "",
+    });
   });
 
   it("that nobody of ours wrote are refused with their path and field", () => {

@@ -1,6 +1,5 @@
 import type { Env } from "../../common/env/env.js";
 import type { Logger } from "../../common/logger.js";
-import { reasonOf } from "../../common/logger.js";
 import { ApiError } from "../../protocol/error-codes.js";
 import type {
   AlterConfigsRequest,
@@ -23,7 +22,7 @@ import { NO_LEADER, defaultBrokerConfig, paths } from "../zookeeper/znodes.js";
 import type { BrokerChannel } from "./broker-channel.js";
 import type { ClusterState, Partition, Topic } from "./cluster-state.js";
 import type { ControllerSettings } from "./controller-settings.js";
-import { ControllerFenced, hindranceSentence, isRefusal } from "./controller-store.js";
+import { hindranceSentence, isRefusal, throwWorst } from "./controller-store.js";
 import type { ControllerStore } from "./controller-store.js";
 import type { PartitionChange, PartitionChanges } from "./partition-changes.js";
 import {
@@ -452,11 +451,4 @@ function withEntries(config: ConfigZnode, entries: readonly ConfigEntry[]): Conf
 
 function text(config: ConfigZnode): string {
   return config.size === 0 ? "the defaults" : [...config].map(([name, value]) => `${name}=${value}`).join(", ");
-}
-
-/** Being fenced outranks every other failure. */
-function throwWorst(failures: readonly unknown[]): void {
-  if (failures.length === 0) return;
-  const worst = failures.find((failure) => failure instanceof ControllerFenced) ?? failures[0];
-  throw worst instanceof Error ? worst : new Error(reasonOf(worst));
 }

@@ -47,6 +47,16 @@ export function isRefusal(error: unknown): boolean {
   return cause instanceof ZooKeeperError && REFUSALS.has(cause.kind);
 }
 
+/** Throws the failure to act on, if there is one: being fenced outranks everything, and doubt outranks a refusal. */
+export function throwWorst(failures: readonly unknown[]): void {
+  if (failures.length === 0) return;
+  throw (
+    failures.find((failure) => failure instanceof ControllerFenced) ??
+    failures.find((failure) => !isRefusal(failure)) ??
+    failures[0]
+  );
+}
+
 /** What to say when something of a topic was refused that has begun. */
 export function hindranceSentence(topic: string, what: string, error: unknown): string {
   return (
@@ -253,7 +263,7 @@ export class ControllerStore {
     await this.#createPartitions(
       [
         // A settings node of a former topic of that name would have been removed with it; one made by hand is replaced.
-        ...(await this.#replaceConfig(name, config)),
+        await this.#put(paths.topicConfig(name), encodeConfig(config)),
         { kind: "create", path: paths.topic(name), data: encodeTopic({ topicId, assignment }), ephemeral: false },
         { kind: "create", path: paths.partitions(name), data: emptyZnode, ephemeral: false },
       ],
@@ -332,29 +342,13 @@ export class ControllerStore {
     );
   }
 
-  async #replaceConfig(name: string, config: ConfigZnode): Promise<ZooKeeperOperation[]> {
-    const path = paths.topicConfig(name);
-    const data = encodeConfig(config);
-    const stat = await this.zookeeper.exists(path);
-    return stat === undefined
-      ? [{ kind: "create", path, data, ephemeral: false }]
-      : [{ kind: "set", path, data, version: stat.version }];
-  }
-
   async writeTopicConfig(topic: string, config: ConfigZnode): Promise<void> {
-    await this.transaction(await this.#replaceConfig(topic, config));
+    await this.transaction([await this.#put(paths.topicConfig(topic), encodeConfig(config))]);
   }
 
   /** `name` is a broker id or `<default>`. */
   async writeBrokerConfig(name: string, config: ConfigZnode): Promise<void> {
-    const path = paths.brokerConfig(name);
-    const data = encodeConfig(config);
-    const stat = await this.zookeeper.exists(path);
-    await this.transaction([
-      stat === undefined
-        ? { kind: "create", path, data, ephemeral: false }
-        : { kind: "set", path, data, version: stat.version },
-    ]);
+    await this.transaction([await this.#put(paths.brokerConfig(name), encodeConfig(config))]);
   }
 
   /**
@@ -362,15 +356,8 @@ export class ControllerStore {
    * `removeTopic`.
    */
   async markDeleted({ name, topicId }: Topic): Promise<void> {
-    const path = paths.deletion(name);
-    const data = encodeDeletion(topicId);
-    const stat = await this.zookeeper.exists(path);
     // One that is there was made by hand: a deletion of ours is finished before the topic can be there again.
-    await this.transaction([
-      stat === undefined
-        ? { kind: "create", path, data, ephemeral: false }
-        : { kind: "set", path, data, version: stat.version },
-    ]);
+    await this.transaction([await this.#put(paths.deletion(name), encodeDeletion(topicId))]);
   }
 
   /**
@@ -407,6 +394,14 @@ export class ControllerStore {
     await this.transaction(registered.map(({ id, version }) => ({ kind: "delete", path: paths.broker(id), version })));
   }
 
+  /** The operation that gives a node this content, whether or not it is there. */
+  async #put(path: string, data: Uint8Array): Promise<ZooKeeperOperation> {
+    const stat = await this.zookeeper.exists(path);
+    return stat === undefined
+      ? { kind: "create", path, data, ephemeral: false }
+      : { kind: "set", path, data, version: stat.version };
+  }
+
   /** Everything is written through here. */
   async transaction(operations: readonly ZooKeeperOperation[]): Promise<void> {
     if (operations.length === 0) return;
@@ -424,17 +419,10 @@ export class ControllerStore {
     }
   }
 
-  /** Waits for all, then fails with the worst failure: being fenced outranks everything, and doubt outranks a refusal. */
+  /** Waits for all, then fails with the worst failure. */
   async #all(work: readonly Promise<void>[]): Promise<void> {
-    const failures = (await Promise.allSettled(work)).flatMap((result) =>
-      result.status === "rejected" ? [result.reason as unknown] : [],
-    );
-    if (failures.length === 0) return;
-    throw (
-      failures.find((failure) => failure instanceof ControllerFenced) ??
-      failures.find((failure) => !isRefusal(failure)) ??
-      failures[0]
-    );
+    const results = await Promise.allSettled(work);
+    throwWorst(results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : [])));
   }
 
   #stateData(partition: Partition): Uint8Array {

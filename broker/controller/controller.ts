@@ -430,8 +430,12 @@ export class Controller implements ControllerApi {
     for (const name of namesOnly) state.unreadableTopics.add(name);
     const restarted: RestartedSeats = new Map();
     const unfinished: StoredTopic[] = [];
+    const deleted: StoredTopic[] = [];
     for (const stored of topics) {
-      if (deletions.get(stored.name) === stored.topicId) continue;
+      if (deletions.get(stored.name) === stored.topicId) {
+        deleted.push(stored);
+        continue;
+      }
       if (!stored.isReadable) {
         state.unreadableTopics.add(stored.name);
         continue;
@@ -444,7 +448,10 @@ export class Controller implements ControllerApi {
     // From here on memory is what ZooKeeper holds, and orders may leave; what follows is told as it is committed.
     this.#unjudged.clear();
     this.#isLoaded = true;
-    for (const channel of this.#channels.values()) channel.resendAll();
+    for (const channel of this.#channels.values()) {
+      for (const { topicId } of deleted) channel.topicDeleted(topicId);
+      channel.resendAll();
+    }
     this.#logger.info(
       `Controller epoch ${this.#parts.office.epoch}: ${state.brokers.size} brokers, ${state.topics.size} topics, ` +
         `${state.partitionCount} partitions read in ${Math.round(this.#env.clock.monotonicMs() - startedMs)} ms.`,
@@ -452,10 +459,9 @@ export class Controller implements ControllerApi {
     this.#awaitRepair();
     this.#uncertain.look();
     for (const stored of unfinished) await this.#finish(stored.name, "creation", () => this.#finishCreation(stored));
-    for (const stored of topics) {
-      if (deletions.get(stored.name) !== stored.topicId) continue;
-      this.#logger.info(`Topic ${stored.name}: going on with its deletion.`);
-      await this.#finish(stored.name, "deletion", () => this.#store.removeTopic(stored.name));
+    for (const { name } of deleted) {
+      this.#logger.info(`Topic ${name}: going on with its deletion.`);
+      await this.#finish(name, "deletion", () => this.#store.removeTopic(name));
     }
   }
 

@@ -235,15 +235,16 @@ export class SimCluster {
     return this.simulation.complete(work, limitMs);
   }
 
-  /** Overwrites a node of ZooKeeper, as an operator's hand or an old backup does. */
-  async writeNode(path: string, data: string | Uint8Array): Promise<void> {
+  /** Overwrites a node of ZooKeeper, as an operator's hand or an old backup does, or makes one. */
+  async writeNode(path: string, data: string | Uint8Array, options: { readonly create?: boolean } = {}): Promise<void> {
     const { env } = this.admin;
     const servers = this.zookeeper.connectString;
     const zookeeper = new ZooKeeper(env, silentLogger, { servers, sessionTimeoutMs: 6000 });
     this.note(`${path} is written by hand`);
     const write = async (): Promise<void> => {
       await zookeeper.whenConnected(5000);
-      await zookeeper.set(path, Buffer.from(data), -1);
+      if (options.create) await zookeeper.create(path, Buffer.from(data));
+      else await zookeeper.set(path, Buffer.from(data), -1);
       await zookeeper.close();
     };
     await this.complete(write());

@@ -1,3 +1,4 @@
+import { paths } from "../../../broker/zookeeper/znodes.js";
 import { withCluster } from "../cluster.js";
 import { ControllerCluster } from "../controller-cluster.js";
 
@@ -60,6 +61,28 @@ describe("a controller with many partitions", () => {
       const known = cluster.broker(away).broker?.metadata;
       for (const name of names)
         await cluster.until(() => known?.topicNamed(name) === undefined, `${name} is forgotten`);
+      await cluster.run(2000);
+      expect(cluster.lines.filter((line) => /set aside/.test(line))).toEqual([]);
+    });
+  });
+});
+
+describe("a deletion that a controller did not get to the end of", () => {
+  it("is told to the brokers by its successor", async () => {
+    await withCluster({ seed: 85 }, async (cluster) => {
+      const controller = cluster.controllerId ?? 0;
+      const away = controller === 3 ? 2 : 3;
+      await cluster.createTopic({ name: "apples", assignment: [{ brokerIds: [away] }] });
+      expect(cluster.partition(away, "apples")?.role.kind).toBe("leader");
+      // What is in its way: the nodes of the topic stay.
+      await cluster.writeNode(`${paths.topic("apples")}/stranger`, "", { create: true });
+      cluster.simulation.network.partition(`broker-${controller}`, `broker-${away}`);
+      await cluster.deleteTopic("apples");
+      cluster.crash(controller);
+      const known = cluster.broker(away).broker?.metadata;
+      expect(known?.topicNamed("apples")).toBeDefined();
+      cluster.simulation.network.heal();
+      await cluster.until(() => known?.topicNamed("apples") === undefined, "the topic is forgotten");
       await cluster.run(2000);
       expect(cluster.lines.filter((line) => /set aside/.test(line))).toEqual([]);
     });

@@ -97,7 +97,7 @@ export class BrokerChannel {
   /** The image is to be made when the next order may leave. */
   #imageWanted = false;
   #dirty: Keys = new Map();
-  /** Not confirmed yet. No image says it: a topic that an image does not name keeps its logs on the broker, set aside. */
+  /** Not confirmed yet. No image says it: what an image does not name keeps its logs on the broker, set aside. */
   readonly #deleted = new Set<TopicId>();
   /** The list of brokers or their settings changed. */
   #clusterDirty = false;

@@ -164,7 +164,7 @@ export class ControllerNode {
     }
   }
 
-  /** Runs for office, one attempt at a time, until somebody is in office. `onFailed`: what is to follow a failed attempt. */
+  /** Runs for office, one attempt at a time, until somebody is in office. `onFailed` follows a failed attempt. */
   #run(
     attempt: (registrationVersion: number) => Promise<WonOffice | undefined>,
     onFailed: () => void = () => undefined,

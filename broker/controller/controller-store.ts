@@ -60,8 +60,8 @@ export function throwWorst(failures: readonly unknown[]): void {
 /** What to say when something of a topic was refused that has begun. */
 export function hindranceSentence(topic: string, what: string, error: unknown): string {
   return (
-    `Topic ${topic}: its ${what} cannot be brought to an end (${reasonOf(error)}). Remove what stands in its way; the ` +
-    `next controller tries again.`
+    `Topic ${topic}: its ${what} cannot be brought to an end (${reasonOf(error)}). Remove what stands in its way; ` +
+    `the next controller tries again.`
   );
 }
 
@@ -100,8 +100,8 @@ const OPERATIONS_MAX = 300;
  * The controller's hand in ZooKeeper: reads everything pipelined, and writes nothing without proving in the same
  * transaction that its epoch is still the newest (`check /controller_epoch`). Rejects with ControllerFenced when it is not,
  * with StoreDiffers when the outcome is unknown or a node is not as expected; both mean that what the controller holds in
- * memory cannot be relied on. Passes on ZooKeeperError NotConnected: that transaction was not sent, though others of the
- * same call may be committed.
+ * memory cannot be relied on. Passes on ZooKeeperError NotConnected: that transaction was not sent, though others of
+ * the same call may be committed.
  */
 export class ControllerStore {
   constructor(

@@ -238,7 +238,7 @@ export class Controller implements ControllerApi {
         reject(this.#notController());
         return;
       }
-      // A broker sends the next only when the one before was not answered in time, and asks again for all that was in it.
+      // A broker sends the next only when the one before was not answered in time, and repeats all that was in it.
       const former = this.#proposals.findIndex((waiting) => waiting.request.brokerId === request.brokerId);
       if (former >= 0) {
         const superseded = new ApiError("REQUEST_TIMED_OUT", `broker ${request.brokerId} has sent newer proposals`);
@@ -465,7 +465,7 @@ export class Controller implements ControllerApi {
     }
   }
 
-  /** What a predecessor left undone. If something is in its way that no other try removes, the rest of the work goes on. */
+  /** What a predecessor left undone. If something is in its way that no other try removes, the rest goes on. */
   async #finish(topic: string, what: string, work: () => Promise<void>): Promise<void> {
     try {
       await work();

@@ -177,8 +177,8 @@ function undamagedElr(
 }
 
 /**
- * A broker is about to stop: somebody else in sync leads, and it leaves the ISR, if there is somebody else. While nobody
- * leads the seats say whose records an election has to go by, and those of a broker that stops are among them.
+ * A broker is about to stop: somebody else in sync leads, and it leaves the ISR, if there is somebody else. While
+ * nobody leads the seats say whose records an election has to go by, and those of a broker that stops are among them.
  */
 export function withStopping(
   partition: Partition,

@@ -46,8 +46,8 @@ const retryMs = 1000;
 /**
  * Watches that last. ZooKeeper's fire once and die with the connection's server; here an event is only a hint to read again,
  * every read arms the next one, and each new connection reads everything. So a subscriber sees snapshots: the newest state
- * at some moment, with changes in between possibly merged, and within a session never older than one it saw before. A node
- * that was deleted and made again in the meantime shows in its czxid only.
+ * at some moment, with changes in between possibly merged, and within a session never older than one it saw before. A
+ * node that was deleted and made again in the meantime shows in its czxid only.
  */
 export class WatchTable {
   readonly #entries = new Map<string, Entry>();

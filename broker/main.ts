@@ -1,4 +1,5 @@
 import { nodeEnv } from "../common/env/node-env.js";
+import { onStopSignal } from "../common/env/node-signals.js";
 import { nodeZooKeeperConnector } from "../common/env/node-zookeeper.js";
 import { ListenFailure } from "../common/env/network.js";
 import type { Logger } from "../common/logger.js";
@@ -93,8 +94,7 @@ async function serve(options: BrokerOptions, logger: Logger): Promise<number> {
   );
 
   const stopped = new Promise<number>((resolve, reject) => {
-    const stop = (signal: string): void => {
-      if (stopping !== undefined) process.exit(130);
+    onStopSignal(["SIGTERM", "SIGINT"], (signal) => {
       logger.info(`${signal}: the broker stops`);
       setTimeout(
         () => die(logger, new Error(`the broker did not stop within ${SHUTDOWN_MS_MAX} ms`)),
@@ -102,8 +102,7 @@ async function serve(options: BrokerOptions, logger: Logger): Promise<number> {
       ).unref();
       stopping = broker.stop().then(() => 0);
       stopping.then(resolve, reject);
-    };
-    for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => stop(signal));
+    });
   });
   await Promise.race([broker.start(), stopped]);
   if (stopping === undefined) process.stdout.write(`${JSON.stringify(servingLine(options.id, broker))}\n`);

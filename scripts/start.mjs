@@ -6,7 +6,6 @@ import { build, giveUp, install, requireNode, say } from "./prepare.mjs";
 
 const TOPIC = "hello";
 const START_MS_MAX = 60_000;
-const EXIT_INTERRUPTED = 130;
 
 requireNode();
 const options = parseOptions();
@@ -16,18 +15,14 @@ try {
 } catch (error) {
   giveUp(error);
 }
+const { onStopSignal } = await import("../dist/common/env/node-signals.js");
 const { LocalCluster } = await import("../dist/tools/local-cluster/local-cluster.js");
 const { dataPlace } = await import("../dist/tools/local-cluster/data-place.js");
 const { reportError } = await import("../dist/tools/cli/run-command.js");
 const { connect } = await import("../dist/client/index.js");
 
 const interruption = new globalThis.AbortController();
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
-  process.on(signal, () => {
-    if (interruption.signal.aborted) process.exit(EXIT_INTERRUPTED);
-    interruption.abort(new Error("interrupted"));
-  });
-}
+onStopSignal(["SIGINT", "SIGTERM", "SIGHUP"], () => interruption.abort(new Error("interrupted")));
 
 const local = new LocalCluster(dataPlace(options.data, process.env));
 let serving;

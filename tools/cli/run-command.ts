@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import type { CommandContext } from "./command-context.js";
 import { commonOptionsOf } from "./command-context.js";
 import { CliError } from "./cli-error.js";
+import { onStopSignal } from "../../common/env/node-signals.js";
 import { reasonOf } from "../../common/logger.js";
 import { Stdout } from "./stdout.js";
 
@@ -35,14 +36,11 @@ export async function runCommand(
   const aborting = new AbortController();
   let interrupted = false;
   if (options.signals !== "own") {
-    const onSignal = (): void => {
-      if (interrupted) process.exit(EXIT_INTERRUPTED);
+    onStopSignal(["SIGINT", "SIGTERM"], () => {
       interrupted = true;
       setTimeout(() => process.exit(EXIT_INTERRUPTED), END_AFTER_SIGNAL_MS).unref();
       aborting.abort(new Error("interrupted"));
-    };
-    process.on("SIGINT", onSignal);
-    process.on("SIGTERM", onSignal);
+    });
   }
   // Nobody reads stderr any more: there is nobody to tell that to.
   process.stderr.on("error", () => undefined);

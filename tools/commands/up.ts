@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { setTimeout as sleep } from "node:timers/promises";
+import { onStopSignal } from "../../common/env/node-signals.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { collect, parseAssignment, parseCount } from "../cli/quantities.js";
@@ -46,12 +47,8 @@ export function addUpCommands(program: Command): void {
 async function startCluster(context: CommandContext, options: UpOptions): Promise<number> {
   const cluster = new LocalCluster(dataPlace(options.data, process.env));
   const stopping = new AbortController();
-  const onSignal = (): void => {
-    // A second one ends at once: the processes run on, and `ottla down` finds them.
-    if (stopping.signal.aborted) process.exit(130);
-    stopping.abort(new Error("interrupted"));
-  };
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
+  // After a second one the processes run on, and `ottla down` finds them.
+  onStopSignal(["SIGINT", "SIGTERM", "SIGHUP"], () => stopping.abort(new Error("interrupted")));
   let serving: ServingCluster;
   try {
     serving = await cluster.start({

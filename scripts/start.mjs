@@ -6,6 +6,10 @@ import { build, giveUp, install, requireNode, say } from "./prepare.mjs";
 
 const TOPIC = "hello";
 const START_MS_MAX = 60_000;
+const EXIT_INTERRUPTED = 130;
+
+// `npm start 2>&1 | tee log` and Ctrl-C: tee has gone before the cluster is stopped, and nobody is left to tell.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
 
 requireNode();
 const options = parseOptions();
@@ -34,7 +38,7 @@ try {
     say(`of an earlier run, still running: ${serving.foundRunning.map((id) => `broker ${id}`).join(", ")}`);
   console.log(welcome(serving, place));
 } catch (error) {
-  if (!interruption.signal.aborted) process.exitCode = reportError(error, { json: false, debug: false });
+  process.exitCode = interruption.signal.aborted ? EXIT_INTERRUPTED : report(error);
   // What did not start was taken down already; and what ran before goes on.
   if (serving !== undefined && serving.foundRunning.length === 0)
     await local.stop(() => undefined).catch(() => undefined);
@@ -49,8 +53,16 @@ await new Promise((resolve) => {
     resolve();
   });
 });
-await local.stop(say);
+try {
+  await local.stop(say);
+} catch (error) {
+  process.exit(report(error));
+}
 process.exit(0);
+
+function report(error) {
+  return reportError(error, { json: false, debug: false });
+}
 
 function parseOptions() {
   try {

@@ -2,7 +2,9 @@ import fs from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
-import { jsonLines, runOttla, startOttla, TestCluster } from "../support/cluster.js";
+import { fileURLToPath } from "node:url";
+import { tryLock } from "../../common/env/node-file-lock.js";
+import { jsonLines, runOttla, startOttla, startProgram, TestCluster } from "../support/cluster.js";
 import { startRealZooKeeper } from "../support/real-zookeeper.js";
 import { eventually } from "../support/eventually.js";
 import { conditionOf, identityOf } from "../../tools/local-cluster/process-identity.js";
@@ -126,6 +128,17 @@ describe("ottla up", () => {
     expect((await status()).some(({ alive }) => alive)).toBe(false);
   }, 60_000);
 
+  it("waits for another command that works on the cluster, and then stops it all the same", async () => {
+    const foreground = startOttla(["up", "--data", data, "--brokers", "1", "--port", "0"]);
+    await eventually("it serves", () => foreground.stdout().includes("\n"));
+    const other = await tryLock(path.join(data, "up.lock"));
+    foreground.kill("SIGINT");
+    await eventually("it waits", () => foreground.stderr().includes("another ottla command"));
+    await other?.release();
+    expect((await foreground.result).code).toBe(0);
+    expect((await status()).some(({ alive }) => alive)).toBe(false);
+  }, 60_000);
+
   it("names every taken port and who holds it, and starts nothing", async () => {
     const taken = await listen(0);
     try {
@@ -189,6 +202,29 @@ describe("ottla up", () => {
     expect(code).toBe(1);
     expect(stderr).toMatch(/^error: NO_CLUSTER: /);
   });
+});
+
+describe("npm start", () => {
+  it("stops what it started when nobody reads what it says any more", async () => {
+    const data = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-test-"));
+    try {
+      const script = fileURLToPath(new URL("../../scripts/start.mjs", import.meta.url));
+      const started = startProgram(script, ["--data", data, "--brokers", "1", "--port", "0"]);
+      await eventually("it serves", () => started.stdout().includes("Ctrl-C stops it"), 60_000);
+      started.closeOutput();
+      started.closeErrors();
+      started.kill("SIGINT");
+      expect((await started.result).code).toBe(0);
+      const processes = jsonLines<ProcessStatus>((await runOttla(["status", "--data", data, "--json"])).stdout);
+      expect(processes.map(({ kind, alive }) => [kind, alive])).toEqual([
+        ["broker", false],
+        ["zookeeper", false],
+      ]);
+    } finally {
+      await runOttla(["down", "--data", data]);
+      fs.rmSync(data, { recursive: true, force: true });
+    }
+  }, 120_000);
 });
 
 describe("ottla kill, pause, resume and restart", () => {

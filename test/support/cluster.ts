@@ -30,11 +30,22 @@ export interface RunningCommand {
   resumeOutput(): void;
   /** Stops reading what it prints, as `head` does. */
   closeOutput(): void;
+  /** The same for its errors, as `2>&1 | tee` does when it ends. */
+  closeErrors(): void;
 }
 
 /** Starts `ottla` with these arguments. */
 export function startOttla(args: readonly string[], environment: NodeJS.ProcessEnv = {}): RunningCommand {
-  const child = spawn(process.execPath, [program, ...args], {
+  return startProgram(program, args, environment);
+}
+
+/** Starts a program of ours with these arguments. */
+export function startProgram(
+  file: string,
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv = {},
+): RunningCommand {
+  const child = spawn(process.execPath, [file, ...args], {
     stdio: ["pipe", "pipe", "pipe"],
     env: { ...process.env, ...environment },
   });
@@ -63,6 +74,7 @@ export function startOttla(args: readonly string[], environment: NodeJS.ProcessE
     pauseOutput: () => void child.stdout.pause(),
     resumeOutput: () => void child.stdout.resume(),
     closeOutput: () => void child.stdout.destroy(),
+    closeErrors: () => void child.stderr.destroy(),
   };
 }
 

@@ -3,6 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import type { FileLock } from "../../common/env/files.js";
 import { tryLock } from "../../common/env/node-file-lock.js";
 import { CliError, usageError } from "../cli/cli-error.js";
 import { connectTo } from "../cli/cluster-connection.js";
@@ -27,6 +28,8 @@ const POLL_MS = 20;
 /** A broker first hands its leaderships over, for at most controlled.shutdown.max.ms (15 s), and then closes its logs. */
 const STOP_BROKER_MS_MAX = 32_000;
 const STOP_ZOOKEEPER_MS_MAX = 10_000;
+/** `stop` waits so long for another command to finish: a start takes as long at most. */
+const BUSY_MS_MAX = 30_000;
 const LOG_BYTES_MAX = 16 * 1024 * 1024;
 const LOOPBACK = "127.0.0.1";
 
@@ -117,17 +120,20 @@ export class LocalCluster {
     }
   }
 
-  /** Stops the brokers, then ZooKeeper; returns how many processes were stopped. */
+  /** Stops the brokers, then ZooKeeper, when nothing else is being done here; returns how many processes were stopped. */
   async stop(say: (sentence: string) => void): Promise<number> {
     this.state();
-    return this.#locked(async () => {
+    const lock = await this.#lockToStop(say);
+    try {
       const state = this.state();
       const { brokers, zookeepers } = state;
       const count = [...brokers, ...zookeepers].filter(isRunning).length;
       if (count > 0) say(`stopping ${count} processes`);
       await this.#stopEntries(state, () => true);
       return count;
-    });
+    } finally {
+      await lock.release();
+    }
   }
 
   /** Stops a process if it runs, starts it again and resolves when it serves. Returns it. */
@@ -187,12 +193,8 @@ export class LocalCluster {
 
   /** Runs `work` while no other command starts or stops anything here, with claims that end with it. */
   async #locked<T>(work: (claims: PortClaims) => Promise<T>): Promise<T> {
-    const lock = await tryLock(path.join(this.data, "up.lock"));
-    if (lock === undefined)
-      throw new CliError("BUSY", `another ottla command is starting or stopping the cluster in ${this.data}`, {
-        hint: "wait for it to finish",
-        retriable: true,
-      });
+    const lock = await this.#tryLock();
+    if (lock === undefined) throw new CliError("BUSY", this.#busy, { hint: "wait for it to finish", retriable: true });
     const claims = new PortClaims();
     try {
       return await work(claims);
@@ -200,6 +202,30 @@ export class LocalCluster {
       await claims.release();
       await lock.release();
     }
+  }
+
+  /** Who stops a cluster waits for the other command: the signal that told it to does not come again. */
+  async #lockToStop(say: (sentence: string) => void): Promise<FileLock> {
+    const deadline = Date.now() + BUSY_MS_MAX;
+    for (let attempt = 1; Date.now() < deadline; attempt += 1) {
+      const lock = await this.#tryLock();
+      if (lock !== undefined) return lock;
+      if (attempt === 1) say(`${this.#busy}: waiting for it`);
+      await sleep(POLL_MS);
+    }
+    throw new CliError("BUSY", this.#busy, {
+      hint: "end it, and then stop the cluster with ottla down",
+      retriable: true,
+    });
+  }
+
+  /** Undefined while another command holds it. */
+  #tryLock(): Promise<FileLock | undefined> {
+    return tryLock(path.join(this.data, "up.lock"));
+  }
+
+  get #busy(): string {
+    return `another ottla command is starting or stopping the cluster in ${this.data}`;
   }
 
   /** The cluster to be: what was there before, grown as asked for. */

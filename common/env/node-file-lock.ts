@@ -19,8 +19,8 @@ export async function tryLock(path: string): Promise<FileLock | undefined> {
   const name = randomUUID();
   const content = `${process.pid} ${startTimeOf(process.pid) ?? "-"} ${name}\n`;
   const draft = `${path}.${name}`;
-  await fs.promises.writeFile(draft, content, { flag: "wx" });
   try {
+    await fs.promises.writeFile(draft, content, { flag: "wx" });
     while (true) {
       if (await linked(draft, path)) return held(path, content);
       const holder = await contentOf(path);

@@ -60,8 +60,14 @@ export function readClusterState(data: string): ClusterState | undefined {
 export function writeClusterState(data: string, state: ClusterState): void {
   const file = path.join(data, FILE);
   const draft = `${file}.${process.pid}.tmp`;
-  fs.writeFileSync(draft, `${JSON.stringify(state, null, 2)}\n`);
-  fs.renameSync(draft, file);
+  try {
+    fs.writeFileSync(draft, `${JSON.stringify(state, null, 2)}\n`);
+    fs.renameSync(draft, file);
+  } catch (error) {
+    // On a full disk a part of it may have been written.
+    fs.rmSync(draft, { force: true });
+    throw error;
+  }
 }
 
 function parse(text: string): ClusterState | undefined {

@@ -132,7 +132,7 @@ export class LocalCluster {
       await this.#stopEntries(state, () => true);
       return count;
     } finally {
-      await lock.release();
+      await lock?.release();
     }
   }
 
@@ -204,12 +204,20 @@ export class LocalCluster {
     }
   }
 
-  /** Who stops a cluster waits for the other command: the signal that told it to does not come again. */
-  async #lockToStop(say: (sentence: string) => void): Promise<FileLock> {
+  /**
+   * Who stops a cluster waits for the other command: the signal that told it to does not come again. Undefined where no
+   * lock can be written: a disk that is full must not keep anybody from stopping what fills it.
+   */
+  async #lockToStop(say: (sentence: string) => void): Promise<FileLock | undefined> {
     const deadline = Date.now() + BUSY_MS_MAX;
     for (let attempt = 1; Date.now() < deadline; attempt += 1) {
-      const lock = await this.#tryLock();
-      if (lock !== undefined) return lock;
+      try {
+        const lock = await this.#tryLock();
+        if (lock !== undefined) return lock;
+      } catch (error) {
+        if (isUnwritable(error)) return undefined;
+        throw error;
+      }
       if (attempt === 1) say(`${this.#busy}: waiting for it`);
       await sleep(POLL_MS);
     }
@@ -431,11 +439,16 @@ export class LocalCluster {
     // Brokers first: they say goodbye in ZooKeeper.
     await stop(state.brokers, "broker");
     await stop(state.zookeepers, "zookeeper");
-    this.#update((now) => ({
-      ...now,
-      brokers: now.brokers.map((entry) => (which(entry) ? withoutProcess(entry) : entry)),
-      zookeepers: now.zookeepers.map((entry) => (which(entry) ? withoutProcess(entry) : entry)),
-    }));
+    try {
+      this.#update((now) => ({
+        ...now,
+        brokers: now.brokers.map((entry) => (which(entry) ? withoutProcess(entry) : entry)),
+        zookeepers: now.zookeepers.map((entry) => (which(entry) ? withoutProcess(entry) : entry)),
+      }));
+    } catch (error) {
+      // Processes that stand in the file and are gone count as gone: their start and boot stand there too.
+      if (!isUnwritable(error)) throw error;
+    }
   }
 }
 
@@ -523,6 +536,11 @@ async function movedIfTaken(entries: readonly ZooKeeperEntry[], claims: PortClai
 
 function noPortIsFree(): never {
   throw new CliError("PORT_TAKEN", "no port is free", { hint: "stop something" });
+}
+
+/** Whether a file could not be written because of the disk or the directory it is for. */
+function isUnwritable(error: unknown): boolean {
+  return ["ENOSPC", "EDQUOT", "EROFS", "EACCES"].includes((error as NodeJS.ErrnoException).code ?? "");
 }
 
 /** All taken ports in one error, each with who holds it. */

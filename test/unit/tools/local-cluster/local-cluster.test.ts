@@ -1,3 +1,4 @@
+import { jest } from "@jest/globals";
 import { spawn } from "node:child_process";
 import fs from "node:fs";
 import net from "node:net";
@@ -6,9 +7,11 @@ import path from "node:path";
 import { readClusterState, writeClusterState } from "../../../../tools/local-cluster/cluster-state.js";
 import type { ClusterState } from "../../../../tools/local-cluster/cluster-state.js";
 import { dataPlace, prepareDataPlace } from "../../../../tools/local-cluster/data-place.js";
+import { LocalCluster } from "../../../../tools/local-cluster/local-cluster.js";
 import { PortClaims } from "../../../../tools/local-cluster/port-claims.js";
 import { describePortHolder, isPortFree } from "../../../../tools/local-cluster/ports.js";
 import { conditionOf, identityOf, signalProcess } from "../../../../tools/local-cluster/process-identity.js";
+import type { ProcessIdentity } from "../../../../tools/local-cluster/process-identity.js";
 import { eventually } from "../../../support/eventually.js";
 
 let directory: string;
@@ -124,6 +127,38 @@ describe("the state file", () => {
       expect(() => readClusterState(directory)).toThrow("is not a state file of this version");
     },
   );
+});
+
+describe("a local cluster", () => {
+  afterEach(() => jest.restoreAllMocks());
+
+  it("is stopped also when its disk takes no byte more, and nothing is left behind by that", async () => {
+    const broker = spawn("sleep", ["60"], { stdio: "ignore" });
+    const identity = identityOf(broker.pid as number) as ProcessIdentity;
+    const state = {
+      version: 1,
+      brokers: [{ id: 1, port: 9092, process: identity }],
+      zookeepers: [],
+      settings: {},
+    } as const;
+    writeClusterState(directory, state);
+    const full = (file: string): Error => {
+      // The name of a file is still to be had.
+      fs.closeSync(fs.openSync(file, "w"));
+      return Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC", path: file });
+    };
+    jest.spyOn(fs.promises, "writeFile").mockImplementation((file) => Promise.reject(full(file as string)));
+    jest.spyOn(fs, "writeFileSync").mockImplementation((file) => {
+      throw full(file as string);
+    });
+    try {
+      expect(await new LocalCluster(directory).stop(() => undefined)).toBe(1);
+      expect(conditionOf(identity)).toBe("gone");
+      expect(fs.readdirSync(directory)).toEqual(["cluster.json"]);
+    } finally {
+      broker.kill("SIGKILL");
+    }
+  });
 });
 
 describe("the data directory", () => {

@@ -77,8 +77,8 @@ function parseOptions() {
     return {
       data: values.data,
       ...(values.zookeeper === undefined ? {} : { zookeeper: values.zookeeper }),
-      ...(values.port === undefined ? {} : { port: number("--port", values.port) }),
-      ...(values.brokers === undefined ? {} : { brokers: number("--brokers", values.brokers) }),
+      ...(values.port === undefined ? {} : { port: number("--port", values.port, 0, 65_000) }),
+      ...(values.brokers === undefined ? {} : { brokers: number("--brokers", values.brokers, 1, 100) }),
     };
   } catch (error) {
     say(
@@ -88,8 +88,9 @@ function parseOptions() {
   }
 }
 
-function number(name, text) {
-  if (!/^\d{1,5}$/.test(text)) throw new Error(`${name} ${text} is not a whole number`);
+function number(name, text, min, max) {
+  if (!/^\d{1,5}$/.test(text) || Number(text) < min || Number(text) > max)
+    throw new Error(`${name} ${text} is not a whole number from ${min} to ${max}`);
   return Number(text);
 }
 

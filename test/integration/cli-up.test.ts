@@ -188,14 +188,20 @@ describe("ottla up", () => {
     }
   });
 
-  it("says what a broker died of when it does not start, and stops the rest", async () => {
+  it("says what a broker died of when it does not start, stops the rest, and does not remember it", async () => {
     const { code, stderr } = await up("--port", "0", "--set", "no.such.setting=1");
     expect(code).toBe(1);
     expect(stderr).toMatch(
       /^error: DID_NOT_START: broker 1 ended instead of serving: INVALID_CONFIG: no\.such\.setting[^\n]*\n$/m,
     );
-    expect((await status()).some(({ alive }) => alive)).toBe(false);
-  }, 30_000);
+    expect((await runOttla(["status", "--data", data])).stderr).toMatch(/^error: NO_CLUSTER: /);
+
+    const served = await up("--json", "--port", "0");
+    expect([served.code, served.stderr]).toEqual([0, ""]);
+    await runOttla(["down", "--data", data]);
+    expect((await up("--set", "no.such.setting=1")).code).toBe(1);
+    expect(jsonLines((await up("--json")).stdout)).toEqual(jsonLines(served.stdout));
+  }, 60_000);
 
   it("has no status before it has a cluster", async () => {
     const { code, stderr } = await runOttla(["status", "--data", data]);

@@ -70,6 +70,11 @@ export function writeClusterState(data: string, state: ClusterState): void {
   }
 }
 
+/** After this there is no cluster here, only what its processes wrote. */
+export function removeClusterState(data: string): void {
+  fs.rmSync(path.join(data, FILE), { force: true });
+}
+
 function parse(text: string): ClusterState | undefined {
   let value: unknown;
   try {

@@ -9,7 +9,7 @@ import { CliError, usageError } from "../cli/cli-error.js";
 import { connectTo } from "../cli/cluster-connection.js";
 import type { ZooKeeperInstallation } from "../local-zookeeper.js";
 import type { BrokerEntry, ClusterState, ZooKeeperEntry } from "./cluster-state.js";
-import { readClusterState, writeClusterState } from "./cluster-state.js";
+import { readClusterState, removeClusterState, writeClusterState } from "./cluster-state.js";
 import { prepareDataPlace } from "./data-place.js";
 import { PortClaims } from "./port-claims.js";
 import { describePortHolder } from "./ports.js";
@@ -78,7 +78,7 @@ export class LocalCluster {
 
   /**
    * Starts whatever does not run, all at once, and resolves when every broker serves and the cluster has a controller.
-   * When that fails, what this call started is stopped again.
+   * When that fails, what this call started is stopped again, and what it was asked for is forgotten.
    */
   async start(options: StartOptions): Promise<ServingCluster> {
     prepareDataPlace(this.data);
@@ -116,6 +116,9 @@ export class LocalCluster {
     } catch (error) {
       const state = readClusterState(this.data);
       if (state !== undefined) await this.#stopEntries(state, (entry) => !startedBefore.has(pidOf(entry)));
+      // What was asked for did not serve, so it is not what the next start comes back to: it may have been a typing error.
+      if (before === undefined) removeClusterState(this.data);
+      else writeClusterState(this.data, before);
       throw error;
     }
   }

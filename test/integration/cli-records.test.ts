@@ -1,4 +1,6 @@
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { jsonLines, runOttla, TestCluster } from "../support/cluster.js";
@@ -75,6 +77,20 @@ describe("ottla produce and consume", () => {
     expect(sorted(records.map(({ value }) => value))).toEqual(sorted(cars.map((car) => JSON.stringify(car))));
     for (const { key, value } of records) expect((JSON.parse(value as string) as { Name: string }).Name).toBe(key);
   }, 20_000);
+
+  it("takes all that was written to a named pipe, however early", async () => {
+    const topic = await newTopic();
+    const directory = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-test-"));
+    try {
+      const pipe = path.join(directory, "pipe");
+      execFileSync("mkfifo", [pipe]);
+      const written = fs.promises.writeFile(pipe, "a\nb\n");
+      expect(await cluster.json(["produce", topic, "--from", pipe])).toMatchObject([{ records: 2, acked: 2 }]);
+      await written;
+    } finally {
+      fs.rmSync(directory, { recursive: true, force: true });
+    }
+  });
 
   it("reads from an offset, from the last N, and from a time", async () => {
     const topic = await newTopic();

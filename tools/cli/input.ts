@@ -24,8 +24,8 @@ export async function openInput(path: string): Promise<Input> {
     }
     if (stat.isFile())
       return { name: path, sizeBytes: stat.size, chunks: (signal) => chunksOfFile(file.fd, signal, file) };
-    await file.close();
-    return { name: path, sizeBytes: undefined, chunks: (signal) => chunksOfStream(fs.createReadStream(path), signal) };
+    // A pipe is not opened twice: its writer would find that its reader has gone, and what it wrote would be lost.
+    return { name: path, sizeBytes: undefined, chunks: (signal) => chunksOfStream(file.createReadStream(), signal) };
   }
   const isFile = fs.fstatSync(0).isFile();
   return {

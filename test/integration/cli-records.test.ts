@@ -78,7 +78,7 @@ describe("ottla produce and consume", () => {
     for (const { key, value } of records) expect((JSON.parse(value as string) as { Name: string }).Name).toBe(key);
   }, 20_000);
 
-  it("takes all that was written to a named pipe, however early", async () => {
+  it("takes all that was written to a named pipe, however early, until it is interrupted", async () => {
     const topic = await newTopic();
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-test-"));
     try {
@@ -87,6 +87,15 @@ describe("ottla produce and consume", () => {
       const written = fs.promises.writeFile(pipe, "a\nb\n");
       expect(await cluster.json(["produce", topic, "--from", pipe])).toMatchObject([{ records: 2, acked: 2 }]);
       await written;
+
+      const waiting = cluster.startOttla(["produce", topic, "--report", "--from", pipe]);
+      const writer = await fs.promises.open(pipe, "w");
+      await writer.write("c\n");
+      await eventually("the record is acknowledged", () => waiting.stdout().includes('"line":1'));
+      waiting.kill("SIGINT");
+      const { code, stdout } = await waiting.result;
+      await writer.close();
+      expect([code, jsonLines(stdout).at(-1)]).toMatchObject([130, { records: 1, acked: 1 }]);
     } finally {
       fs.rmSync(directory, { recursive: true, force: true });
     }

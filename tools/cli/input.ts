@@ -1,5 +1,8 @@
 import fs from "node:fs";
+import net from "node:net";
+import type { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
+import { promisify } from "node:util";
 
 const READ_BYTES = 256 * 1024;
 
@@ -16,16 +19,18 @@ export interface Input {
 /** A file, or standard input for `-`. Rejects as the system does when it cannot be opened. */
 export async function openInput(path: string): Promise<Input> {
   if (path !== "-") {
-    const file = await fs.promises.open(path, "r");
-    const stat = await file.stat();
+    const fd = await promisify(fs.open)(path, "r");
+    const stat = fs.fstatSync(fd);
     if (stat.isDirectory()) {
-      await file.close();
+      fs.closeSync(fd);
       throw Object.assign(new Error(`${path} is a directory`), { code: "EISDIR", path });
     }
-    if (stat.isFile())
-      return { name: path, sizeBytes: stat.size, chunks: (signal) => chunksOfFile(file.fd, signal, file) };
-    // A pipe is not opened twice: its writer would find that its reader has gone, and what it wrote would be lost.
-    return { name: path, sizeBytes: undefined, chunks: (signal) => chunksOfStream(file.createReadStream(), signal) };
+    if (stat.isFile()) return { name: path, sizeBytes: stat.size, chunks: (signal) => chunksOfFile(fd, signal, true) };
+    // A pipe is not opened twice: its writer would find that its reader has gone, and what it wrote would be lost. And
+    // it is read as a socket: nothing ends the read of a file before its writer has something to say.
+    const open = (): Readable =>
+      stat.isFIFO() ? new net.Socket({ fd, readable: true, writable: false }) : fs.createReadStream(path, { fd });
+    return { name: path, sizeBytes: undefined, chunks: (signal) => chunksOfStream(open(), signal) };
   }
   const isFile = fs.fstatSync(0).isFile();
   return {
@@ -36,7 +41,7 @@ export async function openInput(path: string): Promise<Input> {
 }
 
 /** Reads into two buffers by turns: while one is worked on, the other is being filled. */
-async function* chunksOfFile(fd: number, signal: AbortSignal, owner?: fs.promises.FileHandle): AsyncGenerator<Buffer> {
+async function* chunksOfFile(fd: number, signal: AbortSignal, isOwner = false): AsyncGenerator<Buffer> {
   const buffers = [Buffer.allocUnsafe(READ_BYTES), Buffer.allocUnsafe(READ_BYTES)] as const;
   const read = (buffer: Buffer): Promise<Buffer> =>
     new Promise((resolve, reject) => {
@@ -57,11 +62,11 @@ async function* chunksOfFile(fd: number, signal: AbortSignal, owner?: fs.promise
     }
   } finally {
     await next.catch(() => undefined);
-    await owner?.close();
+    if (isOwner) fs.closeSync(fd);
   }
 }
 
-async function* chunksOfStream(stream: NodeJS.ReadStream | fs.ReadStream, signal: AbortSignal): AsyncGenerator<Buffer> {
+async function* chunksOfStream(stream: Readable, signal: AbortSignal): AsyncGenerator<Buffer> {
   // Ending the stream ends a read that waits for somebody to type.
   const stop = (): void => void stream.destroy();
   signal.addEventListener("abort", stop, { once: true });

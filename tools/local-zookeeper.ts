@@ -272,7 +272,12 @@ export async function startZooKeeper(
   const log = await fs.promises.open(logFileIn(dataDir), "a");
   try {
     const { command, args } = commandOf(installation, { ...options, dataDir }, configurationFile);
-    const child = spawn(command, args, { detached: true, stdio: ["ignore", log.fd, log.fd], cwd: dataDir });
+    const child = spawn(command, args, {
+      detached: true,
+      stdio: ["ignore", log.fd, log.fd],
+      cwd: dataDir,
+      env: utf8Environment(process.env),
+    });
     await new Promise<void>((resolve, reject) => {
       child.once("spawn", resolve);
       child.once("error", (error) =>
@@ -338,7 +343,7 @@ function configurationOf(installation: ZooKeeperInstallation, options: StartOpti
     `tickTime=${options.tickTimeMs}`,
     "initLimit=20",
     "syncLimit=10",
-    `dataDir=${options.dataDir}`,
+    `dataDir=${propertyValue(options.dataDir)}`,
     `clientPort=${options.clientPort}`,
     // A container is reached through its published port, which is bound to the loopback address outside.
     `clientPortAddress=${publishesPort(installation, options) ? "0.0.0.0" : "127.0.0.1"}`,
@@ -359,6 +364,19 @@ function configurationOf(installation: ZooKeeperInstallation, options: StartOpti
     );
   }
   return `${lines.join("\n")}\n`;
+}
+
+/** Where no locale with UTF-8 is set, Java takes the names of files for ASCII, and cannot open one that is not. */
+function utf8Environment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const locale = environment["LC_ALL"] || environment["LC_CTYPE"] || environment["LANG"] || "";
+  return /utf-?8/i.test(locale) ? environment : { ...environment, LC_ALL: "C.UTF-8" };
+}
+
+/** As Java reads it from a file of properties, which holds Latin-1 and takes a backslash for the start of an escape. */
+function propertyValue(text: string): string {
+  return text
+    .replaceAll("\\", "\\\\")
+    .replace(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 function commandOf(
@@ -460,15 +478,14 @@ export async function answeringOn(port: number, dataDir: string): Promise<"this 
 /** The answer to one of ZooKeeper's words of four letters; empty when there is none. */
 function askZooKeeper(port: number, word: string): Promise<string> {
   return new Promise((resolve) => {
-    let answer = "";
+    const answer: Buffer[] = [];
     const socket = net.connect({ host: "127.0.0.1", port });
     socket.setTimeout(statusDeadlineMs, () => socket.destroy());
     socket.on("connect", () => socket.end(word));
-    socket.on("data", (chunk) => {
-      answer += chunk.toString("latin1");
-    });
+    socket.on("data", (chunk) => answer.push(chunk));
     socket.on("error", () => socket.destroy());
-    socket.on("close", () => resolve(answer));
+    // Decoded whole: a letter may lie in two chunks.
+    socket.on("close", () => resolve(Buffer.concat(answer).toString("utf8")));
   });
 }
 

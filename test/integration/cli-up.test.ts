@@ -30,18 +30,31 @@ function listen(port: number): Promise<net.Server> {
 const portOf = (server: net.Server): number => (server.address() as net.AddressInfo).port;
 
 describe("ottla up", () => {
+  let directory: string;
   let data: string;
   beforeEach(() => {
-    data = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-test-"));
+    directory = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-test-"));
+    data = directory;
   });
   afterEach(async () => {
     await runOttla(["down", "--data", data]);
-    fs.rmSync(data, { recursive: true, force: true });
+    fs.rmSync(directory, { recursive: true, force: true });
   }, 30_000);
 
   const up = (...args: string[]) => runOttla(["up", "--detach", "--data", data, "--brokers", "1", ...args]);
   const status = async (): Promise<ProcessStatus[]> =>
     jsonLines<ProcessStatus>((await runOttla(["status", "--data", data, "--json"])).stdout);
+
+  it("lies in any directory, whatever letters its name has", async () => {
+    data = path.join(directory, "Übung 1\\n日本 😀");
+    // Where no locale is set Java takes names of files for ASCII.
+    const environment = { LC_ALL: "C" };
+    const { code, stderr } = await runOttla(["up", "--detach", "--data", data, "--brokers", "1", "--port", "0"], {
+      environment,
+    });
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(fs.existsSync(path.join(data, "zookeeper-1", "version-2"))).toBe(true);
+  }, 60_000);
 
   it("finds its data again at the same place after a stop, and a cluster that still runs", async () => {
     const first = await up("--json", "--port", "0");

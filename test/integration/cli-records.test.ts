@@ -142,6 +142,59 @@ describe("ottla produce and consume", () => {
     expect(jsonLines(stdout).at(-1)).toMatchObject({ records: 1, acked: 1 });
   });
 
+  it("says how much was written also when it is interrupted while the leader does not answer", async () => {
+    await using alone = await TestCluster.start({ brokers: 1 });
+    const directory = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-test-"));
+    const { O_WRONLY, O_NONBLOCK } = fs.constants;
+    /** A command that reads from a pipe and has had its first record acknowledged. */
+    const begin = async (topic: string) => {
+      await alone.json(["topic", "create", topic]);
+      const pipe = path.join(directory, topic);
+      execFileSync("mkfifo", [pipe]);
+      const command = alone.startOttla(["produce", topic, "--report", "--from", pipe]);
+      const writer = await fs.promises.open(pipe, "w");
+      await writer.write("first\n");
+      await eventually("the record is acknowledged", () => command.stdout().includes('"line":1'));
+      return { pipe, command, writer };
+    };
+    /** Whether the call fails with this code. */
+    const fails = (code: string, call: () => unknown): boolean => {
+      try {
+        call();
+        return false;
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code === code;
+      }
+    };
+    try {
+      const [waiting, full] = await Promise.all([begin("waiting"), begin("full")]);
+      await alone.json(["pause", "1"]);
+      await waiting.writer.write("never acknowledged\n");
+      await waiting.writer.close();
+      await eventually("it has read all", () =>
+        fails("ENXIO", () => fs.closeSync(fs.openSync(waiting.pipe, O_WRONLY | O_NONBLOCK))),
+      );
+      const lines = `${"x".repeat(32_767)}\n`;
+      const filling = fs.openSync(full.pipe, O_WRONLY | O_NONBLOCK);
+      let written = 0;
+      await eventually("its memory is full", () => {
+        const before = written;
+        while (!fails("EAGAIN", () => (written += fs.writeSync(filling, lines))));
+        return written > 8 * 1024 * 1024 && written === before;
+      });
+      for (const { command } of [waiting, full]) command.kill("SIGINT");
+      const results = await Promise.all([waiting.command.result, full.command.result]);
+      expect(results.map(({ code, stdout }) => [code, jsonLines(stdout).at(-1)])).toMatchObject([
+        [130, { records: 2, acked: 1 }],
+        [130, { records: expect.any(Number), acked: 1 }],
+      ]);
+      fs.closeSync(filling);
+      await full.writer.close();
+    } finally {
+      fs.rmSync(directory, { recursive: true, force: true });
+    }
+  }, 60_000);
+
   it("tells a topic that does not exist once, with the name that is near", async () => {
     const { code, stderr } = await cluster.ottla(["produce", "nothing-like-it"], "a\nb\nc\n");
     expect(code).toBe(1);

@@ -1,6 +1,6 @@
 /** Resolves when the promise does or the signal aborts, whichever is first; what it was for no longer matters then. */
 export async function unlessAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
+  if (signal.aborted) return void promise.catch(() => undefined);
   await new Promise<void>((resolve, reject) => {
     const onAbort = (): void => resolve();
     signal.addEventListener("abort", onAbort, { once: true });

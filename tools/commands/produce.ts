@@ -7,6 +7,7 @@ import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { openInput } from "../cli/input.js";
 import type { Input } from "../cli/input.js";
+import { unlessAborted } from "../cli/interruption.js";
 import { JsonValues } from "../cli/json-values.js";
 import { LineSplitter, separatorPosition, unescape } from "../cli/line-splitter.js";
 import { Pace } from "../cli/pace.js";
@@ -141,8 +142,10 @@ class ProduceRun {
 
   /** Waits for what is under way; after an interruption not for long. */
   async finish(): Promise<void> {
+    const { signal } = this.context;
     const closing = this.producer.close();
-    if (!this.context.signal.aborted) return closing;
+    await unlessAborted(closing, signal);
+    if (!signal.aborted) return;
     const timeout = new Promise<void>((resolve) => setTimeout(resolve, FLUSH_AFTER_SIGNAL_MS).unref());
     await Promise.race([closing.catch(() => undefined), timeout]);
   }
@@ -165,11 +168,12 @@ class ProduceRun {
     };
     for await (const chunk of input.chunks(signal)) {
       const pending = lines.push(chunk, onLine);
-      if (pending !== undefined) await pending;
+      // While the producer's memory is full this may take as long as a leader is away.
+      if (pending !== undefined) await unlessAborted(pending, signal);
       progress.add(chunk.length);
       await this.#letOthersRun();
     }
-    if (!signal.aborted) await lines.end(onLine);
+    if (!signal.aborted) await unlessAborted(Promise.resolve(lines.end(onLine)), signal);
   }
 
   async #readJson(input: Input, progress: InputProgress): Promise<void> {
@@ -182,11 +186,12 @@ class ProduceRun {
       return this.#send(key, text);
     };
     for await (const chunk of input.chunks(signal)) {
-      await values.push(chunk, onRecord);
+      await unlessAborted(values.push(chunk, onRecord), signal);
       progress.add(chunk.length);
       if (signal.aborted) return;
     }
-    await values.end(onRecord);
+    await unlessAborted(values.end(onRecord), signal);
+    if (signal.aborted) return;
     if (this.options.keyField !== undefined && keyless > 0)
       this.context.note(
         `${formatCount(keyless)} records have no field ${this.options.keyField}, or null in it: they were written without a key`,
@@ -205,7 +210,8 @@ class ProduceRun {
           hint: "no topic accepts such a record; split it, or use --format lines",
         });
     }
-    if (!this.context.signal.aborted) await this.#send(null, Buffer.concat(chunks));
+    const { signal } = this.context;
+    if (!signal.aborted) await unlessAborted(Promise.resolve(this.#send(null, Buffer.concat(chunks))), signal);
   }
 
   #send(key: Uint8Array | string | null, value: Uint8Array | string): void | Promise<void> {

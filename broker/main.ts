@@ -34,18 +34,35 @@ export interface BrokerOptions {
 /** A second signal, or a shutdown that takes longer than this, ends the process at once. */
 const SHUTDOWN_MS_MAX = 30_000;
 
+/** Why a broker could not start, in the shape in which the command line reports errors. */
+class BrokerDidNotStart extends Error {
+  override readonly name = "BrokerDidNotStart";
+  readonly retriable: boolean;
+  readonly exitCode: number;
+
+  constructor(
+    readonly code: string,
+    readonly what: string,
+    readonly hint: string,
+    cause: unknown,
+  ) {
+    super(what, { cause });
+    this.retriable = code === "ZOOKEEPER_UNAVAILABLE";
+    // Settings are part of the command, wherever they are written.
+    this.exitCode = code === "INVALID_CONFIG" ? 2 : 1;
+  }
+}
+
 /**
- * Runs one broker until it is told to stop (SIGTERM, SIGINT). Resolves with the exit code: 0 after a clean stop, 1 when it
- * could not start, with one line on stderr that says why. Prints one line of JSON on stdout once it serves.
+ * Runs one broker until it is told to stop (SIGTERM, SIGINT). Resolves with the exit code, 0 after a clean stop. Rejects
+ * when it could not start. Prints one line of JSON on stdout once it serves.
  */
 export async function runBroker(options: BrokerOptions): Promise<number> {
   const logger = createWinstonLogger({ format: options.logFormat, level: "info" }).child({ broker: options.id });
   try {
     return await serve(options, logger);
   } catch (error) {
-    const { name, message } = describeFailure(error);
-    process.stderr.write(`error: ${name}: ${message}\n`);
-    return 1;
+    throw explained(error);
   }
 }
 
@@ -104,7 +121,11 @@ async function serve(options: BrokerOptions, logger: Logger): Promise<number> {
       stopping.then(resolve, reject);
     });
   });
-  await Promise.race([broker.start(), stopped]);
+  const started = broker.start().catch((error: unknown) => {
+    // A start that was told to stop ends with whatever it waited for: that is no failure.
+    if (stopping === undefined) throw error;
+  });
+  await Promise.race([started, stopped]);
   if (stopping === undefined) process.stdout.write(`${JSON.stringify(servingLine(options.id, broker))}\n`);
   return stopped;
 }
@@ -124,20 +145,26 @@ function die(logger: Logger, error: Error): never {
   process.exit(70);
 }
 
-function describeFailure(error: unknown): { name: string; message: string } {
-  if (error instanceof ApiError) return { name: error.errorName, message: error.message };
+/** What is expected to happen to whoever starts a broker, with what to do; anything else as it is. */
+function explained(error: unknown): unknown {
+  const because = (code: string, what: string, hint: string): Error => new BrokerDidNotStart(code, what, hint, error);
   if (error instanceof ListenFailure) {
-    const what = {
-      "port-taken": `${error.address} is taken by another process; stop it, or give another port with --listen`,
-      "not-permitted": `this user may not listen on ${error.address}; choose a port above 1023`,
-      "no-such-address": `${error.address} is no address of this machine`,
-      failed: `cannot listen on ${error.address}`,
-    }[error.reason];
-    return { name: "LISTEN_FAILED", message: what };
+    const [what, hint] = {
+      "port-taken": [`${error.address} is taken by another process`, "stop it, or give another port with --listen"],
+      "not-permitted": [`this user may not listen on ${error.address}`, "choose a port above 1023"],
+      "no-such-address": [`${error.address} is no address of this machine`, "listen on one that it has"],
+      failed: [`cannot listen on ${error.address}`, "check --listen"],
+    }[error.reason] as [string, string];
+    return because("LISTEN_FAILED", what, hint);
   }
-  if (error instanceof DataDirectoryError) return { name: "DATA_DIRECTORY", message: error.message };
-  if (error instanceof BrokerIdTaken) return { name: "BROKER_ID_TAKEN", message: error.message };
-  if (error instanceof ConnectStringError) return { name: "INVALID_CONFIG", message: error.message };
-  if (error instanceof ZooKeeperError) return { name: "ZOOKEEPER_UNAVAILABLE", message: error.message };
-  return { name: "UNEXPECTED", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+  if (error instanceof ApiError) {
+    const hint = "correct it where it is given, in the file of --config or on the command line";
+    return because(error.errorName, error.message, hint);
+  }
+  if (error instanceof ConnectStringError) return because("INVALID_CONFIG", error.message, "correct --zookeeper");
+  if (error instanceof DataDirectoryError) return because("DATA_DIRECTORY", error.message, "check --data");
+  if (error instanceof BrokerIdTaken) return because("BROKER_ID_TAKEN", error.message, "check --id");
+  if (error instanceof ZooKeeperError)
+    return because("ZOOKEEPER_UNAVAILABLE", error.message, "check --zookeeper, and start the broker again");
+  return error;
 }

@@ -1,4 +1,8 @@
-import { runOttla } from "../support/cluster.js";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { jsonLines, runOttla, startOttla } from "../support/cluster.js";
+import { eventually } from "../support/eventually.js";
 
 /** No cluster runs here: what is wrong with a command line is told before anything is connected to. */
 describe("ottla, typed wrongly", () => {
@@ -61,5 +65,35 @@ describe("ottla, typed wrongly", () => {
     expect(stderr).toMatch(
       /^error: CONNECTION_FAILED: none of 127\.0\.0\.1:1 answered within 200 ms[^\n]* - [^\n]+\n$/,
     );
+  });
+});
+
+describe("ottla broker, without a ZooKeeper", () => {
+  let data: string;
+  beforeEach(() => {
+    data = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-test-"));
+  });
+  afterEach(() => fs.rmSync(data, { recursive: true, force: true }));
+  const broker = (...args: string[]): string[] => [
+    ...["broker", "--id", "1", "--zookeeper", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--data", data],
+    ...args,
+  ];
+
+  it("answers a wrong setting like any other wrong usage, with what to do", async () => {
+    const { code, stderr } = await runOttla(broker("--json", "--set", "no.such.setting=1"));
+    expect(stderr).toMatch(/^error: INVALID_CONFIG: no\.such\.setting[^\n]+ - [^\n]+\n\{[^\n]+\n$/);
+    expect(jsonLines(stderr.slice(stderr.indexOf("\n")))).toEqual([
+      { error: expect.objectContaining({ name: "INVALID_CONFIG", retriable: false }) },
+    ]);
+    expect(code).toBe(2);
+  });
+
+  it("ends in order when it is told to while it waits, and leaves its directory to others", async () => {
+    const waiting = startOttla(broker());
+    await eventually("it waits", () => waiting.stderr().includes("No ZooKeeper server can be reached"));
+    waiting.kill("SIGTERM");
+    const { code, stderr } = await waiting.result;
+    expect([code, stderr]).toEqual([0, expect.not.stringContaining("error: ")]);
+    expect(fs.readdirSync(data)).toEqual([]);
   });
 });

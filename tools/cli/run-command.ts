@@ -103,10 +103,11 @@ export function describeError(error: unknown): DescribedError {
     const { errorName: name, message, hint, retriable, exitCode } = error;
     return { name, message, hint, retriable, exitCode };
   }
-  if (isClientError(error)) {
+  if (hasErrorShape(error)) {
     const { code: name, what: message, hint, retriable } = error;
     // What the client refuses before it asks anybody was typed wrongly.
-    return { name, message, hint, retriable, exitCode: name === "INVALID_ARGUMENT" ? EXIT_USAGE : EXIT_FAILED };
+    const exitCode = error.exitCode ?? (name === "INVALID_ARGUMENT" ? EXIT_USAGE : EXIT_FAILED);
+    return { name, message, hint, retriable, exitCode };
   }
   const { code, path } = error as NodeJS.ErrnoException;
   if (typeof code === "string" && typeof path === "string") {
@@ -122,15 +123,18 @@ export function describeError(error: unknown): DescribedError {
   };
 }
 
-interface ClientErrorShape {
+/** Of errors of the client, and of a broker that does not start. */
+interface ErrorShape {
   readonly code: string;
   readonly what: string;
   readonly hint: string;
   readonly retriable: boolean;
+  /** Where the name does not tell it. */
+  readonly exitCode?: number;
 }
 
-/** Told by its shape, so that a command that never talks to a cluster need not load the client. */
-function isClientError(error: unknown): error is ClientErrorShape {
+/** Told by its shape, so that a command need load neither the client nor the broker for it. */
+function hasErrorShape(error: unknown): error is ErrorShape {
   return error instanceof Error && "what" in error && "hint" in error && "retriable" in error && "code" in error;
 }
 

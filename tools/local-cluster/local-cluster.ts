@@ -571,5 +571,6 @@ function lastErrorIn(logFile: string): string {
   if (!fs.existsSync(logFile)) return "";
   const lines = fs.readFileSync(logFile, "utf8").trimEnd().split("\n").slice(-20);
   const error = lines.reverse().find((line) => line.startsWith("error: "));
-  return error === undefined ? "" : `: ${error.slice("error: ".length)}`;
+  // What to do is for whoever starts a broker by hand.
+  return error === undefined ? "" : `: ${error.slice("error: ".length).replace(/ - (?!.* - ).*$/, "")}`;
 }

@@ -22,7 +22,7 @@ try {
 const { onStopSignal } = await import("../dist/common/env/node-signals.js");
 const { LocalCluster } = await import("../dist/tools/local-cluster/local-cluster.js");
 const { dataPlace } = await import("../dist/tools/local-cluster/data-place.js");
-const { reportError } = await import("../dist/tools/cli/run-command.js");
+const { describeError, reportError } = await import("../dist/tools/cli/run-command.js");
 const { connect } = await import("../dist/client/index.js");
 
 const interruption = new globalThis.AbortController();
@@ -60,7 +60,9 @@ try {
 }
 process.exit(0);
 
+/** There is no --debug here: what nobody expected is told whole. */
 function report(error) {
+  if (describeError(error).name === "UNEXPECTED") say(error.stack ?? String(error));
   return reportError(error, { json: false, debug: false });
 }
 

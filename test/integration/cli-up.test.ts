@@ -168,6 +168,17 @@ describe("ottla up", () => {
     }
   });
 
+  it("gives brokers the ports that they were promised, and ZooKeeper another where it had one of them", async () => {
+    const [first] = jsonLines<Record<string, string>>((await up("--json", "--port", "0")).stdout);
+    await runOttla(["down", "--data", data]);
+    const port = first?.["zookeeper"]?.split(":")[1] as string;
+    const { code, stdout, stderr } = await up("--json", "--port", port);
+    expect([code, stderr]).toEqual([0, ""]);
+    const [moved] = jsonLines<Record<string, string>>(stdout);
+    expect(moved?.["bootstrap"]).toBe(`127.0.0.1:${port}`);
+    expect(moved?.["zookeeper"]).not.toBe(first?.["zookeeper"]);
+  }, 60_000);
+
   it("says that it is a Kafka broker that holds the port", async () => {
     // Answers ApiVersions as Kafka does: with the correlation id of the request.
     const kafka = net.createServer((socket) => {

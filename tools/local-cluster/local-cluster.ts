@@ -12,7 +12,7 @@ import type { BrokerEntry, ClusterState, ZooKeeperEntry } from "./cluster-state.
 import { readClusterState, removeClusterState, writeClusterState } from "./cluster-state.js";
 import { prepareDataPlace } from "./data-place.js";
 import { PortClaims } from "./port-claims.js";
-import { describePortHolder } from "./ports.js";
+import { describePortHolder, isPortPermitted } from "./ports.js";
 import type { ProcessIdentity } from "./process-identity.js";
 import { conditionOf, identityOf, signalProcess } from "./process-identity.js";
 
@@ -89,10 +89,6 @@ export class LocalCluster {
     const before = readClusterState(this.data);
     const wanted = await this.#plan(before, options, claims);
     const running = wanted.brokers.filter(isRunning).map(({ id }) => id);
-    await claimPortsOf(
-      wanted.brokers.filter((entry) => !isRunning(entry)),
-      claims,
-    );
     const installation = wanted.zookeepers.every(isRunning) ? undefined : await this.#findZooKeeper(options.say);
     const deadline = Date.now() + options.timeoutMs;
     const startedBefore = new Set([...wanted.brokers, ...wanted.zookeepers].filter(isRunning).map(pidOf));
@@ -149,7 +145,7 @@ export class LocalCluster {
       await stopProcess(former.process, stopMsMax(former.kind));
       const state = this.state();
       const deadline = Date.now() + options.timeoutMs;
-      await claimPortsOf([{ port: former.port }], claims);
+      await claimPortsOf([{ port: former.port }], claims, "stop it, and try again");
       if (former.kind === "broker") {
         const entry = this.#startBroker(former, state);
         await this.#awaitBroker(entry, deadline, options.signal);
@@ -269,6 +265,12 @@ export class LocalCluster {
         );
       brokers.push({ id, port, ...(former?.process === undefined ? {} : { process: former.process }) });
     }
+    // Before ZooKeeper's, which may be any: brokers are connected to by hand.
+    await claimPortsOf(
+      brokers.filter((entry) => !isRunning(entry)),
+      claims,
+      "stop it, or choose other ports with --port, for example --port 19092",
+    );
     return {
       version: 1,
       brokers,
@@ -408,7 +410,7 @@ export class LocalCluster {
         });
       if (Date.now() > deadline)
         throw new CliError("START_TIMED_OUT", `${name} does not serve yet${lastErrorIn(log)}`, {
-          hint: `see ${log}, or give it more time with --timeout`,
+          hint: `see ${log}, or start it with ottla and a longer --timeout`,
           retriable: true,
         });
       await sleep(POLL_MS);
@@ -547,18 +549,23 @@ function isUnwritable(error: unknown): boolean {
 }
 
 /** All taken ports in one error, each with who holds it. */
-async function claimPortsOf(entries: readonly Pick<Entry, "port">[], claims: PortClaims): Promise<void> {
+async function claimPortsOf(
+  entries: readonly Pick<Entry, "port">[],
+  claims: PortClaims,
+  whatToDo: string,
+): Promise<void> {
   const holders: string[] = [];
   for (const { port } of entries) {
     const claim = await claims.claim(port);
     if (claim === "ours") continue;
+    if (!(await isPortPermitted(port)))
+      throw new CliError("PORT_NOT_PERMITTED", `this user may not listen on port ${port}`, {
+        hint: "choose one above 1023",
+      });
     const holder = claim === "claimed" ? "another cluster that starts just now" : await describePortHolder(port);
     holders.push(`port ${port} is taken by ${holder}`);
   }
-  if (holders.length > 0)
-    throw new CliError("PORT_TAKEN", holders.join(", "), {
-      hint: "stop it, or choose other ports with --port, for example --port 19092",
-    });
+  if (holders.length > 0) throw new CliError("PORT_TAKEN", holders.join(", "), { hint: whatToDo });
 }
 
 function putAside(logFile: string): void {

@@ -8,14 +8,21 @@ const PROBE_MS = 300;
 /** Whether this process could listen on the port now, on the loopback address and on all addresses. */
 export async function isPortFree(port: number): Promise<boolean> {
   // A listener on every address does not keep a second one from binding 127.0.0.1 on all systems: so both are tried.
-  return (await canListen(port, LOOPBACK)) && (await canListen(port, "0.0.0.0"));
+  const isFreeOn = async (host: string): Promise<boolean> => (await refusalOf(port, host)) === undefined;
+  return (await isFreeOn(LOOPBACK)) && (await isFreeOn("0.0.0.0"));
 }
 
-function canListen(port: number, host: string): Promise<boolean> {
+/** Whether the system lets this user listen on the port at all. */
+export async function isPortPermitted(port: number): Promise<boolean> {
+  return (await refusalOf(port, LOOPBACK)) !== "EACCES";
+}
+
+/** The system's code for why this process cannot listen there; undefined when it can. */
+function refusalOf(port: number, host: string): Promise<string | undefined> {
   return new Promise((resolve) => {
     const server = net.createServer();
-    server.once("error", () => resolve(false));
-    server.listen({ port, host, exclusive: true }, () => server.close(() => resolve(true)));
+    server.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? "unknown"));
+    server.listen({ port, host, exclusive: true }, () => server.close(() => resolve(undefined)));
   });
 }
 

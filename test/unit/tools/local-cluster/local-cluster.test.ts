@@ -9,7 +9,7 @@ import type { ClusterState } from "../../../../tools/local-cluster/cluster-state
 import { dataPlace, prepareDataPlace } from "../../../../tools/local-cluster/data-place.js";
 import { LocalCluster } from "../../../../tools/local-cluster/local-cluster.js";
 import { PortClaims } from "../../../../tools/local-cluster/port-claims.js";
-import { describePortHolder, isPortFree } from "../../../../tools/local-cluster/ports.js";
+import { describePortHolder, isPortFree, isPortPermitted } from "../../../../tools/local-cluster/ports.js";
 import { conditionOf, identityOf, signalProcess } from "../../../../tools/local-cluster/process-identity.js";
 import type { ProcessIdentity } from "../../../../tools/local-cluster/process-identity.js";
 import { eventually } from "../../../support/eventually.js";
@@ -61,6 +61,20 @@ describe("ports", () => {
       await new Promise((resolve) => server.close(resolve));
     }
     expect(await isPortFree(port)).toBe(true);
+    expect(await isPortPermitted(port)).toBe(true);
+  });
+
+  it("tells one that nobody has and this user may not have", async () => {
+    // Who runs the tests may be allowed everything.
+    const listen = jest.spyOn(net.Server.prototype, "listen").mockImplementation(function (this: net.Server) {
+      setImmediate(() => this.emit("error", Object.assign(new Error("permission denied"), { code: "EACCES" })));
+      return this;
+    });
+    try {
+      expect([await isPortFree(80), await isPortPermitted(80)]).toEqual([false, false]);
+    } finally {
+      listen.mockRestore();
+    }
   });
 });
 

@@ -344,6 +344,16 @@ describe("ottla produce and consume", () => {
       "--values",
     ]);
     expect(consumed).toMatchObject({ perf: "consume", records: 2000, bytes: 20_000 });
+    /** The bytes of so many records behind so many others, as they are stored. */
+    const bytesOf = async (records: number, warmup: number): Promise<number> => {
+      const counts = ["--records", String(records), "--warmup", String(warmup)];
+      const [line] = await cluster.json<{ bytes: number }>(["perf", "consume", topic, ...counts]);
+      return line?.bytes ?? 0;
+    };
+    const [whole, begin, rest] = [await bytesOf(2100, 0), await bytesOf(700, 0), await bytesOf(1400, 700)];
+    expect(whole).toBeGreaterThan(21_000);
+    // Each batch may be rounded.
+    expect(Math.abs(begin + rest - whole)).toBeLessThan(20);
     const [latency] = await cluster.json(["perf", "latency", topic, "--records", "20", "--warmup", "5"]);
     expect(latency).toMatchObject({ perf: "latency", records: 20 });
   });

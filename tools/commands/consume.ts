@@ -1,11 +1,12 @@
 import type { Command } from "commander";
 import { Option } from "commander";
 import type { Cluster, Consumer, ConsumerOptions, TopicPartition, TopicPartitionOffset } from "../../client/index.js";
-import { CliError, usageError } from "../cli/cli-error.js";
+import { usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { unlessAborted } from "../cli/interruption.js";
+import { Patience } from "../cli/patience.js";
 import { collect, formatCount, parseCount } from "../cli/quantities.js";
 import type { RecordPrinter } from "../cli/record-format.js";
 import { recordPrinter } from "../cli/record-format.js";
@@ -78,34 +79,6 @@ async function consume(context: CommandContext, topics: readonly string[], optio
     await printRecords(context, consumer, print, options, patience);
   } finally {
     patience?.end();
-  }
-}
-
-/** Aborts when nothing came for too long. */
-class Patience {
-  readonly #controller = new AbortController();
-  #timer: NodeJS.Timeout | undefined;
-
-  constructor(private readonly limitMs: number) {
-    this.begin();
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  /** The time runs from now on. */
-  begin(): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => {
-      const what = `nothing came for ${this.limitMs} ms, and the end is not reached`;
-      const hint = "see ottla topic describe whether every partition has a leader, or allow more time with --timeout";
-      this.#controller.abort(new CliError("DEADLINE_EXCEEDED", what, { hint, retriable: true }));
-    }, this.limitMs);
-  }
-
-  end(): void {
-    clearTimeout(this.#timer);
   }
 }
 

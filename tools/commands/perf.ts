@@ -8,6 +8,7 @@ import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { LatencyHistogram } from "../cli/latency-histogram.js";
 import { Pace } from "../cli/pace.js";
+import { Patience } from "../cli/patience.js";
 import type { ProducerFlags } from "../cli/producer-options.js";
 import { addProducerOptions, producerOptions } from "../cli/producer-options.js";
 import { formatCount, parseCount, parseRate, parseSize } from "../cli/quantities.js";
@@ -136,7 +137,11 @@ async function perfConsume(context: CommandContext, topic: string, options: Perf
   const latency = new LatencyHistogram();
   const startedMs = performance.now();
   await withSuggestion(cluster.admin(), [topic], () => cluster.partitionsOf(topic));
-  await using consumer = cluster.consumer(consumerOptions(topic, options, context.signal));
+  // One that follows waits for ever; one that reads to an end must not.
+  const untilEnd = options.from !== "latest";
+  const patience = untilEnd ? new Patience(context.timeoutMs) : undefined;
+  const signal = patience === undefined ? context.signal : AbortSignal.any([context.signal, patience.signal]);
+  await using consumer = cluster.consumer(consumerOptions(topic, options, signal));
   let firstAt = 0;
   let lastBatchAt = 0;
   let bytes = 0;
@@ -146,23 +151,31 @@ async function perfConsume(context: CommandContext, topic: string, options: Perf
     firstAt = performance.now();
     lastBatchAt = firstAt;
   };
-  reading: for await (const batch of consumer.batches({ untilEnd: options.from !== "latest" })) {
-    if (firstAt === 0 && skipped >= options.warmup) begin();
-    for (const record of batch) {
-      if (skipped < options.warmup) {
-        skipped += 1;
-        if (skipped === options.warmup) begin();
-        continue;
+  try {
+    for await (const batch of consumer.batches({ untilEnd })) {
+      patience?.begin();
+      if (firstAt === 0 && skipped >= options.warmup) begin();
+      const recordsBefore = records;
+      for (const record of batch) {
+        if (skipped < options.warmup) {
+          skipped += 1;
+          if (skipped === options.warmup) begin();
+          continue;
+        }
+        if (options.values === true) bytes += record.value?.length ?? 0;
+        records += 1;
+        if (records >= options.records) break;
       }
-      bytes += options.values === true ? (record.value?.length ?? 0) : 0;
-      records += 1;
-      if (records >= options.records) break reading;
+      // Of a batch that is measured in part, the bytes of that part.
+      if (options.values !== true)
+        bytes += Math.round((batch.sizeBytes * (records - recordsBefore)) / batch.recordCount);
+      const now = performance.now();
+      if (firstAt > 0) latency.add(now - lastBatchAt);
+      lastBatchAt = now;
+      if (records >= options.records || context.signal.aborted) break;
     }
-    if (options.values !== true) bytes += batch.sizeBytes;
-    const now = performance.now();
-    if (firstAt > 0) latency.add(now - lastBatchAt);
-    lastBatchAt = now;
-    if (context.signal.aborted) break;
+  } finally {
+    patience?.end();
   }
   const endedMs = performance.now();
   report(context, {

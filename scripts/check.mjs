@@ -1,5 +1,5 @@
 // npm run check: form, types, and who imports whom. Prints only what fails, and one line at the end.
-import { availableParallelism } from "node:os";
+import os from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, giveUp, install, requireNode, root, run, say } from "./prepare.mjs";
@@ -42,7 +42,7 @@ export async function check() {
       say(`--- ${next.name}\n${output.trimEnd()}`);
     }
   };
-  await Promise.all(Array.from({ length: Math.max(2, availableParallelism()) }, worker));
+  await Promise.all(Array.from({ length: Math.max(2, os.availableParallelism()) }, worker));
   const seconds = Math.round((Date.now() - startedMs) / 1000);
   const names = checks.map(({ name }) => name).join(", ");
   say(

@@ -29,7 +29,9 @@ export function requireNode() {
 export async function install() {
   const installed = modifiedMs(join(root, "node_modules/.package-lock.json"));
   if (installed !== undefined && installed >= (modifiedMs(join(root, "package-lock.json")) ?? 0)) return;
-  await step("installing dependencies (npm ci)", "npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
+  // With the compiler, also where NODE_ENV or a setting of npm leaves out what only development needs.
+  const args = ["ci", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"];
+  await step("installing dependencies (npm ci)", "npm", args);
 }
 
 /** Builds dist/ unless it is newer than all sources. */

@@ -35,19 +35,14 @@ async function findPrograms() {
   if ((await run("protoc", ["--version"])).code === 0) return;
   const isRoot = process.getuid?.() === 0;
   const lead = isRoot ? [] : ["sudo", "-n"];
-  const [command, ...rest] = [
-    ...lead,
-    "env",
-    "DEBIAN_FRONTEND=noninteractive",
-    "apt-get",
-    "install",
-    "-y",
-    "--no-install-recommends",
-    "protobuf-compiler",
-  ];
+  const apt = async (...aptArgs) => {
+    const [command, ...rest] = [...lead, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", ...aptArgs];
+    return (await run(command, rest)).code === 0;
+  };
+  const installed = () => apt("install", "-y", "--no-install-recommends", "protobuf-compiler");
   say("installing protobuf-compiler ...");
-  const { code: aptCode } = await run(command, rest);
-  if (aptCode !== 0)
+  // Most often the package lists are missing or too old.
+  if (!(await installed()) && !((await apt("update")) && (await installed())))
     say("protoc is not here and could not be installed: the test that reads segments with it will fail");
 }
 

@@ -72,17 +72,19 @@ const usualHomes = ["/opt/zookeeper", "/opt/homebrew/opt/zookeeper/libexec", "/u
 /**
  * Looks for Java and ZooKeeper's jars, then installs Debian's package where this process may do that without a
  * password, then looks for Docker. `say` is told in a sentence about everything that takes time or changes the machine.
- * Rejects with ZooKeeperNotFound.
+ * Rejects with ZooKeeperNotFound, or between two steps with the signal's reason.
  */
 export async function findZooKeeper(
   say: (sentence: string) => void,
+  signal?: AbortSignal,
   system: LocalSystem = realSystem,
 ): Promise<ZooKeeperInstallation> {
   const local = await findJavaInstallation(system);
   if (local !== undefined) return local;
   const obstacles: string[] = [];
-  const installed = await installDebianPackage(say, system, obstacles);
+  const installed = await installDebianPackage(say, system, obstacles, signal);
   if (installed !== undefined) return installed;
+  signal?.throwIfAborted();
   const docker = await findDocker(say, system, obstacles);
   if (docker !== undefined) return docker;
   throw new ZooKeeperNotFound(
@@ -141,6 +143,7 @@ async function installDebianPackage(
   say: (sentence: string) => void,
   system: LocalSystem,
   obstacles: string[],
+  signal: AbortSignal | undefined,
 ): Promise<JavaInstallation | undefined> {
   const probe = { deadlineMs: probeDeadlineMs };
   if (!(await system.run("apt-get", ["--version"], probe)).ok) return undefined;
@@ -162,8 +165,12 @@ async function installDebianPackage(
   const install = (): Promise<RunResult> => apt("install", "-y", "--no-install-recommends", ...packages);
   const ok = await withProgress(say, `Installing ${packages.join(" and ")} with apt-get`, async () => {
     if ((await install()).ok) return true;
+    // Ctrl-C ends apt-get too: that is no reason to begin another one.
+    signal?.throwIfAborted();
     // Most often the package lists are missing or too old.
-    return (await apt("update")).ok && (await install()).ok;
+    if (!(await apt("update")).ok) return false;
+    signal?.throwIfAborted();
+    return (await install()).ok;
   });
   const found = ok ? await findJavaInstallation(system) : undefined;
   if (found === undefined) obstacles.push(`apt-get could not install ${packages.join(" and ")}: see ${logFile}`);

@@ -89,7 +89,7 @@ export class LocalCluster {
     const before = readClusterState(this.data);
     const wanted = await this.#plan(before, options, claims);
     const running = wanted.brokers.filter(isRunning).map(({ id }) => id);
-    const installation = wanted.zookeepers.every(isRunning) ? undefined : await this.#findZooKeeper(options.say);
+    const installation = wanted.zookeepers.every(isRunning) ? undefined : await this.#findZooKeeper(options);
     const deadline = Date.now() + options.timeoutMs;
     const startedBefore = new Set([...wanted.brokers, ...wanted.zookeepers].filter(isRunning).map(pidOf));
     try {
@@ -151,7 +151,7 @@ export class LocalCluster {
         await this.#awaitBroker(entry, deadline, options.signal);
         return { kind: "broker", ...entry };
       }
-      const entry = await this.#startZooKeeper(former, state, await this.#findZooKeeper(options.say));
+      const entry = await this.#startZooKeeper(former, state, await this.#findZooKeeper(options));
       await this.#awaitZooKeeper(entry, deadline, options.signal);
       return { kind: "zookeeper", ...entry };
     });
@@ -297,10 +297,10 @@ export class LocalCluster {
     return before.zookeeper;
   }
 
-  async #findZooKeeper(say: (sentence: string) => void): Promise<ZooKeeperInstallation> {
+  async #findZooKeeper({ say, signal }: Pick<StartOptions, "say" | "signal">): Promise<ZooKeeperInstallation> {
     const { findZooKeeper, ZooKeeperNotFound } = await import("../local-zookeeper.js");
     try {
-      return await findZooKeeper(say);
+      return await findZooKeeper(say, signal);
     } catch (error) {
       if (error instanceof ZooKeeperNotFound)
         throw new CliError("ZOOKEEPER_NOT_FOUND", error.message, { cause: error });

@@ -50,11 +50,14 @@ class FakeSystem implements LocalSystem {
 
 describe("findZooKeeper", () => {
   let system: FakeSystem;
+  let interruption: AbortController;
   const said: string[] = [];
-  const find = (): ReturnType<typeof findZooKeeper> => findZooKeeper((sentence) => said.push(sentence), system);
+  const find = (): ReturnType<typeof findZooKeeper> =>
+    findZooKeeper((sentence) => said.push(sentence), interruption.signal, system);
 
   beforeEach(() => {
     system = new FakeSystem();
+    interruption = new AbortController();
     said.length = 0;
   });
 
@@ -105,6 +108,17 @@ describe("findZooKeeper", () => {
     ).toHaveLength(2);
     expect(said.join(" ")).toContain("Installing zookeeper and default-jre-headless");
     expect(said.at(-1)).toBe("Installed zookeeper and default-jre-headless.");
+  });
+
+  it("begins no other step when it is interrupted in one", async () => {
+    system.isRoot = true;
+    system.on("apt-get --version").on("env DEBIAN_FRONTEND=noninteractive apt-get", () => {
+      interruption.abort(new Error("interrupted"));
+      return false;
+    });
+    await expect(find()).rejects.toThrow("interrupted");
+    expect(system.ran.filter((line) => line.startsWith("env "))).toHaveLength(1);
+    expect(system.ran.some((line) => line.startsWith("docker"))).toBe(false);
   });
 
   it("installs only the Java when the jar is there, through sudo when that asks for no password", async () => {

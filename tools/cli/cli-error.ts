@@ -1,6 +1,6 @@
 /**
  * What a command says instead of doing its work: one line, `error: NAME: what - what to do`. Thrown anywhere in `tools/`,
- * printed once, by `program.ts`. `exitCode` 1: the cluster or the data said no; 2: the command was typed wrongly.
+ * printed once, by `run-command.ts`. `exitCode` 1: the cluster or the data said no; 2: the command was typed wrongly.
  */
 export class CliError extends Error {
   override readonly name = "CliError";

@@ -21,7 +21,7 @@ export class LineSplitter {
 
   /**
    * Hands out each line that ends in `chunk`. `onLine` may return a promise (the producer's memory is full): then this
-   * does too, and goes on when it resolves. It may return false to take no more.
+   * does too, and goes on when it resolves.
    */
   push(chunk: Buffer, onLine: OnLine): void | Promise<void> {
     return this.#from(chunk, 0, onLine);

@@ -9,15 +9,15 @@ import { runCommand } from "../cli/run-command.js";
 import { table } from "../cli/table.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
 
-const KINDS = "topic, broker or client";
+const KINDS = "topic or broker";
 const NAME = "its name; for a broker its id, or `default` for all brokers";
 
-/** `ottla config ...`: settings of topics, brokers and clients. */
+/** `ottla config ...`: settings of topics and brokers. */
 export function addConfigCommands(program: Command): void {
   const group = program
     .command("config")
     .alias("configs")
-    .description("look at and change settings of topics, brokers and clients");
+    .description("look at and change settings of topics and brokers");
   const describe = group
     .command("describe")
     .alias("get")

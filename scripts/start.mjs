@@ -118,6 +118,11 @@ async function carryOneRecord(bootstrapBrokers) {
   }
 }
 
+/** As a shell takes it for one word. */
+function quoted(text) {
+  return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
 function welcome({ cluster, bootstrap, zookeeper }, place) {
   const lead = bootstrap.startsWith("127.0.0.1:9092") ? "./ottla" : `OTTLA_BOOTSTRAP=${bootstrap} ./ottla`;
   return `
@@ -131,7 +136,7 @@ In a second terminal:
   ${lead} consume ${TOPIC} --from earliest
   echo "my first record" | ${lead} produce ${TOPIC}
   ${lead} topic describe ${TOPIC}
-  ./ottla status${local.data.endsWith("/.ottla") ? "" : ` --data ${local.data}`}
+  ./ottla status${local.data === dataPlace(undefined, {}) ? "" : ` --data ${quoted(local.data)}`}
   ./ottla --help
 
 Ctrl-C stops it; the data stays.`;

@@ -69,11 +69,14 @@ async function showStatus(context: CommandContext, data: string | undefined): Pr
     const alive = condition !== "gone";
     const pid = alive ? (entry.process?.pid ?? null) : null;
     const mode = modes[index] ?? null;
-    const { controller, leads, replicas } = {
-      controller: roles?.controller === id,
-      leads: roles?.leads.get(id) ?? 0,
-      replicas: roles?.replicas.get(id) ?? 0,
-    };
+    const { controller, leads, replicas } =
+      roles === undefined
+        ? { controller: null, leads: null, replicas: null }
+        : {
+            controller: roles.controller === id,
+            leads: roles.leads.get(id) ?? 0,
+            replicas: roles.replicas.get(id) ?? 0,
+          };
     if (context.json) {
       if (kind === "broker") context.out.writeJson({ kind, id, pid, port, alive, controller, leads, replicas });
       else context.out.writeJson({ kind, id, pid, port, alive, mode });
@@ -88,11 +91,14 @@ async function showStatus(context: CommandContext, data: string | undefined): Pr
             ? mode === null
               ? "silent"
               : "serving"
-            : roles?.registered.has(id)
-              ? "serving"
-              : "not in the cluster";
-    const role = kind === "zookeeper" ? (mode ?? "") : controller && alive ? "controller" : "";
-    rows.push([kind, id, pid ?? "-", port, health, role, ...(kind === "broker" ? [leads, replicas] : ["", ""])]);
+            : roles === undefined
+              ? "silent"
+              : roles.registered.has(id)
+                ? "serving"
+                : "not in the cluster";
+    const role = kind === "zookeeper" ? (mode ?? "") : controller === true && alive ? "controller" : "";
+    const counts = kind === "broker" ? [leads ?? "?", replicas ?? "?"] : ["", ""];
+    rows.push([kind, id, pid ?? "-", port, health, role, ...counts]);
   }
   if (!context.json)
     context.out.writeText(table(["PROCESS", "ID", "PID", "PORT", "HEALTH", "ROLE", "LEADS", "REPLICAS"], rows));
@@ -175,7 +181,13 @@ async function perform(
     });
   // The signal takes effect a little later; what follows in a script may rely on it.
   const deadline = Date.now() + SIGNAL_MS_MAX;
-  while (conditionOf(target.process) !== wanted && Date.now() < deadline) await sleep(POLL_MS);
+  while (conditionOf(target.process) !== wanted) {
+    if (Date.now() > deadline)
+      throw new CliError("NO_EFFECT", `${nameOf(target)} is not ${wanted} ${SIGNAL_MS_MAX / 1000} s after ${signal}`, {
+        hint: `see what process ${target.process.pid} waits for`,
+      });
+    await sleep(POLL_MS);
+  }
   return target;
 }
 

@@ -220,11 +220,25 @@ describe("ottla up", () => {
     );
     expect((await runOttla(["status", "--data", data])).stderr).toMatch(/^error: NO_CLUSTER: /);
 
+    // What that start died of still stands in the log.
+    const hurried = await up("--port", "0", "--timeout", "1ms");
+    expect(hurried.stderr).toMatch(/^error: START_TIMED_OUT: [^\n]* does not serve yet - /m);
+
     const served = await up("--json", "--port", "0");
     expect([served.code, served.stderr]).toEqual([0, ""]);
     await runOttla(["down", "--data", data]);
     expect((await up("--set", "no.such.setting=1")).code).toBe(1);
     expect(jsonLines((await up("--json")).stdout)).toEqual(jsonLines(served.stdout));
+  }, 60_000);
+
+  it("does not know what brokers do that say nothing", async () => {
+    await up("--port", "0");
+    await runOttla(["pause", "1", "--data", data]);
+    const { stdout } = await runOttla(["status", "--data", data]);
+    expect(stdout).toMatch(/^broker +1 .* paused +\? +\?$/m);
+    expect(await status()).toContainEqual(
+      expect.objectContaining({ kind: "broker", alive: true, controller: null, leads: null, replicas: null }),
+    );
   }, 60_000);
 
   it("has no status before it has a cluster", async () => {

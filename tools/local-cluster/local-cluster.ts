@@ -30,6 +30,8 @@ const STOP_BROKER_MS_MAX = 32_000;
 const STOP_ZOOKEEPER_MS_MAX = 10_000;
 /** `stop` waits so long for another command to finish: a start takes as long at most. */
 const BUSY_MS_MAX = 30_000;
+/** After SIGKILL only the kernel can keep a process. */
+const KILL_MS_MAX = 10_000;
 const LOG_BYTES_MAX = 16 * 1024 * 1024;
 const LOOPBACK = "127.0.0.1";
 
@@ -64,6 +66,9 @@ export interface ServingCluster {
  * the other; those that start or stop something take a lock first.
  */
 export class LocalCluster {
+  /** How long each log was when this process started to write to it: what stands before is of an earlier run. */
+  readonly #logStarts = new Map<string, number>();
+
   constructor(readonly data: string) {}
 
   /** Throws CliError NO_CLUSTER when there has never been one here. */
@@ -142,7 +147,7 @@ export class LocalCluster {
   ): Promise<LocalProcess> {
     return this.#locked(async (claims) => {
       const former = this.find(target);
-      await stopProcess(former.process, stopMsMax(former.kind));
+      await stopProcess(former);
       const state = this.state();
       const deadline = Date.now() + options.timeoutMs;
       await claimPortsOf([{ port: former.port }], claims, "stop it, and try again");
@@ -322,6 +327,7 @@ export class LocalCluster {
     fs.mkdirSync(logs, { recursive: true });
     const logFile = this.logFileOf({ kind: "broker", id });
     putAside(logFile);
+    this.#logStarts.set(logFile, sizeOf(logFile));
     const log = fs.openSync(logFile, "a");
     const events = fs.openSync(this.#eventsFileOf(id), "w");
     const settings = Object.entries(state.settings).flatMap(([name, value]) => ["--set", `${name}=${value}`]);
@@ -402,14 +408,15 @@ export class LocalCluster {
   ): Promise<void> {
     const name = nameOf(target);
     const log = this.logFileOf(target);
+    const lastError = (): string => lastErrorIn(log, this.#logStarts.get(log) ?? 0);
     while (!(await isServing())) {
       signal.throwIfAborted();
       if (!isRunning(target))
-        throw new CliError("DID_NOT_START", `${name} ended instead of serving${lastErrorIn(log)}`, {
+        throw new CliError("DID_NOT_START", `${name} ended instead of serving${lastError()}`, {
           hint: `see ${log}`,
         });
       if (Date.now() > deadline)
-        throw new CliError("START_TIMED_OUT", `${name} does not serve yet${lastErrorIn(log)}`, {
+        throw new CliError("START_TIMED_OUT", `${name} does not serve yet${lastError()}`, {
           hint: `see ${log}, or start it with ottla and a longer --timeout`,
           retriable: true,
         });
@@ -440,7 +447,7 @@ export class LocalCluster {
 
   async #stopEntries(state: ClusterState, which: (entry: Entry) => boolean): Promise<void> {
     const stop = (entries: readonly Entry[], kind: LocalProcess["kind"]): Promise<unknown> =>
-      Promise.all(entries.filter(which).map((entry) => stopProcess(entry.process, stopMsMax(kind))));
+      Promise.all(entries.filter(which).map((entry) => stopProcess({ kind, ...entry } as LocalProcess)));
     // Brokers first: they say goodbye in ZooKeeper.
     await stop(state.brokers, "broker");
     await stop(state.zookeepers, "zookeeper");
@@ -475,12 +482,18 @@ export function isRunning(entry: Entry): boolean {
 }
 
 /** Asks a process to end, waits, and ends it by force when it does not. A paused one is woken first. */
-async function stopProcess(identity: ProcessIdentity | undefined, limitMs: number): Promise<void> {
+async function stopProcess(target: LocalProcess): Promise<void> {
+  const { process: identity } = target;
   if (identity === undefined || !signalProcess(identity, "SIGTERM")) return;
   signalProcess(identity, "SIGCONT");
-  const deadline = Date.now() + limitMs;
+  const deadline = Date.now() + stopMsMax(target.kind);
   while (conditionOf(identity) !== "gone") {
     if (Date.now() > deadline) signalProcess(identity, "SIGKILL");
+    // No signal ends a process that waits for its disk.
+    if (Date.now() > deadline + KILL_MS_MAX)
+      throw new CliError("DID_NOT_END", `${nameOf(target)} (pid ${identity.pid}) does not end, not even by SIGKILL`, {
+        hint: `see whether the disk answers that it writes to, and stop again`,
+      });
     await sleep(POLL_MS);
   }
 }
@@ -569,14 +582,17 @@ async function claimPortsOf(
 }
 
 function putAside(logFile: string): void {
-  if ((fs.statSync(logFile, { throwIfNoEntry: false })?.size ?? 0) > LOG_BYTES_MAX)
-    fs.renameSync(logFile, `${logFile}.1`);
+  if (sizeOf(logFile) > LOG_BYTES_MAX) fs.renameSync(logFile, `${logFile}.1`);
 }
 
-/** The error that a broker printed last, as the end of a sentence. */
-function lastErrorIn(logFile: string): string {
+function sizeOf(file: string): number {
+  return fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+/** The error that a broker printed last behind this position, as the end of a sentence. */
+function lastErrorIn(logFile: string, from: number): string {
   if (!fs.existsSync(logFile)) return "";
-  const lines = fs.readFileSync(logFile, "utf8").trimEnd().split("\n").slice(-20);
+  const lines = fs.readFileSync(logFile).subarray(from).toString("utf8").trimEnd().split("\n").slice(-20);
   const error = lines.reverse().find((line) => line.startsWith("error: "));
   // What to do is for whoever starts a broker by hand.
   return error === undefined ? "" : `: ${error.slice("error: ".length).replace(/ - (?!.* - ).*$/, "")}`;

@@ -49,7 +49,9 @@ interface ProcessFacts {
 function factsOf(pid: number): ProcessFacts | undefined {
   if (process.platform === "linux") return factsFromProc(pid);
   try {
-    const output = execFileSync("ps", ["-o", "stat=,lstart=", "-p", String(pid)], { encoding: "utf8" }).trim();
+    // The date is compared as text: it must not depend on the language and the time zone of who asks.
+    const env = { ...process.env, LC_ALL: "C", TZ: "UTC" };
+    const output = execFileSync("ps", ["-o", "stat=,lstart=", "-p", String(pid)], { encoding: "utf8", env }).trim();
     const [state = "", ...started] = output.split(/\s+/);
     return state === "" ? undefined : { startTime: started.join(" "), condition: conditionFrom(state) };
   } catch {

@@ -66,6 +66,8 @@ const progressEveryMs = 5_000;
 const debianJar = "/usr/share/java/zookeeper.jar";
 const debianLoggers = ["/usr/share/java/slf4j-simple.jar", "/usr/share/java/slf4j-nop.jar"];
 const dockerImage = "zookeeper:3.9";
+/** Where Homebrew puts the Java that comes with its ZooKeeper: not on the PATH. */
+const kegJavas = ["/opt/homebrew/opt/openjdk/bin/java", "/usr/local/opt/openjdk/bin/java"];
 /** Where ZooKeeper's own archive or a package manager puts it; each holds `lib` with the jars. */
 const usualHomes = ["/opt/zookeeper", "/opt/homebrew/opt/zookeeper/libexec", "/usr/local/opt/zookeeper/libexec"];
 
@@ -104,7 +106,11 @@ async function findJavaInstallation(system: LocalSystem): Promise<JavaInstallati
 
 async function findJava(system: LocalSystem): Promise<string | undefined> {
   const home = system.environment["JAVA_HOME"];
-  const candidates = [home === undefined || home === "" ? undefined : path.join(home, "bin", "java"), "java"];
+  const candidates = [
+    home === undefined || home === "" ? undefined : path.join(home, "bin", "java"),
+    "java",
+    ...kegJavas,
+  ];
   for (const java of candidates) {
     // Run, not only looked for: macOS has a `java` that does nothing but tell where to get one.
     if (java !== undefined && (await system.run(java, ["-version"], { deadlineMs: probeDeadlineMs })).ok) return java;

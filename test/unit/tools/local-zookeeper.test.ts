@@ -90,6 +90,12 @@ describe("findZooKeeper", () => {
     expect(await find()).toMatchObject({ classPath: "/opt/zk-3.9/conf:/opt/zk-3.9/lib/*" });
   });
 
+  it("takes the Java that Homebrew keeps off the PATH", async () => {
+    system.on("/opt/homebrew/opt/openjdk/bin/java -version");
+    system.files.add("/opt/homebrew/opt/zookeeper/libexec/lib/zookeeper-3.9.2.jar");
+    expect(await find()).toMatchObject({ kind: "java", java: "/opt/homebrew/opt/openjdk/bin/java" });
+  });
+
   it("installs what is missing from Debian as root, refreshing the package lists only when it must", async () => {
     system.isRoot = true;
     let updated = false;

@@ -424,7 +424,7 @@ function commandOf(
           "run",
           "--rm",
           "--name",
-          `ottla-zookeeper-${port}`,
+          containerOn(port),
           ...(publishesPort(installation, options) ? ["-p", `127.0.0.1:${port}:${port}`] : ["--network", "host"]),
           ...(process.getuid === undefined ? [] : ["--user", `${process.getuid()}:${process.getgid?.() ?? 0}`]),
           // At the same place as outside, so that the server can be told from others by it.
@@ -437,6 +437,11 @@ function commandOf(
       };
     }
   }
+}
+
+/** The name of the container whose server has this port. */
+export function containerOn(port: number): string {
+  return `ottla-zookeeper-${port}`;
 }
 
 /** The members of an ensemble reach each other only in the host's own network. */

@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import fs from "node:fs";
 import net from "node:net";
 import os from "node:os";
@@ -7,7 +8,9 @@ import { tryLock } from "../../common/env/node-file-lock.js";
 import { jsonLines, runOttla, startOttla, startProgram, TestCluster } from "../support/cluster.js";
 import { startRealZooKeeper } from "../support/real-zookeeper.js";
 import { eventually } from "../support/eventually.js";
+import { writeClusterState } from "../../tools/local-cluster/cluster-state.js";
 import { conditionOf, identityOf } from "../../tools/local-cluster/process-identity.js";
+import type { ProcessIdentity } from "../../tools/local-cluster/process-identity.js";
 
 interface ProcessStatus {
   readonly kind: "broker" | "zookeeper";
@@ -240,6 +243,29 @@ describe("ottla up", () => {
       expect.objectContaining({ kind: "broker", alive: true, controller: null, leads: null, replicas: null }),
     );
   }, 60_000);
+
+  it("leaves a ZooKeeper in Docker to Docker, instead of ending only its client", async () => {
+    const client = spawn("sleep", ["60"], { stdio: "ignore" });
+    const identity = identityOf(client.pid as number) as ProcessIdentity;
+    try {
+      writeClusterState(data, {
+        version: 1,
+        brokers: [],
+        zookeepers: [
+          { id: 1, port: 1, quorumPort: 2, electionPort: 3, container: "ottla-zookeeper-1", process: identity },
+        ],
+        settings: {},
+      });
+      const { code, stderr } = await runOttla(["kill", "zookeeper:1", "--data", data]);
+      expect([code, stderr]).toEqual([
+        1,
+        expect.stringMatching(/^error: IN_DOCKER: .* - type docker kill ottla-zookeeper-1\n$/),
+      ]);
+      expect(conditionOf(identity)).toBe("running");
+    } finally {
+      client.kill("SIGKILL");
+    }
+  });
 
   it("has no status before it has a cluster", async () => {
     const { code, stderr } = await runOttla(["status", "--data", data]);

@@ -170,6 +170,10 @@ async function perform(
       signal: context.signal,
       say: (sentence) => context.note(sentence),
     });
+  if (target.kind === "zookeeper" && target.container !== undefined && isRunning(target))
+    throw new CliError("IN_DOCKER", `${nameOf(target)} runs in Docker, whose client would get the signal`, {
+      hint: `type docker ${action === "resume" ? "unpause" : action} ${target.container}`,
+    });
   const { signal, wanted } = {
     kill: { signal: "SIGKILL", wanted: "gone" },
     pause: { signal: "SIGSTOP", wanted: "paused" },

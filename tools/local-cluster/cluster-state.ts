@@ -17,6 +17,8 @@ export interface ZooKeeperEntry {
   readonly port: number;
   readonly quorumPort: number;
   readonly electionPort: number;
+  /** The container that it runs in; `process` is then Docker's client, which passes SIGTERM on and no more. */
+  readonly container?: string;
   readonly process?: ProcessIdentity | undefined;
 }
 

@@ -353,7 +353,7 @@ export class LocalCluster {
     state: ClusterState,
     installation: ZooKeeperInstallation,
   ): Promise<ZooKeeperEntry> {
-    const { startZooKeeper } = await import("../local-zookeeper.js");
+    const { containerOn, startZooKeeper } = await import("../local-zookeeper.js");
     putAside(this.logFileOf({ kind: "zookeeper", id: entry.id }));
     const { pid } = await startZooKeeper(installation, {
       dataDir: this.#zookeeperDirectory(entry.id),
@@ -362,7 +362,11 @@ export class LocalCluster {
       ...(state.zookeepers.length === 1 ? {} : { id: entry.id, servers: state.zookeepers }),
     });
     const { id, port, quorumPort, electionPort } = entry;
-    const now: ZooKeeperEntry = { id, port, quorumPort, electionPort, process: started(pid, `ZooKeeper server ${id}`) };
+    const now: ZooKeeperEntry = {
+      ...{ id, port, quorumPort, electionPort },
+      ...(installation.kind === "docker" ? { container: containerOn(port) } : {}),
+      process: started(pid, `ZooKeeper server ${id}`),
+    };
     this.#update((all) => ({ ...all, zookeepers: all.zookeepers.map((other) => (other.id === id ? now : other)) }));
     return now;
   }

@@ -109,9 +109,10 @@ export class FetchCollector {
       return undefined;
     }
     const endOffset = Math.min(stored.endOffset, reader.endOffset ?? Number.POSITIVE_INFINITY);
-    reader.position = stored.endOffset;
-    if (stored.isControl || endOffset <= position) return undefined;
-    if (endOffset < stored.endOffset) reader.position = endOffset;
+    // What came later than the end that this loop reads to is the next one's.
+    if (endOffset <= position) return undefined;
+    reader.position = endOffset;
+    if (stored.isControl) return undefined;
     return new ConsumerBatch(
       topic,
       partition,

@@ -554,6 +554,20 @@ describe("Consumer", () => {
     expect(await all(consumer.records({ untilEnd: true }))).toContainEqual(expect.stringContaining("new"));
   });
 
+  it("leaves what comes after the end to the next loop, though it arrives with what is before", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"]]);
+    fake.broker(1).answer = async ({ kind, count }) => {
+      // The end has been asked for by now.
+      if (kind === "fetch" && count === 1) await write("t", [["b"], ["c"]]);
+      return undefined;
+    };
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    expect(await all(consumer.records({ untilEnd: true }))).toEqual(["0:a"]);
+    expect(await all(consumer.records({ untilEnd: true }))).toEqual(["1:b", "2:c"]);
+  });
+
   it("ends when all that it still had to read is deleted while it reads", async () => {
     await start();
     fake.createTopic("t");

@@ -141,7 +141,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     for (const target of targets) {
       const reader = this.#subscription.readerOf(target);
       reader.isPaused = false;
-      this.#buffer.push(reader.held.splice(0));
+      this.#buffer.putBack(reader.held.splice(0));
     }
     this.#fetcher.wake();
   }

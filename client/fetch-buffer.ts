@@ -18,6 +18,12 @@ export class FetchBuffer {
     this.wake();
   }
 
+  /** What was taken and not delivered comes next: of its partition it is older than anything that waits here. */
+  putBack(chunks: readonly FetchedChunk[]): void {
+    this.#chunks.unshift(chunks);
+    this.wake();
+  }
+
   /** Ends the loop of the application with an error; about a partition, which is then left alone, if `reader` is given. */
   fail(error: ClientError, reader?: PartitionReader): void {
     if (reader !== undefined) reader.hasFailed = true;

@@ -19,6 +19,13 @@ export class FifoQueue<T> {
     this.#items.push(item);
   }
 
+  /** Puts elements before all others. Costs as much as there are others. */
+  unshift(items: readonly T[]): void {
+    if (items.length === 0) return;
+    this.#items = [...items, ...this.#items.slice(this.#head)];
+    this.#head = 0;
+  }
+
   shift(): T | undefined {
     const item = this.#items[this.#head];
     if (this.#head === this.#items.length) return undefined;

@@ -402,6 +402,34 @@ describe("Consumer", () => {
     expect([read[0], read[3]].sort()).toEqual(["a0", "b0"]);
   });
 
+  it("delivers what it held of a paused partition before what it fetched of it afterwards", async () => {
+    await start();
+    fake.createTopic("t", 2);
+    await write("t", [["a0"], ["a1"], ["a2"]], 0);
+    await write("t", [["b0"], ["b1"], ["b2"]], 1);
+    const paused = { topic: "t", partition: 0 };
+    // One batch of each partition in each answer.
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest", partitionBytes: 1 });
+    const read: string[] = [];
+    for await (const [record] of consumer.batches()) {
+      const value = String(record?.value);
+      read.push(value);
+      if (read.length === 1) {
+        const asked = (offset: number): boolean =>
+          fake
+            .broker(1)
+            .bodies("fetch")
+            .flatMap(({ partitions }) => partitions)
+            .filter(({ fetchOffset }) => fetchOffset === offset).length === 2;
+        await until(() => asked(3), "everything is fetched");
+        await consumer.pause([paused]);
+      }
+      if (value === "b1") await consumer.resume([paused]);
+      if (value === "b2") break;
+    }
+    expect(read).toEqual(["a0", "b0", "b1", "a1", "a2", "b2"]);
+  });
+
   it("takes no notice of an answer to a question that a seek has made void", async () => {
     await start();
     fake.createTopic("t");

@@ -96,6 +96,8 @@ export class FetchCollector {
       stored.verify();
     } catch (error) {
       if (!(error instanceof BatchFault)) throw error;
+      // What stands behind it is fetched again with it.
+      reader.restartAt(position);
       this.errors.onDamaged(reader, position, error);
       return undefined;
     }

@@ -26,12 +26,14 @@ export class FetchErrors {
     private readonly wakeAt: (timeMs: number) => void,
   ) {}
 
-  /** A damaged batch is fetched once more, because it may have been damaged on the way; then it is an error. */
+  /**
+   * A damaged batch, from which on the partition is to be fetched now, is fetched once more, because it may have been
+   * damaged on the way; then it is an error.
+   */
   onDamaged(reader: PartitionReader, offset: number, fault: BatchFault): void {
     const place = { topic: reader.topic, partition: reader.partition };
     this.logger.warn("a batch arrived damaged", { ...place, offset, reason: fault.message });
     const isRepeated = reader.damagedAt === offset;
-    reader.restartAt(offset);
     if (isRepeated) {
       reader.damagedAt = undefined;
       this.buffer.fail(new CorruptBatchError(offset, { ...place, cause: fault }), reader);

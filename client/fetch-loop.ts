@@ -46,7 +46,7 @@ export interface FetchHost {
 /** What the broker remembers for a partition of the session. */
 interface Remembered {
   readonly reader: PartitionReader;
-  readonly offset: number;
+  offset: number;
   readonly leaderEpoch: LeaderEpoch;
   /** The request that told it so. */
   readonly since: number;
@@ -243,10 +243,11 @@ export class FetchLoop {
       const remembered = session.remembered.get(partitionKey(answer.topicId, answer.partition));
       if (remembered === undefined || remembered.since > epoch) continue;
       const { reader, offset } = remembered;
+      // The broker tells errors again until it is told anew, or to forget; behind records it waits to be told anew, even
+      // if the place is the same.
+      if (answer.error !== null || bytes !== undefined) remembered.offset = OUTDATED;
       if (reader.loop !== this || reader.fetchPosition !== offset || reader.position === undefined) continue;
       if (answer.error !== null) {
-        // As long as the broker remembers it, it answers with the error again: it is told anew, or to forget it.
-        session.remembered.set(reader.key, { ...remembered, offset: OUTDATED });
         this.host.onPartitionError(reader, this.brokerId, answer, errorNameOf(answer.error.code));
         continue;
       }
@@ -296,6 +297,7 @@ export class FetchLoop {
       };
     }
     const offset = reader.fetchPosition;
+    // What was fetched before is sound and stays.
     if (fault !== undefined) this.host.onDamaged(reader, offset, fault);
     // Nothing new, although there are bytes: not to be asked for again at once.
     else reader.notBeforeMs = nowMs + reader.backoff.next();

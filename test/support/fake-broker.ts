@@ -125,6 +125,8 @@ export function endOffsetOf(partition: FakePartition): number {
 interface Session {
   epoch: number;
   readonly partitions: Map<string, { topicId: string; partition: number; fetchOffset: number; maxBytes: number }>;
+  /** Records of these were sent, so where their reader stands is not known until it asks again. */
+  readonly awaiting: Set<string>;
 }
 
 /** One broker of a FakeCluster. */
@@ -133,6 +135,11 @@ export class FakeBroker {
   readonly requests: FakeRequest[] = [];
   /** Asked first for every request. */
   answer: (request: FakeRequest) => FakeAnswer | Promise<FakeAnswer> = () => undefined;
+  /** What becomes of the records of an answer on their way. */
+  spoil: (request: FakeRequest, records: readonly (readonly Uint8Array[])[]) => readonly (readonly Uint8Array[])[] = (
+    _,
+    records,
+  ) => records;
   /** Holds connections open and answers nothing. */
   isSilent = false;
   isAlive = true;
@@ -226,7 +233,10 @@ export class FakeBroker {
     const answer = made instanceof Promise ? await made : made;
     if (correlationId === 0 || this.isSilent) return;
     if ("refuse" in answer) socket.send(encodeErrorResponse(correlationId, errorReport(answer.refuse)));
-    else socket.send(encodeResponse(correlationId, kind, answer.body, answer.records));
+    else {
+      const sent = answer.records && this.spoil(request, answer.records);
+      socket.send(encodeResponse(correlationId, kind, answer.body, sent));
+    }
   }
 
   #usual(
@@ -330,7 +340,7 @@ export class FakeBroker {
     let session: Session;
     if (sessionId === 0) {
       sessionId = this.#sessions.size + 1;
-      session = { epoch: 1, partitions: new Map() };
+      session = { epoch: 1, partitions: new Map(), awaiting: new Set() };
       this.#sessions.set(sessionId, session);
     } else {
       const found = this.#sessions.get(sessionId);
@@ -340,7 +350,10 @@ export class FakeBroker {
       session.epoch = request.sessionEpoch;
       this.onAppended();
     }
-    for (const one of request.partitions) session.partitions.set(`${one.topicId}:${one.partition}`, one);
+    for (const one of request.partitions) {
+      session.partitions.set(`${one.topicId}:${one.partition}`, one);
+      session.awaiting.delete(`${one.topicId}:${one.partition}`);
+    }
     for (const one of request.forgotten) session.partitions.delete(`${one.topicId}:${one.partition}`);
     const epoch = session.epoch;
     const deadline = Date.now() + request.maxWaitMs;
@@ -365,7 +378,8 @@ export class FakeBroker {
     const partitions: Init<ResponseBody<"fetch">["partitions"][number]>[] = [];
     const records: Uint8Array[][] = [];
     let left = maxBytes;
-    for (const asked of session.partitions.values()) {
+    for (const [key, asked] of session.partitions) {
+      if (session.awaiting.has(key)) continue;
       const { topicId, partition } = asked;
       const found = this.cluster.byId(topicId, partition);
       if (found === undefined) {
@@ -394,6 +408,7 @@ export class FakeBroker {
       }
       if (bytes === 0 || left <= 0) continue;
       left -= bytes;
+      session.awaiting.add(key);
       partitions.push({ ...place, recordBytes: bytes });
       records.push(pieces);
     }

@@ -468,6 +468,47 @@ describe("Consumer", () => {
     expect(read).toEqual(["0:a", "1:b", "0:a", "1:b"]);
   });
 
+  it("delivers again what it seeks back to, though nothing was asked since it came", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"]]);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest", prefetchBytes: 1, partitionBytes: 1 });
+    const batches = consumer.batches()[Symbol.asyncIterator]();
+    const next = async (): Promise<string[]> => [...(await batches.next()).value!].map(text);
+    expect(await next()).toEqual(["0:a"]);
+    await consumer.seek({ topic: "t", partition: 0 }, { offset: 0 });
+    expect(await next()).toEqual(["0:a"]);
+    expect(await next()).toEqual(["1:b"]);
+    await batches.return?.();
+  });
+
+  it("delivers what came before a batch that cannot be read, and has its broker look at that one", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"]]);
+    let isDamageNoticed = false;
+    const noticing = { ...silentLogger, warn: (): void => void (isDamageNoticed = true) };
+    fake.broker(1).spoil = ({ kind, count }, records) =>
+      kind === "fetch" && count === 2 ? records.map(([batch]) => [Buffer.alloc(batch!.length)]) : records;
+    const reading = await connect({ bootstrapBrokers: fake.bootstrapBrokers, logger: noticing });
+    const read: string[] = [];
+    for await (const [record] of reading.consumer({ topics: ["t"], from: "earliest" }).batches()) {
+      read.push(text(record!));
+      if (read.length === 1) {
+        await write("t", [["c"]]);
+        await until(() => isDamageNoticed, "the damage is noticed");
+      }
+      if (read.at(-1) === "2:c") break;
+    }
+    expect(read).toEqual(["0:a", "1:b", "2:c"]);
+    const asked = fake
+      .broker(1)
+      .bodies("fetch")
+      .flatMap(({ partitions }) => partitions);
+    expect(asked.filter(({ verify }) => verify)).toMatchObject([{ fetchOffset: 2 }]);
+    await reading.close();
+  });
+
   it("never delivers a damaged batch: fetches it once more, then throws CorruptBatchError", async () => {
     await start();
     fake.createTopic("t");

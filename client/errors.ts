@@ -71,8 +71,8 @@ const placeOf = ({ topic, partition }: ErrorPlace): string =>
 /** An argument or option that can never work. Nothing was sent. */
 export class InvalidArgumentError extends ClientError {
   override readonly name = "InvalidArgumentError";
-  constructor(what: string, hint: string) {
-    super({ code: "INVALID_ARGUMENT", retriable: false, what, hint });
+  constructor(what: string, hint: string, place: ErrorPlace & { readonly cause?: unknown } = {}) {
+    super({ code: "INVALID_ARGUMENT", retriable: false, what, hint, ...place });
   }
 }
 

@@ -322,26 +322,30 @@ export class Metadata implements BrokerDirectory {
   }
 
   async #run(): Promise<void> {
-    while (this.#wish && !this.#closed) {
-      // The pause grows with the trouble, so a change is seen within a fraction of the time that it took.
-      const troubleMs = this.#env.clock.monotonicMs() - this.#troubleSinceMs;
-      const pauseMs = Math.min(REFRESH_MS_MAX, Math.max(REFRESH_MS_MIN, troubleMs / 6));
-      const waitMs = this.#lastStartMs + pauseMs - this.#env.clock.monotonicMs();
-      if (waitMs > 0) await this.#sleep(waitMs);
-      if (this.#closed) break;
-      this.#wish = false;
-      this.#lastStartMs = this.#env.clock.monotonicMs();
-      const topics = [...this.#wanted.keys()];
-      try {
-        this.apply(await this.#ask(topics.length === 0 ? { noTopics: true } : { topics }, this.#turn++));
-      } catch (error) {
-        this.#complain(error);
-        this.#lastWishMs = this.#env.clock.monotonicMs();
-        this.#wish = true;
+    try {
+      while (this.#wish && !this.#closed) {
+        // The pause grows with the trouble, so a change is seen within a fraction of the time that it took.
+        const troubleMs = this.#env.clock.monotonicMs() - this.#troubleSinceMs;
+        const pauseMs = Math.min(REFRESH_MS_MAX, Math.max(REFRESH_MS_MIN, troubleMs / 6));
+        const waitMs = this.#lastStartMs + pauseMs - this.#env.clock.monotonicMs();
+        if (waitMs > 0) await this.#sleep(waitMs);
+        if (this.#closed) break;
+        this.#wish = false;
+        this.#lastStartMs = this.#env.clock.monotonicMs();
+        const topics = [...this.#wanted.keys()];
+        try {
+          this.apply(await this.#ask(topics.length === 0 ? { noTopics: true } : { topics }, this.#turn++));
+        } catch (error) {
+          this.#complain(error);
+          this.#lastWishMs = this.#env.clock.monotonicMs();
+          this.#wish = true;
+        }
+        for (const done of [...this.#waiting]) done();
       }
-      for (const done of [...this.#waiting]) done();
+    } finally {
+      // Also after an exception: it must not be the end of all looking up.
+      this.#running = false;
     }
-    this.#running = false;
   }
 
   #complain(error: unknown): void {

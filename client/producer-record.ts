@@ -18,14 +18,15 @@ export interface ProducerRecord {
   readonly timestamp?: number;
 }
 
-/** Throws InvalidArgumentError for what no record can be; headers are checked by `headerList`. */
+/** Throws InvalidArgumentError for what no record can be. */
 export function checkRecord(topic: string, record: ProducerRecord): void {
   if (typeof topic !== "string" || topic === "") {
     throw new InvalidArgumentError("the topic of a record has no name", "pass the name as first argument");
   }
   checkBytes("key", record.key);
   checkBytes("value", record.value);
-  const { timestamp, partition } = record;
+  const { timestamp, partition, headers } = record;
+  if (headers !== undefined) checkHeaders(headers);
   if (timestamp !== undefined && !(Number.isSafeInteger(timestamp) && timestamp >= 0)) {
     throw new InvalidArgumentError(`timestamp is ${timestamp}`, "give whole milliseconds since 1970");
   }
@@ -42,13 +43,28 @@ function checkBytes(name: string, data: unknown): void {
   );
 }
 
-/** The headers in the form that the encoder takes. Throws InvalidArgumentError. */
+function checkHeaders(headers: NonNullable<ProducerRecord["headers"]> | null): void {
+  if (typeof headers !== "object" || headers === null) {
+    throw new InvalidArgumentError(
+      `the headers of a record are ${headers === null ? "null" : `a ${typeof headers}`}`,
+      "give an object with a value for each name, or a list of { key, value }",
+    );
+  }
+  if (!isHeaderList(headers)) {
+    for (const name in headers) checkBytes(`header "${name}"`, headers[name]);
+    return;
+  }
+  for (const { key, value } of headers) {
+    if (typeof key !== "string") {
+      throw new InvalidArgumentError(`the name of a header is a ${typeof key}`, "give text as its key");
+    }
+    checkBytes(`header "${key}"`, value);
+  }
+}
+
+/** The headers in the form that the encoder takes. */
 export function headerList(headers: NonNullable<ProducerRecord["headers"]>): readonly EncodableHeader[] {
-  const list: readonly EncodableHeader[] = isHeaderList(headers)
-    ? headers
-    : Object.entries(headers).map(([key, value]) => ({ key, value }));
-  for (const header of list) checkBytes(`header "${header.key}"`, header.value);
-  return list;
+  return isHeaderList(headers) ? headers : Object.entries(headers).map(([key, value]) => ({ key, value }));
 }
 
 const isHeaderList = (headers: NonNullable<ProducerRecord["headers"]>): headers is readonly EncodableHeader[] =>

@@ -1,7 +1,7 @@
 import type { Clock } from "../common/env/time.js";
+import { reasonOf } from "../common/logger.js";
 import type { ApiError } from "../protocol/error-codes.js";
-import type { ClientError } from "./errors.js";
-import { DeadlineExceededError, toClientError } from "./errors.js";
+import { ClientError, DeadlineExceededError, InvalidArgumentError, toClientError } from "./errors.js";
 import { FifoQueue } from "./fifo-queue.js";
 import type { OnAcknowledged } from "./producer-batch.js";
 import type { ProducerRecord } from "./producer-record.js";
@@ -177,7 +177,7 @@ export class WaitingRecords {
     try {
       if (!this.host.tryAppend(topic, record, timestamp, onAcknowledged)) return false;
     } catch (error) {
-      this.#fail(waiting, toClientError(error));
+      this.#fail(waiting, error instanceof ClientError ? error : unencodable(topic, error));
       return true;
     }
     waiting.resolve();
@@ -189,3 +189,14 @@ export class WaitingRecords {
     waiting.resolve();
   }
 }
+
+/** What a partitioner throws, or the encoder about a record that changed since it was checked, is the record's failure. */
+const unencodable = (topic: string, cause: unknown): ClientError =>
+  new InvalidArgumentError(
+    `a record could not be encoded (${reasonOf(cause)})`,
+    "correct the record or the partitioner",
+    {
+      topic,
+      cause,
+    },
+  );

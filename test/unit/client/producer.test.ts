@@ -642,6 +642,10 @@ describe("Producer", () => {
     expect(() => producer.produce("t", { value: { a: 1 } } as never)).toThrow(/JSON.stringify/);
     expect(() => producer.produce("t", { value: "x", timestamp: -1 })).toThrow(/timestamp is -1/);
     expect(() => producer.produce("", { value: "x" })).toThrow(/no name/);
+    const withHeaders = (headers: unknown) => () => producer.produce("t", { value: "x", headers } as never);
+    expect(withHeaders(null)).toThrow(/headers of a record are null/);
+    expect(withHeaders([{ key: 1, value: "x" }])).toThrow(/name of a header is a number/);
+    expect(withHeaders({ a: 1 })).toThrow(/header "a" of a record is a number/);
   });
 
   // Goal: whatever goes wrong at the brokers, an acknowledged record is in the log once, at its offset, and records are

@@ -1,3 +1,4 @@
+import type { ClientError } from "../../../client/errors.js";
 import { WaitingRecords } from "../../../client/waiting-records.js";
 import { nodeEnv } from "../../../common/env/node-env.js";
 
@@ -25,5 +26,24 @@ describe("WaitingRecords", () => {
     await Promise.all(done);
     expect(admitted).toEqual(["a", "b", "c"]);
     expect(waiting.isEmpty).toBe(true);
+  });
+
+  it("fails a record that cannot be encoded, whatever was thrown, and admits those behind it", async () => {
+    const admitted: unknown[] = [];
+    const failed: ClientError[] = [];
+    const fault = new TypeError("the partitioner knows no such key");
+    const waiting = new WaitingRecords(nodeEnv().clock, 1000, {
+      tryAppend: (_, { value }) => {
+        if (value === "a") throw fault;
+        admitted.push(value);
+        return true;
+      },
+      onFailed: (error) => failed.push(error),
+    });
+    const done = ["a", "b"].map((value) => waiting.awaitMemory("t", { value }, 0, undefined));
+    waiting.admit();
+    await Promise.all(done);
+    expect(admitted).toEqual(["b"]);
+    expect(failed).toMatchObject([{ code: "INVALID_ARGUMENT", cause: fault }]);
   });
 });

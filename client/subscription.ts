@@ -67,6 +67,8 @@ export class Subscription {
   /** Makes the partitions ready for a new loop of the application. `untilEnd`: it ends where they end now. */
   async begin(untilEnd: boolean): Promise<void> {
     this.#untilEnd = untilEnd;
+    // What changed while nothing was read; where that starts is looked up below.
+    this.#follow();
     const { readers } = this;
     for (const reader of readers) {
       reader.hasFailed = false;
@@ -126,10 +128,7 @@ export class Subscription {
 
   /** The cluster was described anew: topics may have got partitions, or be others of the same name. */
   onMetadata(): void {
-    for (const name of this.settings.topics) {
-      const topic = this.context.metadata.topic(name);
-      if (topic !== undefined) this.#follow(topic);
-    }
+    for (const reader of this.#follow()) this.#findStart(reader);
   }
 
   /** Fails the partitions of topics that the cluster refuses to describe. */
@@ -170,22 +169,29 @@ export class Subscription {
     return reader;
   }
 
-  #follow(topic: KnownTopic): void {
-    const first = this.readers.find((reader) => reader.topic === topic.name);
-    if (first !== undefined && first.topicId !== topic.topicId) {
-      this.#onReplaced(topic);
-      return;
-    }
-    if (this.settings.partitions !== undefined) return;
-    for (const { partition } of topic.partitions) {
-      if (this.#readers.has(readerKey(topic.name, partition))) continue;
-      // Also under "latest": records may have been written there before the partition was noticed.
-      this.#findStart(this.#add(topic, partition, "earliest"));
-    }
+  /** Follows what is known of the topics, and returns the partitions that are to be read whose start is not known yet. */
+  #follow(): PartitionReader[] {
+    return this.settings.topics.flatMap((name) => {
+      const topic = this.context.metadata.topic(name);
+      return topic === undefined ? [] : this.#followTopic(topic);
+    });
   }
 
-  #onReplaced(topic: KnownTopic): void {
+  #followTopic(topic: KnownTopic): PartitionReader[] {
+    const first = this.readers.find((reader) => reader.topic === topic.name);
+    if (first !== undefined && first.topicId !== topic.topicId) return this.#onReplaced(topic);
+    if (this.settings.partitions !== undefined) return [];
+    return (
+      topic.partitions
+        .filter(({ partition }) => !this.#readers.has(readerKey(topic.name, partition)))
+        // Also under "latest": records may have been written there before the partition was noticed.
+        .map(({ partition }) => this.#add(topic, partition, "earliest"))
+    );
+  }
+
+  #onReplaced(topic: KnownTopic): PartitionReader[] {
     const policy = this.settings.onOutOfRange;
+    const added: PartitionReader[] = [];
     for (const reader of this.readers.filter((one) => one.topic === topic.name)) {
       reader.loop?.readers.delete(reader);
       reader.hasFailed = true;
@@ -194,12 +200,11 @@ export class Subscription {
         this.#readers.delete(readerKey(topic.name, reader.partition));
         continue;
       }
-      const fresh = this.#add(topic, reader.partition, policy === "error" ? "earliest" : policy);
-      if (policy !== "error") this.#findStart(fresh);
+      added.push(this.#add(topic, reader.partition, policy === "error" ? "earliest" : policy));
     }
-    if (policy === "error") {
-      this.buffer.fail(topicReplacedError({ topic: topic.name }));
-    }
+    if (policy !== "error") return added;
+    this.buffer.fail(topicReplacedError({ topic: topic.name }));
+    return [];
   }
 
   /** Finds the start of a partition that appeared while reading. */

@@ -592,6 +592,21 @@ describe("Consumer", () => {
     expect(await reading).toEqual(["0:new"]);
   });
 
+  it("reads partitions that were added between two loops, from their start", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"]]);
+    await cluster.close();
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, metadataMaxAgeMs: 20 });
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    expect(await all(consumer.records({ untilEnd: true }))).toEqual(["0:a"]);
+    fake.addPartitions("t", 2);
+    const asked = fake.broker(1).bodies("metadata").length;
+    await until(() => fake.broker(1).bodies("metadata").length > asked + 2, "the partition is known");
+    await write("t", [["new"]], 1);
+    expect(await all(consumer.records({ untilEnd: true }))).toEqual(["0:new"]);
+  });
+
   it.each([
     ["gets partitions", (): void => fake.addPartitions("t", 3)],
     [

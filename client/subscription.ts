@@ -214,7 +214,10 @@ export class Subscription {
         this.onAdded();
         this.buffer.wake();
       },
-      (error: unknown) => this.buffer.fail(toClientError(error), reader),
+      (error: unknown) => {
+        // The loop ends with the reason of its signal, which may be anything.
+        if (this.settings.signal?.aborted !== true) this.buffer.fail(toClientError(error), reader);
+      },
     );
   }
 

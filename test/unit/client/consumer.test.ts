@@ -607,6 +607,21 @@ describe("Consumer", () => {
     expect(await all(consumer.records({ untilEnd: true }))).toEqual(["0:new"]);
   });
 
+  it("ends with the reason of its signal, and nothing else, while it looks up the start of an added partition", async () => {
+    await start();
+    fake.createTopic("t");
+    await cluster.close();
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, metadataMaxAgeMs: 20 });
+    fake.broker(1).answer = ({ kind, count }) => (kind === "listOffsets" && count > 1 ? "silence" : undefined);
+    const controller = new AbortController();
+    const reading = all(cluster.consumer({ topics: ["t"], signal: controller.signal }));
+    await until(() => fake.broker(1).bodies("fetch").length > 0, "the consumer reads");
+    fake.addPartitions("t", 2);
+    await until(() => fake.broker(1).bodies("listOffsets").length > 1, "the start is asked for");
+    controller.abort(new Error("enough"));
+    await expect(reading).rejects.toThrow("enough");
+  });
+
   it.each([
     ["gets partitions", (): void => fake.addPartitions("t", 3)],
     [

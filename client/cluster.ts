@@ -8,7 +8,7 @@ import { BrokerCaller } from "./broker-caller.js";
 import type { ConnectionSettings } from "./broker-connections.js";
 import { Consumer } from "./consumer.js";
 import { defaultEnv } from "./default-env.js";
-import { ClosedError, ConnectionError, InvalidArgumentError, ProtocolError, toClientError } from "./errors.js";
+import { ClosedError, ConnectionError, InvalidArgumentError, toClientError } from "./errors.js";
 import type { KnownTopic } from "./metadata.js";
 import { Metadata } from "./metadata.js";
 import type { ConnectOptions, ConsumerOptions, ProducerOptions } from "./options.js";
@@ -164,7 +164,7 @@ export class Cluster implements AsyncDisposable {
         caller: this.#caller,
         connectionSettings: settings,
         deadlineMs,
-        waitForTopic: (topic) => this.#waitForTopic(topic),
+        waitForTopic: (topic, signal) => this.#waitForTopic(topic, signal),
         refusalOf: (topic) => metadata.refusalOf(topic, unknownTopicTimeoutMs),
         onClosed: (closed) => this.#open.delete(closed),
       },
@@ -189,7 +189,7 @@ export class Cluster implements AsyncDisposable {
 
   /**
    * The partitions of a topic, as the cluster describes them now. Rejects with ProtocolError when there is no such
-   * topic.
+   * topic, with ConnectionError when no broker answers.
    */
   async partitionsOf(topic: string): Promise<number[]> {
     return (await this.#waitForTopic(topic)).partitions.map(({ partition }) => partition);
@@ -216,19 +216,23 @@ export class Cluster implements AsyncDisposable {
     if (this.#closing !== undefined) throw new ClosedError("cluster");
   }
 
-  async #waitForTopic(topic: string): Promise<KnownTopic> {
+  async #waitForTopic(topic: string, signal?: AbortSignal): Promise<KnownTopic> {
     const { env, metadata, deadlineMs, unknownTopicTimeoutMs } = this.#parts;
     if (topic === "") throw new InvalidArgumentError("a topic has no name", "pass its name");
     metadata.want(topic);
     const deadline = new Deadline(env.clock, deadlineMs);
     for (;;) {
+      signal?.throwIfAborted();
       const known = metadata.topic(topic);
       if (known !== undefined) return known;
       if (this.#closing !== undefined) throw new ClosedError("cluster");
       const refusal = metadata.refusalOf(topic, unknownTopicTimeoutMs);
       if (refusal !== undefined) throw toClientError(refusal, { topic });
-      if (deadline.isOver)
-        throw new ProtocolError("UNKNOWN_TOPIC_OR_PARTITION", "no broker has described it", { topic });
+      if (deadline.isOver) {
+        const latest = metadata.refusalOf(topic, 0);
+        if (latest !== undefined) throw toClientError(latest, { topic });
+        throw new ConnectionError(`no broker has described it within ${deadlineMs} ms`, { topic });
+      }
       metadata.refreshSoon();
       await metadata.nextAnswer(Math.min(250, deadline.leftMs));
     }

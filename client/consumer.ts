@@ -57,6 +57,8 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   readonly #collector: FetchCollector;
   readonly #stopListening: () => void;
   readonly #onAbort: () => void;
+  /** Aborted when the consumer is closed, or its signal is aborted. */
+  readonly #stopped = new AbortController();
   #closed = false;
 
   /** Use `Cluster.consumer`. */
@@ -67,7 +69,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     this.#signal = settings.signal;
     const wakeAt = (timeMs: number): void => this.#fetcher.wakeAt(timeMs);
     const errors = new FetchErrors(env, logger, metadata, settings.onOutOfRange, this.#buffer, wakeAt);
-    this.#subscription = new Subscription(context, settings, this.#buffer, () => this.#assign());
+    this.#subscription = new Subscription(context, settings, this.#buffer, () => this.#assign(), this.#stopped.signal);
     this.#fetcher = new Fetcher(context, settings.fetch, settings.stallMs, {
       onFetched: (chunks) => this.#buffer.push(chunks),
       onDamaged: (reader, offset, fault) => errors.onDamaged(reader, offset, fault),
@@ -77,8 +79,12 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     });
     this.#collector = new FetchCollector(this.#buffer, errors, settings.signal);
     this.#stopListening = metadata.onChange(() => this.#onMetadata());
-    this.#onAbort = () => this.#buffer.wake();
-    this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
+    this.#onAbort = () => {
+      this.#stopped.abort(this.#signal?.reason);
+      this.#buffer.wake();
+    };
+    if (this.#signal?.aborted === true) this.#onAbort();
+    else this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
   }
 
   /** Record by record; the same as `records()`. */
@@ -166,6 +172,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     this.#closed = true;
     this.#stopListening();
     this.#signal?.removeEventListener("abort", this.#onAbort);
+    this.#stopped.abort(new ClosedError("consumer"));
     this.#fetcher.close();
     this.#buffer.wake();
     this.#context.onClosed(this);
@@ -201,7 +208,8 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
       await this.#subscription.begin(untilEnd);
     } catch (error) {
       this.#fetcher.stop();
-      throw error;
+      // Closed meanwhile: the loop ends.
+      if (!this.#closed) throw error;
     }
     if (!this.#closed) this.#assign();
   }
@@ -214,6 +222,8 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
       reader.restartAt(this.#collector.nextOffsetIn(reader) ?? reader.position);
     }
     this.#collector.clear();
+    // A `next` that waits has nothing to wait for.
+    this.#buffer.wake();
   }
 
   /** Resolves when the partitions are known. */

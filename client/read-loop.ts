@@ -40,6 +40,10 @@ export class ReadLoop<T> implements AsyncIterableIterator<T> {
     return Promise.resolve({ value: undefined, done: true });
   }
 
+  #hasEnded(): boolean {
+    return this.#state === "ended";
+  }
+
   #end(): void {
     if (this.#state === "open") this.source.end();
     this.#state = "ended";
@@ -52,6 +56,11 @@ export class ReadLoop<T> implements AsyncIterableIterator<T> {
   async #next(): Promise<IteratorResult<T, undefined>> {
     if (this.#state === "new") {
       await this.source.begin();
+      if (this.#hasEnded()) {
+        // It was left meanwhile.
+        this.source.end();
+        return { value: undefined, done: true };
+      }
       this.#state = "open";
     }
     try {

@@ -24,7 +24,7 @@ export interface SubscriptionContext {
   readonly metadata: Metadata;
   readonly caller: BrokerCaller;
   readonly deadlineMs: number;
-  readonly waitForTopic: (topic: string) => Promise<KnownTopic>;
+  readonly waitForTopic: (topic: string, signal: AbortSignal) => Promise<KnownTopic>;
   readonly refusalOf: (topic: string) => ApiError | undefined;
 }
 
@@ -46,6 +46,8 @@ export class Subscription {
     private readonly buffer: FetchBuffer,
     /** A partition that appeared while reading can be fetched. */
     private readonly onAdded: () => void,
+    /** Ends what is being looked up. */
+    private readonly signal: AbortSignal,
   ) {
     for (const topic of settings.topics) context.metadata.want(topic);
   }
@@ -144,7 +146,9 @@ export class Subscription {
   }
 
   async #lookUpTopics(): Promise<void> {
-    const topics = await Promise.all(this.settings.topics.map((topic) => this.context.waitForTopic(topic)));
+    const topics = await Promise.all(
+      this.settings.topics.map((topic) => this.context.waitForTopic(topic, this.signal)),
+    );
     for (const topic of topics) {
       const partitions = this.settings.partitions ?? topic.partitions.map(({ partition }) => partition);
       for (const partition of partitions) {
@@ -216,7 +220,7 @@ export class Subscription {
       },
       (error: unknown) => {
         // The loop ends with the reason of its signal, which may be anything.
-        if (this.settings.signal?.aborted !== true) this.buffer.fail(toClientError(error), reader);
+        if (!this.signal.aborted) this.buffer.fail(toClientError(error), reader);
       },
     );
   }
@@ -240,7 +244,7 @@ export class Subscription {
       caller,
       readers.map((reader) => ({ topic: reader.topic, partition: reader.partition, query: query(reader) })),
       caller.deadline(deadlineMs),
-      this.settings.signal,
+      this.signal,
     );
     return answers.map((answer) => {
       if (answer instanceof ClientError) throw answer;

@@ -723,6 +723,76 @@ describe("Consumer", () => {
     await expect(aborted).rejects.toThrow("enough");
   });
 
+  /** Fails when the loop does not end soon. */
+  const settled = async <T>(waiting: Promise<T>): Promise<T> => {
+    let isSettled = false;
+    const onSettled = (): void => void (isSettled = true);
+    waiting.then(onSettled, onSettled);
+    await until(() => isSettled, "the loop has ended");
+    return waiting;
+  };
+
+  it("ends a next that waits when the loop is left by return, as a stream made of it does", async () => {
+    await start();
+    fake.createTopic("t");
+    const iterator = cluster.consumer({ topics: ["t"] }).records();
+    const waiting = iterator.next();
+    await until(() => fake.broker(1).bodies("fetch").length > 0, "the consumer reads");
+    await iterator.return?.();
+    expect(await settled(waiting)).toEqual({ value: undefined, done: true });
+  });
+
+  it("ends a loop that is left while it begins, and leaves the consumer to the next one", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"]]);
+    const held: ((answer: FakeAnswer) => void)[] = [];
+    fake.broker(1).answer = ({ kind, count }) =>
+      kind === "listOffsets" && count === 1 ? new Promise((resolve) => held.push(resolve)) : undefined;
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    const iterator = consumer.records();
+    const waiting = iterator.next();
+    await until(() => held.length > 0, "the loop begins");
+    await iterator.return?.();
+    held[0]?.(undefined);
+    expect(await settled(waiting)).toEqual({ value: undefined, done: true });
+    expect(await settled(take(consumer, 1))).toEqual(["0:a"]);
+  });
+
+  it.each([
+    ["a topic is looked up", "nope"],
+    ["an offset is looked up", "t"],
+  ])("ends when it is closed or its signal is aborted while %s", async (_, topic) => {
+    fake = await FakeCluster.start();
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, unknownTopicTimeoutMs: 30_000 });
+    fake.createTopic("t");
+    fake.broker(1).answer = ({ kind }) => (kind === "listOffsets" ? "silence" : undefined);
+    const isAsked = (times: number): boolean =>
+      topic === "t"
+        ? fake.broker(1).bodies("listOffsets").length >= times
+        : fake
+            .broker(1)
+            .bodies("metadata")
+            .some(({ topics }) => topics.includes("nope"));
+    const closed = cluster.consumer({ topics: [topic] });
+    const reading = all(closed);
+    await until(() => isAsked(1), "it is looked up");
+    await closed.close();
+    expect(await settled(reading)).toEqual([]);
+    const controller = new AbortController();
+    const aborted = all(cluster.consumer({ topics: [topic], signal: controller.signal }));
+    await until(() => isAsked(2), "it is looked up again");
+    controller.abort(new Error("enough"));
+    await expect(settled(aborted)).rejects.toThrow("enough");
+  });
+
+  it("does not say that there is no such topic when no broker answers", async () => {
+    fake = await FakeCluster.start();
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 100 });
+    fake.broker(1).isSilent = true;
+    await expect(all(cluster.consumer({ topics: ["t"] }))).rejects.toMatchObject({ code: "CONNECTION_FAILED" });
+  });
+
   it("refuses a second loop, an unknown option and an impossible position", async () => {
     await start();
     fake.createTopic("t");

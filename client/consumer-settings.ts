@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from "./errors.js";
 import type { FetchSettings } from "./fetch-loop.js";
+import { timestampOf } from "./offset-lookup.js";
 import type { ConsumerOptions, OutOfRangePolicy, Position, StartPosition, TopicPartitionOffset } from "./options.js";
 import { numberOption, refuseUnknownOptions, wordOption } from "./options.js";
 
@@ -73,7 +74,10 @@ export function consumerSettings(options: ConsumerOptions, requestTimeoutMs: num
 /** Throws InvalidArgumentError for what is no place in a log. */
 export function checkPosition(position: Position): void {
   if (position === "earliest" || position === "latest") return;
-  if (typeof position === "object" && "timestamp" in position) return;
+  if (typeof position === "object" && "timestamp" in position) {
+    timestampOf(position);
+    return;
+  }
   if (typeof position === "object" && Number.isSafeInteger(position.offset) && position.offset >= 0) return;
   throw new InvalidArgumentError(
     `the position ${JSON.stringify(position)} is none`,

@@ -120,14 +120,20 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     return this.#subscription.readers.map(({ topic, partition }) => ({ topic, partition }));
   }
 
-  /** Goes on at another place of a partition; what was fetched of it is dropped. */
+  /**
+   * Goes on at another place of a partition; what was fetched of it is dropped. Rejects when the place cannot be looked up;
+   * then reading goes on where it was.
+   */
   async seek(target: TopicPartition, to: Position): Promise<void> {
     checkPosition(to);
     await this.#prepare();
     const reader = this.#subscription.readerOf(target);
-    this.#collector.leave(reader);
-    await this.#subscription.restart(reader, to);
-    this.#fetcher.wake();
+    const former = this.#collector.leave(reader) ?? reader.position;
+    try {
+      await this.#subscription.restart(reader, to, former);
+    } finally {
+      this.#fetcher.wake();
+    }
   }
 
   /** Delivers nothing more of these partitions until `resume`; a loop over batches still has the batch it was given. */

@@ -54,15 +54,14 @@ function specOf(query: OffsetQuery): { spec: OffsetSpec; timestamp: number } {
       return { spec: OffsetSpec.LATEST, timestamp: 0 };
     case "logEnd":
       return { spec: OffsetSpec.LOG_END, timestamp: 0 };
-    default: {
-      const timestamp = Number(query.timestamp);
-      if (!Number.isSafeInteger(timestamp) || timestamp < 0) {
-        throw new InvalidArgumentError(
-          `timestamp is ${String(query.timestamp)}`,
-          "give milliseconds since 1970, or a Date",
-        );
-      }
-      return { spec: OffsetSpec.TIMESTAMP, timestamp };
-    }
+    default:
+      return { spec: OffsetSpec.TIMESTAMP, timestamp: timestampOf(query) };
   }
+}
+
+/** Milliseconds since 1970. Throws InvalidArgumentError. */
+export function timestampOf(query: { readonly timestamp: number | Date }): number {
+  const timestamp = Number(query.timestamp);
+  if (Number.isSafeInteger(timestamp) && timestamp >= 0) return timestamp;
+  throw new InvalidArgumentError(`timestamp is ${String(query.timestamp)}`, "give milliseconds since 1970, or a Date");
 }

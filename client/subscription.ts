@@ -109,10 +109,17 @@ export class Subscription {
     throw new InvalidArgumentError(`the consumer does not read ${topic}-${partition}`, "name one of its partitions()");
   }
 
-  /** Everything fetched of the partition is void. */
-  async restart(reader: PartitionReader, at: Position): Promise<void> {
+  /** Everything fetched of the partition is void. When the place cannot be found, reading goes on at `former`. */
+  async restart(reader: PartitionReader, at: Position, former: number | undefined): Promise<void> {
     startAt(reader, at);
-    await this.positionOf(reader);
+    const { generation } = reader;
+    try {
+      await this.positionOf(reader);
+    } catch (error) {
+      // Another seek meanwhile has decided otherwise.
+      if (former !== undefined && reader.generation === generation) reader.restartAt(former);
+      throw error;
+    }
   }
 
   /** Where the partition has been read to; looked up when nothing was read yet. */

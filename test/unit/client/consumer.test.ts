@@ -1,6 +1,7 @@
 import { connect } from "../../../client/index.js";
 import type { Cluster, ConsumerRecord } from "../../../client/index.js";
 import { silentLogger } from "../../../common/logger.js";
+import { errorReport } from "../../../protocol/error-codes.js";
 import type { FakeAnswer } from "../../support/fake-broker.js";
 import { FakeCluster, until } from "../../support/fake-broker.js";
 
@@ -786,6 +787,27 @@ describe("Consumer", () => {
     await expect(settled(aborted)).rejects.toThrow("enough");
   });
 
+  it("goes on where it was when a seek fails", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a", "b"], ["c"]]);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    const read: string[] = [];
+    const reading = (async () => {
+      for await (const record of consumer.records()) {
+        read.push(text(record));
+        if (read.length === 3) break;
+        if (read.length > 1) continue;
+        fake.broker(1).answer = ({ kind }) =>
+          kind === "listOffsets" ? { body: { partitions: [{ error: errorReport("CORRUPT_LOG") }] } } : undefined;
+        const failed = consumer.seek({ topic: "t", partition: 0 }, { timestamp: 0 });
+        await expect(failed).rejects.toMatchObject({ code: "CORRUPT_LOG" });
+      }
+    })();
+    await settled(reading);
+    expect(read).toEqual(["0:a", "1:b", "2:c"]);
+  });
+
   it("does not say that there is no such topic when no broker answers", async () => {
     fake = await FakeCluster.start();
     cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 100 });
@@ -804,6 +826,8 @@ describe("Consumer", () => {
     await reading;
     expect(() => cluster.consumer({ topics: ["t"], form: "earliest" } as never)).toThrow(/did you mean "from"/);
     expect(() => cluster.consumer({ topics: ["t"], from: { offset: -1 } })).toThrow(/position/);
+    for (const timestamp of [Number.NaN, -1, 0.5, new Date("never"), "now" as never])
+      expect(() => cluster.consumer({ topics: ["t"], from: { timestamp } })).toThrow(/timestamp is/);
     expect(() => cluster.consumer({ topics: [] })).toThrow(/no topic to read/);
   });
 });

@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "./errors.js";
+import { InvalidArgumentError, topicReplacedError } from "./errors.js";
 import type { KnownTopic, Metadata } from "./metadata.js";
 import type { Partitioner } from "./options.js";
 import type { QueueHost } from "./partition-queue.js";
@@ -40,7 +40,11 @@ export class TopicQueues {
 
   /** The topic was described anew: it may have got partitions, or be another one of the same name. */
   onMetadata(topic: KnownTopic): void {
+    // Only one that was created again can have fewer partitions.
+    const gone = this.#queues.splice(topic.partitions.length);
+    if (this.#sticky >= this.#queues.length) this.#sticky = -1;
     this.#follow(topic);
+    for (const queue of gone) queue.failAll(topicReplacedError({ topic: this.name, partition: queue.partition }));
     for (const queue of this.#queues) queue.onMetadata(topic.topicId);
   }
 

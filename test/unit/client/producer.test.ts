@@ -578,6 +578,24 @@ describe("Producer", () => {
     expect(valuesOf(fake.partition("t"))).toEqual(["new"]);
   });
 
+  it("uses the partitions of a topic that was created again with fewer, and gives up what was for the others", async () => {
+    await start();
+    fake.createTopic("t", 3);
+    await cluster.close();
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, metadataMaxAgeMs: 10 });
+    const producer = cluster.producer({ deliveryTimeoutMs: 3000 });
+    onProduce(({ body }) => (body.partitions[0]?.partition === 2 ? "silence" : undefined));
+    const lost = producer.send("t", { value: "lost", partition: 2 });
+    await until(() => fake.broker(1).bodies("produce").length > 0, "it is sent");
+    fake.topics.delete("t");
+    fake.createTopic("t", 1);
+    await expect(lost).rejects.toMatchObject({ code: "OUTCOME_UNKNOWN", message: expect.stringContaining("again") });
+    const records = ["a", "b", "c", "d", "e"].map((key) => ({ key, value: key }));
+    await producer.sendBatch("t", records);
+    expect(valuesOf(fake.partition("t"))).toEqual(["a", "b", "c", "d", "e"]);
+    await expect(producer.send("t", { value: "x", partition: 1 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  });
+
   it("uses partitions that are added later", async () => {
     await start();
     fake.createTopic("t");

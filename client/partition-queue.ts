@@ -11,7 +11,7 @@ import { ProtocolError, RecordTooLargeError, toClientError, topicReplacedError }
 import type { KnownPartition } from "./metadata.js";
 import { SILENCE_MS } from "./metadata.js";
 import { appendedAnyway, identityLost, outcomeUnknownError, outOfTimeError } from "./produce-errors.js";
-import type { ProducerBatch } from "./producer-batch.js";
+import type { OnThrown, ProducerBatch } from "./producer-batch.js";
 import type { IdentitySource } from "./producer-sequence.js";
 import { ProducerSequence } from "./producer-sequence.js";
 import type { ProducerSettings } from "./producer-settings.js";
@@ -40,7 +40,7 @@ export interface QueueHost extends AccumulatorHost, IdentitySource {
   /** Calls `pump` in the middle of an append: callbacks of what that ends must wait, because they may append as well. */
   pumpDuringAppend(queue: PartitionQueue): void;
   /** A batch is done and its memory free; `run` tells those who appended its records. */
-  onDoneBatch(batch: ProducerBatch, run: () => void): void;
+  onDoneBatch(batch: ProducerBatch, run: (onThrown: OnThrown) => void): void;
 }
 
 /**
@@ -414,15 +414,15 @@ export class PartitionQueue {
   }
 
   #succeed(batch: ProducerBatch, baseOffset: number): void {
-    this.#done(batch, () => batch.tellPlaces(this.topic, this.partition, baseOffset));
+    this.#done(batch, (onThrown) => batch.tellPlaces(this.topic, this.partition, baseOffset, onThrown));
   }
 
   #fail(batch: ProducerBatch, error: ClientError): void {
     batch.failure = error;
-    this.#done(batch, () => batch.tellFailure(error));
+    this.#done(batch, (onThrown) => batch.tellFailure(error, onThrown));
   }
 
-  #done(batch: ProducerBatch, run: () => void): void {
+  #done(batch: ProducerBatch, run: (onThrown: OnThrown) => void): void {
     batch.isDone = true;
     // A socket may still hold the bytes of a request without an answer.
     this.host.pool.give(batch.buffer, !batch.isPending);

@@ -27,6 +27,9 @@ export type Acknowledgement = [error: ClientError, metadata: undefined] | [error
 /** Called once for a record, when it is acknowledged or has failed for good. */
 export type OnAcknowledged = (...outcome: Acknowledgement) => void;
 
+/** Where an exception of a callback goes. */
+export type OnThrown = (error: unknown) => void;
+
 /**
  * Records of one partition that travel together, and what became of them so far. A batch is open while records are
  * added; then its bytes stay as they are for every attempt to send it, because that is how a broker knows a repetition.
@@ -89,18 +92,32 @@ export class ProducerBatch {
     this.timestamps.push(timestamp);
   }
 
-  /** Tells everybody who asked where their records are; `baseOffset` -1: not known. */
-  tellPlaces(topic: string, partition: number, baseOffset: number): void {
+  /**
+   * Tells everybody who asked where their records are; `baseOffset` -1: not known. What one of them throws goes to
+   * `onThrown`, and the others are told.
+   */
+  tellPlaces(topic: string, partition: number, baseOffset: number, onThrown: OnThrown): void {
     const { callbacks, timestamps } = this;
     if (callbacks === undefined || timestamps === undefined) return;
     for (let index = 0; index < callbacks.length; index += 1) {
       const offset = baseOffset < 0 ? -1 : baseOffset + index;
-      callbacks[index]?.(undefined, { topic, partition, offset, timestamp: timestamps[index] as number });
+      try {
+        callbacks[index]?.(undefined, { topic, partition, offset, timestamp: timestamps[index] as number });
+      } catch (error) {
+        onThrown(error);
+      }
     }
   }
 
-  tellFailure(error: ClientError): void {
-    if (this.callbacks !== undefined) for (const callback of this.callbacks) callback?.(error, undefined);
+  /** As `tellPlaces`. */
+  tellFailure(error: ClientError, onThrown: OnThrown): void {
+    for (const callback of this.callbacks ?? []) {
+      try {
+        callback?.(error, undefined);
+      } catch (thrown) {
+        onThrown(thrown);
+      }
+    }
   }
 
   /** Gives the batch its place in its producer's sequence. */

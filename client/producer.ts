@@ -12,7 +12,7 @@ import { ClosedError, toClientError } from "./errors.js";
 import type { KnownPartition, Metadata } from "./metadata.js";
 import type { ProducerOptions } from "./options.js";
 import type { PartitionQueue, QueueHost } from "./partition-queue.js";
-import type { OnAcknowledged, ProducerBatch, RecordMetadata } from "./producer-batch.js";
+import type { OnAcknowledged, OnThrown, ProducerBatch, RecordMetadata } from "./producer-batch.js";
 import { ProducerIds } from "./producer-ids.js";
 import type { ProducerRecord } from "./producer-record.js";
 import { checkRecord, headerList } from "./producer-record.js";
@@ -75,6 +75,12 @@ export class Producer implements AsyncDisposable {
   /** Aborted when the producer is closed. */
   readonly #stopped = new AbortController();
 
+  /** An exception of a callback is its author's: it surfaces as uncaught, and stops nothing here. */
+  readonly #surface: OnThrown = (error) =>
+    this.#env.timers.afterThisTurn(() => {
+      throw error;
+    });
+
   /** Use `Cluster.producer`. */
   constructor(context: ProducerContext, options: ProducerOptions) {
     const { env, metadata, caller, connectionSettings } = context;
@@ -98,7 +104,7 @@ export class Producer implements AsyncDisposable {
       },
       onFailed: (error, onAcknowledged) => {
         if (onAcknowledged === undefined) this.#unreported ??= error;
-        else this.#runCallbacks(() => onAcknowledged(error, undefined));
+        else this.#tellFailure(error, onAcknowledged);
       },
     });
     this.#host = this.#queueHost();
@@ -138,14 +144,20 @@ export class Producer implements AsyncDisposable {
       let left = records.length;
       let failure: ClientError | undefined;
       records.forEach((record, index) => {
-        void this.produce(topic, record, (error, metadata) => {
+        const onOutcome: OnAcknowledged = (error, metadata) => {
           if (error === undefined) places[index] = metadata;
           else failure ??= error;
           left -= 1;
           if (left > 0) return;
           if (failure === undefined) resolve();
           else reject(failure);
-        });
+        };
+        try {
+          void this.produce(topic, record, onOutcome);
+        } catch (error) {
+          // The others go their way all the same.
+          onOutcome(error as ClientError, undefined);
+        }
       });
     });
     return places;
@@ -324,28 +336,25 @@ export class Producer implements AsyncDisposable {
     }
   }
 
-  #onDoneBatch(batch: ProducerBatch, run: () => void): void {
+  #onDoneBatch(batch: ProducerBatch, run: (onThrown: OnThrown) => void): void {
     if (this.#isAppending) this.#env.timers.afterThisTurn(() => this.#tellDoneBatch(batch, run));
     else this.#tellDoneBatch(batch, run);
   }
 
-  #tellDoneBatch(batch: ProducerBatch, run: () => void): void {
+  #tellDoneBatch(batch: ProducerBatch, run: (onThrown: OnThrown) => void): void {
     if (batch.failure !== undefined && (batch.callbacks === undefined || batch.callbacks.includes(undefined))) {
       this.#unreported ??= batch.failure;
     }
-    this.#runCallbacks(run);
+    run(this.#surface);
     if (batch.onDone !== undefined) for (const onDone of batch.onDone) onDone();
     this.#waiting.admit();
   }
 
-  /** An exception of a callback is its author's: it surfaces as uncaught, and stops nothing here. */
-  #runCallbacks(run: () => void): void {
+  #tellFailure(error: ClientError, onAcknowledged: OnAcknowledged): void {
     try {
-      run();
-    } catch (error) {
-      this.#env.timers.afterThisTurn(() => {
-        throw error;
-      });
+      onAcknowledged(error, undefined);
+    } catch (thrown) {
+      this.#surface(thrown);
     }
   }
 

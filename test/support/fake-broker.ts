@@ -1,3 +1,4 @@
+import type { Env } from "../../common/env/env.js";
 import type { Listener, Socket } from "../../common/env/network.js";
 import { nodeEnv } from "../../common/env/node-env.js";
 import type { RequestKind } from "../../protocol/api-keys.js";
@@ -494,6 +495,26 @@ export function batchesOf(partition: FakePartition) {
       producerId: batch.producerId,
       baseSequence: batch.baseSequence,
     }));
+}
+
+/** The real world, where exceptions that would end the process are kept in a list. */
+export function surfacingIn(surfaced: unknown[]): Env {
+  const { timers } = env;
+  return {
+    ...env,
+    timers: {
+      after: (delayMs, callback) => timers.after(delayMs, callback),
+      soon: (callback) => timers.soon(callback),
+      afterThisTurn: (callback) =>
+        timers.afterThisTurn(() => {
+          try {
+            callback();
+          } catch (error) {
+            surfaced.push(error);
+          }
+        }),
+    },
+  };
 }
 
 /** Waits for a condition, looking again each turn or two; fails after `deadlineMs`. */

@@ -2,10 +2,9 @@ import { Metadata, mergeTopic } from "../../../client/metadata.js";
 import type { KnownPartition } from "../../../client/metadata.js";
 import { parseAddresses } from "../../../client/options.js";
 import { Deadline } from "../../../client/retry.js";
-import { nodeEnv } from "../../../common/env/node-env.js";
 import { silentLogger } from "../../../common/logger.js";
 import { codecs } from "../../../protocol/messages.js";
-import { FakeCluster, until } from "../../support/fake-broker.js";
+import { FakeCluster, surfacingIn, until } from "../../support/fake-broker.js";
 
 const partition = (leaderId: number, leaderEpoch: number, partitionEpoch = 0): KnownPartition => ({
   partition: 0,
@@ -50,22 +49,11 @@ describe("Metadata", () => {
   it("goes on asking after a listener has thrown, and lets the exception surface", async () => {
     const fake = await FakeCluster.start();
     const surfaced: unknown[] = [];
-    const { timers, clock } = nodeEnv();
-    const afterThisTurn = (callback: () => void): void =>
-      timers.afterThisTurn(() => {
-        try {
-          callback();
-        } catch (error) {
-          surfaced.push(error);
-        }
-      });
-    const env = nodeEnv({
-      timers: { after: timers.after.bind(timers), soon: timers.soon.bind(timers), afterThisTurn },
-    });
+    const env = surfacingIn(surfaced);
     const settings = { clientId: "c", requestTimeoutMs: 1000, connectTimeoutMs: 1000, metadataMaxAgeMs: 60_000 };
     const metadata = new Metadata(env, silentLogger, settings, parseAddresses(fake.bootstrapBrokers));
     try {
-      await metadata.start(new Deadline(clock, 1000));
+      await metadata.start(new Deadline(env.clock, 1000));
       const fault = new Error("a fault of the listener");
       const stop = metadata.onChange(() => {
         throw fault;

@@ -8,7 +8,7 @@ import type { ErrorName } from "../../../protocol/error-codes.js";
 import { readBatches } from "../../../protocol/record-batch.js";
 import { RecordCursor } from "../../../protocol/record-cursor.js";
 import type { FakeAnswer, FakePartition, FakeRequest } from "../../support/fake-broker.js";
-import { FakeCluster, batchesOf, until } from "../../support/fake-broker.js";
+import { FakeCluster, batchesOf, surfacingIn, until } from "../../support/fake-broker.js";
 
 /** What is in a log, read without the client. */
 function valuesOf(partition: FakePartition): string[] {
@@ -631,6 +631,38 @@ describe("Producer", () => {
     });
     await producer.flush();
     expect(told).toBeInstanceOf(ClientError);
+  });
+
+  it("tells each record of a batch its outcome, though the callback of another throws", async () => {
+    fake = await FakeCluster.start();
+    const surfaced: unknown[] = [];
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, env: surfacingIn(surfaced) });
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    const fault = new Error("a fault of the callback");
+    for (const outcome of ["success", "failure"]) {
+      if (outcome === "failure") onProduce(() => refusal("INVALID_RECORD"));
+      const told: number[] = [];
+      for (const index of [0, 1, 2])
+        void producer.produce("t", { value: outcome }, () => {
+          told.push(index);
+          if (index < 2) throw fault;
+        });
+      await until(() => told.length > 0, "the outcome is told");
+      expect(told).toEqual([0, 1, 2]);
+    }
+    await until(() => surfaced.length > 3, "the exceptions surface");
+    expect(surfaced).toEqual([fault, fault, fault, fault]);
+  });
+
+  it("sends what of a batch can be sent, and rejects when that has an outcome", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    const records = [{ value: "a" }, { value: 5 as never }, { value: "c" }];
+    await cluster.partitionsOf("t");
+    await expect(producer.sendBatch("t", records)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    expect(valuesOf(fake.partition("t"))).toEqual(["a", "c"]);
   });
 
   it("sends what it holds when closed, and refuses records afterwards", async () => {

@@ -299,6 +299,8 @@ export class Producer implements AsyncDisposable {
     if (!queue.accumulator.append(timestamp, record.key, record.value, list, onAcknowledged)) return false;
     if (!queue.isListed) {
       this.#turn.list(queue);
+      // From now on deadlines are watched; `#onTimer` goes on as long as there is something.
+      if (this.#active.size === 0) this.#wakeIn(CHECK_MS);
       this.#active.add(queue);
     }
     return true;

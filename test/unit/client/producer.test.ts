@@ -356,6 +356,22 @@ describe("Producer", () => {
     await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({ code: "DEADLINE_EXCEEDED" });
   });
 
+  it("keeps to deliveryTimeoutMs when no broker gives it a producer id", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ deliveryTimeoutMs: 200 });
+    await producer.send("t", { value: "a" });
+    fake.broker(1).answer = ({ kind }) => (kind === "produce" || kind === "initProducerId" ? "silence" : undefined);
+    // With this one the producer id is given up.
+    await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({ code: "OUTCOME_UNKNOWN" });
+    let error: ClientError | undefined;
+    void producer.produce("t", { value: "c" }, (failure) => {
+      error = failure;
+    });
+    await until(() => error !== undefined, "time is up");
+    expect(error).toMatchObject({ code: "DEADLINE_EXCEEDED" });
+  });
+
   it("says that the topic could not be looked up, and not that memory is short, when no broker answers", async () => {
     await start();
     const producer = cluster.producer({ deliveryTimeoutMs: 200 });

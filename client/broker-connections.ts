@@ -140,11 +140,13 @@ export class BrokerConnections {
     const opening = this.#connect(brokerId, slot).then(
       (connection) => {
         slot.opening = undefined;
-        slot.connection = connection;
+        // One was adopted meanwhile.
+        if (slot.connection !== undefined) connection.close();
+        const kept = (slot.connection ??= connection);
         slot.isFailing = false;
         slot.backoff.reset();
         this.onOpened();
-        return connection;
+        return kept;
       },
       (error: unknown) => {
         slot.opening = undefined;
@@ -166,17 +168,19 @@ export class BrokerConnections {
       throw new TransportError("connect", true, undefined, `broker ${brokerId} is not among the live brokers`);
     }
     let ended = false;
-    const connection: RpcConnection = await openConnection(
+    let opened: RpcConnection | undefined = undefined;
+    const connection = await openConnection(
       this.env,
       address,
       this.directory.clusterId,
       this.settings,
       () => {
         ended = true;
-        if (slot.connection !== undefined) this.#onEnded(brokerId, slot, slot.connection);
+        if (opened !== undefined) this.#onEnded(brokerId, slot, opened);
       },
       this.allocate,
     );
+    opened = connection;
     if (connection.peer.brokerId !== brokerId) {
       connection.close();
       throw new ApiError(

@@ -170,6 +170,10 @@ export class FakeBroker {
     this.port = listener.port;
   }
 
+  get connectionCount(): number {
+    return this.#sockets.size;
+  }
+
   /** As a process that dies: connections are reset, new ones refused. */
   async kill(): Promise<void> {
     this.isAlive = false;

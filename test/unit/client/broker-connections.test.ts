@@ -1,0 +1,37 @@
+import { BrokerConnections, openConnection } from "../../../client/broker-connections.js";
+import { nodeEnv } from "../../../common/env/node-env.js";
+import type { FakeAnswer } from "../../support/fake-broker.js";
+import { FakeCluster, until } from "../../support/fake-broker.js";
+
+describe("BrokerConnections", () => {
+  it("keeps one connection to a broker, though one is adopted while another is being opened", async () => {
+    await using fake = await FakeCluster.start();
+    const env = nodeEnv();
+    const held: ((answer: FakeAnswer) => void)[] = [];
+    fake.broker(1).answer = ({ kind, count }) =>
+      kind === "handshake" && count === 1 ? new Promise((resolve) => held.push(resolve)) : undefined;
+    const address = { host: "127.0.0.1", port: fake.broker(1).port };
+    const settings = { clientId: "c", connectTimeoutMs: 5000, requestTimeoutMs: 5000 };
+    const troubled: number[] = [];
+    const connections = new BrokerConnections(
+      env,
+      {
+        clusterId: "fake-cluster",
+        addressOf: () => address,
+        onTrouble: (brokerId) => troubled.push(brokerId),
+      },
+      settings,
+    );
+    const opening = connections.open(1);
+    await until(() => held.length > 0, "it is being opened");
+    const adopted = await openConnection(env, address, "fake-cluster", settings, () => undefined);
+    expect(connections.adopt(adopted)).toBeDefined();
+    held[0]?.(undefined);
+    expect((await opening) === adopted).toBe(true);
+    await until(() => fake.broker(1).connectionCount === 1, "the other one has ended");
+    expect(connections.tryGet(1) === adopted).toBe(true);
+    expect(troubled).toEqual([]);
+    connections.close();
+    await until(() => fake.broker(1).connectionCount === 0, "it has ended");
+  });
+});

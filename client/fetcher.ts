@@ -152,11 +152,14 @@ export class Fetcher {
     const loop = this.#loopTo(leaderId);
     reader.loop = loop;
     loop.readers.add(reader);
-    if (old !== undefined && old.overdueMs(nowMs) >= 0) {
-      // It stays silent, and has lost a partition to another: not to be waited for.
-      this.#connections.drop(old.brokerId);
-      old.abandon();
-    }
+    // It stays silent, and has lost a partition to another.
+    if (old !== undefined && old.overdueMs(nowMs) >= 0) this.#leave(old);
+  }
+
+  /** A broker that stays silent is not waited for any more. */
+  #leave(loop: FetchLoop): void {
+    this.#connections.drop(loop.brokerId);
+    loop.abandon();
   }
 
   #loopTo(brokerId: BrokerId): FetchLoop {
@@ -173,6 +176,7 @@ export class Fetcher {
     for (const loop of this.#loops.values()) {
       const overdueMs = loop.overdueMs(nowMs);
       if (overdueMs < 0) this.#stallSaid.delete(loop.brokerId);
+      else if (loop.readers.size === 0) this.#leave(loop);
       else this.#onOverdue(loop, overdueMs);
     }
     this.events.onCheck();

@@ -258,6 +258,22 @@ describe("Consumer", () => {
     expect(Date.now() - begun).toBeLessThan(3000);
   });
 
+  it("does not wait for a leader that went silent and was replaced before that was noticed", async () => {
+    await start(2);
+    fake.createTopic("t");
+    await cluster.close();
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers.slice(1), metadataMaxAgeMs: 20 });
+    const reading = take(cluster.consumer({ topics: ["t"], fetchWaitMs: 20 }), 1);
+    await until(() => fake.broker(1).bodies("fetch").length > 0, "the consumer reads");
+    fake.broker(1).isSilent = true;
+    const before = fake.broker(1).connectionCount;
+    fake.moveLeader("t", 0, 2);
+    await until(() => fake.broker(2).bodies("fetch").length > 0, "the new leader is asked");
+    await until(() => fake.broker(1).connectionCount < before, "the connection to the old one has ended");
+    await write("t", [["a"]]);
+    expect(await reading).toEqual(["0:a"]);
+  });
+
   it("is not held up by one silent broker while others answer", async () => {
     await start(2);
     fake.createTopic("t", 2);

@@ -16,6 +16,7 @@ import type { KnownBroker, Metadata } from "./metadata.js";
 import { lookUpOffsets } from "./offset-lookup.js";
 import type { OffsetLookup } from "./offset-lookup.js";
 import type { CallOptions, TopicPartition, TopicPartitionOffset } from "./options.js";
+import { numberOption } from "./options.js";
 import type { Deadline } from "./retry.js";
 
 /** A topic to be made. */
@@ -123,6 +124,12 @@ export interface AdminContext {
 
 type ControllerKind = "createTopics" | "deleteTopics" | "createPartitions" | "alterConfigs" | "electLeaders";
 
+/** How long one call of the application goes on, whatever it takes to answer it. */
+interface Limits {
+  readonly deadline: Deadline;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** How often a topic that is said not to exist is asked for again. */
 const AGAIN_MS = 50;
 /** A leader that does not answer in this time is left out of a description. */
@@ -156,7 +163,7 @@ export class Admin {
       readonly validateOnly?: boolean;
     } = {},
   ): Promise<CreatedTopic[]> {
-    const deadline = this.#deadline(options);
+    const { deadline, signal } = this.#limits(options);
     const { body, afterUnknownOutcome } = await this.#callController({
       kind: "createTopics",
       body: () => ({
@@ -171,7 +178,7 @@ export class Admin {
         validateOnly: options.validateOnly ?? false,
       }),
       deadline,
-      signal: options.signal,
+      signal,
       retryFor: (answer) => retryName(answer.topics.map(({ error }) => error)),
     });
     return body.topics.map((topic) => {
@@ -184,12 +191,12 @@ export class Admin {
 
   /** Deletes topics with all their records. Rejects with the first refusal. */
   async deleteTopics(names: readonly string[], options: CallOptions = {}): Promise<void> {
-    const deadline = this.#deadline(options);
+    const { deadline, signal } = this.#limits(options);
     const { body, afterUnknownOutcome } = await this.#callController({
       kind: "deleteTopics",
       body: () => ({ names, timeoutMs: Math.ceil(deadline.leftMs) }),
       deadline,
-      signal: options.signal,
+      signal,
       // A topic that the controller does not know is no reason to ask again: it knows them all.
       retryFor: (answer) =>
         retryName(
@@ -205,12 +212,12 @@ export class Admin {
 
   /** Gives a topic more partitions: `partitions` is the total after the change. Keys may move to other partitions. */
   async createPartitions(topic: string, partitions: number, options: CallOptions = {}): Promise<void> {
-    const deadline = this.#deadline(options);
+    const { deadline, signal } = this.#limits(options);
     const { body, afterUnknownOutcome } = await this.#callController({
       kind: "createPartitions",
       body: () => ({ topic, partitions, timeoutMs: Math.ceil(deadline.leftMs) }),
       deadline,
-      signal: options.signal,
+      signal,
       retryFor: (answer) => retryName([answer.topic?.error ?? null], "UNKNOWN_TOPIC_OR_PARTITION"),
     });
     const error = body.topic?.error ?? null;
@@ -227,7 +234,7 @@ export class Admin {
 
   /** All topics, by name. */
   async listTopics(options: CallOptions = {}): Promise<TopicListing[]> {
-    const topics = await this.#describe([], options);
+    const topics = await this.#describe([], this.#limits(options));
     return topics
       .map((topic) => ({
         name: topic.name,
@@ -243,7 +250,8 @@ export class Admin {
    * UNKNOWN_TOPIC_OR_PARTITION when one does not exist.
    */
   async describeTopics(names: readonly string[] = [], options: CallOptions = {}): Promise<TopicDescription[]> {
-    const topics = await this.#describe(names, options);
+    const limits = this.#limits(options);
+    const topics = await this.#describe(names, limits);
     const lookups: OffsetLookup[] = topics.flatMap(({ name, partitions }) =>
       partitions
         .filter(({ leaderId }) => leaderId >= 0)
@@ -251,8 +259,8 @@ export class Admin {
           (["earliest", "latest", "logEnd"] as const).map((query) => ({ topic: name, partition, query })),
         ),
     );
-    const deadline = this.#context.caller.deadline(Math.min(DESCRIBE_OFFSETS_MS, this.#deadline(options).totalMs));
-    const answers = await this.#lookUp(topics, lookups, deadline, options.signal);
+    const deadline = this.#context.caller.deadline(Math.min(DESCRIBE_OFFSETS_MS, limits.deadline.leftMs));
+    const answers = await this.#lookUp(topics, lookups, { ...limits, deadline });
     const offsets = new Map<string, number>();
     answers.forEach((answer, index) => {
       const lookup = lookups[index];
@@ -282,13 +290,14 @@ export class Admin {
   /** Settings with their values, where those come from, and what they mean. */
   async describeConfigs(target: ConfigTarget, options: CallOptions = {}): Promise<ConfigDescription[]> {
     const { caller, metadata } = this.#context;
+    const limits = this.#limits(options);
     // A broker that does not know the topic may not have heard of it yet; but that is asked for a while, not to the end.
-    if ("topic" in target) await this.#describe([target.topic], options);
+    if ("topic" in target) await this.#describe([target.topic], limits);
     const brokerId = "broker" in target && target.broker !== "" ? target.broker : undefined;
     if (brokerId !== undefined) {
       // Each broker knows its own settings.
-      const { brokers } = await this.describeCluster(options);
-      if (brokers.every(({ id }) => id !== brokerId))
+      await this.#query({ noTopics: true }, limits);
+      if (metadata.brokers.every(({ id }) => id !== brokerId))
         throw new InvalidArgumentError(
           `there is no broker ${brokerId} now`,
           "see ottla cluster describe for those that run",
@@ -299,8 +308,7 @@ export class Admin {
       body: () => resourceOf(target),
       target: brokerId === undefined ? caller.anyBroker : () => metadata.addressOf(brokerId) && brokerId,
       targetName: brokerId === undefined ? "any broker" : `broker ${brokerId}`,
-      deadline: this.#deadline(options),
-      signal: options.signal,
+      ...limits,
     });
     return body.config.map(toConfigDescription);
   }
@@ -324,8 +332,7 @@ export class Admin {
         config: configEntries(changes),
         validateOnly: options.validateOnly ?? false,
       }),
-      deadline: this.#deadline(options),
-      signal: options.signal,
+      ...this.#limits(options),
     });
   }
 
@@ -340,7 +347,8 @@ export class Admin {
       readonly unclean?: boolean;
     } = {},
   ): Promise<ElectionResult[]> {
-    const topics = await this.#describe([...new Set(partitions.map(({ topic }) => topic))], options);
+    const limits = this.#limits(options);
+    const topics = await this.#describe([...new Set(partitions.map(({ topic }) => topic))], limits);
     const names = new Map(topics.map(({ topicId, name }) => [topicId, name]));
     const ids = new Map(topics.map(({ topicId, name }) => [name, topicId]));
     const { body } = await this.#callController({
@@ -349,8 +357,7 @@ export class Admin {
         partitions: partitions.map(({ topic, partition }) => ({ topicId: ids.get(topic) ?? "", partition })),
         unclean: options.unclean ?? false,
       }),
-      deadline: this.#deadline(options),
-      signal: options.signal,
+      ...limits,
     });
     return body.partitions.map(({ topicId, partition, leaderId, error }) => {
       const topic = names.get(topicId) ?? topicId;
@@ -370,14 +377,14 @@ export class Admin {
       if (before === "all" || (Number.isSafeInteger(before) && before >= 0)) continue;
       throw new InvalidArgumentError(`before is ${before}`, 'give an offset from 0 on, or "all"');
     }
-    const deadline = this.#deadline(options);
-    const giveBack = this.#context.metadata.borrow(await this.#topicsOf(targets, options));
+    const limits = this.#limits(options);
+    const giveBack = this.#context.metadata.borrow(await this.#topicsOf(targets, limits));
     const answers = await this.#context.caller
       .callLeaders<"deleteRecords", (typeof targets)[number], DeletedRecords>({
         kind: "deleteRecords",
         items: targets,
         body: (items) => ({
-          timeoutMs: Math.ceil(deadline.leftMs),
+          timeoutMs: Math.ceil(limits.deadline.leftMs),
           partitions: items.map(({ topicId, partition, before }) => ({
             topicId,
             partition,
@@ -385,8 +392,7 @@ export class Admin {
           })),
         }),
         answers: (body) => body.partitions,
-        deadline,
-        signal: options.signal,
+        ...limits,
       })
       .finally(giveBack);
     return answers.map((answer, index) => {
@@ -399,7 +405,7 @@ export class Admin {
   /** Brokers and controller. */
   async describeCluster(options: CallOptions = {}): Promise<ClusterDescription> {
     const { metadata } = this.#context;
-    await this.#query({ noTopics: true }, options);
+    await this.#query({ noTopics: true }, this.#limits(options));
     return {
       clusterId: metadata.clusterId,
       controllerId: metadata.controllerId,
@@ -410,8 +416,9 @@ export class Admin {
 
   /** Offsets of partitions: the oldest, the high watermark, the end of the log, or by time. */
   async listOffsets(lookups: readonly OffsetLookup[], options: CallOptions = {}): Promise<OffsetDescription[]> {
-    const topics = await this.#topicsOf(lookups, options);
-    const answers = await this.#lookUp(topics, lookups, this.#deadline(options), options.signal);
+    const limits = this.#limits(options);
+    const topics = await this.#topicsOf(lookups, limits);
+    const answers = await this.#lookUp(topics, lookups, limits);
     return answers.map((answer, index) => {
       if (answer instanceof ClientError) throw answer;
       const { topic, partition } = lookups[index] as OffsetLookup;
@@ -419,8 +426,9 @@ export class Admin {
     });
   }
 
-  #deadline(options: CallOptions): Deadline {
-    return this.#context.caller.deadline(options.deadlineMs ?? this.#context.deadlineMs);
+  #limits({ deadlineMs, signal }: CallOptions): Limits {
+    const { caller, deadlineMs: defaultValue } = this.#context;
+    return { deadline: caller.deadline(numberOption("deadlineMs", deadlineMs, { min: 1, defaultValue })), signal };
   }
 
   #callController<Kind extends ControllerKind>(
@@ -433,8 +441,7 @@ export class Admin {
   async #lookUp(
     topics: readonly TopicMetadata[],
     lookups: readonly OffsetLookup[],
-    deadline: Deadline,
-    signal: AbortSignal | undefined,
+    { deadline, signal }: Limits,
   ): Promise<(ListedOffset | ClientError)[]> {
     if (lookups.length === 0) return [];
     const giveBack = this.#context.metadata.borrow(topics);
@@ -446,10 +453,10 @@ export class Admin {
   }
 
   /** The topics of these partitions. Rejects when one of the partitions does not exist. */
-  async #topicsOf(partitions: readonly TopicPartition[], options: CallOptions): Promise<readonly TopicMetadata[]> {
+  async #topicsOf(partitions: readonly TopicPartition[], limits: Limits): Promise<readonly TopicMetadata[]> {
     const names = [...new Set(partitions.map(({ topic }) => topic))];
     if (names.length === 0) return [];
-    const topics = await this.#describe(names, options);
+    const topics = await this.#describe(names, limits);
     for (const { topic, partition } of partitions) {
       if (topics.find(({ name }) => name === topic)?.partitions.some((one) => one.partition === partition)) continue;
       throw new ProtocolError("UNKNOWN_TOPIC_OR_PARTITION", "the topic has no such partition", { topic, partition });
@@ -461,11 +468,11 @@ export class Admin {
    * Topics by name, or all. A topic that is said not to exist is asked for again for a while, as brokers learn of a new
    * one at different times.
    */
-  async #describe(names: readonly string[], options: CallOptions): Promise<readonly TopicMetadata[]> {
+  async #describe(names: readonly string[], limits: Limits): Promise<readonly TopicMetadata[]> {
     const { caller, metadata, unknownTopicTimeoutMs } = this.#context;
-    const patience = caller.deadline(Math.min(unknownTopicTimeoutMs, this.#deadline(options).totalMs));
+    const patience = caller.deadline(Math.min(unknownTopicTimeoutMs, limits.deadline.leftMs));
     for (;;) {
-      const topics = await this.#query(names.length === 0 ? {} : { topics: names }, options);
+      const topics = await this.#query(names.length === 0 ? {} : { topics: names }, limits);
       const refused = topics.find(({ error }) => error !== null);
       if (refused === undefined) return topics;
       if (patience.isOver || nameOf(refused.error) !== "UNKNOWN_TOPIC_OR_PARTITION") {
@@ -477,7 +484,7 @@ export class Admin {
 
   async #query(
     request: { topics?: readonly string[]; noTopics?: boolean },
-    options: CallOptions,
+    limits: Limits,
   ): Promise<readonly TopicMetadata[]> {
     const { caller } = this.#context;
     const { body } = await caller.call({
@@ -485,8 +492,7 @@ export class Admin {
       body: () => request,
       target: caller.anyBroker,
       targetName: "any broker",
-      deadline: this.#deadline(options),
-      signal: options.signal,
+      ...limits,
     });
     this.#context.metadata.apply(body);
     return body.topics;

@@ -1,5 +1,7 @@
 import { connect } from "../../../client/index.js";
 import type { Cluster } from "../../../client/index.js";
+import { nodeEnv } from "../../../common/env/node-env.js";
+import type { Clock } from "../../../common/env/time.js";
 import { errorReport } from "../../../protocol/error-codes.js";
 import { FakeCluster, until } from "../../support/fake-broker.js";
 
@@ -120,6 +122,26 @@ describe("Admin", () => {
     });
     const signal = AbortSignal.abort(new Error("enough"));
     await expect(cluster.admin().listTopics({ signal })).rejects.toThrow("enough");
+  });
+
+  it("has one deadline for all that a call asks, and refuses one that is none", async () => {
+    const env = nodeEnv();
+    let aheadMs = 0;
+    const clock: Clock = {
+      wallMs: () => env.clock.wallMs(),
+      monotonicMs: () => env.clock.monotonicMs() + aheadMs,
+    };
+    fake = await FakeCluster.start();
+    cluster = await connect({ env: nodeEnv({ clock }), bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 3000 });
+    fake.createTopic("t");
+    fake.broker(1).answer = ({ kind, body }) => {
+      // Looking the topic up takes all the time there is.
+      if (kind === "metadata" && (body as { topics: string[] }).topics.includes("t")) aheadMs += 3000;
+      return kind === "describeConfigs" ? { refuse: "REQUEST_TIMED_OUT" } : undefined;
+    };
+    await expect(cluster.admin().describeConfigs({ topic: "t" })).rejects.toThrow(/REQUEST_TIMED_OUT|in the time/);
+    expect(fake.broker(1).bodies("describeConfigs")).toHaveLength(1);
+    await expect(cluster.admin().listTopics({ deadlineMs: Number.NaN })).rejects.toThrow(/deadlineMs is NaN/);
   });
 
   it("describes a partition without leader without waiting for one", async () => {

@@ -181,11 +181,21 @@ export class Admin {
       signal,
       retryFor: (answer) => retryName(answer.topics.map(({ error }) => error)),
     });
+    // The attempt that was not answered may have made it.
+    const isMade = ({ error }: TopicResult): boolean => afterUnknownOutcome && nameOf(error) === "TOPIC_ALREADY_EXISTS";
+    for (const topic of body.topics) if (!isMade(topic)) throwOn(topic.error, { topic: topic.name });
+    const made = body.topics.filter(isMade).map(({ name }) => name);
+    const described = made.length === 0 ? [] : await this.#describe(made, { deadline, signal });
     return body.topics.map((topic) => {
-      // The attempt that was not answered may have made it.
-      const isOurs = afterUnknownOutcome && nameOf(topic.error) === "TOPIC_ALREADY_EXISTS";
-      if (!isOurs) throwOn(topic.error, { topic: topic.name });
-      return toCreated(topic);
+      const found = described.find(({ name }) => name === topic.name);
+      if (found === undefined) return toCreated(topic);
+      const { name, topicId, partitions } = found;
+      return {
+        name,
+        topicId,
+        partitions: partitions.length,
+        replicationFactor: partitions[0]?.replicas.length ?? 0,
+      };
     });
   }
 

@@ -38,7 +38,7 @@ export interface Call<Kind extends RequestKind> {
 /** What a call came to. */
 export interface CallResult<Kind extends RequestKind> {
   readonly body: ResponseBody<Kind>;
-  /** An earlier attempt was sent and not answered, so this answer may be about its traces. */
+  /** An earlier attempt was sent and not answered, or not finished in time, so this answer may be about its traces. */
   readonly afterUnknownOutcome: boolean;
 }
 
@@ -104,13 +104,16 @@ export class BrokerCaller {
           const connection = await this.metadata.control.open(brokerId);
           const body = await this.#ask(call, connection, brokerId);
           const again = call.retryFor?.(body);
-          if (again === undefined || deadline.isOver || failsFast(call.kind, again))
+          const isLate = again !== undefined && this.#isLate(call, again);
+          if (again === undefined || (deadline.isOver && !isLate) || failsFast(call.kind, again))
             return { body, afterUnknownOutcome };
+          if (isLate) afterUnknownOutcome = true;
           lastError = new ApiError(again);
           if (errorCodes[again].refreshMetadata) this.metadata.refreshSoon();
         } catch (error) {
           if (error instanceof ApiError) {
             if (!error.retriable || failsFast(call.kind, error.errorName)) throw toClientError(error, { brokerId });
+            if (this.#isLate(call, error.errorName)) afterUnknownOutcome = true;
           } else if (error instanceof TransportError) {
             if (!error.notSent) afterUnknownOutcome = true;
           } else {
@@ -177,6 +180,11 @@ export class BrokerCaller {
   /** The controller, as soon as there is one. */
   readonly controller = (): BrokerId | undefined =>
     this.metadata.controllerId < 0 ? undefined : this.metadata.controllerId;
+
+  /** The controller was not done in time: what it has begun may be done yet. */
+  #isLate<Kind extends RequestKind>(call: Call<Kind>, name: ErrorName): boolean {
+    return name === "REQUEST_TIMED_OUT" && call.target === this.controller;
+  }
 
   /** One attempt. A broker that is silent is left as soon as another one is known to be the right one. */
   #ask<Kind extends RequestKind>(

@@ -77,9 +77,30 @@ describe("Admin", () => {
       else fake.topics.delete("t");
       return "hang-up";
     };
-    await cluster.admin().createTopics([{ name: "t" }]);
+    expect(await cluster.admin().createTopics([{ name: "t" }])).toEqual([
+      { name: "t", topicId: expect.stringMatching(/0001$/), partitions: 1, replicationFactor: 1 },
+    ]);
     await cluster.admin().deleteTopics(["t"]);
     expect(lostAnswers.size).toBe(0);
+  });
+
+  it("takes what the controller did not finish in time for done when it is found so, and else for unknown", async () => {
+    await start(1);
+    const admin = cluster.admin();
+    const late = { body: { topics: [{ name: "t", error: errorReport("REQUEST_TIMED_OUT") }] } };
+    fake.broker(1).answer = ({ kind, count }) => {
+      if (kind !== "createTopics" || count > 1) return undefined;
+      fake.createTopic("t");
+      return late;
+    };
+    expect(await admin.createTopics([{ name: "t" }])).toMatchObject([{ name: "t", partitions: 1 }]);
+    for (const answer of [late, { refuse: "REQUEST_TIMED_OUT" } as const]) {
+      fake.broker(1).answer = ({ kind }) => (kind === "createTopics" ? answer : undefined);
+      await expect(admin.createTopics([{ name: "u" }], { deadlineMs: 100 })).rejects.toMatchObject({
+        code: "OUTCOME_UNKNOWN",
+        cause: expect.objectContaining({ message: expect.stringContaining("in the time") }),
+      });
+    }
   });
 
   it("leaves a controller that stays silent as soon as there is another", async () => {

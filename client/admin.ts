@@ -402,6 +402,7 @@ export class Admin {
           })),
         }),
         answers: (body) => body.partitions,
+        hasEffect: true,
         ...limits,
       })
       .finally(giveBack);

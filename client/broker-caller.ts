@@ -65,6 +65,8 @@ export interface LeaderCall<Kind extends RequestKind, Item extends LeaderItem, A
   readonly answers: (body: ResponseBody<Kind>) => readonly Answer[];
   readonly deadline: Deadline;
   readonly signal?: AbortSignal | undefined;
+  /** It is not only asked but done, so an attempt that is not answered may have had its effect. */
+  readonly hasEffect?: boolean;
 }
 
 /**
@@ -138,6 +140,13 @@ export class BrokerCaller {
     call: LeaderCall<Kind, Item, Answer>,
   ): Promise<(Answer | ClientError)[]> {
     const results = new Map<Item, Answer | ClientError>();
+    const unanswered = new Set<Item>();
+    const resultOf = (item: Item): Answer | ClientError => {
+      const result = results.get(item) ?? this.#noLeader(item);
+      if (call.hasEffect !== true || isFinal(result) || !unanswered.has(item)) return result;
+      const { topic, partition } = item;
+      return new OutcomeUnknownError(`${call.kind} was sent and not answered`, { topic, partition, cause: result });
+    };
     const backoff = new Backoff(this.env.random);
     for (;;) {
       call.signal?.throwIfAborted();
@@ -163,11 +172,15 @@ export class BrokerCaller {
             brokerId,
             items.map(({ led }) => led),
           );
-          items.forEach(({ asked }, index) => results.set(asked, answers[index] as Answer | ClientError));
+          items.forEach(({ asked }, index) => {
+            const answer = answers[index] as Answer | ClientError;
+            results.set(asked, answer);
+            if (answer instanceof ConnectionError && !isNotSent(answer.cause)) unanswered.add(asked);
+          });
         }),
       );
       if (call.items.every((item) => isFinal(results.get(item))) || call.deadline.isOver) {
-        return call.items.map((item) => results.get(item) ?? this.#noLeader(item));
+        return call.items.map(resultOf);
       }
       this.metadata.refreshSoon();
       await this.metadata.nextAnswer(Math.min(backoff.next(), call.deadline.leftMs));
@@ -192,6 +205,8 @@ export class BrokerCaller {
     connection: RpcConnection,
     brokerId: BrokerId,
   ): Promise<ResponseBody<Kind>> {
+    // Before anything is armed, as it may throw.
+    const body = call.body();
     return new Promise((resolve, reject) => {
       const settle = (act: () => void): void => {
         watch.cancel();
@@ -218,8 +233,8 @@ export class BrokerCaller {
       });
       call.signal?.addEventListener("abort", onAbort, { once: true });
       const timeoutMs = Math.max(1, Math.min(this.requestTimeoutMs, call.deadline.leftMs));
-      connection.request(call.kind, call.body(), { timeoutMs }).then(
-        ({ body }) => settle(() => resolve(body)),
+      connection.request(call.kind, body, { timeoutMs }).then(
+        (answer) => settle(() => resolve(answer.body)),
         (error: unknown) => settle(() => reject(error as Error)),
       );
     });
@@ -256,7 +271,9 @@ export class BrokerCaller {
       if (error instanceof TransportError) this.metadata.suspect(brokerId);
       return items.map((item) => {
         const place = { topic: item.topic, partition: item.partition, brokerId };
-        return error instanceof ApiError ? toClientError(error, place) : new ConnectionError(error.message, place);
+        return error instanceof ApiError
+          ? toClientError(error, place)
+          : new ConnectionError(error.message, { ...place, cause: error });
       });
     }
   }
@@ -288,3 +305,5 @@ interface LedItem<Item> {
 
 const isFinal = (result: object | undefined): boolean =>
   result !== undefined && !(result instanceof ClientError && result.retriable);
+
+const isNotSent = (error: unknown): boolean => error instanceof TransportError && error.notSent;

@@ -1,7 +1,8 @@
 import { connect } from "../../../client/index.js";
 import type { Cluster } from "../../../client/index.js";
+import { SILENCE_MS } from "../../../client/metadata.js";
 import { nodeEnv } from "../../../common/env/node-env.js";
-import type { Clock } from "../../../common/env/time.js";
+import type { Clock, Timer, Timers } from "../../../common/env/time.js";
 import { errorReport } from "../../../protocol/error-codes.js";
 import { FakeCluster, until } from "../../support/fake-broker.js";
 
@@ -143,6 +144,57 @@ describe("Admin", () => {
     });
     const signal = AbortSignal.abort(new Error("enough"));
     await expect(cluster.admin().listTopics({ signal })).rejects.toThrow("enough");
+  });
+
+  it("says that records may have been deleted when the leader was asked and did not answer", async () => {
+    await start(1);
+    fake.createTopic("t");
+    fake.broker(1).answer = ({ kind }) => (kind === "deleteRecords" || kind === "listOffsets" ? "hang-up" : undefined);
+    const admin = cluster.admin();
+    const place = { topic: "t", partition: 0 };
+    await expect(admin.deleteRecords([{ ...place, before: 0 }], { deadlineMs: 100 })).rejects.toMatchObject({
+      code: "OUTCOME_UNKNOWN",
+      ...place,
+      cause: expect.anything(),
+    });
+    await expect(admin.listOffsets([{ ...place, query: "latest" }], { deadlineMs: 100 })).rejects.toMatchObject({
+      code: "CONNECTION_FAILED",
+      cause: expect.anything(),
+    });
+  });
+
+  it("leaves no timer behind a question that cannot be put", async () => {
+    const { timers } = nodeEnv();
+    const running = new Map<Timer, number>();
+    const after: Timers["after"] = (delayMs, callback) => {
+      const timer = timers.after(delayMs, () => {
+        running.delete(kept);
+        callback();
+      });
+      const kept: Timer = {
+        cancel: () => {
+          running.delete(kept);
+          timer.cancel();
+        },
+      };
+      running.set(kept, delayMs);
+      return kept;
+    };
+    const env = nodeEnv({
+      timers: {
+        after,
+        soon: (callback) => timers.soon(callback),
+        afterThisTurn: (callback) => timers.afterThisTurn(callback),
+      },
+    });
+    fake = await FakeCluster.start();
+    cluster = await connect({ env, bootstrapBrokers: fake.bootstrapBrokers });
+    fake.createTopic("t");
+    const query = { timestamp: Number.NaN };
+    await expect(cluster.admin().listOffsets([{ topic: "t", partition: 0, query }])).rejects.toThrow(
+      /timestamp is NaN/,
+    );
+    expect([...running.values()].filter((delayMs) => delayMs === SILENCE_MS)).toEqual([]);
   });
 
   it("has one deadline for all that a call asks, and refuses one that is none", async () => {

@@ -1,4 +1,3 @@
-import type { Env } from "../common/env/env.js";
 import { errorCodes, errorNameOf } from "../protocol/error-codes.js";
 import type { ErrorName } from "../protocol/error-codes.js";
 import { ConfigResource } from "../protocol/messages.js";
@@ -115,7 +114,6 @@ export interface OffsetDescription extends TopicPartitionOffset {
 
 /** What the admin shares with the rest of its cluster object. */
 export interface AdminContext {
-  readonly env: Env;
   readonly metadata: Metadata;
   readonly caller: BrokerCaller;
   readonly deadlineMs: number;

@@ -178,7 +178,6 @@ export class Cluster implements AsyncDisposable {
   admin(): Admin {
     this.#checkOpen();
     this.#admin ??= new Admin({
-      env: this.#parts.env,
       metadata: this.#parts.metadata,
       caller: this.#caller,
       deadlineMs: this.#parts.deadlineMs,

@@ -15,7 +15,7 @@ export type ResponseBody<Kind extends RequestKind> = NonNullable<Response[Kind]>
 export interface DecodedRequest {
   readonly correlationId: number;
   readonly kind: RequestKind;
-  /** Typed by `kind`; see `bodyOf`. */
+  /** A `RequestBody` of `kind`. */
   readonly body: unknown;
   /** Views into the frame. */
   readonly records: readonly Buffer[];

@@ -123,16 +123,6 @@ export class RpcConnection {
     return this.#end === undefined;
   }
 
-  /** Requests without an answer. */
-  get inFlight(): number {
-    return this.#pending.size;
-  }
-
-  /** Bytes that the kernel has not taken yet. */
-  get unsentBytes(): number {
-    return this.#socket.unsentBytes;
-  }
-
   /** Resolves with the answer. Rejects with TransportError, or with ApiError when the request as a whole was refused. */
   request<Kind extends RequestKind>(
     kind: Kind,

@@ -145,7 +145,7 @@ export class BrokerConnections {
         const kept = (slot.connection ??= connection);
         slot.isFailing = false;
         slot.backoff.reset();
-        this.onOpened();
+        this.#tellOpened();
         return kept;
       },
       (error: unknown) => {
@@ -159,6 +159,17 @@ export class BrokerConnections {
     );
     slot.opening = opening;
     return opening;
+  }
+
+  /** A fault of the owner is not one of the connection, and must not pass in silence. */
+  #tellOpened(): void {
+    try {
+      this.onOpened();
+    } catch (error) {
+      this.env.timers.afterThisTurn(() => {
+        throw error;
+      });
+    }
   }
 
   async #connect(brokerId: BrokerId, slot: Slot): Promise<RpcConnection> {

@@ -1,7 +1,7 @@
 import { BrokerConnections, openConnection } from "../../../client/broker-connections.js";
 import { nodeEnv } from "../../../common/env/node-env.js";
 import type { FakeAnswer } from "../../support/fake-broker.js";
-import { FakeCluster, until } from "../../support/fake-broker.js";
+import { FakeCluster, surfacingIn, until } from "../../support/fake-broker.js";
 
 describe("BrokerConnections", () => {
   it("keeps one connection to a broker, though one is adopted while another is being opened", async () => {
@@ -33,5 +33,28 @@ describe("BrokerConnections", () => {
     expect(troubled).toEqual([]);
     connections.close();
     await until(() => fake.broker(1).connectionCount === 0, "it has ended");
+  });
+
+  it("lets surface what its owner throws when a connection is opened, and keeps the connection", async () => {
+    await using fake = await FakeCluster.start();
+    const surfaced: unknown[] = [];
+    const fault = new Error("a fault of the owner");
+    const connections = new BrokerConnections(
+      surfacingIn(surfaced),
+      {
+        clusterId: "fake-cluster",
+        addressOf: () => ({ host: "127.0.0.1", port: fake.broker(1).port }),
+        onTrouble: () => undefined,
+      },
+      { clientId: "c", connectTimeoutMs: 5000, requestTimeoutMs: 5000 },
+      () => {
+        throw fault;
+      },
+    );
+    expect(connections.tryGet(1)).toBeUndefined();
+    await until(() => surfaced.length > 0, "the exception surfaces", 2000);
+    expect(surfaced).toEqual([fault]);
+    expect(connections.isOpen(1)).toBe(true);
+    connections.close();
   });
 });

@@ -29,6 +29,8 @@ export interface RecoveredLog {
   readonly producers: ProducerStates;
   readonly damage: readonly DamagedRange[];
   readonly wasCut: boolean;
+  /** The process alone had died, and yet something written is not there as it was: the disk or the kernel has lost it. */
+  readonly lostInCrash: boolean;
 }
 
 /**

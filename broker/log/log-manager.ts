@@ -192,6 +192,7 @@ export class LogManager {
         producers: new ProducerStates(),
         damage: [],
         wasCut: false,
+        lostInCrash: false,
       },
       this.#leaving.get(directoryName),
     );
@@ -334,6 +335,8 @@ export class LogManager {
     );
     const wasCut = content.wasCut || lastRun.cut.has(key);
     if (wasCut) this.#untoldCut.add(key);
+    // What the cluster must make of it is the same: the broker may lack what it had acknowledged.
+    if (content.lostInCrash && this.#untoldStop !== "lost") this.#untoldStop = "power-cut";
     const identity = { topicId, topic: name.topic, partition: name.partition, directoryName };
     this.#add(new Log(this.#context, identity, settings, { ...content, wasCut }));
   }

@@ -12,7 +12,7 @@ import { rebuildProducers } from "./log-producers.js";
 import type { LogSettings } from "./log-settings.js";
 import { EPOCHS_FILE, METADATA_FILE, parseSegmentFileName } from "./partition-directory.js";
 import type { ProducerStates } from "./producer-states.js";
-import { scanBatches, surveySegment } from "./segment-scan.js";
+import { findBatch, scanBatches, surveySegment } from "./segment-scan.js";
 import type { DamagedRange } from "./segment-scan.js";
 import { Segment, SegmentFiles } from "./segment.js";
 
@@ -67,6 +67,7 @@ class LogRecovery {
   #segments: Segment[] = [];
   #damage: DamagedRange[] = [];
   #wasCut = false;
+  #lostInCrash = false;
   /** Epochs of the batches that were scanned, in order. */
   readonly #scannedEpochs: { epoch: LeaderEpoch; offset: Offset }[] = [];
   /** Where the recovery point lies: the first byte that must be copied after a crash. */
@@ -101,6 +102,7 @@ class LogRecovery {
       producers,
       damage: this.#damage,
       wasCut: this.#wasCut,
+      lostInCrash: this.#lostInCrash,
     };
   }
 
@@ -266,15 +268,37 @@ class LogRecovery {
     this.context.logger.warn(
       `${segment.path("log")}: cut at offset ${segment.endOffset}, byte ${position}; ${segment.sizeBytes - position} bytes dropped: ${fault ?? "they do not belong to it"}`,
     );
+    await this.#lookBehind(segment, files, position);
     await files.file.truncate(position);
     await this.context.syncs.run(() => files.file.sync());
     await segment.cutIndexFiles();
+  }
+
+  /** A process that dies tears the last write only. If a whole batch stands behind what is cut off, that is not the reason. */
+  async #lookBehind(segment: Segment, { file }: SegmentFiles, position: number): Promise<void> {
+    if (this.context.lastStop !== "crash" || this.#lostInCrash) return;
+    const found = await findBatch(
+      file,
+      position + 1,
+      segment.sizeBytes,
+      (batch) => batch.baseOffset > segment.endOffset,
+    );
+    if (found !== undefined) this.#noteLoss(segment);
+  }
+
+  #noteLoss(segment: Segment): void {
+    this.#lostInCrash = true;
+    this.context.logger.error(
+      `${segment.path("log")}: from offset ${segment.endOffset} on records are lost that had been written, though only the process had died`,
+    );
   }
 
   /** The log ends in this segment; the ones behind it were written later and mean nothing without what is missing. */
   async #cutBehind(at: number): Promise<void> {
     this.#wasCut = true;
     const removed = this.#segments.splice(at + 1);
+    if (this.context.lastStop === "crash" && removed.some(({ sizeBytes }) => sizeBytes > 0))
+      this.#noteLoss(this.#segments[at] as Segment);
     for (const segment of removed.reverse()) {
       this.context.logger.warn(
         `${segment.path("log")}: ${segment.sizeBytes} bytes dropped: the log ends before them, at offset ${this.#logEnd()}`,

@@ -355,6 +355,32 @@ describe("how the last run ended", () => {
     expect(await world.lastStop()).toBe("clean");
   });
 
+  it("is told like a power cut when the process alone died and more is gone than its last write", async () => {
+    const flushMs = 1_000_000;
+    for (const [what, damage, expected] of [
+      [
+        "the last write is torn",
+        (size: number, path: string, world: LogWorld) => cutFile(world, path, size - 5),
+        "crash",
+      ],
+      [
+        "a batch in the middle is bad",
+        (size: number, path: string, world: LogWorld) => world.disk.flipBit(path, size / 2),
+        "power-cut",
+      ],
+    ] as const) {
+      const world = await LogWorld.open({ settings: { flushMs } });
+      await world.complete(world.manager.recoveryReported());
+      const log = world.log({ flushMs });
+      for (let mark = 0; mark < 6; mark += 1) log.appendAsLeader(batch({ mark, valueBytes: 20 }), 0);
+      world.kill();
+      const path = segmentPath(0);
+      await damage(world.disk.contentOf(path)!.length, path, world);
+      await world.start();
+      expect([what, world.manager.untoldStop]).toEqual([what, expected]);
+    }
+  });
+
   it("is not known of a directory without a mark, which stays so until it was reported, through a clean stop too", async () => {
     const world = await LogWorld.open();
     expect(world.manager.untoldStop).toBe("lost");

@@ -17,8 +17,6 @@ export interface FlushRequests {
   flush(): Promise<void>;
   /** When the interval of the settings has passed. */
   flushLater(): void;
-  /** The disk has no space for what goes with the batches: none are taken until it has. */
-  ranOutOfSpace(failure: StorageFailure): void;
 }
 
 /**
@@ -107,7 +105,6 @@ export class LogFlusher {
       await this.#flushSidecars();
     } catch (error) {
       this.#flushLater();
-      if (error instanceof StorageFailure && error.reason === "full") this.requests.ranOutOfSpace(error);
       throw error;
     }
     if (offsets.flushed >= target) return;

@@ -94,7 +94,6 @@ export class Log {
     this.#flusher = new LogFlusher(context, this.#content, this.#state, this.#waiters, {
       flush: () => this.flush(),
       flushLater: () => context.becameDirty(this),
-      ranOutOfSpace: (failure) => void this.#onWriteFailed(failure),
     });
     this.#truncation = new LogTruncation(this.#content, this.#state, this.#flusher);
     this.#removal = new LogRemoval(context, this.#content, this.#state, this.#writer, this.#flusher);

@@ -126,26 +126,6 @@ describe("a full disk", () => {
     expect(await world.contents()).toEqual(["0-0@1:1", "1-1@1:4"]);
   });
 
-  it("that has no room for what a flush writes beside the batches is full, and says so", async () => {
-    const world = await LogWorld.open();
-    const log = world.log({ durability: "fsync" });
-    const heard = listenTo(log);
-    await world.complete(log.appendAsLeader(batch({ mark: 1 }), 1).written!);
-    world.disk.fail("create", (path) => path.includes("leader-epoch"), { reason: "full", times: 3 });
-    const { written } = log.appendAsLeader(batch({ mark: 2 }), 2);
-    await world.run(100);
-    expect([log.isFull, heard.faults]).toEqual([true, ["full"]]);
-    // There is space again.
-    await world.complete(written!);
-    await world.run(2_000);
-    expect(log.isFull).toBe(false);
-    await world.complete(log.appendAsLeader(batch({ mark: 3 }), 2).written!);
-    world.powerCut();
-    await world.start();
-    expect(await world.contents()).toEqual(["0-0@1:1", "1-1@2:2", "2-2@2:3"]);
-    expect(world.fatal).toEqual([]);
-  });
-
   it("does not get back by a power cut what it took back", async () => {
     for (let seed = 1; seed <= 20; seed += 1) {
       const world = await LogWorld.open({ seed });

@@ -135,6 +135,7 @@ export class Connection implements RequestContext, SocketHandler {
       this.#answering === 0 &&
       nowMs - this.#lastRequestMs > limits.idleTimeoutMs
     ) {
+      this.#stopReading();
       this.#state = "ending";
       this.#endedMs = nowMs;
       this.socket.end();

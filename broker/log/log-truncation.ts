@@ -137,8 +137,10 @@ export class LogTruncation {
     await segment.cutIndexFiles();
   }
 
-  #restoreProducers(): Promise<void> {
-    const { producers, segments, offsets, settings } = this.content;
-    return producers.restore(segments, offsets.logEnd, settings);
+  async #restoreProducers(): Promise<void> {
+    const { producers, segments, offsets, settings, directory } = this.content;
+    await producers.restore(segments, offsets.logEnd, settings);
+    // Snapshots of what was cut off are removed by that, and must not come back.
+    directory.namesChanged();
   }
 }

@@ -28,7 +28,8 @@ export class LogVerifier {
     const segment = segments.all.find((candidate) => candidate.baseOffset === baseOffset);
     if (segment === undefined || segment.sizeBytes === 0) return [];
     const { cuts } = this.content;
-    const end = segment === segments.active ? offsets.logEnd : segment.endOffset;
+    // Of a segment that was just rolled the last writes may still be queued.
+    const end = segment.endOffset < offsets.logEnd ? segment.endOffset : offsets.logEnd;
     const endPosition = segment.sizeBytes;
     const file = await this.files.open(segment.path("log"), "read");
     try {
@@ -43,7 +44,8 @@ export class LogVerifier {
       const isOld = (): boolean => this.content.cuts !== cuts || !segments.all.includes(segment);
       if (isOld() || survey.damage.length === 0) return [];
       await this.inTurn(async () => {
-        if (!isOld() && segment !== segments.active) await segments.rebuildIndexes(segment);
+        const isWritten = segment !== segments.active && segment.syncedBytes >= segment.plannedBytes;
+        if (!isOld() && isWritten) await segments.rebuildIndexes(segment);
       });
       if (isOld()) return [];
       this.content.damage.add(survey.damage);

@@ -194,11 +194,16 @@ export class Segment {
     const { index, timeIndex } = this.openFiles;
     const indexCount = Math.min(this.#indexEntriesOnDisk, index.count);
     const timeCount = Math.min(this.#timeEntriesOnDisk, timeIndex.count);
-    const nothing = Buffer.alloc(0);
-    await replaceEnd(this.fileSystem, this.path("index"), nothing, indexCount * OFFSET_INDEX_ENTRY_BYTES, true);
-    await replaceEnd(this.fileSystem, this.path("timeindex"), nothing, timeCount * TIME_INDEX_ENTRY_BYTES, true);
+    await this.#cutIndexFile("index", indexCount * OFFSET_INDEX_ENTRY_BYTES);
+    await this.#cutIndexFile("timeindex", timeCount * TIME_INDEX_ENTRY_BYTES);
     this.#indexEntriesOnDisk = indexCount;
     this.#timeEntriesOnDisk = timeCount;
+  }
+
+  /** What is not there needs no cut, and a full disk might not let it be made. */
+  async #cutIndexFile(kind: "index" | "timeindex", lengthBytes: number): Promise<void> {
+    const path = this.path(kind);
+    if (await this.fileSystem.exists(path)) await replaceEnd(this.fileSystem, path, Buffer.alloc(0), lengthBytes, true);
   }
 
   /** The last step of a closed segment, once all its bytes are written: completes the indexes and writes them. */

@@ -183,7 +183,7 @@ export class Admin {
     const isMade = ({ error }: TopicResult): boolean => afterUnknownOutcome && nameOf(error) === "TOPIC_ALREADY_EXISTS";
     for (const topic of body.topics) if (!isMade(topic)) throwOn(topic.error, { topic: topic.name });
     const made = body.topics.filter(isMade).map(({ name }) => name);
-    const described = made.length === 0 ? [] : await this.#describe(made, { deadline, signal });
+    const described = made.length === 0 ? [] : await this.#describeMade(made, { deadline, signal });
     return body.topics.map((topic) => {
       const found = described.find(({ name }) => name === topic.name);
       if (found === undefined) return toCreated(topic);
@@ -195,6 +195,16 @@ export class Admin {
         replicationFactor: partitions[0]?.replicas.length ?? 0,
       };
     });
+  }
+
+  /** They exist, although the broker that is asked may not have heard of all of them: then none is described. */
+  async #describeMade(names: readonly string[], limits: Limits): Promise<readonly TopicMetadata[]> {
+    try {
+      return await this.#describe(names, limits);
+    } catch (error) {
+      if (!(error instanceof ClientError)) throw error;
+      return [];
+    }
   }
 
   /** Deletes topics with all their records. Rejects with the first refusal. */

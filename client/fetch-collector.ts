@@ -57,7 +57,7 @@ export class FetchCollector {
       if (stored === undefined) {
         reader.bufferedBytes -= chunk.bytes;
         // It may have been moved on to another place while this was waiting.
-        if (reader.bufferedBytes === 0 && !reader.isAtEnd) reader.position = reader.fetchPosition;
+        if (reader.bufferedBytes === 0 && !reader.isAtEnd && !reader.hasFailed) reader.position = reader.fetchPosition;
         chunk.release?.();
         reader.loop?.wake();
         continue;

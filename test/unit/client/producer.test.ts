@@ -359,7 +359,7 @@ describe("Producer", () => {
   it("keeps to deliveryTimeoutMs when no broker gives it a producer id", async () => {
     await start();
     fake.createTopic("t");
-    const producer = cluster.producer({ deliveryTimeoutMs: 200 });
+    const producer = cluster.producer({ deliveryTimeoutMs: 1000 });
     await producer.send("t", { value: "a" });
     fake.broker(1).answer = ({ kind }) => (kind === "produce" || kind === "initProducerId" ? "silence" : undefined);
     // With this one the producer id is given up.

@@ -1,5 +1,5 @@
 /** A signal that comes again sooner than this is the same one: npm and npx hand on the Ctrl-C that the terminal sent too. */
-const SAME_SIGNAL_MS = 1000;
+const SAME_SIGNAL_MS = 300;
 const EXIT_INTERRUPTED = 130;
 
 /** Calls `stop` at the first of these signals; a later one is a person's impatience and ends the process at once. */

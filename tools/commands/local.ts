@@ -70,12 +70,12 @@ async function showStatus(context: CommandContext, data: string | undefined): Pr
     const pid = alive ? (entry.process?.pid ?? null) : null;
     const mode = modes[index] ?? null;
     const { controller, leads, replicas } =
-      roles === undefined
+      roles === undefined && alive
         ? { controller: null, leads: null, replicas: null }
         : {
-            controller: roles.controller === id,
-            leads: roles.leads.get(id) ?? 0,
-            replicas: roles.replicas.get(id) ?? 0,
+            controller: roles?.controller === id,
+            leads: roles?.leads.get(id) ?? 0,
+            replicas: roles?.replicas.get(id) ?? 0,
           };
     if (context.json) {
       if (kind === "broker") context.out.writeJson({ kind, id, pid, port, alive, controller, leads, replicas });

@@ -118,8 +118,12 @@ export class LocalCluster {
       const state = readClusterState(this.data);
       if (state !== undefined) await this.#stopEntries(state, (entry) => !startedBefore.has(pidOf(entry)));
       // What was asked for did not serve, so it is not what the next start comes back to: it may have been a typing error.
-      if (before === undefined) removeClusterState(this.data);
-      else writeClusterState(this.data, before);
+      try {
+        if (before === undefined) removeClusterState(this.data);
+        else writeClusterState(this.data, before);
+      } catch (failure) {
+        if (!isUnwritable(failure)) throw failure;
+      }
       throw error;
     }
   }

@@ -147,17 +147,6 @@ describe("Scheduler", () => {
     expect(one.stream("disk").float()).not.toBe(one.stream("network").float());
     expect(one.uuid()).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   });
-
-  it("runs more than 50,000 trivial events a second", async () => {
-    const scheduler = new Scheduler({ seed: 1 });
-    const again = (): void => void scheduler.after(1, "event", again);
-    again();
-    const before = process.cpuUsage();
-    await scheduler.run(20_000);
-    // By its own processor time, because other tests share the machine; half the goal, because it may be a slow one.
-    const { user, system } = process.cpuUsage(before);
-    expect((scheduler.eventCount * 1e6) / (user + system)).toBeGreaterThan(50_000);
-  });
 });
 
 describe("SimProcess", () => {

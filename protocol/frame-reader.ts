@@ -56,11 +56,8 @@ export class FrameReader {
   /** The frame that is being received into its own buffer, and how much of it is there. */
   #frame: Buffer | undefined;
   #received = 0;
-  /** The buffer that was handed out last: bytes come into it even if the reader has moved on since. */
-  #handedOut: Uint8Array | undefined;
-  /** Where that was: in which frame, or else in the slab, and from which byte on; -1: nowhere in particular. */
-  #handedOutFrame: Buffer | undefined;
-  #handedOutAt = -1;
+  /** The buffer that was handed out last, if that was not the place where the bytes belong. */
+  #handedOutSpare: Buffer | undefined;
   #spare: Buffer | undefined;
   #waitsForMemory = false;
   #paused = false;
@@ -91,20 +88,18 @@ export class FrameReader {
    */
   receiveBuffer(): Uint8Array {
     const isHeldUp = this.#stopped || this.#paused || this.#waitsForMemory;
-    this.#handedOut = isHeldUp ? (this.#spare ??= Buffer.allocUnsafeSlow(SPARE_BYTES)) : this.#place();
-    this.#handedOutFrame = this.#frame;
-    this.#handedOutAt = isHeldUp ? -1 : this.#placeAt;
-    return this.#handedOut;
+    this.#handedOutSpare = isHeldUp ? (this.#spare ??= Buffer.allocUnsafeSlow(SPARE_BYTES)) : undefined;
+    return this.#handedOutSpare ?? this.#place();
   }
 
   /** So many bytes came into the buffer that was handed out last. Throws FrameFault. */
   onReceived(count: number): void {
     if (this.#stopped) return;
-    if (this.#handedOutFrame === this.#frame && this.#handedOutAt === this.#placeAt) {
+    if (this.#handedOutSpare === undefined) {
       this.#accept(count);
       return;
     }
-    const bytes = this.#handedOut?.slice(0, count) ?? Buffer.alloc(0);
+    const bytes = this.#handedOutSpare.subarray(0, count);
     for (let at = 0; at < bytes.length && !this.#stopped;) {
       const place = this.#place();
       const taken = Math.min(place.length, bytes.length - at);
@@ -112,10 +107,6 @@ export class FrameReader {
       at += taken;
       this.#accept(taken);
     }
-  }
-
-  get #placeAt(): number {
-    return this.#frame === undefined ? this.#end : this.#received;
   }
 
   /** Where the next byte of the stream belongs. */

@@ -1,9 +1,9 @@
+import { EarliestTimer } from "../common/earliest-timer.js";
 import type { Env } from "../common/env/env.js";
 import type { Logger } from "../common/logger.js";
 import type { BrokerId } from "../protocol/types.js";
 import type { ConnectionSettings } from "./broker-connections.js";
 import { BrokerConnections } from "./broker-connections.js";
-import { EarliestTimer } from "./earliest-timer.js";
 import type { FetchHost, FetchSettings } from "./fetch-loop.js";
 import { FetchLoop } from "./fetch-loop.js";
 import { FramePool } from "./frame-pool.js";

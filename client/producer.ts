@@ -1,3 +1,4 @@
+import { EarliestTimer } from "../common/earliest-timer.js";
 import type { Env } from "../common/env/env.js";
 import type { LeaderHint } from "../protocol/messages.js";
 import type { RpcConnection } from "../protocol/rpc-connection.js";
@@ -6,7 +7,6 @@ import type { BrokerCaller } from "./broker-caller.js";
 import type { ConnectionSettings } from "./broker-connections.js";
 import { BrokerConnections } from "./broker-connections.js";
 import { BufferPool } from "./buffer-pool.js";
-import { EarliestTimer } from "./earliest-timer.js";
 import type { ClientError } from "./errors.js";
 import { ClosedError, toClientError } from "./errors.js";
 import type { KnownPartition, Metadata } from "./metadata.js";

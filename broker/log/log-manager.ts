@@ -1,5 +1,6 @@
 import { dirname, join } from "node:path";
 import { InvariantViolation } from "../../common/assert.js";
+import { EarliestTimer } from "../../common/earliest-timer.js";
 import type { Env } from "../../common/env/env.js";
 import type { Timer } from "../../common/env/time.js";
 import type { Logger } from "../../common/logger.js";
@@ -77,9 +78,7 @@ export class LogManager {
   /** Directories that are about to be renamed, by the name they still have. */
   readonly #leaving = new Map<string, Promise<void>>();
   readonly #dirtySinceMs = new Map<Log, number>();
-  #flushTimer: Timer | undefined;
-  /** When it goes off. */
-  #flushLookMs = Number.POSITIVE_INFINITY;
+  readonly #flushTimer: EarliestTimer;
   readonly #flushes = new Limiter(FLUSHES_AT_ONCE);
   readonly #checkpoints = new SerialQueue("checkpoints");
   #queuedCheckpoint: Promise<void> | undefined;
@@ -102,6 +101,7 @@ export class LogManager {
     names: readonly string[],
   ) {
     this.#names = new Set(names);
+    this.#flushTimer = new EarliestTimer(env, () => this.#flushDue());
     this.#scrubber = new Scrubber(
       env.timers,
       logger,
@@ -405,31 +405,25 @@ export class LogManager {
   #becameDirty(log: Log): void {
     const nowMs = this.env.clock.monotonicMs();
     this.#dirtySinceMs.set(log, nowMs);
-    if (this.#closed || nowMs + log.settings.flushMs >= this.#flushLookMs) return;
-    this.#flushTimer?.cancel();
-    this.#scheduleFlush(log.settings.flushMs);
+    if (!this.#closed) this.#lookForFlushes(nowMs + log.settings.flushMs, nowMs);
   }
 
-  #scheduleFlush(wantedMs: number): void {
+  #lookForFlushes(dueMs: number, nowMs: number): void {
     // Settings may become others meanwhile.
-    const delayMs = Math.min(wantedMs, FLUSH_LOOK_MS_MAX);
-    this.#flushLookMs = this.env.clock.monotonicMs() + delayMs;
-    this.#flushTimer = this.env.timers.after(delayMs, () => {
-      this.#flushTimer = undefined;
-      this.#flushLookMs = Number.POSITIVE_INFINITY;
-      const nowMs = this.env.clock.monotonicMs();
-      let nextMs = Number.POSITIVE_INFINITY;
-      for (const [log, sinceMs] of this.#dirtySinceMs) {
-        const leftMs = sinceMs + log.settings.flushMs - nowMs;
-        if (leftMs > 0) {
-          nextMs = Math.min(nextMs, leftMs);
-          continue;
-        }
-        this.#dirtySinceMs.delete(log);
-        this.#inBackground(this.#flushes.run(() => log.flush()));
+    this.#flushTimer.wakeAt(Math.min(dueMs, nowMs + FLUSH_LOOK_MS_MAX));
+  }
+
+  #flushDue(): void {
+    const nowMs = this.env.clock.monotonicMs();
+    for (const [log, sinceMs] of this.#dirtySinceMs) {
+      const dueMs = sinceMs + log.settings.flushMs;
+      if (dueMs > nowMs) {
+        this.#lookForFlushes(dueMs, nowMs);
+        continue;
       }
-      if (nextMs < Number.POSITIVE_INFINITY) this.#scheduleFlush(nextMs);
-    });
+      this.#dirtySinceMs.delete(log);
+      this.#inBackground(this.#flushes.run(() => log.flush()));
+    }
   }
 
   #checkpointSoon(): void {
@@ -490,7 +484,7 @@ export class LogManager {
   }
 
   #stopTimers(): void {
-    this.#flushTimer?.cancel();
+    this.#flushTimer.cancel();
     this.#checkpointTimer?.cancel();
   }
 }

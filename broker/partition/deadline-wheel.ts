@@ -1,4 +1,5 @@
-import type { Clock, Timer, Timers } from "../../common/env/time.js";
+import { EarliestTimer } from "../../common/earliest-timer.js";
+import type { Clock, Timers } from "../../common/env/time.js";
 
 /** Deadlines within one slot of so many milliseconds expire together. */
 const SLOT_MS = 10;
@@ -20,13 +21,14 @@ interface Entry extends Deadline {
  */
 export class DeadlineWheel {
   readonly #slots = new Map<number, Set<Entry>>();
-  #timer: Timer | undefined;
-  #timerSlot = Number.POSITIVE_INFINITY;
+  readonly #timer: EarliestTimer;
 
   constructor(
     private readonly clock: Clock,
-    private readonly timers: Timers,
-  ) {}
+    timers: Timers,
+  ) {
+    this.#timer = new EarliestTimer({ clock, timers }, () => this.#onTimer());
+  }
 
   /** Calls `onExpired` once, `delayMs` or a little more from now, unless cancelled. */
   after(delayMs: number, onExpired: () => void): Deadline {
@@ -35,12 +37,12 @@ export class DeadlineWheel {
     if (entries === undefined) this.#slots.set(slot, (entries = new Set()));
     const entry: Entry = { onExpired, isCancelled: false, cancel: () => this.#cancel(slot, entry) };
     entries.add(entry);
-    if (slot < this.#timerSlot) this.#schedule(slot);
+    this.#timer.wakeAt(slot * SLOT_MS);
     return entry;
   }
 
   close(): void {
-    this.#timer?.cancel();
+    this.#timer.cancel();
     this.#slots.clear();
   }
 
@@ -51,24 +53,15 @@ export class DeadlineWheel {
     if (entries?.delete(entry) && entries.size === 0) this.#slots.delete(slot);
   }
 
-  #schedule(slot: number): void {
-    this.#timer?.cancel();
-    this.#timerSlot = slot;
-    this.#timer = this.timers.after(Math.max(0, slot * SLOT_MS - this.clock.monotonicMs()), () => this.#onTimer());
-  }
-
   #onTimer(): void {
-    this.#timerSlot = Number.POSITIVE_INFINITY;
     const nowSlot = Math.floor(this.clock.monotonicMs() / SLOT_MS);
-    let next = Number.POSITIVE_INFINITY;
     for (const [slot, entries] of this.#slots) {
       if (slot > nowSlot) {
-        next = Math.min(next, slot);
+        this.#timer.wakeAt(slot * SLOT_MS);
         continue;
       }
       this.#slots.delete(slot);
       for (const entry of entries) if (!entry.isCancelled) entry.onExpired();
     }
-    if (next < this.#timerSlot) this.#schedule(next);
   }
 }

@@ -1,4 +1,4 @@
-import type { Clock, Timer, Timers } from "../common/env/time.js";
+import type { Clock, Timer, Timers } from "./env/time.js";
 
 /** One timer for many wishes to be woken: it fires at the earliest, once; whoever still waits then asks again. */
 export class EarliestTimer {

@@ -1,4 +1,5 @@
 import type { Env } from "../common/env/env.js";
+import { throwUncaught } from "../common/env/time.js";
 import { ApiError } from "../protocol/error-codes.js";
 import { RpcConnection } from "../protocol/rpc-connection.js";
 import { TransportError } from "../protocol/rpc-error.js";
@@ -166,9 +167,7 @@ export class BrokerConnections {
     try {
       this.onOpened();
     } catch (error) {
-      this.env.timers.afterThisTurn(() => {
-        throw error;
-      });
+      throwUncaught(this.env.timers, error);
     }
   }
 

@@ -1,5 +1,6 @@
 import type { Env } from "../common/env/env.js";
 import type { Timer } from "../common/env/time.js";
+import { throwUncaught } from "../common/env/time.js";
 import type { Logger } from "../common/logger.js";
 import { reasonOf } from "../common/logger.js";
 import { ApiError, errorNameOf } from "../protocol/error-codes.js";
@@ -358,9 +359,7 @@ export class Metadata implements BrokerDirectory {
 
   /** A fault of this library: it must not pass in silence. */
   #fail(error: unknown): void {
-    this.#env.timers.afterThisTurn(() => {
-      throw error;
-    });
+    throwUncaught(this.#env.timers, error);
   }
 
   /** Resolves with the first answer; asks the next source when one fails, or stays silent for SILENCE_MS. */

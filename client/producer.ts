@@ -1,5 +1,6 @@
 import { EarliestTimer } from "../common/earliest-timer.js";
 import type { Env } from "../common/env/env.js";
+import { throwUncaught } from "../common/env/time.js";
 import type { LeaderHint } from "../protocol/messages.js";
 import type { RpcConnection } from "../protocol/rpc-connection.js";
 import type { BrokerId } from "../protocol/types.js";
@@ -76,10 +77,7 @@ export class Producer implements AsyncDisposable {
   readonly #stopped = new AbortController();
 
   /** An exception of a callback is its author's: it surfaces as uncaught, and stops nothing here. */
-  readonly #surface: OnThrown = (error) =>
-    this.#env.timers.afterThisTurn(() => {
-      throw error;
-    });
+  readonly #surface: OnThrown = (error) => throwUncaught(this.#env.timers, error);
 
   /** Use `Cluster.producer`. */
   constructor(context: ProducerContext, options: ProducerOptions) {

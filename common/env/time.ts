@@ -50,6 +50,13 @@ export function sleep(timers: Timers, delayMs: number, signal?: AbortSignal): Pr
   });
 }
 
+/** Throws where nobody catches: for a fault that must not pass in silence, and must not stop the caller either. */
+export function throwUncaught(timers: Timers, error: unknown): void {
+  timers.afterThisTurn(() => {
+    throw error;
+  });
+}
+
 /**
  * Gives `work` until `deadlineMs` from now; after that rejects with what `onTimeout` makes. The work itself is not
  * stopped: its late result is dropped, its late failure is swallowed.

@@ -5,15 +5,19 @@ import type { BrokerId, TopicId } from "../../protocol/types.js";
 import type { BrokerConfig } from "../config.js";
 import { TopicConfig } from "../config.js";
 import type { LogManager } from "../log/log-manager.js";
+import type { LogSettings } from "../log/log-settings.js";
 import { logSettings } from "./log-settings.js";
 import { Partition } from "./partition.js";
 import type { PartitionParts } from "./partition.js";
 import { committedState } from "./partition-state.js";
 
 interface HostedTopic {
-  config: TopicState["config"];
+  changes: TopicState["config"];
   /** As the controller resolved it, so that every replica keeps what the controller counts on. Empty: it did not say. */
   durability: string;
+  /** What the changes and the broker's own settings come to. */
+  config: TopicConfig;
+  logSettings: LogSettings;
   readonly partitions: Map<number, Partition>;
 }
 
@@ -42,14 +46,13 @@ export class PartitionTable {
 
   /** Takes over the states of a topic's partitions. Config comes first, so that no partition ever runs without its own. */
   applyTopic(topic: TopicState): void {
-    const { config, durability } = topic;
+    const { config: changes, durability } = topic;
     let hosted = this.#topics.get(topic.topicId);
     if (hosted === undefined) {
-      hosted = { config, durability, partitions: new Map() };
+      hosted = { ...this.#resolve(changes, durability), partitions: new Map() };
       this.#topics.set(topic.topicId, hosted);
-    } else if (hosted.durability !== durability || !isSameConfig(hosted.config, config)) {
-      Object.assign(hosted, { config, durability });
-      this.#reconfigure(hosted);
+    } else if (hosted.durability !== durability || !isSameConfig(hosted.changes, changes)) {
+      this.#reconfigure(hosted, changes, durability);
     }
     for (const message of topic.partitions) {
       if (!message.replicas.includes(this.brokerId)) {
@@ -63,7 +66,7 @@ export class PartitionTable {
 
   /** The broker's own settings changed: what topics inherit changes with them. */
   reconfigure(): void {
-    for (const topic of this.#topics.values()) this.#reconfigure(topic);
+    for (const topic of this.#topics.values()) this.#reconfigure(topic, topic.changes, topic.durability);
   }
 
   async deleteTopic(topicId: TopicId): Promise<void> {
@@ -100,19 +103,22 @@ export class PartitionTable {
 
   #host(topic: TopicState, index: number, hosted: HostedTopic): Partition {
     const { topicId, name } = topic;
-    const config = new TopicConfig(this.brokerConfig, topic.config);
-    const log = this.logs.create(topicId, name, index, logSettings(this.brokerConfig, config, topic.durability));
-    const partition = new Partition(this.parts, topicId, name, index, log, config);
+    const log = this.logs.create(topicId, name, index, hosted.logSettings);
+    const partition = new Partition(this.parts, topicId, name, index, log, hosted.config);
     hosted.partitions.set(index, partition);
     return partition;
   }
 
-  #reconfigure(topic: HostedTopic): void {
-    const config = new TopicConfig(this.brokerConfig, topic.config);
-    const settings = logSettings(this.brokerConfig, config, topic.durability);
+  #resolve(changes: TopicState["config"], durability: string): Omit<HostedTopic, "partitions"> {
+    const config = new TopicConfig(this.brokerConfig, changes);
+    return { changes, durability, config, logSettings: logSettings(this.brokerConfig, config, durability) };
+  }
+
+  #reconfigure(topic: HostedTopic, changes: TopicState["config"], durability: string): void {
+    Object.assign(topic, this.#resolve(changes, durability));
     for (const partition of topic.partitions.values()) {
-      partition.log.updateSettings(settings);
-      partition.setConfig(config);
+      partition.log.updateSettings(topic.logSettings);
+      partition.setConfig(topic.config);
     }
   }
 

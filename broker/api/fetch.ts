@@ -64,6 +64,7 @@ interface Parked {
 export class FetchApi {
   readonly #parts: FetchParts;
   readonly #sessions = new Map<number, FetchSession>();
+  readonly #sessionsByConnection = new Map<number, Set<FetchSession>>();
   readonly #parked = new Map<FetchSession, Parked>();
   readonly #unanswered = new Map<number, number>();
   #nextSessionId = 1;
@@ -152,14 +153,19 @@ export class FetchApi {
     session.onClosed = context.whenClosed(() => this.#end(session));
     if (!mayKeep) return session;
     this.#sessions.set(session.id, session);
-    const ofConnection = [...this.#sessions.values()].filter((one) => one.connectionId === context.connectionId);
+    let ofConnection = this.#sessionsByConnection.get(context.connectionId);
+    if (ofConnection === undefined) this.#sessionsByConnection.set(context.connectionId, (ofConnection = new Set()));
+    ofConnection.add(session);
     const [oldest] = ofConnection;
-    if (oldest !== undefined && ofConnection.length > SESSIONS_OF_CONNECTION_MAX) this.#end(oldest);
+    if (oldest !== undefined && ofConnection.size > SESSIONS_OF_CONNECTION_MAX) this.#end(oldest);
     return session;
   }
 
   #end(session: FetchSession): void {
     this.#sessions.delete(session.id);
+    const ofConnection = this.#sessionsByConnection.get(session.connectionId);
+    if (ofConnection?.delete(session) && ofConnection.size === 0)
+      this.#sessionsByConnection.delete(session.connectionId);
     this.#parked.get(session)?.complete();
     session.close();
   }
@@ -229,7 +235,6 @@ export class FetchApi {
           : this.#answer(session, contributions),
       );
     };
-    const complete = (): void => finish(this.#collect(request, session, context));
     // Too few records to be sent are not sent for the sake of a new watermark.
     const look = (tellWatermarks: boolean): void => {
       const collected = this.#collect(request, session, context);
@@ -246,9 +251,10 @@ export class FetchApi {
         look(true);
       });
     };
-    const deadline = wheel.after(Math.min(request.maxWaitMs, WAIT_MS_MAX), complete);
-    const parked: Parked = { complete: () => finish([]) };
-    this.#parked.set(session, parked);
+    const deadline = wheel.after(Math.min(request.maxWaitMs, WAIT_MS_MAX), () =>
+      finish(this.#collect(request, session, context)),
+    );
+    this.#parked.set(session, { complete: () => finish([]) });
     session.park((urgency) => (urgency === "watermark" ? lookSoon() : look(false)));
     if (session.changed().size > 0) lookSoon();
   }

@@ -541,7 +541,7 @@ export class BrokerConfig {
     return this.#changed !== undefined;
   }
 
-  /** Replaces all run-time changes. Ones that this version does not know are ignored: a newer broker may have set them. */
+  /** Replaces all run-time changes. Ones that this version does not know are ignored: a newer broker may have set them. Returns whether a value changed. */
   applyChanges(changes: readonly SettingChange[]): boolean {
     const values = new Map<string, SettingValue>();
     for (const change of changes) {

@@ -39,3 +39,17 @@ export class ManualTime implements Clock, Timers {
     this.#nowMs = untilMs;
   }
 }
+
+/** A real clock that a test can set ahead. */
+export class ClockAhead implements Clock {
+  aheadMs = 0;
+
+  constructor(private readonly real: Clock) {}
+
+  monotonicMs(): number {
+    return this.real.monotonicMs() + this.aheadMs;
+  }
+  wallMs(): number {
+    return this.real.wallMs();
+  }
+}

@@ -21,6 +21,14 @@ async function leaveOneInSync(
   await cluster.until(() => cluster.isrOf("letters").length === 1, "one is in sync");
 }
 
+/** A broker that is down comes back, and the partition has no leader `forMs` later. */
+async function expectNoLeaderOnReturn(cluster: SimCluster, id: BrokerId, forMs = 3000): Promise<void> {
+  await cluster.run(500);
+  cluster.start(id);
+  await cluster.run(forMs);
+  expect(cluster.leaderOf("letters")).toBe(-1);
+}
+
 /** A replica that has everything comes back and leads, then the others come back, and nothing is lost. */
 async function expectNothingLost(
   cluster: SimCluster,
@@ -41,10 +49,7 @@ describe("the last in-sync replica", () => {
       await leaveOneInSync(cluster, letters, { behind: 3, eligible: 2 });
       expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [1], elr: [2] });
       cluster.powerCut(1);
-      await cluster.run(500);
-      cluster.start(1);
-      await cluster.run(3000);
-      expect(cluster.leaderOf("letters")).toBe(-1);
+      await expectNoLeaderOnReturn(cluster, 1);
       await expectNothingLost(cluster, letters, { leader: 2, others: [3] });
     });
   });
@@ -85,10 +90,7 @@ describe("the last in-sync replica", () => {
       const letters = await Letters.create(cluster);
       await leaveOneInSync(cluster, letters, { behind: 3, eligible: 2 });
       cluster.powerCut(1);
-      await cluster.run(500);
-      cluster.start(1);
-      await cluster.run(3000);
-      expect(cluster.leaderOf("letters")).toBe(-1);
+      await expectNoLeaderOnReturn(cluster, 1);
       // The controller runs on it, and its successor is told of a mere crash.
       cluster.restart(1);
       await cluster.run(3000);
@@ -132,10 +134,7 @@ describe.each(["page-cache", "fsync"])("a lost disk, with durability=%s,", (dura
       expect(cluster.isrOf("letters")).toEqual([1, 2, 3]);
       for (const id of [1, 2, 3]) cluster.crash(id);
       cluster.broker(1).host.disk.replace();
-      await cluster.run(500);
-      cluster.start(1);
-      await cluster.run(3000);
-      expect(cluster.leaderOf("letters")).toBe(-1);
+      await expectNoLeaderOnReturn(cluster, 1);
       // A further start, after which its registration says nothing of the disk.
       cluster.restart(1);
       // Longer than the controller waits for replicas that lost their power.
@@ -152,10 +151,7 @@ describe.each(["page-cache", "fsync"])("a lost disk, with durability=%s,", (dura
       expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [3], elr: [2] });
       cluster.crash(3);
       cluster.broker(3).host.disk.replace();
-      await cluster.run(500);
-      cluster.start(3);
-      await cluster.run(10_000);
-      expect(cluster.leaderOf("letters")).toBe(-1);
+      await expectNoLeaderOnReturn(cluster, 3, 10_000);
       await expectNothingLost(cluster, letters, { leader: 2, others: [1] });
     });
   });
@@ -168,10 +164,7 @@ describe.each(["page-cache", "fsync"])("a lost disk, with durability=%s,", (dura
       await cluster.run(6000);
       for (const id of [1, 2, 3]) cluster.crash(id);
       cluster.broker(1).host.disk.removeTree("/data/logs/letters-0");
-      await cluster.run(500);
-      cluster.start(1);
-      await cluster.run(3000);
-      expect(cluster.leaderOf("letters")).toBe(-1);
+      await expectNoLeaderOnReturn(cluster, 1);
       cluster.start(2);
       cluster.start(3);
       await letters.write(5);

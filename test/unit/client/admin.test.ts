@@ -2,9 +2,10 @@ import { connect } from "../../../client/index.js";
 import type { Cluster } from "../../../client/index.js";
 import { SILENCE_MS } from "../../../client/metadata.js";
 import { nodeEnv } from "../../../common/env/node-env.js";
-import type { Clock, Timer, Timers } from "../../../common/env/time.js";
+import type { Timer, Timers } from "../../../common/env/time.js";
 import { errorReport } from "../../../protocol/error-codes.js";
 import { FakeCluster, until } from "../../support/fake-broker.js";
+import { ClockAhead } from "../../support/manual-time.js";
 
 /** Goal: what the admin promises, against brokers that a test can bend. */
 describe("Admin", () => {
@@ -198,18 +199,13 @@ describe("Admin", () => {
   });
 
   it("has one deadline for all that a call asks, and refuses one that is none", async () => {
-    const env = nodeEnv();
-    let aheadMs = 0;
-    const clock: Clock = {
-      wallMs: () => env.clock.wallMs(),
-      monotonicMs: () => env.clock.monotonicMs() + aheadMs,
-    };
+    const clock = new ClockAhead(nodeEnv().clock);
     fake = await FakeCluster.start();
     cluster = await connect({ env: nodeEnv({ clock }), bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 3000 });
     fake.createTopic("t");
     fake.broker(1).answer = ({ kind, body }) => {
       // Looking the topic up takes all the time there is.
-      if (kind === "metadata" && (body as { topics: string[] }).topics.includes("t")) aheadMs += 3000;
+      if (kind === "metadata" && (body as { topics: string[] }).topics.includes("t")) clock.aheadMs += 3000;
       return kind === "describeConfigs" ? { refuse: "REQUEST_TIMED_OUT" } : undefined;
     };
     await expect(cluster.admin().describeConfigs({ topic: "t" })).rejects.toThrow(/REQUEST_TIMED_OUT|in the time/);

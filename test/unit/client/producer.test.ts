@@ -1,7 +1,6 @@
 import fc from "fast-check";
 import { connect, ClientError } from "../../../client/index.js";
 import type { Cluster, ProducerOptions, RecordMetadata } from "../../../client/index.js";
-import type { Clock } from "../../../common/env/time.js";
 import { nodeEnv } from "../../../common/env/node-env.js";
 import { errorReport } from "../../../protocol/error-codes.js";
 import type { ErrorName } from "../../../protocol/error-codes.js";
@@ -9,6 +8,7 @@ import { readBatches } from "../../../protocol/record-batch.js";
 import { RecordCursor } from "../../../protocol/record-cursor.js";
 import type { FakeAnswer, FakePartition, FakeRequest } from "../../support/fake-broker.js";
 import { FakeCluster, batchesOf, surfacingIn, until } from "../../support/fake-broker.js";
+import { ClockAhead } from "../../support/manual-time.js";
 
 /** What is in a log, read without the client. */
 function valuesOf(partition: FakePartition): string[] {
@@ -50,12 +50,7 @@ describe("Producer", () => {
   });
 
   it("keeps a record that a callback hands over in the middle of an append, behind the one being appended", async () => {
-    const env = nodeEnv();
-    let aheadMs = 0;
-    const clock: Clock = {
-      wallMs: () => env.clock.wallMs(),
-      monotonicMs: () => env.clock.monotonicMs() + aheadMs,
-    };
+    const clock = new ClockAhead(nodeEnv().clock);
     fake = await FakeCluster.start(1);
     cluster = await connect({ env: nodeEnv({ clock }), bootstrapBrokers: fake.bootstrapBrokers });
     fake.createTopic("t");
@@ -78,7 +73,7 @@ describe("Producer", () => {
     await until(() => answers === 2 && outcomes.length === 1, "both are answered");
     // Its outcome is unknown and cannot be asked for any more: that is found when the next batch is closed.
     void producer.produce("t", { value: full("open") }, note("open"));
-    aheadMs = 1000;
+    clock.aheadMs = 1000;
     void producer.produce("t", { value: full("next") }, note("next"));
     await until(() => outcomes.length === 5, "all have an outcome");
     expect(outcomes.sort()).toEqual([

@@ -162,6 +162,7 @@ export class Admin {
     } = {},
   ): Promise<CreatedTopic[]> {
     const { deadline, signal } = this.#limits(options);
+    const validateOnly = options.validateOnly ?? false;
     const { body, afterUnknownOutcome } = await this.#callController({
       kind: "createTopics",
       body: () => ({
@@ -173,14 +174,15 @@ export class Admin {
           assignment: (topic.assignment ?? []).map((brokerIds) => ({ brokerIds })),
         })),
         timeoutMs: Math.ceil(deadline.leftMs),
-        validateOnly: options.validateOnly ?? false,
+        validateOnly,
       }),
       deadline,
       signal,
       retryFor: (answer) => retryName(answer.topics.map(({ error }) => error)),
     });
     // The attempt that was not answered may have made it.
-    const isMade = ({ error }: TopicResult): boolean => afterUnknownOutcome && nameOf(error) === "TOPIC_ALREADY_EXISTS";
+    const mayBeMade = afterUnknownOutcome && !validateOnly;
+    const isMade = ({ error }: TopicResult): boolean => mayBeMade && nameOf(error) === "TOPIC_ALREADY_EXISTS";
     for (const topic of body.topics) if (!isMade(topic)) throwOn(topic.error, { topic: topic.name });
     const made = body.topics.filter(isMade).map(({ name }) => name);
     const described = made.length === 0 ? [] : await this.#describeMade(made, { deadline, signal });

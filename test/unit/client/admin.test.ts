@@ -86,6 +86,15 @@ describe("Admin", () => {
     expect(lostAnswers.size).toBe(0);
   });
 
+  it("does not take a topic that exists for its own when it only asked whether it could make it", async () => {
+    await start(1);
+    fake.createTopic("t");
+    fake.broker(1).answer = ({ kind, count }) => (kind === "createTopics" && count === 1 ? "hang-up" : undefined);
+    await expect(cluster.admin().createTopics([{ name: "t" }], { validateOnly: true })).rejects.toMatchObject({
+      code: "TOPIC_ALREADY_EXISTS",
+    });
+  });
+
   it("takes what the controller did not finish in time for done when it is found so, and else for unknown", async () => {
     await start(1);
     const admin = cluster.admin();

@@ -37,6 +37,8 @@ export interface KnownTopic {
   readonly name: string;
   readonly topicId: TopicId;
   readonly partitions: readonly KnownPartition[];
+  /** The largest batch that it accepts, in bytes. */
+  readonly batchBytesMax: number;
 }
 
 /** A live broker, at the listener that this client uses. */
@@ -98,7 +100,6 @@ export class Metadata implements BrokerDirectory {
   #clusterId = "";
   #controllerId: BrokerId = -1;
   #controllerEpoch = 0;
-  #batchBytesMax = 1024 * 1024;
   #wish = false;
   #running = false;
   #troubleSinceMs = Number.NEGATIVE_INFINITY;
@@ -133,11 +134,6 @@ export class Metadata implements BrokerDirectory {
 
   get controllerEpoch(): number {
     return this.#controllerEpoch;
-  }
-
-  /** What the brokers accept as one batch. */
-  get batchBytesMax(): number {
-    return this.#batchBytesMax;
   }
 
   /** Live brokers, by id. */
@@ -408,7 +404,6 @@ export class Metadata implements BrokerDirectory {
   async #askOne(source: Source, request: Init<MetadataRequest>): Promise<MetadataResponse> {
     const connection =
       "brokerId" in source ? await this.control.open(source.brokerId) : await this.#knock(source.address);
-    this.#batchBytesMax = connection.peer.maxBatchBytes || this.#batchBytesMax;
     const { body } = await connection.request("metadata", request);
     return body;
   }
@@ -497,5 +492,5 @@ export function mergeTopic(known: KnownTopic | undefined, told: TopicMetadata): 
       }
     }
   }
-  return { name: told.name, topicId: told.topicId, partitions };
+  return { name: told.name, topicId: told.topicId, partitions, batchBytesMax: told.maxBatchBytes };
 }

@@ -74,7 +74,8 @@ export interface ProducerOptions {
    */
   readonly lingerMs?: number;
   /**
-   * A batch is sent when it holds this many bytes. A single record may be larger, up to the brokers' limit.
+   * A batch is sent when it holds this many bytes, or as many as the topic's `max.message.bytes` allows; it takes this
+   * much memory in any case. A single record may be larger, up to that setting.
    * @defaultValue 131072
    */
   readonly batchBytes?: number;

@@ -8,7 +8,7 @@ import type { BrokerId, TopicId } from "../protocol/types.js";
 import { acksCodes } from "../protocol/types.js";
 import type { ClientError } from "./errors.js";
 import { ProtocolError, RecordTooLargeError, toClientError, topicReplacedError } from "./errors.js";
-import type { KnownPartition } from "./metadata.js";
+import type { KnownPartition, KnownTopic } from "./metadata.js";
 import { SILENCE_MS } from "./metadata.js";
 import { appendedAnyway, identityLost, outcomeUnknownError, outOfTimeError } from "./produce-errors.js";
 import type { OnThrown, ProducerBatch } from "./producer-batch.js";
@@ -30,8 +30,6 @@ export interface QueueHost extends AccumulatorHost, IdentitySource {
   dropConnection(brokerId: BrokerId): void;
   /** A refusal that metadata cures. */
   onMoved(topic: string, partition: number, hint: LeaderHint | null): void;
-  /** What is known of the leader is of no use; the cluster is to be asked again. */
-  refresh(): void;
   onTrouble(brokerId: BrokerId): void;
   /** Calls `pump` at this time of the monotonic clock, or before. */
   wakeAt(timeMs: number): void;
@@ -65,6 +63,8 @@ export interface QueueHost extends AccumulatorHost, IdentitySource {
  *   outcome is unknown fail too, and are never sent again under another id. The rest goes on under a new one.
  */
 export class PartitionQueue {
+  readonly topic: string;
+  #topicId: TopicId;
   readonly #place: { readonly topic: string; readonly partition: number };
   /** Where records go in. */
   readonly accumulator: RecordAccumulator;
@@ -87,12 +87,13 @@ export class PartitionQueue {
 
   constructor(
     private readonly host: QueueHost,
-    readonly topic: string,
-    private topicId: TopicId,
+    { name, topicId, batchBytesMax }: KnownTopic,
     readonly partition: number,
   ) {
-    this.#place = { topic, partition };
-    this.accumulator = new RecordAccumulator(host, this.#place, {
+    this.topic = name;
+    this.#topicId = topicId;
+    this.#place = { topic: name, partition };
+    this.accumulator = new RecordAccumulator(host, this.#place, batchBytesMax, {
       onClosed: () => host.onClosedBatch(this),
       onFull: () => host.pumpDuringAppend(this),
     });
@@ -160,10 +161,11 @@ export class PartitionQueue {
     this.#leaveSilentLeader(silent);
   }
 
-  /** The cluster was described anew. `topicId` is the one that the topic's name stands for now. */
-  onMetadata(topicId: TopicId): void {
-    if (topicId !== this.topicId) {
-      this.topicId = topicId;
+  /** The cluster was described anew. The topic may be another one of the same name. */
+  onMetadata({ topicId, batchBytesMax }: KnownTopic): void {
+    this.accumulator.setBatchBytesMax(batchBytesMax);
+    if (topicId !== this.#topicId) {
+      this.#topicId = topicId;
       this.#isReplaced = true;
     }
     if (this.isEmpty) return;
@@ -226,7 +228,7 @@ export class PartitionQueue {
     const body = {
       acks: acksCodes[settings.acks],
       timeoutMs: settings.requestTimeoutMs,
-      partitions: [{ topicId: this.topicId, partition: this.partition, leaderEpochPlusOne: leader.leaderEpoch + 1 }],
+      partitions: [{ topicId: this.#topicId, partition: this.partition, leaderEpochPlusOne: leader.leaderEpoch + 1 }],
     };
     if (settings.acks === "none") {
       connection.sendWithoutResponse("produce", body, [[bytes]], () => this.#onSent(batch, attempt));

@@ -249,10 +249,7 @@ export class Producer implements AsyncDisposable {
     return {
       env: this.#env,
       settings: this.#settings,
-      pool: new BufferPool(Math.min(this.#settings.batchBytes, metadata.batchBytesMax), this.#settings.bufferBytes),
-      get batchBytesMax(): number {
-        return metadata.batchBytesMax;
-      },
+      pool: new BufferPool(this.#settings.batchBytes, this.#settings.bufferBytes),
       leaderOf: (topic, partition) => this.#leaderOf(topic, partition),
       connectionTo: (brokerId) => this.#connectionTo(brokerId),
       dropConnection: (brokerId) => this.#connections.drop(brokerId),

@@ -14,8 +14,8 @@ export interface AccumulatorHost {
   readonly env: Env;
   readonly settings: { readonly lingerMs: number; readonly deliveryTimeoutMs: number };
   readonly pool: BufferPool;
-  /** The largest batch that brokers accept, in bytes. */
-  readonly batchBytesMax: number;
+  /** What is known of the cluster is of no use; it is to be asked again. */
+  refresh(): void;
   /** Has what is due looked for at this time of the monotonic clock, or before. */
   wakeAt(timeMs: number): void;
 }
@@ -46,14 +46,18 @@ export class RecordAccumulator {
   readonly #ready: ProducerBatch[] = [];
   #open: ProducerBatch | undefined;
   #isFlushing = false;
-  /** What a batch of several records may hold; shrinks when the topic refuses one as too large. */
-  #limitBytes = Number.POSITIVE_INFINITY;
+  /** What a batch of several records may hold: what the topic accepts, or less when it has refused that. */
+  #limitBytes: number;
 
   constructor(
     private readonly host: AccumulatorHost,
     private readonly place: ErrorPlace,
+    /** The largest batch that the topic accepts. */
+    private batchBytesMax: number,
     private readonly events: AccumulatorEvents,
-  ) {}
+  ) {
+    this.#limitBytes = batchBytesMax;
+  }
 
   get isEmpty(): boolean {
     return this.#open === undefined && this.#ready.length === 0;
@@ -137,6 +141,13 @@ export class RecordAccumulator {
     return this.#ready.splice(0);
   }
 
+  /** What the topic accepts was told anew. */
+  setBatchBytesMax(bytes: number): void {
+    if (bytes === this.batchBytesMax) return;
+    this.batchBytesMax = bytes;
+    this.#limitBytes = bytes;
+  }
+
   /** The topic refuses batches of so many bytes: those of several records are made at most half as large. */
   keepBelow(bytes: number): void {
     this.#limitBytes = Math.max(LIMIT_BYTES_MIN, Math.min(this.#limitBytes, Math.ceil(bytes / 2)));
@@ -150,11 +161,12 @@ export class RecordAccumulator {
 
   /** A batch for a record that takes so many bytes, alone; undefined when there is no memory for one. */
   #newLargeBatch(bytes: number): ProducerBatch | undefined {
-    const { batchBytesMax, pool } = this.host;
-    if (bytes > batchBytesMax) {
-      throw new RecordTooLargeError(bytes, batchBytesMax, "message.max.bytes of the brokers", this.place);
+    if (bytes > this.batchBytesMax) {
+      // It may have been raised meanwhile, perhaps because of this very error.
+      this.host.refresh();
+      throw new RecordTooLargeError(bytes, this.batchBytesMax, "max.message.bytes of the topic", this.place);
     }
-    const buffer = pool.take(REQUEST_HEADROOM_BYTES + bytes);
+    const buffer = this.host.pool.take(REQUEST_HEADROOM_BYTES + bytes);
     return buffer && this.#batchIn(buffer);
   }
 

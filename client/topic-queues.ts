@@ -45,7 +45,7 @@ export class TopicQueues {
     if (this.#sticky >= this.#queues.length) this.#sticky = -1;
     this.#follow(topic);
     for (const queue of gone) queue.failAll(topicReplacedError({ topic: this.name, partition: queue.partition }));
-    for (const queue of this.#queues) queue.onMetadata(topic.topicId);
+    for (const queue of this.#queues) queue.onMetadata(topic);
   }
 
   /** No more records go into the batch that was open in a partition. */
@@ -53,9 +53,9 @@ export class TopicQueues {
     if (this.#sticky === partition) this.#sticky = -1;
   }
 
-  #follow({ name, topicId, partitions }: KnownTopic): void {
-    for (let partition = this.#queues.length; partition < partitions.length; partition += 1) {
-      this.#queues.push(new PartitionQueue(this.#host, name, topicId, partition));
+  #follow(topic: KnownTopic): void {
+    for (let partition = this.#queues.length; partition < topic.partitions.length; partition += 1) {
+      this.#queues.push(new PartitionQueue(this.#host, topic, partition));
     }
   }
 

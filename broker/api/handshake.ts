@@ -13,7 +13,6 @@ export interface HandshakeParts {
   readonly knownBroker: (id: BrokerId) => Pick<RegisteredBroker, "incarnation" | "epoch"> | undefined;
   /** A registration as it is now; rejects while ZooKeeper does not answer. */
   readonly readRegistration: (id: BrokerId) => Promise<Pick<RegisteredBroker, "incarnation" | "epoch"> | undefined>;
-  readonly maxBatchBytes: () => number;
   /** The peer's end of a control connection ended: evidence that its process died. */
   readonly onControlConnectionEnded: (brokerId: BrokerId, brokerEpoch: BrokerEpoch) => void;
 }
@@ -37,7 +36,6 @@ export function handshakeHandler(parts: HandshakeParts): Handler<"handshake"> {
       clusterId: parts.clusterId,
       brokerId: parts.brokerId,
       features: [],
-      maxBatchBytes: parts.maxBatchBytes(),
       maxFrameBytes: MAX_FRAME_BYTES,
       // Whoever knows it is taken for this process: told to none but brokers that have proved who they are.
       incarnation: "",

@@ -1,6 +1,8 @@
 import { ApiError, errorReport } from "../../protocol/error-codes.js";
 import type { BrokerMetadata, Init, RegisteredBroker, TopicMetadata } from "../../protocol/messages.js";
 import type { BrokerId } from "../../protocol/types.js";
+import type { BrokerConfig } from "../config.js";
+import { TopicConfig } from "../config.js";
 import type { CachedTopic, MetadataCache } from "../metadata/metadata-cache.js";
 import type { Handler } from "../net/request-context.js";
 
@@ -10,9 +12,12 @@ import type { Handler } from "../net/request-context.js";
  */
 export function metadataHandler(
   clusterId: string,
+  config: BrokerConfig,
   metadata: MetadataCache,
   controllerId: () => BrokerId | undefined,
 ): Handler<"metadata"> {
+  const describe = (topic: CachedTopic): Init<TopicMetadata> =>
+    describeTopic(topic, new TopicConfig(config, topic.config).get("max.message.bytes"));
   return (request, context) => {
     if (!metadata.isComplete) {
       throw new ApiError(
@@ -26,7 +31,7 @@ export function metadataHandler(
         controllerId: controllerId() ?? -1,
         controllerEpoch: metadata.controllerEpoch,
         brokers: [...metadata.brokers()].flatMap((broker) => describeBroker(broker, context.listenerName)),
-        topics: request.noTopics ? [] : askedTopics(metadata, request.topics, request.topicIds),
+        topics: request.noTopics ? [] : askedTopics(metadata, request.topics, request.topicIds, describe),
       },
     };
   };
@@ -40,8 +45,13 @@ function describeBroker(broker: RegisteredBroker, listener: string): Init<Broker
     : [{ id: broker.id, host: endpoint.host, port: endpoint.port, rack: broker.rack, epoch: broker.epoch }];
 }
 
-function askedTopics(metadata: MetadataCache, names: readonly string[], ids: readonly string[]): Init<TopicMetadata>[] {
-  if (names.length === 0 && ids.length === 0) return [...metadata.topics()].map(describeTopic);
+function askedTopics(
+  metadata: MetadataCache,
+  names: readonly string[],
+  ids: readonly string[],
+  describe: (topic: CachedTopic) => Init<TopicMetadata>,
+): Init<TopicMetadata>[] {
+  if (names.length === 0 && ids.length === 0) return [...metadata.topics()].map(describe);
   const named = names.map((name): Init<TopicMetadata> => {
     const topic = metadata.topicNamed(name);
     const error = (): Init<TopicMetadata> => ({
@@ -53,7 +63,7 @@ function askedTopics(metadata: MetadataCache, names: readonly string[], ids: rea
         ),
       ),
     });
-    return topic === undefined ? error() : describeTopic(topic);
+    return topic === undefined ? error() : describe(topic);
   });
   const byId = ids.map((topicId): Init<TopicMetadata> => {
     const topic = metadata.topic(topicId);
@@ -62,15 +72,16 @@ function askedTopics(metadata: MetadataCache, names: readonly string[], ids: rea
           topicId,
           error: metadata.refusal(errorReport("UNKNOWN_TOPIC_ID", `there is no topic with id ${topicId.slice(0, 64)}`)),
         }
-      : describeTopic(topic);
+      : describe(topic);
   });
   return [...named, ...byId];
 }
 
-function describeTopic(topic: CachedTopic): Init<TopicMetadata> {
+function describeTopic(topic: CachedTopic, maxBatchBytes: number): Init<TopicMetadata> {
   return {
     name: topic.name,
     topicId: topic.topicId,
+    maxBatchBytes,
     partitions: [...topic.partitions].map(([partition, state]) => ({
       partition,
       leaderId: state.leaderId ?? -1,

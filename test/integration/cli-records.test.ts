@@ -54,6 +54,17 @@ describe("ottla produce and consume", () => {
     expect(await read(topic, "--encoding", "hex")).toMatchObject([{ key: "6b", value: "760977" }]);
   });
 
+  it("takes a record of any size that the topic's max.message.bytes allows, and says which setting to raise", async () => {
+    const topic = await newTopic();
+    const line = "x".repeat(3_000_000);
+    const refused = await cluster.ottla(["produce", topic], line);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/RECORD_TOO_LARGE: .*max\.message\.bytes of the topic allows 1048576/);
+    await cluster.json(["config", "set", "topic", topic, "max.message.bytes=4194304"]);
+    await eventually("the topic takes it", async () => (await cluster.ottla(["produce", topic], line)).code === 0);
+    expect((await read(topic)).map(({ value }) => (value as string).length)).toEqual([line.length]);
+  });
+
   it("stops at a line without the key separator and names it; what came before is written", async () => {
     const topic = await newTopic();
     const { code, stderr, stdout } = await cluster.ottla(

@@ -44,6 +44,8 @@ export interface FakePartition {
 export interface FakeTopic {
   readonly id: string;
   readonly partitions: FakePartition[];
+  /** Told, not enforced. */
+  maxBatchBytes: number;
 }
 
 const env = nodeEnv();
@@ -79,6 +81,7 @@ export class FakeCluster implements AsyncDisposable {
     const topic: FakeTopic = {
       id: `00000000-0000-4000-8000-${String(this.#topicCount).padStart(12, "0")}`,
       partitions: [],
+      maxBatchBytes: 1 << 20,
     };
     this.topics.set(name, topic);
     this.addPartitions(name, partitionCount);
@@ -249,7 +252,7 @@ export class FakeBroker {
   ): Exclude<FakeAnswer, string | undefined> | Promise<Exclude<FakeAnswer, string | undefined>> {
     switch (request.kind) {
       case "handshake":
-        return body<"handshake">({ clusterId: "fake-cluster", brokerId: this.id, maxBatchBytes: 1 << 20 });
+        return body<"handshake">({ clusterId: "fake-cluster", brokerId: this.id });
       case "metadata":
         return body<"metadata">(this.#metadata((request as FakeRequest<"metadata">).body));
       case "produce":
@@ -292,6 +295,7 @@ export class FakeBroker {
         return {
           name,
           topicId: topic.id,
+          maxBatchBytes: topic.maxBatchBytes,
           partitions: topic.partitions.map(({ leader, leaderEpoch }, partition) => ({
             partition,
             leaderId: isUp(leader) ? leader : -1,

@@ -15,7 +15,14 @@ const partition = (leaderId: number, leaderEpoch: number, partitionEpoch = 0): K
   isr: [1, 2],
   elr: [],
 });
-const topic = (topicId: string, ...partitions: KnownPartition[]) => ({ name: "t", topicId, partitions, error: null });
+const topic = (topicId: string, ...partitions: KnownPartition[]) => ({
+  name: "t",
+  topicId,
+  partitions,
+  error: null,
+  maxBatchBytes: 1000,
+  batchBytesMax: 1000,
+});
 const leaderAfter = (known: KnownPartition, told: KnownPartition): number | undefined =>
   mergeTopic(topic("id", known), topic("id", told)).partitions[0]?.leaderId;
 

@@ -7,6 +7,7 @@ import type { ErrorName } from "../../../protocol/error-codes.js";
 import { readBatches } from "../../../protocol/record-batch.js";
 import { RecordCursor } from "../../../protocol/record-cursor.js";
 import type { FakeAnswer, FakePartition, FakeRequest } from "../../support/fake-broker.js";
+import { eventually } from "../../support/eventually.js";
 import { FakeCluster, batchesOf, surfacingIn, until } from "../../support/fake-broker.js";
 import { ClockAhead } from "../../support/manual-time.js";
 
@@ -458,7 +459,7 @@ describe("Producer", () => {
     expect(valuesOf(fake.partition("t"))).toEqual(["first", ...values]);
   });
 
-  it("sends a record that is larger than a batch by itself, and refuses one that no broker would take", async () => {
+  it("sends a record that is larger than a batch by itself, and refuses one that the topic would not take", async () => {
     await start();
     fake.createTopic("t");
     const producer = cluster.producer({ batchBytes: 1024 });
@@ -466,9 +467,35 @@ describe("Producer", () => {
     await expect(producer.send("t", { value: Buffer.alloc(2_000_000) })).rejects.toMatchObject({
       code: "RECORD_TOO_LARGE",
       limitBytes: 1 << 20,
-      setting: expect.stringContaining("message.max.bytes"),
+      setting: "max.message.bytes of the topic",
     });
     expect((await producer.send("t", { value: "next" })).offset).toBe(1);
+  });
+
+  it("makes no batch that is larger than the topic accepts, and hears of it when the topic accepts more", async () => {
+    await start();
+    const topic = fake.createTopic("t");
+    topic.maxBatchBytes = 4096;
+    const producer = cluster.producer({ batchBytes: 16 * 1024 });
+    await producer.sendBatch(
+      "t",
+      Array.from({ length: 40 }, () => ({ value: "x".repeat(500) })),
+    );
+    const large = { value: "x".repeat(8000) };
+    await expect(producer.send("t", large)).rejects.toMatchObject({ code: "RECORD_TOO_LARGE", limitBytes: 4096 });
+    const sizes = fake.partition("t").batches.map(({ length }) => length);
+    expect(Math.max(...sizes)).toBeLessThanOrEqual(4096);
+    expect(Math.max(...sizes)).toBeGreaterThan(2048);
+    topic.maxBatchBytes = 10_000;
+    let offset: number | undefined;
+    await eventually("the topic's new limit is known", async () => {
+      offset = await producer.send("t", large).then(
+        (place) => place.offset,
+        () => undefined,
+      );
+      return offset !== undefined;
+    });
+    expect(offset).toBe(40);
   });
 
   it("sends a batch in halves that the topic finds too large, in order, and makes smaller ones from then on", async () => {

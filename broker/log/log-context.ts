@@ -30,7 +30,7 @@ export interface LogContext {
   onFatal(error: Error): void;
   /** The log has written bytes that are not synced. */
   becameDirty(log: Log): void;
-  /** Offsets have moved that the next checkpoint must have. */
+  /** What the next checkpoint must have has changed. */
   checkpointSoon(): void;
   /** Resolves when the offsets as they are now are in the checkpoint files, durably. */
   checkpointNow(): Promise<void>;

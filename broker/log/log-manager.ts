@@ -37,6 +37,8 @@ import { SegmentCache } from "./segment-cache.js";
 const RECOVERY_POINTS_FILE = "recovery-point-offset-checkpoint";
 const LOG_STARTS_FILE = "log-start-offset-checkpoint";
 const HIGH_WATERMARKS_FILE = "replication-offset-checkpoint";
+/** Where the damage of a log begins, if it has any. Lost, it is found again by whoever reads there. */
+const DAMAGE_FILE = "damage-offset-checkpoint";
 
 const CHECKPOINT_INTERVAL_MS = 5_000;
 /** Logs that wait for a flush are looked at this often at least. */
@@ -260,6 +262,7 @@ export class LogManager {
     const recoveryPoints = await this.#readCheckpoint(RECOVERY_POINTS_FILE);
     const logStarts = await this.#readCheckpoint(LOG_STARTS_FILE);
     const highWatermarks = await this.#readCheckpoint(HIGH_WATERMARKS_FILE);
+    const damage = await this.#readCheckpoint(DAMAGE_FILE);
     const found = [...this.#names].filter((name) => parsePartitionDirectoryName(name) !== undefined);
     if (found.length > 0)
       this.logger.info(`recovering ${found.length} logs in ${directory}; how the last run ended: ${lastRun.ended}`);
@@ -271,6 +274,7 @@ export class LogManager {
         // The file has no line for a log that starts at 0.
         logStart: logStarts && (logStarts.get(key) ?? toOffset(0)),
         highWatermark: highWatermarks?.get(key),
+        damagedFrom: damage?.get(key),
       }));
       done += 1;
       const nowMs = this.env.clock.monotonicMs();
@@ -449,7 +453,15 @@ export class LogManager {
     const logs = [...this.#logs];
     const lines = (offset: (log: Log) => Offset): string[] =>
       logs.filter(([, log]) => offset(log) > 0).map(([key, log]) => `${key} ${offset(log)}`);
-    // All three are of one moment. Log starts first: a recovery point behind a log start that is not in the file yet would
+    const damage = logs.flatMap(
+      ([
+        key,
+        {
+          damage: [first],
+        },
+      ]) => (first === undefined ? [] : [`${key} ${first.from}`]),
+    );
+    // All are of one moment. Log starts first: a recovery point behind a log start that is not in the file yet would
     // look like lost segments.
     const logStarts = lines((log) => log.logStartOffset);
     const recoveryPoints = lines((log) => log.flushedOffset);
@@ -457,6 +469,7 @@ export class LogManager {
     await this.#writeCheckpoint(LOG_STARTS_FILE, logStarts);
     await this.#writeCheckpoint(RECOVERY_POINTS_FILE, recoveryPoints);
     await this.#writeCheckpoint(HIGH_WATERMARKS_FILE, highWatermarks);
+    await this.#writeCheckpoint(DAMAGE_FILE, damage);
   }
 
   async #writeCheckpoint(file: string, lines: readonly string[]): Promise<void> {

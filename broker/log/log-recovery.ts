@@ -32,6 +32,8 @@ export interface CheckpointedOffsets {
   readonly highWatermark: Offset | undefined;
   /** What is below it was durable. */
   readonly recoveryPoint: Offset | undefined;
+  /** From here on the last run knew of damage. */
+  readonly damagedFrom: Offset | undefined;
 }
 
 /** What recovery works with. */
@@ -48,7 +50,8 @@ export interface RecoveryContext {
  *
  * Everything from the recovery point on is checked byte by byte, over all segments, and cut at the first byte that is
  * not a good batch: writeback is unordered, so behind a hole nothing counts. Below the recovery point bytes were
- * durable; what cannot be read there is damage, which is kept apart and never cut. The bytes past the recovery point
+ * durable; what cannot be read there is damage, which is kept apart and never cut. It is looked for where the last run
+ * knew of some; else readers and the scrubber find it. The bytes past the recovery point
  * are copied to new files and synced, because a page that failed to be written earlier counts as clean and would not be
  * written by a sync now; after a power cut too, for it may lie some runs back. Then indexes, epochs and producers are
  * brought to the same end.
@@ -73,6 +76,8 @@ class LogRecovery {
   /** Where the recovery point lies: the first byte that must be copied after a crash. */
   #copyFrom: { segment: Segment; position: number } | undefined;
   readonly #recoveryPoint: Offset;
+  /** From here on every byte is checked. */
+  readonly #checkFrom: Offset;
 
   constructor(
     private readonly context: RecoveryContext,
@@ -81,6 +86,7 @@ class LogRecovery {
   ) {
     this.#files = context.env.files;
     this.#recoveryPoint = checkpointed.recoveryPoint ?? toOffset(0);
+    this.#checkFrom = toOffset(Math.min(this.#recoveryPoint, checkpointed.damagedFrom ?? this.#recoveryPoint));
   }
 
   async run(): Promise<RecoveredLog> {
@@ -166,7 +172,7 @@ class LogRecovery {
       const segment = this.#segments[at] as Segment;
       const next = this.#segments[at + 1];
       // Durable as a whole: its first reader, or the scrubber, finds out whether it still is what was written.
-      if (next !== undefined && next.baseOffset <= trusted) continue;
+      if (next !== undefined && next.baseOffset <= this.#checkFrom) continue;
       const goOn = await this.#checkSegment(segment, next);
       if (goOn) continue;
       await this.#cutBehind(at);
@@ -187,9 +193,9 @@ class LogRecovery {
     const timeIndex = await segment.readTimeIndex();
     const indexCount = index.count;
     const timeCount = timeIndex.count;
-    // An index entry is believed as far as the batches in front of it were durable; from there on batches are checked.
-    const relativeTrusted = Math.max(0, trusted - segment.baseOffset);
-    index.cut(relativeTrusted + 1, segment.sizeBytes);
+    // An index entry is believed as far as the batches in front of it need no check.
+    const relativeCheckFrom = Math.max(0, this.#checkFrom - segment.baseOffset);
+    index.cut(relativeCheckFrom + 1, segment.sizeBytes);
     const last = await this.#firstTrueEntry(segment, file, index);
     timeIndex.cut(last?.relativeOffset ?? 0);
     if ((timeIndex.last()?.relativeOffset ?? 0) < (last?.relativeOffset ?? 0)) {
@@ -226,9 +232,9 @@ class LogRecovery {
     const lastIsDamage =
       survey.damage.at(-1)?.to === survey.offset && survey.offset <= trusted && survey.damage.length > 0;
     if (lastIsDamage) {
-      // What may have stood behind the damage cannot be told from it.
       segment.plannedBytes = sizeBytes;
-      this.#wasCut = true;
+      // What may have stood behind the damage cannot be told from it.
+      if (next === undefined) this.#wasCut = true;
       return next === undefined || survey.offset === next.baseOffset;
     }
     segment.plannedBytes = survey.position;

@@ -104,8 +104,9 @@ export class LogState {
     this.waiters.fault("onFull");
   }
 
-  /** Appends do not suffer from damage; the partition may. */
+  /** Appends do not suffer from damage; the partition may, and the next run is to know. */
   tellDamage(): void {
+    this.context.checkpointSoon();
     this.waiters.fault("onDamaged");
   }
 

@@ -276,6 +276,25 @@ describe("a replica with damaged records", () => {
     });
   });
 
+  it("remembers them over a stop that came before it could fetch them again", async () => {
+    await withCluster({ seed: 58 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      // More than what is read of a log after any stop.
+      await letters.write(100);
+      const [follower = 0] = cluster.followersOf("letters");
+      cluster.simulation.network.partition(`broker-${cluster.leaderOf("letters")}`, `broker-${follower}`);
+      await rot(cluster, follower);
+      await cluster.complete(cluster.stop(follower));
+      cluster.simulation.network.heal();
+      watchSeats(cluster);
+      cluster.start(follower);
+      await cluster.untilUp();
+      await cluster.until(() => cluster.isrOf("letters").includes(follower), "it is in sync again");
+      expect(await cluster.complete(cluster.log(follower, "letters").verifyRange(toOffset(0)))).toEqual([]);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
   it("has its seat back after a restart only when its records are whole, also where they are synced", async () => {
     for (const durability of ["page-cache", "fsync"]) {
       await withCluster({ seed: 57 }, async (cluster) => {

@@ -237,6 +237,32 @@ describe("a disk that fails", () => {
     await world.complete(world.manager.close());
   });
 
+  it.each(["stopped", "killed"])("knows what it found rotten when it was %s and comes back", async (how) => {
+    const world = await LogWorld.open({ tailBytesMax: 0 });
+    const log = world.log({ segmentBytes: 300 });
+    for (let mark = 0; mark < 8; mark += 1) log.appendAsLeader(batch({ mark }), 0);
+    await world.run(2_000);
+    const path = world.disk.paths().find((each) => isLog(each) && !each.includes("/00000000000000000000."))!;
+    world.disk.flipBit(path, world.disk.contentOf(path)!.length - 1, 3);
+    for (let from = 0; from < 8; from += 1) await world.complete(log.verifyRange(offset(from)));
+    const found = log.damage;
+    expect(found).toHaveLength(1);
+    await world.run(90_000);
+    if (how === "stopped") await world.stopCleanly();
+    else world.kill();
+    await world.start();
+    const again = world.log();
+    expect(again.damage).toEqual(found);
+    expect([again.logEndOffset, again.wasCut]).toEqual([8, false]);
+    expect(refusal(() => again.read(found[0]!.from, { maxBytes: 1 }))).toBe("CORRUPT_LOG");
+    // And forgets it once it has been replaced.
+    await world.complete(again.truncateTo(found[0]!.from));
+    again.appendAsFollower(stampedBatch(found[0]!.from, 0, { mark: 55 }));
+    await world.stopCleanly();
+    await world.start();
+    expect(world.log().damage).toEqual([]);
+  });
+
   it("finds the disk innocent when it is", async () => {
     const world = await LogWorld.open();
     const log = world.log({ segmentBytes: 300 });

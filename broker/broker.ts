@@ -45,6 +45,7 @@ import { ensureClusterId } from "./zookeeper/cluster-id.js";
 import { takeProducerIds } from "./zookeeper/producer-id-blocks.js";
 import type { LastStop } from "./zookeeper/znodes.js";
 import { brokerEpochOf, decodeBroker, paths } from "./zookeeper/znodes.js";
+import { ZooKeeperError } from "./zookeeper/zookeeper-error.js";
 import { ZooKeeper } from "./zookeeper/zookeeper.js";
 
 const CLIENT_SOFTWARE = { clientSoftware: "ottla-broker", clientVersion: "0.1.0" };
@@ -512,7 +513,12 @@ async function readRegistration(
   zookeeper: ZooKeeper,
   id: BrokerId,
 ): Promise<{ incarnation: string; epoch: BrokerEpoch } | undefined> {
-  const node = await zookeeper.getIfExists(paths.broker(id));
+  const node = await zookeeper.getIfExists(paths.broker(id)).catch((error: unknown) => {
+    if (!(error instanceof ZooKeeperError)) throw error;
+    throw new ApiError("ZOOKEEPER_UNAVAILABLE", `whether broker ${id} is registered is not known: ${error.message}`, {
+      cause: error,
+    });
+  });
   return node === undefined
     ? undefined
     : { incarnation: decodeBroker(paths.broker(id), node.data).incarnation, epoch: brokerEpochOf(node.stat) };

@@ -24,6 +24,8 @@ async function expectPromisesKept(seed: number, model: FaultModel): Promise<void
     // A run in which little happened proves little.
     expect(run.counts.ok).toBeGreaterThan(100);
     expect(run.counts.delivered).toBeGreaterThan(100);
+    // Whatever the faults, no broker meets what it did not expect.
+    expect(cluster?.lines.filter((line) => line.includes("in an unexpected way"))).toEqual([]);
   } catch (error) {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     const lines = cluster?.lines.slice(-Number(process.env["SIM_LINES"] ?? 60)).join("\n") ?? "";

@@ -155,12 +155,17 @@ describe("nodeZooKeeperConnector", () => {
       client.pipe(server);
       for (const socket of [client, server]) socket.on("error", () => socket.destroy());
       client.on("close", () => server.destroy());
+      // An answer may arrive in parts, its length alone among them.
+      let received = Buffer.alloc(0);
       server.on("data", (chunk) => {
-        for (let at = 0; at < chunk.length; at += 4 + chunk.readInt32BE(at)) {
+        received = Buffer.concat([received, chunk]);
+        while (received.length >= 4 && received.length >= 4 + received.readInt32BE(0)) {
+          const answer = received.subarray(0, 4 + received.readInt32BE(0));
+          received = received.subarray(answer.length);
           answers += 1;
-          if (answers === 3) chunk.writeInt32BE(-125, at + 16);
+          if (answers === 3) answer.writeInt32BE(-125, 16);
+          client.write(answer);
         }
-        client.write(chunk);
       });
     });
     await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));

@@ -316,7 +316,8 @@ export function consumerSteps(history: History): Violation[] {
     if (before === undefined) continue;
     if (entry.offset <= before)
       violations.push({ id: "L8", sentence: `${key} went back from offset ${before} to ${entry.offset}` });
-    const skipped = committed.get(entry.partition)?.find(({ offset }) => offset > before && offset < entry.offset);
+    const skipped =
+      entry.offset > before + 1 ? firstBetween(committed.get(entry.partition), before, entry.offset) : undefined;
     if (skipped !== undefined)
       violations.push({
         id: "L9",
@@ -324,6 +325,14 @@ export function consumerSteps(history: History): Violation[] {
       });
   }
   return violations;
+}
+
+function firstBetween(
+  records: FinalRead["records"] | undefined,
+  before: number,
+  end: number,
+): FinalRead["records"][number] | undefined {
+  return records?.find(({ offset }) => offset > before && offset < end);
 }
 
 /** L10: what was delivered once stays where it was. */

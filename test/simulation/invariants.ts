@@ -45,6 +45,7 @@ export class Invariants {
   readonly #controllerEpochs = new WeakMap<SimBroker, { readonly process: unknown; readonly epoch: number }>();
   readonly #topics = new Set<string>();
   #controllerEpoch = { mzxid: -1n, value: 0 };
+  #lastZxid = -1n;
   /** Records may be lost: unclean elections are on, or every disk lost its power. */
   lossAllowed = false;
 
@@ -56,6 +57,7 @@ export class Invariants {
   /** Looks at these topics too. */
   watchTopic(topic: string): void {
     this.#topics.add(topic);
+    this.#lastZxid = -1n;
   }
 
   /** Checks after each event from now on. Returns the end of it. */
@@ -63,12 +65,19 @@ export class Invariants {
     return this.cluster.simulation.scheduler.afterEachEvent(() => this.check());
   }
 
+  /** Looks where something may have changed: in ZooKeeper after a transaction, in brokers whose code has run. */
   check(): void {
-    this.#checkControllerEpoch();
-    for (const topic of this.#topics) this.#checkStates(topic);
-    for (const slot of this.cluster.brokers.values()) {
-      const { broker } = slot;
-      if (broker === undefined) continue;
+    const { zookeeper, brokers, simulation } = this.cluster;
+    if (zookeeper.lastZxid !== this.#lastZxid) {
+      this.#lastZxid = zookeeper.lastZxid;
+      this.#checkControllerEpoch();
+      for (const topic of this.#topics) this.#checkStates(topic);
+    }
+    const { touched } = simulation.scheduler;
+    if (touched.size === 0) return;
+    for (const slot of brokers.values()) {
+      const { broker, process } = slot;
+      if (broker === undefined || process === undefined || !touched.has(process)) continue;
       this.#checkBrokersController(slot, broker.metadata.controllerEpoch);
       for (const partition of broker.partitions?.all() ?? []) this.#checkReplica(slot, partition);
     }

@@ -577,27 +577,35 @@ class Endpoint implements Socket {
         if (this.#pending.length > 0) this.process.arrive("io", () => this.#close("reset"));
         break;
     }
-    this.#readLater();
+    // The process may be called within this event: it is the only call in it.
+    if (!this.#mayRead()) return;
+    this.#readScheduled = true;
+    this.process.arrive("io", this.#onReadable);
   }
 
   // The process's side: everything below runs in one of its turns.
 
-  #readLater(): void {
+  #mayRead(): boolean {
     const something = this.#receivedBytes > 0 || this.#finReceived || this.#resetReceived;
-    if (
-      !something ||
-      this.#readScheduled ||
-      this.#handler === undefined ||
-      this.#receivePaused ||
-      this.#end !== undefined
-    )
-      return;
-    this.#readScheduled = true;
-    this.process.schedule(0, `reads :${this.localPort}`, () => {
-      this.#readScheduled = false;
-      if (!this.#receivePaused && this.#end === undefined) this.#read();
-    });
+    return (
+      something &&
+      !this.#readScheduled &&
+      this.#handler !== undefined &&
+      !this.#receivePaused &&
+      this.#end === undefined
+    );
   }
+
+  #readLater(): void {
+    if (!this.#mayRead()) return;
+    this.#readScheduled = true;
+    this.process.schedule(0, `reads :${this.localPort}`, this.#onReadable);
+  }
+
+  readonly #onReadable = (): void => {
+    this.#readScheduled = false;
+    if (!this.#receivePaused && this.#end === undefined) this.#read();
+  };
 
   #read(): void {
     const handler = this.#handler;

@@ -30,6 +30,8 @@ export class SimProcess {
     readonly scheduler: Scheduler,
     readonly hostName: string,
     readonly pid: number,
+    /** For how long the machine was suspended so far: its monotonic clock and its timers stood still. */
+    private readonly suspendedMs: () => number = () => 0,
   ) {
     this.name = `${hostName}#${pid}`;
     this.timers = {
@@ -101,6 +103,7 @@ export class SimProcess {
   /** Calls into the program now, or when it can. The caller is an event of its own. */
   arrive(kind: CallbackKind, callback: () => void): void {
     if (this.dead) return;
+    this.scheduler.touched.add(this);
     const mustWait = this.#state === "paused" || this.nowMs > this.scheduler.nowMs || this.#hasPile();
     if (!mustWait) {
       callback();
@@ -132,15 +135,27 @@ export class SimProcess {
   #timer(delayMs: number, callback: () => void): Timer {
     let cancelled = false;
     // Node has no shorter timeout than a millisecond.
-    const delayFromNowMs = Math.max(1, delayMs) + this.nowMs - this.scheduler.nowMs;
-    const event = this.schedule(
-      delayFromNowMs,
-      "timer",
-      () => {
-        if (!cancelled) callback();
-      },
-      "timer",
-    );
+    let dueMs = Math.max(1, delayMs) + this.nowMs;
+    let suspendedMs = this.suspendedMs();
+    const wait = (): SimEvent =>
+      this.schedule(
+        dueMs - this.scheduler.nowMs,
+        "timer",
+        () => {
+          if (cancelled) return;
+          // What was left of it when the machine was suspended is left of it now.
+          const stoodStillMs = this.suspendedMs() - suspendedMs;
+          if (stoodStillMs > 0) {
+            dueMs += stoodStillMs;
+            suspendedMs += stoodStillMs;
+            event = wait();
+          } else {
+            callback();
+          }
+        },
+        "timer",
+      );
+    let event = wait();
     return {
       cancel: () => {
         cancelled = true;
@@ -159,6 +174,7 @@ export class SimProcess {
     this.scheduler.after(this.nowMs - this.scheduler.nowMs, `${this.name} catches up`, () => {
       this.#catchingUp = false;
       if (this.#state !== "running") return;
+      this.scheduler.touched.add(this);
       // It may have become busy in the meantime.
       if (this.nowMs <= this.scheduler.nowMs) (this.#overdueTimers.shift() ?? this.#otherCalls.shift())?.();
       this.#catchUpLater();

@@ -102,10 +102,10 @@ export class SimCluster {
       seed,
       keepTrace,
       zookeeper: (process, _parts, network) =>
-        this.zookeeper.connectorFor(
-          process,
-          (host) => network.reaches(process.hostName, host) && network.reaches(host, process.hostName),
-        ),
+        this.zookeeper.connectorFor(process, {
+          canReach: (host) => network.reaches(process.hostName, host),
+          canHear: (host) => network.reaches(host, process.hostName),
+        }),
     });
     this.zookeeper = SimZooKeeper.inScheduler(this.simulation.scheduler, { hosts: zookeeperHosts });
     this.#config = { ...simulatedSettings, "zookeeper.connect": this.zookeeper.connectString, ...settings };

@@ -43,7 +43,9 @@ export class ControllerCluster {
     this.simulation = new Simulation({
       seed,
       zookeeper: (process) => {
-        const connector = this.zookeeper.connectorFor(process, () => !this.withoutZooKeeper.has(process.hostName));
+        const connector = this.zookeeper.connectorFor(process, {
+          canReach: () => !this.withoutZooKeeper.has(process.hostName),
+        });
         return this.interpose(process, this.#counting(connector));
       },
     });

@@ -59,7 +59,7 @@ export class Simulation {
     const computeRandom = random.stream("compute");
     const parts: EnvWithoutZooKeeper = {
       clock: {
-        monotonicMs: () => process.nowMs + host.monotonicOriginMs,
+        monotonicMs: () => process.nowMs + host.monotonicOriginMs - host.suspendedMs,
         wallMs: () => Math.floor(process.nowMs + host.wallOriginMs),
       },
       timers: process.timers,
@@ -114,6 +114,8 @@ export class SimHost {
   /** Differs from host to host, so that nobody compares two hosts' monotonic clocks. */
   readonly monotonicOriginMs: number;
   #wallOriginMs: number;
+  #suspendedAtMs: number | undefined;
+  #suspendedMs = 0;
   #bootCount = 1;
   #lastPid = 100;
   #down = false;
@@ -144,6 +146,27 @@ export class SimHost {
     return this.#wallOriginMs;
   }
 
+  /** For how long it was suspended in all; monotonic clocks do not count that (CLOCK_MONOTONIC). */
+  get suspendedMs(): number {
+    return this.#suspendedMs;
+  }
+
+  /** The whole machine stands still, as a virtual machine does, until `resume`: no process runs, monotonic clocks stop. */
+  suspend(): void {
+    if (this.#down || this.#suspendedAtMs !== undefined) return;
+    this.scheduler.note(`${this.name} is suspended`);
+    this.#suspendedAtMs = this.scheduler.nowMs;
+    for (const process of this.#processes) process.pause();
+  }
+
+  resume(): void {
+    if (this.#suspendedAtMs === undefined) return;
+    this.scheduler.note(`${this.name} goes on`);
+    this.#suspendedMs += this.scheduler.nowMs - this.#suspendedAtMs;
+    this.#suspendedAtMs = undefined;
+    for (const process of this.#processes) process.resume();
+  }
+
   /** Sets the wall clock forward, or back; the monotonic clock does not notice. */
   jumpWallClock(byMs: number): void {
     this.scheduler.note(`${this.name} wall clock jumps ${byMs}`);
@@ -154,6 +177,7 @@ export class SimHost {
   powerCut(): void {
     if (this.#down) return;
     this.#down = true;
+    this.#suspendedAtMs = undefined;
     this.network.setDown(this.name, true);
     for (const process of this.#processes) process.die("power-cut");
     this.#processes = [];
@@ -172,7 +196,7 @@ export class SimHost {
   newProcess(): SimProcess {
     this.#processes = this.#processes.filter((process) => !process.dead);
     this.#lastPid += 1;
-    const process = new SimProcess(this.scheduler, this.name, this.#lastPid);
+    const process = new SimProcess(this.scheduler, this.name, this.#lastPid, () => this.#suspendedMs);
     this.#processes.push(process);
     return process;
   }

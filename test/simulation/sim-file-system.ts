@@ -10,8 +10,10 @@ import type { SimRandom } from "./sim-random.js";
  * `sync` and `syncDirectory` make certain. `powerCut` draws for every uncertain change on its own whether it happened.
  */
 export class SimDisk {
-  /** How long an asynchronous read, write or directory operation takes, on the average. */
+  /** How long an asynchronous write or directory operation takes, on the average. */
   delayMeanMs = 0.1;
+  /** The same of an asynchronous read; undefined: like any other operation. */
+  readDelayMeanMs: number | undefined;
   /** How long a sync takes, on the average. */
   syncDelayMeanMs = 1;
   /** For how long a synchronous write blocks the event loop of its process. */
@@ -27,6 +29,8 @@ export class SimDisk {
   #uncertainNames: NameChange[] = [];
   #nameChanges = 0;
   readonly #locks = new Map<string, SimProcess>();
+  /** Reads that the device has not answered yet, by path. */
+  readonly #reads = new Map<string, number>();
 
   constructor(
     private readonly scheduler: Scheduler,
@@ -66,6 +70,19 @@ export class SimDisk {
     };
     this.#faults.add(fault);
     return () => this.#faults.delete(fault);
+  }
+
+  /** Whether a read of a file below this directory is under way. */
+  isReading(directory: string): boolean {
+    for (const path of this.#reads.keys()) if (path.startsWith(`${directory}/`)) return true;
+    return false;
+  }
+
+  /** A read begins (1) or has ended (-1). For SimFile. */
+  countRead(path: string, change: 1 | -1): void {
+    const count = (this.#reads.get(path) ?? 0) + change;
+    if (count <= 0) this.#reads.delete(path);
+    else this.#reads.set(path, count);
   }
 
   /** Rot: turns one bit of a file over, in the page cache and on the disk. */
@@ -720,8 +737,17 @@ class SimFile implements File {
     });
   }
 
-  read(target: Uint8Array, position: number): Promise<number> {
-    return this.#inPool("read", () => this.disk.read(this.node, this.path, target, position));
+  async read(target: Uint8Array, position: number): Promise<number> {
+    this.disk.countRead(this.path, 1);
+    const forget = this.process.onDeath(() => this.disk.countRead(this.path, -1));
+    try {
+      return await this.#inPool("read", () => this.disk.read(this.node, this.path, target, position), {
+        meanMs: this.disk.readDelayMeanMs ?? this.disk.delayMeanMs,
+      });
+    } finally {
+      forget();
+      this.disk.countRead(this.path, -1);
+    }
   }
 
   readSync(target: Uint8Array, position: number): number {

@@ -254,7 +254,9 @@ describe("SimZooKeeper, and the wrapper on it", () => {
     const simulation: Simulation = new Simulation({
       seed: 3,
       zookeeper: (process): ZooKeeperConnector =>
-        ensemble.connectorFor(process, (host) => simulation.network.reaches(process.hostName, host)),
+        ensemble.connectorFor(process, {
+          canReach: (host) => simulation.network.reaches(process.hostName, host),
+        }),
     });
     const ensemble = SimZooKeeper.inScheduler(simulation.scheduler);
     for (const host of ["zk1", "zk2", "zk3"]) simulation.network.addHost(host);

@@ -35,9 +35,14 @@ export interface SimZooKeeperClient {
   /** Binds a callback to the incarnation: dead processes hear nothing, paused ones later. */
   guard<Arguments extends unknown[]>(callback: (...args: Arguments) => void): (...args: Arguments) => void;
   readonly timers: Timers;
-  /** Whether packets get through to this host, and back; while not, they wait. @defaultValue always */
+  /** Whether packets get through to this host; while not, they wait. @defaultValue always */
   canReach?(host: string): boolean;
+  /** Whether packets of this host get through to the client. @defaultValue as `canReach` */
+  canHear?(host: string): boolean;
 }
+
+/** A step of a client's write: nothing is done, nor ever will be; or it is done, and the answer has not left. */
+export type WriteStep = "arrived" | "done";
 
 const sessionMaxMs = 60_000;
 const requestMaxBytes = 1_048_575;
@@ -71,6 +76,8 @@ export class SimZooKeeper {
   readonly #staleReadsMs: number;
   readonly #sessions = new Map<string, Session>();
   readonly #connections = new Set<SimConnection>();
+  readonly #clientsByProcess = new WeakMap<SimProcess, SimZooKeeperClient>();
+  readonly #traps = new Set<WriteTrap>();
   /** The leader's: every transaction so far. */
   readonly #tree = new SimTree();
   #zxid = 0n;
@@ -106,12 +113,13 @@ export class SimZooKeeper {
   }
 
   /** This process's way to the ensemble. Its connections end when it dies. */
-  connectorFor(process: SimProcess, canReach?: (host: string) => boolean): ZooKeeperConnector {
+  connectorFor(process: SimProcess, ways: Pick<SimZooKeeperClient, "canReach" | "canHear"> = {}): ZooKeeperConnector {
     const client: SimZooKeeperClient = {
       guard: (callback) => process.guard(callback),
       timers: process.timers,
-      ...(canReach !== undefined && { canReach }),
+      ...ways,
     };
+    this.#clientsByProcess.set(process, client);
     process.onDeath((death) => this.dropConnectionsOf(client, { silently: death === "power-cut" }));
     return this.connector(client);
   }
@@ -128,6 +136,39 @@ export class SimZooKeeper {
   }
 
   // Faults.
+
+  /**
+   * At the `count`-th write of this process from now on, at this step of it, calls `trap`, which may kill the process or
+   * drop its connections (`loseAnswer`). Returns the end of the wait.
+   */
+  trapWrite(process: SimProcess, count: number, step: WriteStep, trap: () => void): () => void {
+    const client = this.#clientsByProcess.get(process);
+    if (client === undefined) return () => undefined;
+    const armed: WriteTrap = { client, step, left: count, trap };
+    this.#traps.add(armed);
+    return () => this.#traps.delete(armed);
+  }
+
+  /** The server ends the connections of this process: answers that have not left yet are lost. */
+  loseAnswers(process: SimProcess): void {
+    const client = this.#clientsByProcess.get(process);
+    for (const connection of [...this.#connections])
+      if (connection.client === client) connection.drop("the connection broke", { reset: true });
+  }
+
+  /** Whether a trap sprang. */
+  #onWriteStep(client: SimZooKeeperClient, step: WriteStep): boolean {
+    let sprang = false;
+    for (const armed of this.#traps) {
+      if (armed.client !== client || armed.step !== step) continue;
+      armed.left -= 1;
+      if (armed.left > 0) continue;
+      this.#traps.delete(armed);
+      armed.trap();
+      sprang = true;
+    }
+    return sprang;
+  }
 
   /** The server dies: its connections are reset, connecting to it is refused. */
   takeDown(host: string): void {
@@ -212,6 +253,11 @@ export class SimZooKeeper {
   }
 
   // What tests look at.
+
+  /** Of the newest transaction: while it is the same, no node has changed. */
+  get lastZxid(): bigint {
+    return this.#zxid;
+  }
 
   get leader(): string | undefined {
     return this.#leader?.name;
@@ -338,6 +384,7 @@ export class SimZooKeeper {
     // Holds the place in the order of answers until the leader has decided.
     const place: Place = { zxid: undefined, run: () => undefined };
     connection.enqueue(place);
+    if (this.#onWriteStep(connection.client, "arrived")) return;
     connection.toLeader.send(() => {
       const session = connection.session;
       if (this.#leader === undefined || session === undefined) return;
@@ -351,6 +398,7 @@ export class SimZooKeeper {
         const { result, zxid } = this.#write(session, request);
         place.zxid = zxid;
         place.run = () => answer({ ...result, zxid });
+        this.#onWriteStep(connection.client, "done");
       }
       this.#advance(connection);
     });
@@ -575,6 +623,13 @@ interface Session {
   connection: SimConnection | undefined;
 }
 
+interface WriteTrap {
+  readonly client: SimZooKeeperClient;
+  readonly step: WriteStep;
+  left: number;
+  readonly trap: () => void;
+}
+
 interface LoggedTransaction {
   readonly zxid: bigint;
   readonly changes: readonly Change[];
@@ -655,8 +710,9 @@ class SimConnection implements ZooKeeperConnection {
   ) {
     this.#random = parts.random;
     const reachable = (): boolean => client.canReach?.(host.name) ?? true;
+    const audible = (): boolean => client.canHear?.(host.name) ?? reachable();
     this.toServer = new Wire(parts, clientDelayMs, () => reachable() && !host.frozen);
-    this.#toClient = new Wire(parts, clientDelayMs, () => reachable() && !host.frozen);
+    this.#toClient = new Wire(parts, clientDelayMs, () => audible() && !host.frozen);
     this.toLeader = new Wire(parts, serverDelayMs, () => !host.isolated && !host.frozen && server.reachesLeader());
   }
 

@@ -91,6 +91,7 @@ export class SimCluster {
   readonly fatals: string[] = [];
   readonly #config: Readonly<Record<string, string>>;
   readonly #configOf: Readonly<Record<BrokerId, Readonly<Record<string, string>>>>;
+  readonly #lineListeners: ((host: string, level: string, sentence: string, fields: LogFields) => void)[] = [];
   #clients = 0;
   #admin: SimClient | undefined;
 
@@ -410,6 +411,11 @@ export class SimCluster {
 
   // Logs.
 
+  /** Calls `listener` for every line that anybody logs. */
+  onLine(listener: (host: string, level: string, sentence: string, fields: LogFields) => void): void {
+    this.#lineListeners.push(listener);
+  }
+
   note(sentence: string): void {
     this.#line("test", "note", sentence);
     this.simulation.scheduler.note(sentence);
@@ -436,6 +442,7 @@ export class SimCluster {
   }
 
   #line(host: string, level: string, sentence: string, fields: LogFields = {}): void {
+    for (const listener of this.#lineListeners) listener(host, level, sentence, fields);
     const details = Object.keys(fields).length > 0 ? ` ${JSON.stringify(fields)}` : "";
     this.lines.push(`${this.nowMs.toFixed(1).padStart(9)} ${host} ${level}: ${sentence}${details}`);
     if (this.lines.length > 2 * LOG_LINES_MAX) this.lines.splice(0, LOG_LINES_MAX);

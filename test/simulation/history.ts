@@ -36,6 +36,8 @@ export interface Delivery {
   readonly offset: number;
   readonly value: string;
   readonly atMs: number;
+  /** The greatest high watermark that any leader had by then; undefined: nobody looked. */
+  readonly highWatermark?: number | undefined;
 }
 
 /** A consumer went on somewhere else, and its application was told so. */
@@ -59,6 +61,21 @@ export interface FinalRead {
 interface LogStart {
   readonly partition: string;
   readonly offset: number;
+  readonly atMs: number;
+}
+
+/** Records that nothing could keep: every replica that counted lost them with its power before they were synced. */
+export interface PermittedLoss {
+  readonly partition: string;
+  readonly fromOffset: number;
+  /** What was acknowledged or delivered later is of the time after. */
+  readonly untilMs: number;
+}
+
+/** Records below the offset were deleted on demand, and that was acknowledged. */
+export interface AnsweredDeletion {
+  readonly partition: string;
+  readonly before: number;
   readonly atMs: number;
 }
 
@@ -90,11 +107,17 @@ export class History {
   readonly deliveries: (Delivery | LoudMove)[] = [];
   readonly finalReads: FinalRead[] = [];
   readonly logStarts: LogStart[] = [];
+  readonly losses: PermittedLoss[] = [];
+  readonly deletions: AnsweredDeletion[] = [];
   /** In the order in which they were written to ZooKeeper. */
   readonly controllerEpochs: number[] = [];
   #okCount = 0;
 
-  constructor(private readonly nowMs: () => number) {}
+  /** `highWatermarkOf`: the greatest high watermark that any leader of the partition had so far, if somebody looks. */
+  constructor(
+    private readonly nowMs: () => number,
+    private readonly highWatermarkOf: (partition: string) => number | undefined = () => undefined,
+  ) {}
 
   invoke(
     operation: Pick<ProduceOperation, "producer" | "partition" | "values" | "acks" | "idempotent" | "orderedIfOk">,
@@ -118,7 +141,8 @@ export class History {
   }
 
   deliver(delivery: Omit<Delivery, "atMs">): void {
-    this.deliveries.push({ ...delivery, atMs: this.nowMs() });
+    const highWatermark = this.highWatermarkOf(delivery.partition);
+    this.deliveries.push({ ...delivery, atMs: this.nowMs(), highWatermark });
   }
 
   moved(move: Omit<LoudMove, "atMs">): void {
@@ -132,6 +156,14 @@ export class History {
 
   logStart(partition: string, offset: number): void {
     this.logStarts.push({ partition, offset, atMs: this.nowMs() });
+  }
+
+  permitLoss(loss: PermittedLoss): void {
+    this.losses.push(loss);
+  }
+
+  deleted(deletion: Omit<AnsweredDeletion, "atMs">): void {
+    this.deletions.push({ ...deletion, atMs: this.nowMs() });
   }
 
   /** How many produces were acknowledged so far. */
@@ -154,6 +186,74 @@ interface Acknowledged {
   readonly outcome: Extract<Outcome, { kind: "ok" }>;
   readonly value: string;
   readonly offset: number;
+}
+
+/**
+ * The same without what was lost with permission: it was never acknowledged nor delivered then, and consumers were told that
+ * they go on elsewhere.
+ */
+export function withoutPermittedLosses(history: History): History {
+  if (history.losses.length === 0) return history;
+  const losses = groupBy(history.losses, ({ partition }) => partition);
+  const isLost = (partition: string, endOffset: number, atMs: number): boolean =>
+    losses.get(partition)?.some((loss) => endOffset > loss.fromOffset && atMs <= loss.untilMs) ?? false;
+  const kept = new History(() => 0);
+  for (const operation of history.produces) {
+    const { outcome, partition, values } = operation;
+    const lost = outcome?.kind === "ok" && isLost(partition, outcome.baseOffset + values.length, outcome.atMs);
+    kept.produces.push(
+      lost
+        ? { ...operation, outcome: { kind: "info", atMs: outcome.atMs, reason: "lost with permission" } }
+        : operation,
+    );
+  }
+  const moves = [...history.losses].sort((left, right) => left.untilMs - right.untilMs);
+  const consumers = groupBy(history.deliveries, ({ partition }) => partition);
+  let next = 0;
+  for (const entry of history.deliveries) {
+    for (let loss = moves[next]; loss !== undefined && loss.untilMs < entry.atMs; loss = moves[(next += 1)]) {
+      const { partition, untilMs } = loss;
+      const names = new Set((consumers.get(partition) ?? []).map(({ consumer }) => consumer));
+      for (const consumer of names) kept.deliveries.push({ consumer, partition, atMs: untilMs });
+    }
+    if (!("offset" in entry) || !isLost(entry.partition, entry.offset + 1, entry.atMs)) kept.deliveries.push(entry);
+  }
+  kept.finalReads.push(...history.finalReads);
+  kept.logStarts.push(...history.logStarts);
+  kept.deletions.push(...history.deletions);
+  kept.controllerEpochs.push(...history.controllerEpochs);
+  return kept;
+}
+
+/** L11: nobody is given what was not replicated yet. */
+export function readsAboveHighWatermark(history: History): Violation[] {
+  return history.deliveries.flatMap((entry) => {
+    if (!("offset" in entry) || entry.highWatermark === undefined || entry.offset < entry.highWatermark) return [];
+    const { consumer, highWatermark, value } = entry;
+    const sentence = `${consumer} was given ${value} from ${place(entry)} when no leader had a high watermark above ${highWatermark}`;
+    return [{ id: "L11", sentence }];
+  });
+}
+
+/** An acknowledgement says where the record is; one without an offset proves nothing. */
+export function acknowledgementsWithoutOffset(history: History): Violation[] {
+  return history.produces.flatMap(({ producer, partition, values, outcome }) =>
+    outcome?.kind === "ok" && outcome.baseOffset < 0
+      ? [{ id: "L1", sentence: `${producer} was told that ${values[0] ?? "?"} is in ${partition}, and not where` }]
+      : [],
+  );
+}
+
+/** L20: what was deleted on demand is not there at the end. */
+export function returnedRecords(history: History): Violation[] {
+  return history.finalReads.flatMap((read) =>
+    history.deletions
+      .filter(({ partition, before }) => partition === read.partition && read.logStartOffset < before)
+      .map(({ before }) => ({
+        id: "L20",
+        sentence: `${read.partition} begins at ${read.logStartOffset} by way of ${read.via}; what is below ${before} was deleted`,
+      })),
+  );
 }
 
 /** L1: what was acknowledged with acks=all is there at the end, below the high watermark, at its offset. */
@@ -507,8 +607,12 @@ export function unconverged(
 
 /** Every promise that a history alone can decide. */
 export function brokenPromises(history: History, zombieLimitMs: number): Violation[] {
+  const kept = withoutPermittedLosses(history);
   return [
+    acknowledgementsWithoutOffset,
     lostAcknowledgements,
+    readsAboveHighWatermark,
+    returnedRecords,
     refusedYetRead,
     phantoms,
     wrongIncarnations,
@@ -523,7 +627,7 @@ export function brokenPromises(history: History, zombieLimitMs: number): Violati
     logStartSteps,
     controllerEpochSteps,
     (all: History) => ghostAcknowledgements(all, zombieLimitMs),
-  ].flatMap((check) => check(history));
+  ].flatMap((check) => check(kept));
 }
 
 interface Observation {

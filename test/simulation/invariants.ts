@@ -2,7 +2,7 @@ import type { Log } from "../../broker/log/log.js";
 import type { Partition, PartitionRole } from "../../broker/partition/partition.js";
 import { decodeControllerEpoch, paths } from "../../broker/zookeeper/znodes.js";
 import type { PartitionStateZnode } from "../../broker/zookeeper/znodes.js";
-import { BatchFault, readBatches } from "../../protocol/record-batch.js";
+import { BatchFault, readBatch } from "../../protocol/record-batch.js";
 import { partitionKey } from "../../protocol/types.js";
 import type { SimBroker, SimCluster } from "./cluster.js";
 import type { History, ReplicaImage } from "./history.js";
@@ -11,6 +11,25 @@ import type { History, ReplicaImage } from "./history.js";
 interface Seen {
   readonly role: PartitionRole;
   readonly highWatermark: number;
+  readonly logEndOffset: number;
+  readonly logStartOffset: number;
+}
+
+/** What a replica is known to have had, for as long as its disk keeps its power. */
+interface HadReplica {
+  /** Cuts that went below it, by one that counted, would be losses. */
+  highWatermark: number;
+  logStartOffset: number;
+}
+
+/** What somebody who looks along wants to know, and what they know better. */
+export interface InvariantsOptions {
+  /** A replica has another role. */
+  readonly onRoleChanged?: (slot: SimBroker, partition: Partition) => void;
+  /** How many replicas must have a record before it counts as replicated; undefined: not known. */
+  readonly leastMinimum?: (partition: Partition) => number | undefined;
+  /** Below this offset records were deleted on demand, and that was acknowledged. */
+  readonly deletedBefore?: (partition: Partition) => number;
 }
 
 /** What a partition's znode said last. */
@@ -23,6 +42,8 @@ interface SeenState {
 /** What was committed, as the first replica that called it so had it: base offset to what stands there. */
 interface CommittedLog {
   readonly batches: Map<number, string>;
+  /** Where the first look began. */
+  readonly firstOffset: number;
   endOffset: number;
 }
 
@@ -44,6 +65,12 @@ export class Invariants {
   readonly #states = new Map<string, SeenState>();
   readonly #controllerEpochs = new WeakMap<SimBroker, { readonly process: unknown; readonly epoch: number }>();
   readonly #topics = new Set<string>();
+  /** Log ends, by broker and partition, of replicas that live and of those that did. */
+  readonly #ends = new Map<string, number>();
+  /** By broker and partition. */
+  readonly #had = new Map<string, HadReplica>();
+  /** The greatest high watermark that any leader had, by partition. */
+  readonly #highest = new Map<string, number>();
   #controllerEpoch = { mzxid: -1n, value: 0 };
   #lastZxid = -1n;
   /** Records may be lost: unclean elections are on, or every disk lost its power. */
@@ -52,7 +79,57 @@ export class Invariants {
   constructor(
     private readonly cluster: SimCluster,
     private readonly history?: History,
+    private readonly options: InvariantsOptions = {},
   ) {}
+
+  /** The end of what any replica has called committed. */
+  committedEnd(key: string): number {
+    return this.#committed.get(key)?.endOffset ?? 0;
+  }
+
+  /** The greatest high watermark that any leader had so far. */
+  highWatermarkOf(key: string): number | undefined {
+    return this.#highest.get(key);
+  }
+
+  /** Up to where the broker's disk holds what was committed, whether or not the broker lives. */
+  committedOnDisk(key: string, brokerId: number, topic: string, partition: number): number {
+    const committed = this.#committed.get(key);
+    if (committed === undefined) return 0;
+    const slot = this.cluster.broker(brokerId);
+    let end = 0;
+    for (const batch of batchesOnDisk(slot, topic, partition, 0, Infinity, { upToDamage: true })) {
+      const line = committed.batches.get(batch.baseOffset);
+      // What is not known of was below the log start when the first replica was looked at.
+      if (line === undefined && batch.endOffset <= committed.firstOffset) end = batch.endOffset;
+      else if (line === lineOf(batch)) end = batch.endOffset;
+      else break;
+    }
+    return end;
+  }
+
+  /** Nobody has it any more, and nobody could have kept it. */
+  permitLoss(key: string, fromOffset: number): void {
+    const committed = this.#committed.get(key);
+    if (committed !== undefined) {
+      for (const baseOffset of committed.batches.keys())
+        if (baseOffset >= fromOffset) committed.batches.delete(baseOffset);
+      committed.endOffset = Math.min(committed.endOffset, fromOffset);
+    }
+    this.#highest.set(key, Math.min(this.#highest.get(key) ?? 0, fromOffset));
+    for (const [name, had] of this.#had)
+      if (name.endsWith(` ${key}`)) had.highWatermark = Math.min(had.highWatermark, fromOffset);
+    for (const slot of this.cluster.brokers.values()) {
+      for (const { log, topicId, partition } of slot.broker?.partitions?.all() ?? [])
+        if (partitionKey(topicId, partition) === key)
+          this.#verifiedTo.set(log, Math.min(this.#verifiedTo.get(log) ?? 0, fromOffset));
+    }
+  }
+
+  /** The machine lost its power, or its disk: what its replicas had proves nothing any more. */
+  forgetDisk(brokerId: number): void {
+    for (const name of this.#had.keys()) if (name.startsWith(`${brokerId} `)) this.#had.delete(name);
+  }
 
   /** Looks at these topics too. */
   watchTopic(topic: string): void {
@@ -93,7 +170,7 @@ export class Invariants {
           brokerId: slot.id,
           partition: partitionKey(partition.topicId, partition.partition),
           highWatermark: log.highWatermark,
-          batches: batchesOnDisk(slot, log).filter(({ endOffset }) => endOffset > log.logStartOffset),
+          batches: batchesOnDisk(slot, log.topic, log.partition, log.logStartOffset, log.logEndOffset),
         });
       }
     }
@@ -156,21 +233,91 @@ export class Invariants {
 
   #checkReplica(slot: SimBroker, partition: Partition): void {
     const { role, log } = partition;
-    const name = `${partition.name} on broker ${slot.id}`;
-    const highWatermark = log.highWatermark;
+    const { highWatermark, logEndOffset, logStartOffset } = log;
     const before = this.#seen.get(partition);
-    if (before?.role === role && before.highWatermark === highWatermark) return;
-    const goesBack = before !== undefined && highWatermark < before.highWatermark;
-    if (goesBack) this.#verifiedTo.set(log, Math.min(this.#verifiedTo.get(log) ?? 0, highWatermark));
-    if (goesBack && before.role === role && this.#counts(slot, partition))
-      throw new Error(`${name}: the high watermark went from ${before.highWatermark} back to ${highWatermark}`);
-    if (highWatermark > log.logEndOffset)
-      throw new Error(`${name}: high watermark ${highWatermark} is above the log end ${log.logEndOffset}`);
-    if (highWatermark < log.logStartOffset)
-      throw new Error(`${name}: high watermark ${highWatermark} is below the log start ${log.logStartOffset}`);
-    this.#seen.set(partition, { role, highWatermark });
-    if (role.kind === "leader" && before?.role !== role) this.#checkLeader(slot, partition, role.epoch);
+    if (
+      before?.role === role &&
+      before.highWatermark === highWatermark &&
+      before.logEndOffset === logEndOffset &&
+      before.logStartOffset === logStartOffset
+    )
+      return;
+    this.#seen.set(partition, { role, highWatermark, logEndOffset, logStartOffset });
+    this.#ends.set(`${slot.id} ${partitionKey(partition.topicId, partition.partition)}`, logEndOffset);
+    const name = `${partition.name} on broker ${slot.id}`;
+    if (before !== undefined && before.role !== role) this.options.onRoleChanged?.(slot, partition);
+    if (before !== undefined && highWatermark < before.highWatermark)
+      this.#verifiedTo.set(log, Math.min(this.#verifiedTo.get(log) ?? 0, highWatermark));
+    if (highWatermark > logEndOffset)
+      throw new Error(`${name}: high watermark ${highWatermark} is above the log end ${logEndOffset}`);
+    if (highWatermark < logStartOffset)
+      throw new Error(`${name}: high watermark ${highWatermark} is below the log start ${logStartOffset}`);
+    this.#checkSteps(slot, partition, name, before);
+    if (role.kind === "leader") {
+      if (before?.role !== role) this.#checkLeader(slot, partition, role.epoch);
+      if (this.#isNewestLeader(partition, role.epoch)) this.#checkNewestLeader(slot, partition, name, before);
+    }
     if (!this.lossAllowed) this.#checkCommitted(slot, partition, name);
+  }
+
+  /** What one replica may not go back on, over all its roles and restarts. */
+  #checkSteps(slot: SimBroker, partition: Partition, name: string, before: Seen | undefined): void {
+    const { highWatermark, logEndOffset, logStartOffset } = partition.log;
+    const key = `${slot.id} ${partitionKey(partition.topicId, partition.partition)}`;
+    const had = this.#had.get(key) ?? { highWatermark: 0, logStartOffset: 0 };
+    this.#had.set(key, had);
+    const counts = this.#counts(slot, partition);
+    // One that does not count may cut its log, to repair it or to follow another.
+    if (!counts || this.lossAllowed || partition.log.damage.length > 0) {
+      had.highWatermark = Math.min(had.highWatermark, logEndOffset);
+      had.logStartOffset = Math.min(had.logStartOffset, logStartOffset);
+    } else {
+      if (logEndOffset < had.highWatermark)
+        throw new Error(
+          `${name}: its log was cut to ${logEndOffset}, and its high watermark had been ${had.highWatermark}`,
+        );
+      if (logStartOffset < had.logStartOffset)
+        throw new Error(`${name}: the log start went from ${had.logStartOffset} back to ${logStartOffset}`);
+      if (before !== undefined && highWatermark < before.highWatermark)
+        throw new Error(`${name}: the high watermark went from ${before.highWatermark} back to ${highWatermark}`);
+    }
+    had.highWatermark = Math.max(had.highWatermark, highWatermark);
+    had.logStartOffset = Math.max(had.logStartOffset, logStartOffset);
+  }
+
+  /** Whether this is the leader that ZooKeeper has. */
+  #isNewestLeader(partition: Partition, epoch: number): boolean {
+    const state = this.#states.get(paths.partitionState(partition.topic, partition.partition))?.state;
+    return state?.leaderEpoch === epoch && this.cluster.topicId(partition.topic) === partition.topicId;
+  }
+
+  #checkNewestLeader(slot: SimBroker, partition: Partition, name: string, before: Seen | undefined): void {
+    const { highWatermark, logStartOffset } = partition.log;
+    const key = partitionKey(partition.topicId, partition.partition);
+    const deletedBefore = this.options.deletedBefore?.(partition) ?? 0;
+    if (logStartOffset < deletedBefore)
+      throw new Error(`${name}: it leads from ${logStartOffset} on, and what is below ${deletedBefore} was deleted`);
+    const highest = this.#highest.get(key) ?? 0;
+    if (highWatermark <= highest) return;
+    this.#highest.set(key, highWatermark);
+    // A new leader begins with what others had counted.
+    if (before?.role !== partition.role) return;
+    const minimum = this.options.leastMinimum?.(partition);
+    if (minimum === undefined) return;
+    const copies = [...this.cluster.brokers.values()].filter((other) =>
+      other === slot ? true : this.#copyEnd(other, partition) >= highWatermark,
+    ).length;
+    if (copies < minimum)
+      throw new Error(
+        `${name}: high watermark ${highWatermark} with ${copies} copies, min.insync.replicas is ${minimum}`,
+      );
+  }
+
+  /** Up to where another broker has the partition: what it holds now, or had when it was there last. */
+  #copyEnd(slot: SimBroker, { topicId, partition }: Partition): number {
+    const replica = slot.broker?.partitions?.get(topicId, partition);
+    if (replica === undefined) return this.#ends.get(`${slot.id} ${partitionKey(topicId, partition)}`) ?? 0;
+    return replica.log.logEndOffset;
   }
 
   /** In sync, or eligible. One that is neither may cut its log to repair it. */
@@ -199,16 +346,22 @@ export class Invariants {
     // Damaged records are fetched again; then the rest is looked at as well.
     if (from >= end || log.damage.length > 0) return;
     const key = partitionKey(partition.topicId, partition.partition);
-    const committed = this.#committed.get(key) ?? { batches: new Map<number, string>(), endOffset: 0 };
+    const committed = this.#committed.get(key) ?? {
+      batches: new Map<number, string>(),
+      firstOffset: from,
+      endOffset: from,
+    };
     this.#committed.set(key, committed);
-    const batches = batchesIn(slot, log, from, end);
+    const batches = readable(() => batchesOnDisk(slot, log.topic, log.partition, from, end));
     if (batches === undefined) return;
     for (const batch of batches) {
-      const line = `offsets ${batch.baseOffset} to ${batch.endOffset - 1}, epoch ${batch.leaderEpoch}, crc ${batch.crc}`;
+      const line = lineOf(batch);
       const known = committed.batches.get(batch.baseOffset);
       if (known === undefined && batch.baseOffset >= committed.endOffset) {
         committed.batches.set(batch.baseOffset, line);
         committed.endOffset = batch.endOffset;
+      } else if (known === undefined && batch.endOffset <= committed.firstOffset) {
+        // From before the first look.
       } else if (known !== line) {
         throw new Error(`${name}: below the high watermark ${end} it has ${line}; committed was ${known ?? "nothing"}`);
       }
@@ -224,45 +377,45 @@ interface BatchFacts {
   readonly crc: number;
 }
 
-/** From memory when it is there, else what the disk shows; undefined when that has damage which nobody has read yet. */
-function batchesIn(slot: SimBroker, log: Log, from: number, end: number): BatchFacts[] | undefined {
-  const read = log.read(log.logStartOffset > from ? log.logStartOffset : (from as Log["logStartOffset"]), {
-    maxBytes: 16 * 1024 * 1024,
-    end: end as Log["logStartOffset"],
-  });
-  const within = ({ baseOffset, endOffset }: BatchFacts): boolean => endOffset > from && baseOffset < end;
-  if (read instanceof Promise) {
-    read.then(
-      (late) => late.release(),
-      () => undefined,
-    );
-    try {
-      return batchesOnDisk(slot, log).filter(within);
-    } catch (error) {
-      if (error instanceof BatchFault) return undefined;
-      throw error;
+const lineOf = (batch: BatchFacts): string =>
+  `offsets ${batch.baseOffset} to ${batch.endOffset - 1}, epoch ${batch.leaderEpoch}, crc ${batch.crc}`;
+
+/** What `read` gives; undefined when it meets damage that nobody has read yet. */
+function readable<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof BatchFault) return undefined;
+    throw error;
+  }
+}
+
+/** The batches in the files of a replica that reach into a range of offsets. Throws BatchFault at damage, or ends there. */
+function batchesOnDisk(
+  slot: SimBroker,
+  topic: string,
+  partition: number,
+  from: number,
+  end: number,
+  { upToDamage = false } = {},
+): BatchFacts[] {
+  const directory = `/data/logs/${topic}-${partition}`;
+  const { disk } = slot.host;
+  const segments = disk.namesIn(directory).filter((name) => name.endsWith(".log"));
+  const found: BatchFacts[] = [];
+  for (const [index, name] of segments.entries()) {
+    const next = segments[index + 1];
+    if (Number.parseInt(name, 10) >= end || (next !== undefined && Number.parseInt(next, 10) <= from)) continue;
+    const bytes = Buffer.from(disk.contentOf(`${directory}/${name}`)?.buffer ?? new ArrayBuffer(0));
+    for (let position = 0; position < bytes.length;) {
+      const batch = upToDamage ? readable(() => readBatch(bytes, position)) : readBatch(bytes, position);
+      if (batch === undefined || (upToDamage && !(batch.stampMatches && batch.crcMatches))) return found;
+      position = batch.end;
+      const { baseOffset, endOffset, leaderEpoch, crc } = batch;
+      // What was written last may be beyond what counts.
+      if (baseOffset >= end) return found;
+      if (endOffset > from) found.push({ baseOffset, endOffset, leaderEpoch, crc });
     }
   }
-  const batches = factsOf(Buffer.concat(read.pieces));
-  read.release();
-  return batches.filter(within);
-}
-
-function batchesOnDisk(slot: SimBroker, log: Log): BatchFacts[] {
-  const directory = `/data/logs/${log.topic}-${log.partition}`;
-  const { disk } = slot.host;
-  return disk
-    .paths()
-    .filter((path) => path.startsWith(`${directory}/`) && path.endsWith(".log"))
-    .flatMap((path) => factsOf(Buffer.from(disk.contentOf(path) ?? [])))
-    .filter(({ baseOffset }) => baseOffset < log.logEndOffset);
-}
-
-function factsOf(bytes: Buffer): BatchFacts[] {
-  return readBatches(bytes).map(({ baseOffset, endOffset, leaderEpoch, crc }) => ({
-    baseOffset,
-    endOffset,
-    leaderEpoch,
-    crc,
-  }));
+  return found;
 }

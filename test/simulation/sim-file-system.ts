@@ -97,6 +97,12 @@ export class SimDisk {
     return node instanceof FileNode ? node.content() : undefined;
   }
 
+  /** Names in a directory, sorted; none where there is no such directory. For checks by the test. */
+  namesIn(path: string): string[] {
+    const node = this.#find(path);
+    return node instanceof Directory ? [...node.entries.keys()].sort() : [];
+  }
+
   /** Paths of all files, sorted. For checks by the test. */
   paths(): string[] {
     const found: string[] = [];

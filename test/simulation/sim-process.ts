@@ -49,6 +49,11 @@ export class SimProcess {
     return this.#state === "dead";
   }
 
+  /** It is paused: nothing that it should do in time can be expected. */
+  get standsStill(): boolean {
+    return this.#state === "paused";
+  }
+
   /** This process's own time: later than the scheduler's while a call it made keeps it busy. */
   get nowMs(): number {
     return Math.max(this.scheduler.nowMs, this.#busyUntilMs);

@@ -47,7 +47,8 @@ const refusedBeforeAppend: ReadonlySet<ErrorName> = new Set<ErrorName>([
 
 /** The values as one batch. */
 export function encodeBatch(values: readonly string[], wallMs: number, identity: BatchIdentity = noIdentity): Buffer {
-  const encoder = new RecordEncoder(Buffer.allocUnsafeSlow(256 + values.length * 64));
+  const bytes = values.reduce((sum, value) => sum + value.length + 64, 256);
+  const encoder = new RecordEncoder(Buffer.allocUnsafeSlow(bytes));
   for (const value of values)
     if (!encoder.tryAppend(wallMs, undefined, value, undefined)) throw new Error(`${value} does not fit`);
   return encoder.finish(identity);

@@ -1,0 +1,35 @@
+// Node's module hooks by which TypeScript of this checkout runs as it is, without a build: types are stripped file by
+// file when it is imported. A plant (test/plants/) is put into its file on the way.
+import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { transformSync } from "@swc/core";
+
+/** The plants to put in: `{ file, from, to }`, files as absolute paths. */
+let edits = [];
+
+export function initialize(data) {
+  edits = data?.edits ?? [];
+}
+
+/** Imports say `.js`, as the built files are called; here the sources lie beside them. */
+export function resolve(specifier, context, next) {
+  if (/^\.{1,2}\//.test(specifier) && specifier.endsWith(".js") && context.parentURL?.endsWith(".ts")) {
+    const source = new URL(specifier.replace(/\.js$/, ".ts"), context.parentURL);
+    if (existsSync(fileURLToPath(source))) return { url: source.href, shortCircuit: true };
+  }
+  return next(specifier, context);
+}
+
+export function load(url, context, next) {
+  if (!url.endsWith(".ts")) return next(url, context);
+  const path = fileURLToPath(url);
+  let text = readFileSync(path, "utf8");
+  for (const { file, from, to } of edits) if (file === path) text = text.replace(from, () => to);
+  const { code } = transformSync(text, {
+    filename: path,
+    jsc: { parser: { syntax: "typescript" }, target: "es2022" },
+    module: { type: "es6" },
+    sourceMaps: "inline",
+  });
+  return { format: "module", source: code, shortCircuit: true };
+}

@@ -1,0 +1,408 @@
+import { paths } from "../../../broker/zookeeper/znodes.js";
+import type { BrokerId } from "../../../protocol/types.js";
+import type { SimBroker, SimCluster } from "../cluster.js";
+import type { Invariants } from "../invariants.js";
+import type { SimRandom } from "../sim-random.js";
+import type { Administrator } from "./administrator.js";
+import type { SwarmClients } from "./clients.js";
+import type { FaultLog } from "./fault-log.js";
+import type { Survivors } from "./survivors.js";
+import type { SwarmTopic, SwarmTopics } from "./topics.js";
+import type { FaultKind, World } from "./world.js";
+import { SESSION_MS } from "./world.js";
+
+export interface NemesisParts {
+  readonly cluster: SimCluster;
+  readonly world: World;
+  readonly topics: SwarmTopics;
+  readonly clients: SwarmClients;
+  readonly administrator: Administrator;
+  readonly invariants: Invariants;
+  readonly survivors: Survivors;
+  readonly log: FaultLog;
+  readonly random: SimRandom;
+}
+
+/** Draws faults from the seed, injects each when its time comes, and ends it some time later. They overlap. */
+export class Nemesis {
+  readonly #parts: NemesisParts;
+  readonly #random: SimRandom;
+  readonly #cluster: SimCluster;
+  /** The ends of faults that last. */
+  readonly #ends = new Set<() => void>();
+  #active = false;
+
+  constructor(parts: NemesisParts) {
+    this.#parts = parts;
+    this.#random = parts.random;
+    this.#cluster = parts.cluster;
+  }
+
+  /** Faults from now on. */
+  begin(): void {
+    this.#active = true;
+    this.#next();
+  }
+
+  /** No more faults; everything is well again, and whoever is down starts. */
+  heal(): void {
+    this.#active = false;
+    for (const end of [...this.#ends]) end();
+    this.#cluster.simulation.network.heal();
+    this.#parts.clients.resumeAll();
+    for (const slot of this.#cluster.brokers.values()) {
+      slot.host.resume();
+      slot.process?.resume();
+      this.#cluster.start(slot.id);
+    }
+  }
+
+  #next(): void {
+    const { world } = this.#parts;
+    this.#cluster.simulation.scheduler.after(this.#random.delayMs(world.faultIntervalMs), "next fault", () => {
+      if (!this.#active) return;
+      this.#injectOne();
+      this.#next();
+    });
+  }
+
+  #injectOne(): void {
+    const kinds = Object.entries(this.#parts.world.weights) as [FaultKind, number][];
+    let left = this.#random.float() * kinds.reduce((sum, [, weight]) => sum + weight, 0);
+    const [kind] = kinds.find(([, weight]) => (left -= weight) < 0) ?? ["reset" as const];
+    const id = this.#victim();
+    if (id === undefined) return;
+    const role = this.#inject(kind, id);
+    if (role !== undefined) this.#parts.log.count(kind, role);
+  }
+
+  /** Leaders and controllers more often than chance would have it. */
+  #victim(): BrokerId | undefined {
+    const up = [...this.#cluster.brokers.values()].filter(({ process }) => process !== undefined).map(({ id }) => id);
+    if (up.length === 0) return undefined;
+    const topic = this.#topic();
+    const leader = topic && this.#cluster.stateOf(topic.name, this.#random.below(topic.partitions))?.leader;
+    const roles = [this.#cluster.controllerId, leader].filter(
+      (id): id is BrokerId => id !== undefined && up.includes(id),
+    );
+    return roles.length > 0 && this.#random.chance(0.6) ? this.#random.pick(roles) : this.#random.pick(up);
+  }
+
+  #topic(): SwarmTopic | undefined {
+    const { live } = this.#parts.topics;
+    return live.length === 0 ? undefined : this.#random.pick(live);
+  }
+
+  /** What a broker is at this moment. */
+  #roleOf(id: BrokerId): string {
+    const controls = this.#cluster.controllerId === id ? "controller" : "";
+    let follows = false;
+    for (const { name, partitions } of this.#parts.topics.all) {
+      for (let partition = 0; partition < partitions; partition += 1) {
+        const state = this.#cluster.stateOf(name, partition);
+        if (state?.leader === id) return controls === "" ? "leader" : "controller and leader";
+        follows ||= state?.isr.includes(id) ?? false;
+      }
+    }
+    return controls !== "" ? controls : follows ? "follower" : "other";
+  }
+
+  /** The role of whom it hit; undefined: it cannot be done now. */
+  #inject(kind: FaultKind, id: BrokerId): string | undefined {
+    const cluster = this.#cluster;
+    const { network } = cluster.simulation;
+    const slot = cluster.broker(id);
+    const host = slot.host.name;
+    const role = this.#roleOf(id);
+    const between = (least: number, most: number): number => least + this.#random.float() * (most - least);
+    const say = (what: string): void => cluster.note(`FAULT ${kind}: ${what}`);
+    switch (kind) {
+      case "crash":
+        say(host);
+        this.#countKill(id);
+        cluster.crash(id);
+        this.#later(between(300, 4000), () => cluster.start(id));
+        return role;
+      case "restart":
+        say(host);
+        this.#countKill(id);
+        cluster.restart(id);
+        return role;
+      case "stop":
+        if (slot.state !== "up") return undefined;
+        say(host);
+        void cluster.stop(id).then(() => this.#later(between(100, 2000), () => cluster.start(id)));
+        return role;
+      case "shortPause":
+      case "longPause": {
+        const durationMs = (kind === "shortPause" ? between(0.1, 0.8) : between(1.2, 2.5)) * SESSION_MS;
+        const { process } = slot;
+        say(`${host} for ${durationMs.toFixed(0)} ms`);
+        process?.pause();
+        this.#later(durationMs, () => process?.resume());
+        return role;
+      }
+      case "stall":
+        say(host);
+        slot.process?.stall(between(20, 900));
+        return role;
+      case "suspend": {
+        const durationMs = between(0.3, 2.5) * SESSION_MS;
+        say(`${host} for ${durationMs.toFixed(0)} ms`);
+        slot.host.suspend();
+        this.#later(durationMs, () => slot.host.resume());
+        return role;
+      }
+      case "powerCut":
+        say(host);
+        this.#cutPower([id]);
+        return role;
+      case "pairPowerCut": {
+        const other = this.#random.pick([...cluster.brokers.keys()].filter((one) => one !== id));
+        say(`${host} and broker-${other}`);
+        this.#cutPower([id, other]);
+        return role;
+      }
+      case "rackPowerCut": {
+        const { machines } = this.#parts.world;
+        const rack = machines.get(id)?.rack;
+        if (rack === undefined || rack === "") return undefined;
+        const ids = [...cluster.brokers.keys()].filter((one) => machines.get(one)?.rack === rack);
+        say(`${rack}: ${ids.join()}`);
+        this.#cutPower(ids);
+        return role;
+      }
+      case "totalPowerCut":
+        say("everybody");
+        this.#cutPower([...cluster.brokers.keys()]);
+        return "everybody";
+      case "clockJump": {
+        const byMs = Math.round(between(-1, 1) * this.#random.pick([2000, 60_000, 600_000]));
+        say(`${host} by ${byMs} ms`);
+        slot.host.jumpWallClock(byMs);
+        this.#later(between(500, 5000), () => slot.host.jumpWallClock(-byMs));
+        return role;
+      }
+      case "partition":
+      case "oneWayPartition": {
+        const other = this.#random.pick([...cluster.brokers.values()].filter((one) => one !== slot)).host.name;
+        const oneWay = kind === "oneWayPartition";
+        say(`${host} ${oneWay ? "to" : "and"} ${other}`);
+        network.partition(host, other, { oneWay });
+        this.#later(between(200, 4000), () => network.heal(host, other));
+        return role;
+      }
+      case "isolation":
+        say(host);
+        network.isolate(host);
+        this.#later(between(300, 5000), () => network.heal(host));
+        return role;
+      case "reset":
+        say(host);
+        network.resetAll(host);
+        return role;
+      case "slowLink": {
+        const other = this.#random.pick([...cluster.brokers.values()].filter((one) => one !== slot)).host.name;
+        const delayMeanMs = this.#random.pick([5, 30, 100]);
+        say(`${host} to ${other}: ${delayMeanMs} ms`);
+        network.setLink(host, other, { delayMeanMs });
+        this.#later(between(500, 4000), () => network.setLink(host, other, {}));
+        return role;
+      }
+      case "zookeeperPartition":
+      case "zookeeperOneWay": {
+        const servers = this.#servers();
+        const towards = this.#random.chance(0.5);
+        say(`${host} ${kind === "zookeeperPartition" ? "" : towards ? "is not heard" : "hears nothing"}`);
+        for (const server of servers) {
+          if (kind === "zookeeperPartition") network.partition(host, server);
+          else if (towards) network.partition(host, server, { oneWay: true });
+          else network.partition(server, host, { oneWay: true });
+        }
+        this.#later(between(300, 5000), () => {
+          for (const server of servers) network.heal(host, server);
+        });
+        return role;
+      }
+      case "expiry": {
+        const session = cluster.zookeeper.node(paths.broker(id))?.ephemeralOwner;
+        if (session === undefined) return undefined;
+        say(host);
+        cluster.zookeeper.expireSession(session);
+        return role;
+      }
+      case "lostReply": {
+        const controller = this.#controller();
+        if (controller?.process === undefined) return undefined;
+        const { process } = controller;
+        const role = this.#roleOf(controller.id);
+        const disarm = cluster.zookeeper.trapWrite(process, 1 + this.#random.below(3), "done", () => {
+          say(`a write of ${controller.host.name} is done and not answered`);
+          this.#parts.log.count("a reply was lost", role);
+          cluster.zookeeper.loseAnswers(process);
+        });
+        this.#later(6000, disarm);
+        return role;
+      }
+      case "zookeeperServer":
+        return this.#injectServerFault();
+      case "quorumLoss":
+        say("nobody answers");
+        cluster.zookeeper.loseQuorum();
+        this.#later(between(300, 4000), () => cluster.zookeeper.regainQuorum());
+        return "everybody";
+      case "controllerStep": {
+        const controller = this.#controller();
+        if (controller?.process === undefined) return undefined;
+        const { process } = controller;
+        const role = this.#roleOf(controller.id);
+        const step = this.#random.pick(["arrived", "done"] as const);
+        const disarm = cluster.zookeeper.trapWrite(process, 1 + this.#random.below(6), step, () => {
+          if (process.dead || controller.process !== process) return;
+          say(`${controller.host.name} dies ${step === "done" ? "behind" : "before"} a write`);
+          this.#parts.log.count("controller killed at a step", step);
+          this.#countKill(controller.id);
+          cluster.crash(controller.id);
+          this.#later(between(100, 3000), () => cluster.start(controller.id));
+        });
+        this.#later(6000, disarm);
+        return role;
+      }
+      case "diskFull": {
+        const { disk } = slot.host;
+        say(host);
+        disk.setCapacity(disk.usedBytes);
+        this.#later(between(300, 3000), () => disk.setCapacity(Number.POSITIVE_INFINITY));
+        return role;
+      }
+      case "diskSlow": {
+        const { disk } = slot.host;
+        const slowness = this.#random.pick([20, 100, 400]);
+        say(`${host}: reads take ${slowness} ms`);
+        const before = disk.readDelayMeanMs;
+        disk.readDelayMeanMs = slowness;
+        this.#later(between(300, 3000), () => (disk.readDelayMeanMs = before));
+        return role;
+      }
+      case "rot":
+        return this.#injectRot(id, say) ? role : undefined;
+      case "diskLost":
+        return this.#loseDisk(slot, say) ? role : undefined;
+      case "clientCrash": {
+        const name = this.#parts.clients.crash(this.#random);
+        if (name !== undefined) say(name);
+        return "client";
+      }
+      case "clientPause": {
+        const paused = this.#parts.clients.pause(this.#random);
+        if (paused === undefined) return undefined;
+        say(paused.name);
+        this.#later(between(200, 5000), paused.resume);
+        return "client";
+      }
+      case "clientIdle": {
+        const name = this.#parts.clients.idle(this.#random, between(500, 5000));
+        if (name !== undefined) say(name);
+        return "client";
+      }
+    }
+  }
+
+  #countKill(id: BrokerId): void {
+    if (this.#cluster.controllerId === id && this.#parts.administrator.underWay > 0)
+      this.#parts.log.count("controller killed in administration");
+  }
+
+  #controller(): SimBroker | undefined {
+    const id = this.#cluster.controllerId;
+    return id === undefined ? undefined : this.#cluster.broker(id);
+  }
+
+  /** Machines go dark together and come back one by one. What may be lost with them is found on their disks. */
+  #cutPower(ids: readonly BrokerId[]): void {
+    const { invariants, survivors } = this.#parts;
+    for (const id of ids) this.#countKill(id);
+    this.#cluster.powerCut(...ids);
+    for (const id of ids) invariants.forgetDisk(id);
+    survivors.look();
+    for (const id of ids) this.#later(200 + this.#random.float() * 2500, () => this.#cluster.start(id));
+  }
+
+  /** Never on the only copy of a record: what nobody has any more cannot be brought back. */
+  #injectRot(id: BrokerId, say: (what: string) => void): boolean {
+    const topic = this.#topic();
+    if (topic === undefined) return false;
+    const number = this.#random.below(topic.partitions);
+    const partition = this.#cluster.partition(id, topic.name, number);
+    if (!this.#isWhole() || partition === undefined || topic.replicationFactor < 2) return false;
+    const { disk } = this.#cluster.broker(id).host;
+    const directory = `/data/logs/${topic.name}-${number}`;
+    const names = disk.namesIn(directory).filter((name) => name.endsWith(".log"));
+    const path = names.length === 0 ? undefined : `${directory}/${this.#random.pick(names)}`;
+    const size = path === undefined ? 0 : (disk.contentOf(path)?.length ?? 0);
+    if (path === undefined || size === 0) return false;
+    const position = this.#random.below(size);
+    say(`${path} of broker-${id} at ${position}`);
+    disk.flipBit(path, position, this.#random.below(8));
+    const { log } = partition;
+    log.verifyRange(log.logStartOffset).catch((error: unknown) => {
+      this.#cluster.note(`the damage is not looked for: ${String(error)}`);
+    });
+    return true;
+  }
+
+  /** A new, empty disk in a machine whose replicas are all in sync elsewhere as well. */
+  #loseDisk(slot: SimBroker, say: (what: string) => void): boolean {
+    if (!this.#isWhole()) return false;
+    const alone = this.#parts.topics.all.some((topic) =>
+      (this.#cluster.assignmentOf(topic.name) ?? []).some(
+        (replicas) => replicas.length === 1 && replicas.includes(slot.id),
+      ),
+    );
+    if (alone) return false;
+    say(slot.host.name);
+    this.#cluster.powerCut(slot.id);
+    slot.host.disk.replace();
+    this.#parts.invariants.forgetDisk(slot.id);
+    this.#parts.survivors.look();
+    this.#later(200 + this.#random.float() * 2500, () => this.#cluster.start(slot.id));
+    return true;
+  }
+
+  #isWhole(): boolean {
+    const cluster = this.#cluster;
+    return (
+      cluster.upIds.length === cluster.brokers.size &&
+      this.#parts.topics.all.every(({ name }) => cluster.topicId(name) === undefined || cluster.isSettled(name))
+    );
+  }
+
+  #injectServerFault(): string {
+    const { zookeeper } = this.#cluster;
+    const server = this.#random.pick(this.#servers());
+    const role = zookeeper.leader === server ? "leader of the ensemble" : "server of the ensemble";
+    const how = this.#random.pick(["down", "frozen", "isolated"] as const);
+    this.#cluster.note(`FAULT zookeeperServer: ${server} ${how}`);
+    if (how === "down") zookeeper.takeDown(server);
+    else if (how === "frozen") zookeeper.freeze(server);
+    else zookeeper.isolate(server);
+    this.#later(500 + this.#random.float() * 3500, () => {
+      if (how === "down") zookeeper.bringUp(server);
+      else if (how === "frozen") zookeeper.thaw(server);
+      else zookeeper.heal(server);
+    });
+    return role;
+  }
+
+  #servers(): string[] {
+    return Array.from({ length: this.#parts.world.zookeeperServers }, (_, index) => `zk${index + 1}`);
+  }
+
+  #later(delayMs: number, end: () => void): void {
+    const once = (): void => {
+      if (this.#ends.delete(once)) end();
+    };
+    this.#ends.add(once);
+    this.#cluster.simulation.scheduler.after(delayMs, "end of a fault", once);
+  }
+}

@@ -1,0 +1,324 @@
+import { partitionKey } from "../../../protocol/types.js";
+import { SimCluster } from "../cluster.js";
+import type { Violation } from "../history.js";
+import { brokenPromises, History, replicaDifferences, unconverged } from "../history.js";
+import { clusterImages } from "../images.js";
+import { Invariants } from "../invariants.js";
+import { readToEnd } from "../workload.js";
+import type { Target } from "../workload.js";
+import { Administrator } from "./administrator.js";
+import { SwarmClients } from "./clients.js";
+import { Deadlines } from "./deadlines.js";
+import { FaultLog } from "./fault-log.js";
+import type { FaultTable } from "./fault-log.js";
+import { Nemesis } from "./nemesis.js";
+import { Proposals } from "./proposals.js";
+import { Survivors } from "./survivors.js";
+import { SwarmTopics } from "./topics.js";
+import type { SwarmTopic } from "./topics.js";
+import type { World } from "./world.js";
+import { SESSION_MS, worldOf } from "./world.js";
+
+const CLIENTS = 2;
+const CONVERGE_MS = 40_000;
+/** A reader that was far behind may take so long to catch up in calm. */
+const CATCH_UP_MS = 30_000;
+/** In calm news reaches everybody within this time. */
+const NEWS_MS = 1000;
+const PROBES = 3;
+/** A deposed leader may take acks=1 for so long: until its lease has lapsed and its followers were silent for a session. */
+const ZOMBIE_LIMIT_MS = 3 * SESSION_MS;
+
+/** What a run showed. */
+export interface SwarmRun {
+  readonly violations: readonly Violation[];
+  readonly counts: ReturnType<History["counts"]>;
+  readonly faults: FaultTable;
+  readonly traceHash: number;
+  readonly eventCount: number;
+  readonly virtualMs: number;
+}
+
+/**
+ * One run of the swarm: a world drawn from the seed, rounds of faults and calm in it, administration all the while, and the
+ * final read. Throws what the simulation throws (an invariant that broke, news that did not arrive, a cluster that does not
+ * converge); what the history shows is returned.
+ */
+export async function runSwarm(
+  seed: number,
+  world: World = worldOf(seed),
+  onCluster: (cluster: SimCluster) => void = () => undefined,
+): Promise<SwarmRun> {
+  const run = new Swarm(world);
+  onCluster(run.cluster);
+  return run.run();
+}
+
+class Swarm {
+  readonly cluster: SimCluster;
+  readonly #world: World;
+  readonly #topics = new SwarmTopics();
+  readonly #log = new FaultLog();
+  readonly #history: History;
+  readonly #invariants: Invariants;
+  readonly #survivors: Survivors;
+  readonly #deadlines: Deadlines;
+  readonly #clients: SwarmClients;
+  readonly #administrator: Administrator;
+  readonly #nemesis: Nemesis;
+  readonly #proposals: Proposals;
+  readonly #failures: string[] = [];
+
+  constructor(world: World) {
+    this.#world = world;
+    const { seed, settings, machines, zookeeperServers } = world;
+    const racks = [...machines].map(([id, { rack }]) => [id, { "broker.rack": rack }] as const);
+    const cluster = new SimCluster({
+      seed,
+      brokers: machines.size,
+      zookeeperServers,
+      settings,
+      settingsOf: Object.fromEntries(racks),
+    });
+    this.cluster = cluster;
+    const { scheduler } = cluster.simulation;
+    const random = scheduler.random.stream("swarm");
+    const topics = this.#topics;
+    const log = this.#log;
+    const history: History = new History(
+      () => cluster.nowMs,
+      (key) => invariants.highWatermarkOf(key),
+    );
+    const invariants: Invariants = new Invariants(cluster, history, {
+      leastMinimum: ({ topicId }) => topics.byId(topicId)?.leastMinimum(cluster.nowMs),
+      deletedBefore: ({ topicId, partition }) => topics.byId(topicId)?.answeredDeletions.get(partition) ?? 0,
+      onRoleChanged: (slot, partition) => {
+        if (slot.host.disk.isReading(`/data/logs/${partition.topic}-${partition.partition}`))
+          log.count("a read was cut by a role change");
+      },
+    });
+    this.#history = history;
+    this.#invariants = invariants;
+    const survivors = new Survivors(cluster, topics, invariants, history);
+    this.#survivors = survivors;
+    const deadlines = new Deadlines(scheduler);
+    this.#deadlines = deadlines;
+    const clients = new SwarmClients({
+      cluster,
+      history,
+      topics,
+      deadlines,
+      random: random.stream("clients"),
+      writeIntervalMs: world.writeIntervalMs,
+      onFailure: (sentence) => this.#failures.push(sentence),
+    });
+    this.#clients = clients;
+    const administrator = new Administrator({
+      cluster,
+      world,
+      topics,
+      clients,
+      history,
+      deadlines,
+      log,
+      random: random.stream("administrator"),
+    });
+    this.#administrator = administrator;
+    const parts = { cluster, world, topics, clients, administrator, invariants, survivors, log };
+    this.#nemesis = new Nemesis({ ...parts, random: random.stream("nemesis") });
+    this.#proposals = new Proposals(cluster);
+  }
+
+  async run(): Promise<SwarmRun> {
+    const { cluster } = this;
+    this.#furnish();
+    for (const id of cluster.brokers.keys()) cluster.start(id);
+    await cluster.untilUp();
+    this.#invariants.attach();
+    cluster.simulation.scheduler.afterEachEvent(() => this.#survivors.settle());
+    await cluster.complete(this.#administrator.connect());
+    await cluster.complete(this.#administrator.createFirst());
+    this.#clients.start(CLIENTS);
+    this.#administrator.start();
+    for (let round = 0; round < this.#world.rounds; round += 1) {
+      this.#nemesis.begin();
+      await cluster.run(this.#world.roundMs);
+      await this.#calm();
+    }
+    return this.#end();
+  }
+
+  /** Machines and links as the world has them. */
+  #furnish(): void {
+    for (const [id, plan] of this.#world.machines) {
+      const { disk } = this.cluster.broker(id).host;
+      disk.delayMeanMs = plan.diskDelayMs;
+      disk.readDelayMeanMs = plan.readDelayMs;
+      disk.syncDelayMeanMs = plan.syncDelayMs;
+      disk.syncWriteStallMs = plan.writeStallMs;
+      this.cluster.broker(id).host.jumpWallClock(plan.clockAheadMs);
+    }
+    const { network } = this.cluster.simulation;
+    for (const { from, to, delayMs } of this.#world.slowLinks)
+      if (from !== to) network.setLink(from, to, { delayMeanMs: delayMs });
+  }
+
+  /** Everything heals, converges, and news travels: a few bursts of writes, each of which must reach everybody. */
+  async #calm(): Promise<void> {
+    const { cluster } = this;
+    this.#nemesis.heal();
+    this.#administrator.paused = true;
+    cluster.note("healed");
+    // A session that the faults have cost may end as late as that.
+    await cluster.run(1.5 * SESSION_MS);
+    await cluster.untilUp();
+    await cluster.until(() => this.#administrator.underWay === 0, "administration ends", CONVERGE_MS);
+    for (const { name } of this.#topics.all) await cluster.untilSettled(name, CONVERGE_MS);
+    this.#clients.quiet = true;
+    await this.#quiet(CATCH_UP_MS);
+    this.#proposals.beginCalm();
+    for (let probe = 0; probe < PROBES; probe += 1) {
+      this.#clients.quiet = false;
+      await cluster.run(250);
+      this.#clients.quiet = true;
+      await this.#quiet(NEWS_MS);
+    }
+    this.#clients.quiet = false;
+    this.#administrator.paused = false;
+    this.#log.count("calm");
+  }
+
+  /** Nothing is written any more: every write has its outcome, and within the limit everybody has everything. */
+  async #quiet(newsMs: number): Promise<void> {
+    const { cluster } = this;
+    try {
+      await cluster.until(() => this.#clients.isIdle, "every write has an outcome", 30_000);
+    } catch (error) {
+      throw new Error(`${String(error)}: ${this.#clients.busy.join("; ")}`, { cause: error });
+    }
+    try {
+      await cluster.until(() => this.#ignorant().length === 0, "news reaches everybody", newsMs + this.#slownessMs);
+    } catch (error) {
+      throw new Error(`${String(error)}: ${this.#ignorant().slice(0, 5).join("; ")}`, { cause: error });
+    }
+    if (this.#failures.length > 0) throw new Error(this.#failures.join("; "));
+    if (this.#deadlines.late.length > 0) throw new Error(this.#deadlines.late.join("; "));
+  }
+
+  /** A slow disk may be read a few times until news has gone the whole way. */
+  get #slownessMs(): number {
+    return Math.max(
+      ...[...this.#world.machines.values()].map(({ readDelayMs, syncDelayMs }) => 40 * (readDelayMs + syncDelayMs)),
+    );
+  }
+
+  /** Who does not have everything that is in the log of its leader. */
+  #ignorant(): string[] {
+    const { cluster } = this;
+    const found: string[] = [];
+    for (const topic of this.#topics.live) {
+      for (let partition = 0; partition < topic.partitions; partition += 1) {
+        const name = `${topic.name}-${partition}`;
+        const state = cluster.stateOf(topic.name, partition);
+        const log = state && cluster.partition(state.leader, topic.name, partition)?.log;
+        if (state === undefined || log === undefined) {
+          found.push(`${name} has no leader`);
+          continue;
+        }
+        const { highWatermark, logEndOffset, logStartOffset } = log;
+        if (highWatermark < logEndOffset)
+          found.push(`${name}: high watermark ${highWatermark}, log end ${logEndOffset}`);
+        for (const id of state.isr) {
+          const copy = cluster.partition(id, topic.name, partition)?.log;
+          if (copy?.logEndOffset !== logEndOffset || copy.highWatermark !== highWatermark)
+            found.push(
+              `${name}: broker ${id} is at ${copy?.highWatermark}/${copy?.logEndOffset} of ${highWatermark}/${logEndOffset}`,
+            );
+        }
+        // Who had not begun to read what was deleted has nothing to be given.
+        if (logStartOffset >= highWatermark) continue;
+        const behind = this.#clients.behind(topic, partitionKey(topic.topicId, partition), highWatermark);
+        for (const who of behind) found.push(`${name} ends at ${highWatermark}, ${who}`);
+      }
+    }
+    return found;
+  }
+
+  async #end(): Promise<SwarmRun> {
+    const { cluster } = this;
+    const history = this.#history;
+    this.#administrator.stop();
+    await cluster.until(() => this.#administrator.underWay === 0, "administration ends", CONVERGE_MS);
+    this.#clients.quiet = true;
+    await this.#quiet(CATCH_UP_MS);
+    this.#clients.stop();
+    for (const { name } of this.#topics.all) await cluster.untilSettled(name, CONVERGE_MS);
+    await cluster.run(500);
+    const targets = this.#topics.all.flatMap((topic) => this.#targetsOf(topic));
+    const brokers = [...cluster.brokers.keys()];
+    for (const id of [brokers[0], brokers[brokers.length - 1]]) {
+      const client = cluster.client(id);
+      for (const { target } of targets)
+        history.finalRead(await cluster.complete(readToEnd(client, `broker ${id}`, target)));
+    }
+    const images = targets.map(({ name, target }) => ({ topic: name, ...target }));
+    return {
+      violations: [
+        ...brokenPromises(history, ZOMBIE_LIMIT_MS),
+        ...replicaDifferences(this.#invariants.replicaImages()),
+        ...this.#unwantedDeletions(),
+        ...this.#unexpected(),
+        ...this.#proposals.violations,
+        ...unconverged(clusterImages(cluster, images), {
+          liveBrokers: new Set(cluster.upIds),
+          replicas: new Map(
+            images.map(({ topic, topicId, partition }) => [
+              partitionKey(topicId, partition),
+              cluster.assignmentOf(topic)?.[partition] ?? [],
+            ]),
+          ),
+          minInsyncReplicas: 1,
+        }),
+      ],
+      counts: history.counts(),
+      faults: this.#faults(),
+      traceHash: cluster.simulation.scheduler.traceHash,
+      eventCount: cluster.simulation.scheduler.eventCount,
+      virtualMs: cluster.nowMs,
+    };
+  }
+
+  #targetsOf(topic: SwarmTopic): { readonly name: string; readonly target: Target }[] {
+    return Array.from({ length: topic.partitions }, (_, partition) => ({
+      name: topic.name,
+      target: { topicId: topic.topicId, partition },
+    }));
+  }
+
+  /** Records go only where somebody asked for it, or where the settings say so. */
+  #unwantedDeletions(): Violation[] {
+    return this.#history.finalReads.flatMap(({ partition, logStartOffset, via }) => {
+      const topic = this.#topics.all.find(({ topicId }) => partition.includes(topicId));
+      if (topic === undefined || topic.hasRetention) return [];
+      const number =
+        this.#targetsOf(topic).find(({ target }) => partitionKey(target.topicId, target.partition) === partition)
+          ?.target.partition ?? 0;
+      const asked = topic.askedDeletions.get(number) ?? 0;
+      if (logStartOffset <= asked) return [];
+      const sentence = `${topic.name}-${number} begins at ${logStartOffset} by way of ${via}; asked was to delete what is below ${asked}`;
+      return [{ id: "L1", sentence }];
+    });
+  }
+
+  /** Whatever the faults, no broker meets what it did not expect. */
+  #unexpected(): Violation[] {
+    return this.cluster.lines
+      .filter((line) => line.includes("in an unexpected way"))
+      .map((sentence) => ({ id: "unexpected", sentence }));
+  }
+
+  #faults(): FaultTable {
+    if (this.#survivors.permitted > 0) this.#log.count("records were lost with permission");
+    return this.#log.table;
+  }
+}

@@ -1,0 +1,82 @@
+import type { PartitionKey } from "../../../protocol/types.js";
+import { partitionKey } from "../../../protocol/types.js";
+import type { SimCluster } from "../cluster.js";
+import type { History } from "../history.js";
+import type { Invariants } from "../invariants.js";
+import type { SwarmTopic, SwarmTopics } from "./topics.js";
+
+/** Answers and deliveries may be on their way for so long. */
+const ON_THE_WAY_MS = 1500;
+/** A topic counts as synced when it was told to be so long ago. */
+const SYNC_SPREAD_MS = 5000;
+
+interface OpenLoss {
+  readonly topic: SwarmTopic;
+  readonly partition: number;
+  readonly key: PartitionKey;
+  fromOffset: number;
+  /** Leader epoch when the power was cut: the next one begins without what is lost. */
+  readonly epoch: number;
+}
+
+/**
+ * Says which acknowledged records may be lost when machines lose their power, by looking at what is left on the disks: a
+ * record is lost with permission only when no replica has it any more that was in sync or eligible. Whoever has it must be
+ * waited for, elected and copied from. Where the topic syncs before it acknowledges, nothing may be lost at all.
+ */
+export class Survivors {
+  readonly #open = new Map<PartitionKey, OpenLoss>();
+  /** How often acknowledged records were lost with permission. */
+  permitted = 0;
+
+  constructor(
+    private readonly cluster: SimCluster,
+    private readonly topics: SwarmTopics,
+    private readonly invariants: Invariants,
+    private readonly history: History,
+  ) {}
+
+  /** After a power cut or the loss of a disk. */
+  look(): void {
+    for (const topic of this.topics.all) {
+      for (let partition = 0; partition < topic.partitions; partition += 1) this.#lookAt(topic, partition);
+    }
+  }
+
+  /** A leader without what is lost is in office, or there is none yet. To be called often. */
+  settle(): void {
+    for (const loss of [...this.#open.values()]) {
+      const state = this.#state(loss.topic, loss.partition);
+      if (state === undefined) this.#open.delete(loss.key);
+      else if (state.leader >= 0 && state.leaderEpoch > loss.epoch) this.#close(loss);
+    }
+  }
+
+  #lookAt(topic: SwarmTopic, partition: number): void {
+    const key = partitionKey(topic.topicId, partition);
+    const committedEnd = this.invariants.committedEnd(key);
+    const state = this.#state(topic, partition);
+    if (state === undefined || committedEnd === 0) return;
+    const counted = [...state.isr, ...state.elr];
+    const left = Math.max(0, ...counted.map((id) => this.invariants.committedOnDisk(key, id, topic.name, partition)));
+    if (left >= committedEnd) return;
+    const { syncedSinceMs } = topic;
+    if (syncedSinceMs !== undefined && this.cluster.nowMs - syncedSinceMs > SYNC_SPREAD_MS) return;
+    this.cluster.note(`${topic.name}-${partition} may lose what is behind ${left}; committed was ${committedEnd}`);
+    this.permitted += 1;
+    const before = this.#open.get(key);
+    if (before !== undefined) before.fromOffset = Math.min(before.fromOffset, left);
+    else this.#open.set(key, { topic, partition, key, fromOffset: left, epoch: state.leaderEpoch });
+    this.invariants.permitLoss(key, left);
+  }
+
+  #close(loss: OpenLoss): void {
+    this.#open.delete(loss.key);
+    const { key, fromOffset } = loss;
+    this.history.permitLoss({ partition: key, fromOffset, untilMs: this.cluster.nowMs + ON_THE_WAY_MS });
+  }
+
+  #state(topic: SwarmTopic, partition: number): ReturnType<SimCluster["stateOf"]> {
+    return this.cluster.topicId(topic.name) === topic.topicId ? this.cluster.stateOf(topic.name, partition) : undefined;
+  }
+}

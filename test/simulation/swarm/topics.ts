@@ -1,0 +1,90 @@
+import type { TopicId } from "../../../protocol/types.js";
+
+/**
+ * A topic as its administrator and its clients know it, and what may be expected of it: which of its settings were in
+ * force when, and what was asked to be deleted. One incarnation; a topic created again is another one.
+ */
+export class SwarmTopic {
+  /** Acts of administration on it that are under way or whose outcome is unknown keep both values in force. */
+  readonly minimums: { readonly value: number; readonly sinceMs: number; untilMs: number }[];
+  /** Since when every acknowledged record is synced by all in-sync replicas; undefined: not promised now. */
+  syncedSinceMs: number | undefined;
+  /** How often somebody began to change that. */
+  durabilityChanges = 0;
+  /** Records may go by themselves. */
+  hasRetention: boolean;
+  /** It is being deleted: clients leave it alone. */
+  isLeaving = false;
+  /** By partition: the greatest offset below which records were asked to be deleted, and that was answered. */
+  readonly askedDeletions = new Map<number, number>();
+  readonly answeredDeletions = new Map<number, number>();
+
+  constructor(
+    readonly name: string,
+    readonly topicId: TopicId,
+    public partitions: number,
+    readonly replicationFactor: number,
+    config: Readonly<Record<string, string>>,
+    nowMs: number,
+  ) {
+    this.minimums = [{ value: Number(config["min.insync.replicas"] ?? 1), sinceMs: nowMs, untilMs: Infinity }];
+    this.syncedSinceMs = config["durability"] === "fsync" ? nowMs : undefined;
+    this.hasRetention = config["retention.ms"] !== undefined || config["retention.bytes"] !== undefined;
+  }
+
+  /** The smallest number of in-sync replicas that may have counted as enough lately. */
+  leastMinimum(nowMs: number): number {
+    return Math.min(...this.minimums.filter(({ untilMs }) => untilMs >= nowMs).map(({ value }) => value));
+  }
+
+  /** From now on this value may be in force, and the ones before for a while. */
+  minimumMayBe(value: number, nowMs: number, spreadMs: number): void {
+    for (const each of this.minimums) each.untilMs = Math.min(each.untilMs, nowMs + spreadMs);
+    this.minimums.push({ value, sinceMs: nowMs, untilMs: Infinity });
+  }
+
+  /** The change may not have been made: what was in force may still be. */
+  minimumIsUncertain(): void {
+    for (const each of this.minimums) each.untilMs = Infinity;
+  }
+
+  noteDeletionAsked(partition: number, before: number): void {
+    this.askedDeletions.set(partition, Math.max(before, this.askedDeletions.get(partition) ?? 0));
+  }
+
+  noteDeletionAnswered(partition: number, before: number): void {
+    this.answeredDeletions.set(partition, Math.max(before, this.answeredDeletions.get(partition) ?? 0));
+  }
+}
+
+/** All topics that exist, or may, by name. */
+export class SwarmTopics {
+  readonly #byName = new Map<string, SwarmTopic>();
+  readonly #byId = new Map<TopicId, SwarmTopic>();
+
+  get live(): SwarmTopic[] {
+    return [...this.#byName.values()].filter(({ isLeaving }) => !isLeaving);
+  }
+
+  get all(): SwarmTopic[] {
+    return [...this.#byName.values()];
+  }
+
+  named(name: string): SwarmTopic | undefined {
+    return this.#byName.get(name);
+  }
+
+  /** Also one that was deleted. */
+  byId(topicId: TopicId): SwarmTopic | undefined {
+    return this.#byId.get(topicId);
+  }
+
+  add(topic: SwarmTopic): void {
+    this.#byName.set(topic.name, topic);
+    this.#byId.set(topic.topicId, topic);
+  }
+
+  remove(topic: SwarmTopic): void {
+    if (this.#byName.get(topic.name) === topic) this.#byName.delete(topic.name);
+  }
+}

@@ -1,0 +1,215 @@
+import type { BrokerId } from "../../../protocol/types.js";
+import { SimRandom } from "../sim-random.js";
+
+/** What may go wrong. Each is counted by the role of whom it hit. */
+export const faultKinds = [
+  // Processes.
+  "crash",
+  "restart",
+  "stop",
+  "shortPause",
+  "longPause",
+  "stall",
+  // Machines.
+  "suspend",
+  "powerCut",
+  "pairPowerCut",
+  "rackPowerCut",
+  "totalPowerCut",
+  "clockJump",
+  // Links.
+  "partition",
+  "oneWayPartition",
+  "isolation",
+  "reset",
+  "slowLink",
+  // ZooKeeper.
+  "zookeeperPartition",
+  "zookeeperOneWay",
+  "expiry",
+  "lostReply",
+  "zookeeperServer",
+  "quorumLoss",
+  // The controller, at a step of what it does.
+  "controllerStep",
+  // Disks.
+  "diskFull",
+  "diskSlow",
+  "rot",
+  "diskLost",
+  // Clients.
+  "clientCrash",
+  "clientPause",
+  "clientIdle",
+] as const;
+export type FaultKind = (typeof faultKinds)[number];
+
+/** A topic as it is created; an administrator may change all of it later. */
+export interface TopicPlan {
+  readonly name: string;
+  readonly partitions: number;
+  readonly replicationFactor: number;
+  readonly config: Readonly<Record<string, string>>;
+}
+
+export interface MachinePlan {
+  readonly rack: string;
+  /** What its wall clock is ahead of the others', in milliseconds. */
+  readonly clockAheadMs: number;
+  readonly diskDelayMs: number;
+  readonly readDelayMs: number;
+  readonly syncDelayMs: number;
+  /** A synchronous write blocks the process for so long. */
+  readonly writeStallMs: number;
+}
+
+/** Everything that a seed decides before a run begins. What happens in it is drawn from the same seed. */
+export interface World {
+  readonly seed: number;
+  readonly machines: ReadonlyMap<BrokerId, MachinePlan>;
+  readonly zookeeperServers: 1 | 3;
+  /** Settings of every broker. */
+  readonly settings: Readonly<Record<string, string>>;
+  readonly topics: readonly TopicPlan[];
+  /** Ways between machines that are slower than others. */
+  readonly slowLinks: readonly { readonly from: string; readonly to: string; readonly delayMs: number }[];
+  /** Faults for so long, then calm, and again. */
+  readonly rounds: number;
+  readonly roundMs: number;
+  /** From one fault to the next, on the average. */
+  readonly faultIntervalMs: number;
+  /** The weight of each kind of fault in this world; many are 0, so that others come together often. */
+  readonly weights: Readonly<Record<FaultKind, number>>;
+  /** From one act of administration to the next, on the average. */
+  readonly administrationIntervalMs: number;
+  /** From one burst of writes to the next, over all writers, on the average. */
+  readonly writeIntervalMs: number;
+}
+
+/** ZooKeeper's session timeout in every world. */
+export const SESSION_MS = 2000;
+
+const baseWeights: Readonly<Record<FaultKind, number>> = {
+  crash: 3,
+  restart: 3,
+  stop: 2,
+  shortPause: 1,
+  longPause: 2,
+  stall: 1,
+  suspend: 1,
+  powerCut: 2,
+  pairPowerCut: 1,
+  rackPowerCut: 1,
+  totalPowerCut: 2,
+  clockJump: 1,
+  partition: 2,
+  oneWayPartition: 2,
+  isolation: 2,
+  reset: 2,
+  slowLink: 1,
+  zookeeperPartition: 2,
+  zookeeperOneWay: 1,
+  expiry: 2,
+  lostReply: 3,
+  zookeeperServer: 1,
+  quorumLoss: 1,
+  controllerStep: 4,
+  diskFull: 1,
+  diskSlow: 2,
+  rot: 1,
+  diskLost: 0.5,
+  clientCrash: 1,
+  clientPause: 1,
+  clientIdle: 2,
+};
+
+/** The world of a seed. */
+export function worldOf(seed: number): World {
+  const random = new SimRandom(seed, "world");
+  const brokers = random.pick([3, 3, 3, 4, 5]);
+  const ids = Array.from({ length: brokers }, (_, index) => index + 1);
+  const hasRacks = random.chance(0.4);
+  // A machine of its own kind in every third world; the others are alike.
+  const slowOnes = random.chance(0.35) ? random.pick(ids) : 0;
+  const readDelayMs = random.pick([0.1, 0.1, 1, 5, 20]);
+  const writeStallMs = random.pick([0, 0, 0, 1.5]);
+  const machines = new Map(
+    ids.map((id) => {
+      const slowness = id === slowOnes ? 10 : 1;
+      return [
+        id,
+        {
+          rack: hasRacks ? `rack-${id % 2}` : "",
+          clockAheadMs: random.chance(0.3) ? Math.round((random.float() - 0.5) * 240_000) : 0,
+          diskDelayMs: 0.1 * slowness,
+          readDelayMs: readDelayMs * slowness,
+          syncDelayMs: random.pick([0.5, 1, 4]) * slowness,
+          writeStallMs,
+        },
+      ] as const;
+    }),
+  );
+  const weights = Object.fromEntries(
+    faultKinds.map((kind) => [kind, random.chance(0.55) ? baseWeights[kind] : 0]),
+  ) as Record<FaultKind, number>;
+  if (Object.values(weights).every((weight) => weight === 0)) weights.crash = 1;
+  const hosts = ids.map((id) => `broker-${id}`);
+  return {
+    seed,
+    machines,
+    zookeeperServers: random.pick([1, 3] as const),
+    settings: brokerSettings(random),
+    topics: Array.from({ length: 1 + random.below(5) }, (_, index) => topicPlan(random, `topic-${index + 1}`, brokers)),
+    slowLinks: random.chance(0.3)
+      ? [{ from: random.pick(hosts), to: random.pick(hosts), delayMs: random.pick([2, 10, 40]) }]
+      : [],
+    rounds: 6,
+    roundMs: random.pick([4000, 6000, 8000]),
+    faultIntervalMs: random.pick([300, 500, 800, 1300]),
+    weights,
+    administrationIntervalMs: random.pick([600, 1500, 4000]),
+    writeIntervalMs: random.pick([60, 100, 160]),
+  };
+}
+
+function brokerSettings(random: SimRandom): Record<string, string> {
+  const settings: Record<string, string> = {
+    "zookeeper.session.timeout.ms": String(SESSION_MS),
+    "replica.lag.time.max.ms": random.pick(["1000", "1500", "3000"]),
+    "replica.fetch.wait.max.ms": random.pick(["100", "300", "500"]),
+    "replica.fetch.max.bytes": random.pick(["1024", "4096", "1048576"]),
+    "controlled.shutdown.max.ms": "3000",
+    "unclean.recovery.wait.ms": "6000",
+    "log.tail.bytes": random.pick(["0", "0", "2048", "16384", "67108864"]),
+    "log.retention.check.interval.ms": random.pick(["300", "1000"]),
+    "replica.high.watermark.checkpoint.interval.ms": random.pick(["200", "1000", "5000"]),
+    "leader.imbalance.check.interval.ms": random.pick(["1000", "5000", "300000"]),
+    "auto.leader.rebalance.enable": "true",
+    "log.open.files.max": random.pick(["100", "4000"]),
+  };
+  if (random.chance(0.4)) settings["producer.id.expiration.ms"] = random.pick(["700", "1500", "3000"]);
+  if (random.chance(0.25)) settings["producers.per.partition.max"] = random.pick(["1", "2", "4"]);
+  return settings;
+}
+
+export function topicPlan(random: SimRandom, name: string, brokers: number): TopicPlan {
+  const replicationFactor = Math.min(brokers, random.pick([1, 2, 3, 3, 3, 3]));
+  const config: Record<string, string> = {
+    durability: random.pick(["page-cache", "fsync"]),
+    "segment.bytes": random.pick(["1024", "2048", "4096", "65536"]),
+    "index.interval.bytes": random.pick(["64", "256", "4096"]),
+    "flush.ms": random.pick(["20", "200", "1000", "60000"]),
+    "file.delete.delay.ms": random.pick(["0", "300", "2000"]),
+    "min.insync.replicas": String(random.pick(minimums(replicationFactor))),
+  };
+  if (random.chance(0.2)) config["segment.ms"] = random.pick(["500", "2000"]);
+  if (random.chance(0.12)) config["retention.ms"] = random.pick(["2000", "5000"]);
+  else if (random.chance(0.12)) config["retention.bytes"] = random.pick(["2048", "8192"]);
+  return { name, partitions: random.pick([1, 1, 2, 3]), replicationFactor, config };
+}
+
+/** Values of min.insync.replicas worth trying, the usual one more often. */
+export function minimums(replicationFactor: number): number[] {
+  if (replicationFactor === 1) return [1];
+  return replicationFactor === 2 ? [1, 2] : [1, 2, 2, 2, 3];
+}

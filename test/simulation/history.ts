@@ -112,6 +112,7 @@ export class History {
   /** In the order in which they were written to ZooKeeper. */
   readonly controllerEpochs: number[] = [];
   #okCount = 0;
+  readonly #homes = new Map<string, string>();
 
   /** `highWatermarkOf`: the greatest high watermark that any leader of the partition had so far, if somebody looks. */
   constructor(
@@ -124,6 +125,7 @@ export class History {
   ): ProduceOperation {
     const begun = { ...operation, invokedMs: this.nowMs(), leaderEpoch: undefined, outcome: undefined };
     this.produces.push(begun);
+    for (const value of operation.values) this.#homes.set(value, operation.partition);
     return begun;
   }
 
@@ -164,6 +166,11 @@ export class History {
 
   deleted(deletion: Omit<AnsweredDeletion, "atMs">): void {
     this.deletions.push({ ...deletion, atMs: this.nowMs() });
+  }
+
+  /** The partition to which the value was handed over. */
+  homeOf(value: string): string | undefined {
+    return this.#homes.get(value);
   }
 
   /** How many produces were acknowledged so far. */

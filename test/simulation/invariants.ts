@@ -255,7 +255,14 @@ export class Invariants {
     this.#checkSteps(slot, partition, name, before);
     if (role.kind === "leader") {
       if (before?.role !== role) this.#checkLeader(slot, partition, role.epoch);
-      if (this.#isNewestLeader(partition, role.epoch)) this.#checkNewestLeader(slot, partition, name, before);
+      const key = partitionKey(partition.topicId, partition.partition);
+      const isHigher = highWatermark > (this.#highest.get(key) ?? 0);
+      if (isHigher) this.#highest.set(key, highWatermark);
+      if (this.#isNewestLeader(partition, role.epoch)) {
+        this.#checkLogStart(partition, name);
+        // A new leader begins with what others had counted.
+        if (isHigher && before?.role === role) this.#checkCopies(slot, partition, name);
+      }
     }
     if (!this.lossAllowed) this.#checkCommitted(slot, partition, name);
   }
@@ -291,21 +298,20 @@ export class Invariants {
     return state?.leaderEpoch === epoch && this.cluster.topicId(partition.topic) === partition.topicId;
   }
 
-  #checkNewestLeader(slot: SimBroker, partition: Partition, name: string, before: Seen | undefined): void {
-    const { highWatermark, logStartOffset } = partition.log;
-    const key = partitionKey(partition.topicId, partition.partition);
+  #checkLogStart(partition: Partition, name: string): void {
+    const { logStartOffset } = partition.log;
     const deletedBefore = this.options.deletedBefore?.(partition) ?? 0;
     if (logStartOffset < deletedBefore)
       throw new Error(`${name}: it leads from ${logStartOffset} on, and what is below ${deletedBefore} was deleted`);
-    const highest = this.#highest.get(key) ?? 0;
-    if (highWatermark <= highest) return;
-    this.#highest.set(key, highWatermark);
-    // A new leader begins with what others had counted.
-    if (before?.role !== partition.role) return;
+  }
+
+  /** The high watermark has moved: so many replicas have what it moved over. */
+  #checkCopies(slot: SimBroker, partition: Partition, name: string): void {
     const minimum = this.options.leastMinimum?.(partition);
     if (minimum === undefined) return;
-    const copies = [...this.cluster.brokers.values()].filter((other) =>
-      other === slot ? true : this.#copyEnd(other, partition) >= highWatermark,
+    const { highWatermark } = partition.log;
+    const copies = [...this.cluster.brokers.values()].filter(
+      (other) => other === slot || this.#copyEnd(other, partition) >= highWatermark,
     ).length;
     if (copies < minimum)
       throw new Error(

@@ -3,6 +3,7 @@ import { ClientError, connect } from "../../../client/index.js";
 import { partitionKey } from "../../../protocol/types.js";
 import type { SimCluster } from "../cluster.js";
 import type { History } from "../history.js";
+import type { Invariants } from "../invariants.js";
 import type { SimProcess } from "../sim-process.js";
 import type { SimRandom } from "../sim-random.js";
 import type { SwarmClients } from "./clients.js";
@@ -26,6 +27,7 @@ export interface AdministratorParts {
   readonly topics: SwarmTopics;
   readonly clients: SwarmClients;
   readonly history: History;
+  readonly invariants: Invariants;
   readonly deadlines: Deadlines;
   readonly log: FaultLog;
   readonly random: SimRandom;
@@ -37,6 +39,7 @@ export class Administrator {
   readonly #process: SimProcess;
   #library: Cluster | undefined;
   #underWay = 0;
+  #created = 0;
   #stopped = false;
   #paused = false;
 
@@ -127,13 +130,14 @@ export class Administrator {
     return work;
   }
 
+  /** Names are used again only by `#delete`: a client may still know the former topic. */
   #freeName(): string {
-    const { topics } = this.#parts;
-    for (let number = 1; ; number += 1) if (topics.named(`topic-${number}`) === undefined) return `topic-${number}`;
+    this.#created += 1;
+    return `topic-${this.#parts.world.topics.length + this.#created}`;
   }
 
-  async #create(plan: ReturnType<typeof topicPlan>): Promise<void> {
-    const { topics, clients, cluster } = this.#parts;
+  async #create(plan: ReturnType<typeof topicPlan>, again = false): Promise<void> {
+    const { topics, clients, cluster, invariants } = this.#parts;
     const config = { ...plan.config };
     const made = { name: plan.name, partitions: plan.partitions, replicationFactor: plan.replicationFactor, config };
     try {
@@ -146,7 +150,21 @@ export class Administrator {
     if (topicId === undefined || topics.named(plan.name) !== undefined) return;
     const topic = new SwarmTopic(plan.name, topicId, plan.partitions, plan.replicationFactor, config, cluster.nowMs);
     topics.add(topic);
-    clients.serve(topic);
+    invariants.watchTopic(topic.name);
+    if (again) {
+      await this.#untilEverybodyKnows(topic);
+      if (!topic.isLeaving) clients.serveAnew(topic);
+    } else {
+      clients.serve(topic);
+    }
+  }
+
+  /** While a broker knows the former topic only, clients that go by names may still write to that. */
+  async #untilEverybodyKnows(topic: SwarmTopic): Promise<void> {
+    const { brokers } = this.#parts.cluster;
+    const isKnown = (): boolean =>
+      [...brokers.values()].every(({ broker }) => broker?.metadata.topicNamed(topic.name)?.topicId === topic.topicId);
+    while (!isKnown() && !topic.isLeaving) await this.#sleep(100);
   }
 
   /** The id of a topic that was asked for, once it is in ZooKeeper; undefined when it is not after a while. */
@@ -183,7 +201,7 @@ export class Administrator {
       return;
     }
     const plan = { ...topicPlan(random, topic.name, cluster.brokers.size), name: topic.name };
-    await this.#create(plan);
+    await this.#create(plan, true);
     clients.forget(topic);
   }
 

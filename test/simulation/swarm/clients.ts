@@ -110,9 +110,19 @@ export class SwarmClients {
     );
   }
 
-  /** A topic, or more partitions of it, are there: some processes write and read them. */
+  /** A topic, or more partitions of it, are there: clients write and read them. */
   serve(topic: SwarmTopic, fromPartition = 0): void {
     for (const each of this.#processes) this.#serveIn(each, topic, fromPartition);
+  }
+
+  /** As `serve`, for a topic of whose name there was another one: what clients of the library know of it is forgotten. */
+  serveAnew(topic: SwarmTopic): void {
+    for (const each of this.#processes) {
+      each.library = undefined;
+      each.producer = undefined;
+      this.#serveIn(each, topic, 0);
+      this.#connect(each, [topic]);
+    }
   }
 
   /** Clients that go by the topic's name leave it; resolves when they have. Those that go by its id stay and see it end. */
@@ -176,20 +186,23 @@ export class SwarmClients {
     const bootstrap = [...cluster.brokers.values()].map(({ address }) => address);
     const started = new ClientProcess(name, process, new SimClient(process, bootstrap));
     this.#processes.push(started);
-    this.#connect(started, bootstrap);
+    this.#connect(started, this.#parts.topics.live);
     for (const topic of this.#parts.topics.live) this.#serveIn(started, topic, 0);
   }
 
-  #connect(into: ClientProcess, bootstrapBrokers: readonly string[]): void {
-    connect({ env: into.process.env, bootstrapBrokers: [...bootstrapBrokers], deadlineMs: 20_000 }).then(
+  /** Connects the client library, and lets it serve these topics, and those that came meanwhile. */
+  #connect(into: ClientProcess, topics: readonly SwarmTopic[]): void {
+    const bootstrapBrokers = [...this.#parts.cluster.brokers.values()].map(({ address }) => address);
+    connect({ env: into.process.env, bootstrapBrokers, deadlineMs: 20_000 }).then(
       (library) => {
         into.library = library;
         into.producer = library.producer({ deliveryTimeoutMs: DELIVERY_TIMEOUT_MS });
-        for (const topic of this.#parts.topics.live) this.#serveByLibrary(into, topic, 0);
+        const unserved = this.#parts.topics.live.filter((topic) => !into.consumers.some((one) => one.topic === topic));
+        for (const topic of new Set([...topics, ...unserved])) this.#serveByLibrary(into, topic, 0);
       },
       () => {
         if (!into.process.dead)
-          into.process.schedule(CONNECT_RETRY_MS, "connects again", () => this.#connect(into, bootstrapBrokers));
+          into.process.schedule(CONNECT_RETRY_MS, "connects again", () => this.#connect(into, topics));
       },
     );
   }
@@ -222,16 +235,23 @@ export class SwarmClients {
   #serveByLibrary(into: ClientProcess, topic: SwarmTopic, fromPartition: number): void {
     const { library, producer } = into;
     if (library === undefined || producer === undefined || topic.isLeaving) return;
-    const { history, deadlines, onFailure } = this.#parts;
+    const { history, topics, deadlines, onFailure } = this.#parts;
     for (let partition = fromPartition; partition < topic.partitions; partition += 1) {
       const writer = new SwarmWriter(producer, history, deadlines, into, topic, partition);
       into.writers.push({ key: partitionKey(topic.topicId, partition), topic, writer });
     }
     // A consumer finds new partitions by itself.
     if (fromPartition > 0) return;
-    const reader = new SwarmReader(library, history, `${into.name} consumer ${topic.name}`, topic, (sentence) => {
-      if (!topic.isLeaving && !into.process.dead) onFailure(sentence);
-    });
+    const reader = new SwarmReader(
+      library,
+      history,
+      `${into.name} consumer ${topic.name}`,
+      topic,
+      topics,
+      (sentence) => {
+        if (!topic.isLeaving && !into.process.dead) onFailure(sentence);
+      },
+    );
     into.consumers.push({ topic, reader });
     into.tails.push({ topic, tail: reader });
     reader.start();
@@ -346,6 +366,7 @@ class SwarmReader implements Tail {
     private readonly history: History,
     readonly name: string,
     private readonly topic: SwarmTopic,
+    private readonly topics: SwarmTopics,
     private readonly onFailure: (sentence: string) => void,
   ) {
     this.#consumer = library.consumer({
@@ -372,12 +393,22 @@ class SwarmReader implements Tail {
     void this.#consumer.close();
   }
 
+  /** A consumer goes by names: until it hears of it, it may read the topic that had this name before. */
+  #keyOf(value: string, partition: number): PartitionKey {
+    const home = this.history.homeOf(value);
+    const former = home === undefined ? undefined : this.topics.byPartition(home);
+    return former?.name === this.topic.name && home === partitionKey(former.topicId, partition)
+      ? home
+      : partitionKey(this.topic.topicId, partition);
+  }
+
   async #read(): Promise<void> {
     for await (const { partition, offset, value } of this.#consumer) {
       if (this.#stopped) return;
-      const key = partitionKey(this.topic.topicId, partition);
+      const text = value?.toString() ?? "";
+      const key = this.#keyOf(text, partition);
       this.#positions.set(key, offset + 1);
-      this.history.deliver({ consumer: this.name, partition: key, offset, value: value?.toString() ?? "" });
+      this.history.deliver({ consumer: this.name, partition: key, offset, value: text });
     }
   }
 }

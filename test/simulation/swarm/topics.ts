@@ -79,6 +79,11 @@ export class SwarmTopics {
     return this.#byId.get(topicId);
   }
 
+  /** The topic of a partition's key, also one that was deleted. */
+  byPartition(key: string): SwarmTopic | undefined {
+    return this.#byId.get(key.slice(0, key.lastIndexOf(":")));
+  }
+
   add(topic: SwarmTopic): void {
     this.#byName.set(topic.name, topic);
     this.#byId.set(topic.topicId, topic);

@@ -86,6 +86,11 @@ export interface World {
   readonly writeIntervalMs: number;
 }
 
+/** Brokers forget producers so soon that one may be forgotten between two attempts: what is sent again may stand twice. */
+export function forgetsProducers({ settings }: World): boolean {
+  return settings["producer.id.expiration.ms"] !== undefined || settings["producers.per.partition.max"] !== undefined;
+}
+
 /** ZooKeeper's session timeout in every world. */
 export const SESSION_MS = 2000;
 

@@ -1,0 +1,33 @@
+// One process that runs seeds of the swarm which its parent (swarm.mjs) sends it, with at most one plant put in.
+import { register } from "node:module";
+import { plantEdits } from "./plants.mjs";
+
+const plant = process.argv[2] ?? "";
+const edits = plant === "" ? [] : plantEdits(plant);
+register("./typescript-hooks.mjs", { parentURL: import.meta.url, data: { edits } });
+const { runSwarm } = await import("../test/simulation/swarm/run.ts");
+
+process.on("message", (seed) => {
+  void runOne(seed).then((result) => process.send(result));
+});
+process.send({ ready: true });
+
+/** What came of a seed, as the parent prints it. */
+async function runOne(seed) {
+  const before = process.cpuUsage();
+  let cluster;
+  const result = { seed, failure: undefined, violations: [], counts: undefined, faults: {}, lines: [] };
+  try {
+    const run = await runSwarm(seed, undefined, (made) => (cluster = made));
+    Object.assign(result, { violations: run.violations.slice(0, 20), counts: run.counts, faults: run.faults });
+    result.traceHash = run.traceHash;
+  } catch (error) {
+    result.failure = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  }
+  const used = process.cpuUsage(before);
+  result.cpuMs = (used.user + used.system) / 1000;
+  result.virtualMs = cluster?.nowMs ?? 0;
+  if (result.failure !== undefined || result.violations.length > 0)
+    result.lines = cluster?.lines.slice(-Number(process.env.SIM_LINES ?? 40)) ?? [];
+  return result;
+}

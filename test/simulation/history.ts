@@ -68,6 +68,8 @@ interface LogStart {
 export interface PermittedLoss {
   readonly partition: string;
   readonly fromOffset: number;
+  /** When they were lost: readers may be sent back from then on. */
+  readonly sinceMs: number;
   /** What was acknowledged or delivered later is of the time after. */
   readonly untilMs: number;
 }
@@ -223,7 +225,11 @@ export function withoutPermittedLosses(history: History): History {
       const names = new Set((consumers.get(partition) ?? []).map(({ consumer }) => consumer));
       for (const consumer of names) kept.deliveries.push({ consumer, partition, atMs: untilMs });
     }
-    if (!("offset" in entry) || !isLost(entry.partition, entry.offset + 1, entry.atMs)) kept.deliveries.push(entry);
+    const isUnsettled = losses
+      .get(entry.partition)
+      ?.some(({ sinceMs, untilMs }) => entry.atMs >= sinceMs && entry.atMs <= untilMs);
+    if (!("offset" in entry) || (isUnsettled !== true && !isLost(entry.partition, entry.offset + 1, entry.atMs)))
+      kept.deliveries.push(entry);
   }
   kept.finalReads.push(...history.finalReads);
   kept.logStarts.push(...history.logStarts);

@@ -29,6 +29,8 @@ export type Attempt =
 
 const PRODUCE_TIMEOUT_MS = 1500;
 const RETRY_MS = 30;
+/** Attempts that fail one after the other grow rarer, up to this. */
+const RETRY_MS_MAX = 300;
 /** As many batches as a broker remembers of a producer. */
 const IN_FLIGHT_MAX = 5;
 
@@ -196,16 +198,21 @@ export class IdempotentWriter {
 
   /** Rounds: send what waits, in order; when something fails, wait for all answers, learn the leader anew, repeat. */
   async #sendAll(): Promise<void> {
+    let retryMs = RETRY_MS;
     while (this.#queue.length > 0) {
       this.#giveUpLate();
       const { topicId, partition } = this.target;
       const leader = this.client.knownLeader(topicId, partition);
       if (leader !== undefined) {
         const failed = await this.#sendRound(leader);
-        if (!failed) continue;
+        if (!failed) {
+          retryMs = RETRY_MS;
+          continue;
+        }
       }
       await this.client.refresh();
-      await sleep(this.client.env.timers, RETRY_MS);
+      await sleep(this.client.env.timers, retryMs);
+      retryMs = Math.min(RETRY_MS_MAX, retryMs * 1.5);
     }
   }
 
@@ -471,6 +478,7 @@ export class Reader {
     private readonly history: History,
     private readonly name: string,
     private readonly target: Target,
+    private readonly maxWaitMs = 200,
   ) {}
 
   get position(): number {
@@ -489,16 +497,18 @@ export class Reader {
     const { topicId, partition } = this.target;
     const { timers } = this.client.env;
     const key = partitionKey(topicId, partition);
+    let retryMs = RETRY_MS;
     while (!this.#stopped) {
       const leader = await this.client.leader(topicId, partition);
       try {
-        const fetched = await fetchOnce(this.client, leader, this.target, this.#position);
+        const fetched = await fetchOnce(this.client, leader, this.target, this.#position, this.maxWaitMs);
         if (this.#stopped) return;
         if (fetched.error === undefined) {
           for (const { offset, value } of fetched.records) {
             this.history.deliver({ consumer: this.name, partition: key, offset, value });
             this.#position = offset + 1;
           }
+          retryMs = RETRY_MS;
           continue;
         }
         if (fetched.error === "OFFSET_OUT_OF_RANGE") {
@@ -509,7 +519,8 @@ export class Reader {
         if (!(error instanceof TransportError || error instanceof ApiError)) throw error;
       }
       await this.client.refresh();
-      await sleep(timers, RETRY_MS);
+      await sleep(timers, retryMs);
+      retryMs = Math.min(RETRY_MS_MAX, retryMs * 1.5);
     }
   }
 }

@@ -13,6 +13,8 @@ import type { SwarmTopic, SwarmTopics } from "./topics.js";
 
 const DELIVERY_TIMEOUT_MS = 8000;
 const PENDING_MAX = 8;
+/** How long a broker holds a question back. Long: news must reach readers by itself, and idle questions cost time. */
+const FETCH_WAIT_MS = 3000;
 /** A client that could not connect tries again after so long. */
 const CONNECT_RETRY_MS = 500;
 
@@ -220,8 +222,8 @@ export class SwarmClients {
       });
       if (random.chance(0.3))
         into.writers.push({ key, topic, writer: new PlainWriter(into.client, history, name("plain"), target) });
-      if (random.chance(0.3)) {
-        const reader = new Reader(into.client, history, name("reader"), target);
+      if (random.chance(0.2)) {
+        const reader = new Reader(into.client, history, name("reader"), target, FETCH_WAIT_MS);
         reader.start();
         into.tails.push({
           topic,
@@ -241,7 +243,7 @@ export class SwarmClients {
       into.writers.push({ key: partitionKey(topic.topicId, partition), topic, writer });
     }
     // A consumer finds new partitions by itself.
-    if (fromPartition > 0) return;
+    if (fromPartition > 0 || !this.#parts.random.chance(0.6)) return;
     const reader = new SwarmReader(
       library,
       history,
@@ -372,7 +374,7 @@ class SwarmReader implements Tail {
     this.#consumer = library.consumer({
       topic: topic.name,
       from: "earliest",
-      fetchWaitMs: 300,
+      fetchWaitMs: FETCH_WAIT_MS,
       onOutOfRange: "earliest",
     });
   }

@@ -15,6 +15,7 @@ interface OpenLoss {
   readonly partition: number;
   readonly key: PartitionKey;
   fromOffset: number;
+  readonly sinceMs: number;
   /** Leader epoch when the power was cut: the next one begins without what is lost. */
   readonly epoch: number;
 }
@@ -66,14 +67,22 @@ export class Survivors {
     this.permitted += 1;
     const before = this.#open.get(key);
     if (before !== undefined) before.fromOffset = Math.min(before.fromOffset, left);
-    else this.#open.set(key, { topic, partition, key, fromOffset: left, epoch: state.leaderEpoch });
+    else
+      this.#open.set(key, {
+        topic,
+        partition,
+        key,
+        fromOffset: left,
+        sinceMs: this.cluster.nowMs,
+        epoch: state.leaderEpoch,
+      });
     this.invariants.permitLoss(key, left);
   }
 
   #close(loss: OpenLoss): void {
     this.#open.delete(loss.key);
-    const { key, fromOffset } = loss;
-    this.history.permitLoss({ partition: key, fromOffset, untilMs: this.cluster.nowMs + ON_THE_WAY_MS });
+    const { key, fromOffset, sinceMs } = loss;
+    this.history.permitLoss({ partition: key, fromOffset, sinceMs, untilMs: this.cluster.nowMs + ON_THE_WAY_MS });
   }
 
   #state(topic: SwarmTopic, partition: number): ReturnType<SimCluster["stateOf"]> {

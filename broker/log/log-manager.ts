@@ -88,6 +88,8 @@ export class LogManager {
   readonly #checkpointed = new Map<string, string>();
   readonly #scrubber: Scrubber;
   readonly #background = new Set<Promise<void>>();
+  /** Where logs begin that have no files. They are in the checkpoint only, and must not begin anew at 0. */
+  readonly #startsWithoutLog = new Map<PartitionKey, Offset>();
   /** How the runs before ended, as far as the cluster has not been told. */
   #untoldStop: LastStop = "lost";
   /** Logs that were cut and of which the cluster has not been told. */
@@ -170,8 +172,9 @@ export class LogManager {
   }
 
   /**
-   * A log without files; they are made at the first append. The directory of another incarnation of the topic is put aside
-   * first, and appends are refused until it is. A log that exists is returned as it is, with these settings.
+   * A log without files; they are made at the first append. It begins at 0, or where the checkpoint says that it did. The
+   * directory of another incarnation of the topic is put aside first, and appends are refused until it is. A log that
+   * exists is returned as it is, with these settings.
    */
   create(topicId: TopicId, topic: string, partition: number, settings: LogSettings): Log {
     const key = partitionKey(topicId, partition);
@@ -183,13 +186,14 @@ export class LogManager {
     const directoryName = partitionDirectoryName(topic, partition);
     const former = this.#logsByDirectory.get(directoryName);
     if (former !== undefined) this.#inBackground(this.setAside(former.topicId, former.partition));
+    const start = this.#startsWithoutLog.get(key) ?? toOffset(0);
     const log = new Log(
       this.#context,
       { topicId, topic, partition, directoryName },
       settings,
       {
         segments: [],
-        offsets: new LogOffsets({ logStart: toOffset(0), highWatermark: toOffset(0), logEnd: toOffset(0) }),
+        offsets: new LogOffsets({ logStart: start, highWatermark: start, logEnd: start }),
         epochs: new LeaderEpochCache(),
         producers: new ProducerStates(),
         damage: [],
@@ -198,9 +202,16 @@ export class LogManager {
       },
       this.#leaving.get(directoryName),
     );
+    log.logStartIsDurable(start);
+    this.#startsWithoutLog.delete(key);
     this.#add(log);
     this.#names.add(directoryName);
     return log;
+  }
+
+  /** All logs that belong here are created now: what else the checkpoint knows of was given up. */
+  forgetStartsWithoutLog(): void {
+    this.#startsWithoutLog.clear();
   }
 
   /** The log is gone when this is called. Its directory is renamed when this resolves, and removed later. */
@@ -282,6 +293,9 @@ export class LogManager {
       toldMs = nowMs;
       this.logger.info(`recovered ${done} of ${found.length} logs`);
     });
+    for (const [key, start] of logStarts ?? []) if (!this.#logs.has(key)) this.#startsWithoutLog.set(key, start);
+    // Some log may begin earlier now than was promised.
+    if (logStarts === undefined) this.#untoldStop = "lost";
     await this.#findLost(recoveryPoints, logStarts);
   }
 
@@ -463,10 +477,15 @@ export class LogManager {
     );
     // All are of one moment. Log starts first: a recovery point behind a log start that is not in the file yet would
     // look like lost segments.
-    const logStarts = lines((log) => log.logStartOffset);
+    const starts = logs.map(([, log]) => ({ log, start: log.logStartOffset }));
+    const logStarts = [
+      ...lines((log) => log.logStartOffset),
+      ...[...this.#startsWithoutLog].map(([key, start]) => `${key} ${start}`),
+    ];
     const recoveryPoints = lines((log) => log.flushedOffset);
     const highWatermarks = lines((log) => log.highWatermark);
     await this.#writeCheckpoint(LOG_STARTS_FILE, logStarts);
+    for (const { log, start } of starts) log.logStartIsDurable(start);
     await this.#writeCheckpoint(RECOVERY_POINTS_FILE, recoveryPoints);
     await this.#writeCheckpoint(HIGH_WATERMARKS_FILE, highWatermarks);
     await this.#writeCheckpoint(DAMAGE_FILE, damage);

@@ -29,7 +29,7 @@ export class LogTruncation {
     const { segments, offsets, epochs } = this.content;
     if (!isWanted()) return;
     if (offset < offsets.logStart) {
-      await this.startAt(offset, isWanted);
+      await this.#empty(offset);
       return;
     }
     if (offset >= offsets.next) {

@@ -7,6 +7,8 @@ export interface LogListener {
   onWritten(): void;
   /** The flushed offset has moved. */
   onFlushed(): void;
+  /** The log start is durable where it was not before. */
+  onLogStart(): void;
   /** The log refuses appends for now, because the disk is full. */
   onFull(): void;
   /** Records on the disk turned out to be damaged. */

@@ -4,7 +4,7 @@ import { reasonOf } from "../../common/logger.js";
 import { SerialQueue } from "../../common/serial-queue.js";
 import { ApiError } from "../../protocol/error-codes.js";
 import type { RecordBatch } from "../../protocol/record-batch.js";
-import { parseOffset } from "../../protocol/types.js";
+import { parseOffset, toOffset } from "../../protocol/types.js";
 import type { LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
 import { checkProduced, checkReplicated, parseBatches } from "./append-checks.js";
 import { LogContent } from "./log-content.js";
@@ -72,6 +72,7 @@ export class Log {
   readonly #removal: LogRemoval;
   readonly #verifier: LogVerifier;
   readonly #reader: LogReader;
+  #durableStart = toOffset(0);
 
   /** For LogManager. `blockedUntil`: files of a former incarnation still bear the directory's name. */
   constructor(
@@ -119,6 +120,10 @@ export class Log {
   }
   get logStartOffset(): Offset {
     return this.#content.offsets.logStart;
+  }
+  /** Where the log begins at the latest after any end of this run: what others are told must not be taken back. */
+  get durableLogStart(): Offset {
+    return this.#durableStart;
   }
   /** End of what is written, and so of what may be read. */
   get logEndOffset(): Offset {
@@ -342,9 +347,16 @@ export class Log {
     return moved;
   }
 
+  /** For LogManager: the checkpoint says so now. */
+  logStartIsDurable(offset: Offset): void {
+    if (offset <= this.#durableStart) return;
+    this.#durableStart = offset;
+    this.#waiters.listener?.onLogStart();
+  }
+
   /**
-   * Records below it are gone, durably when this resolves; their segments follow. Rejects with ApiError OFFSET_OUT_OF_RANGE
-   * above the high watermark.
+   * Records below it are gone, durably when this resolves, and their files as well. It waits for space on a full disk.
+   * Rejects with ApiError OFFSET_OUT_OF_RANGE above the high watermark.
    */
   async advanceLogStart(offset: Offset): Promise<void> {
     if (offset > this.#content.offsets.highWatermark)
@@ -353,7 +365,9 @@ export class Log {
         `${this.identity.directoryName}: log start cannot be ${offset}, behind the high watermark ${this.#content.offsets.highWatermark}`,
       );
     if (!this.#content.advanceLogStart(offset)) return;
-    await this.context.checkpointNow();
+    // Whatever becomes of the checkpoint now, one of the next has it.
+    this.context.checkpointSoon();
+    await this.#state.checkpointInSpiteOfFullDisk();
     await this.#maintenance.run(() => this.#removal.removeBelowLogStart());
   }
 

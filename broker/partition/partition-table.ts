@@ -86,6 +86,7 @@ export class PartitionTable {
    * After a complete image: logs on the disk that no order names are renamed aside, never served and never silently deleted.
    */
   async setStraysAside(): Promise<void> {
+    this.logs.forgetStartsWithoutLog();
     for (const log of [...this.logs.all()]) {
       // An order may have named it while others were renamed.
       if (this.get(log.topicId, log.partition) !== undefined) continue;

@@ -75,6 +75,7 @@ export class Partition {
     log.setListener({
       onWritten: () => this.#onWritten(),
       onFlushed: () => this.#leadership?.maybeAdvanceHighWatermark(),
+      onLogStart: () => undefined,
       onFull: () => this.#leadership?.isr.maybeResign(),
       onDamaged: () => {
         this.#leadership?.isr.maybeResign();

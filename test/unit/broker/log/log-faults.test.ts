@@ -22,6 +22,7 @@ function listenTo(log: { setListener(listener: LogListener): void }): { faults: 
   log.setListener({
     onWritten: () => undefined,
     onFlushed: () => undefined,
+    onLogStart: () => undefined,
     onFull: () => heard.faults.push("full"),
     onDamaged: () => heard.faults.push("damaged"),
   });

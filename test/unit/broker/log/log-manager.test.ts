@@ -7,6 +7,7 @@ import { nodeFileSystem } from "../../../../common/env/node-files.js";
 import { nodeClock, nodeRandom, nodeTimers } from "../../../../common/env/node-time.js";
 import type { Env } from "../../../../common/env/env.js";
 import { silentLogger } from "../../../../common/logger.js";
+import { toOffset } from "../../../../protocol/types.js";
 import { ApiError } from "../../../../protocol/error-codes.js";
 import { batch, DIRECTORY, LogWorld, readAll, SETTINGS, summary, TOPIC_ID } from "./log-fixtures.js";
 
@@ -37,6 +38,20 @@ describe("LogManager", () => {
     expect(found.sort()).toEqual(Array.from({ length: 9 }, (_, partition) => [TOPIC_ID, "orders-1.x", partition]));
     const log = world.manager.get(TOPIC_ID, 7)!;
     expect(summary(await world.complete(readAll(log)))).toEqual(["0-0@0:7"]);
+  });
+
+  it("counts a start as lost when the checkpoint of the log starts is damaged: logs may begin too early", async () => {
+    const world = await LogWorld.open();
+    const log = world.log();
+    for (let mark = 0; mark < 10; mark += 1) log.appendAsLeader(batch({ mark }), 0);
+    log.advanceHighWatermark(toOffset(10));
+    await world.complete(log.advanceLogStart(toOffset(6)));
+    await world.complete(world.manager.recoveryReported());
+    await world.stopCleanly();
+    world.disk.flipBit(`${DIRECTORY}/log-start-offset-checkpoint`, 30);
+    await world.start();
+    expect(world.log().logStartOffset).toBe(0);
+    expect(world.manager.untoldStop).toBe("lost");
   });
 
   it("removes a log so that it is never served again, and takes the next incarnation of the topic at once", async () => {

@@ -141,7 +141,6 @@ async function runSteps(steps: readonly Step[], tailBytesMax: number, seed: numb
         if (each.how === "clean") await world.stopCleanly();
         else world.kill();
         await world.start({ tailBytesMax, settings });
-        if (model.length === 0 && world.manager.get(log.topicId, 0) === undefined) start = end = highWatermark = 0;
         log = world.log(settings);
         if (each.how === "kill") {
           // Checkpoints are written at intervals: after a kill these two may be older than they were.

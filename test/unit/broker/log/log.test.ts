@@ -108,6 +108,36 @@ describe("append as follower", () => {
   });
 });
 
+describe("log start", () => {
+  it("counts as durable when it survives a power cut, and not before", async () => {
+    const world = await LogWorld.open();
+    const log = world.log();
+    for (let mark = 0; mark < 10; mark += 1) log.appendAsLeader(batch({ mark }), 0);
+    log.advanceHighWatermark(offset(10));
+    const done = log.advanceLogStart(offset(6));
+    expect([log.logStartOffset, log.durableLogStart]).toEqual([6, 0]);
+    await world.complete(done);
+    expect(log.durableLogStart).toBe(6);
+    // Nothing else was synced: the batches are gone, and the directory.
+    world.powerCut();
+    await world.start();
+    expect([world.log().logStartOffset, world.log().durableLogStart, world.log().logEndOffset]).toEqual([6, 6, 6]);
+  });
+
+  it("is not taken back by a cut below it, which leaves an empty log", async () => {
+    const world = await LogWorld.open();
+    const log = world.log();
+    for (let mark = 0; mark < 10; mark += 1) log.appendAsLeader(batch({ mark }), 0);
+    log.advanceHighWatermark(offset(8));
+    await world.complete(log.advanceLogStart(offset(6)));
+    await world.complete(log.truncateTo(offset(3)));
+    expect([log.logStartOffset, log.logEndOffset]).toEqual([6, 6]);
+    world.kill();
+    await world.start();
+    expect([world.log().logStartOffset, world.log().logEndOffset]).toEqual([6, 6]);
+  });
+});
+
 describe("read", () => {
   it("delivers whole batches from the one that holds the offset, below the end, within the limit", async () => {
     const world = await LogWorld.open();
@@ -159,6 +189,7 @@ describe("durability", () => {
     const listener: LogListener = {
       onWritten: () => undefined,
       onFlushed: () => (flushed += 1),
+      onLogStart: () => undefined,
       onFull: () => undefined,
       onDamaged: () => undefined,
     };

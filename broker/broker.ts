@@ -302,7 +302,8 @@ export class Broker {
       sessionTimeoutMs: () => zookeeper.negotiatedTimeoutMs,
       replicaLagTimeMaxMs: () => config.get("replica.lag.time.max.ms"),
       onRoleChanged: (partition) => fetchers.update(partition),
-      onDamaged: (partition) => fetchers.tellDamage(partition),
+      onDamaged: (partition) => fetchers.tell(partition),
+      onLogStart: (partition) => fetchers.tell(partition),
     });
     this.#partitions = partitions;
     this.#closers.push(() => {

@@ -8,35 +8,39 @@ import { notHere } from "./produce.js";
 
 type Target = DeleteRecordsRequest["partitions"][number];
 
-/** Moves log start offsets forward, up to the high watermark; followers follow with their next fetch. */
+const TIMEOUT_MS_DEFAULT = 30_000;
+const TIMEOUT_MS_MAX = 120_000;
+
+/**
+ * Moves log start offsets forward, up to the high watermark, and answers once every replica that may be elected has
+ * followed. Each may be asked again without harm.
+ */
 export function deleteRecordsHandler(partitions: PartitionTable, metadata: MetadataCache): Handler<"deleteRecords"> {
-  return async (request) => ({
-    body: {
-      partitions: await Promise.all(request.partitions.map((target) => deleteBefore(partitions, metadata, target))),
-    },
-  });
+  return async (request) => {
+    const timeoutMs = Math.min(request.timeoutMs === 0 ? TIMEOUT_MS_DEFAULT : request.timeoutMs, TIMEOUT_MS_MAX);
+    const deletions = request.partitions.map((target) => deleteBefore(partitions, metadata, target, timeoutMs));
+    return { body: { partitions: await Promise.all(deletions) } };
+  };
 }
 
-async function deleteBefore(
+function deleteBefore(
   partitions: PartitionTable,
   metadata: MetadataCache,
   target: Target,
-): Promise<Init<DeletedRecords>> {
-  const partition = partitions.get(target.topicId, target.partition);
-  if (partition === undefined) return { error: notHere(metadata, target.topicId, target.partition) };
-  try {
-    partition.assertLeader(undefined);
-    const before = target.beforeOffset === -1 ? partition.highWatermark : parseOffset(target.beforeOffset);
-    if (before === undefined || before > partition.highWatermark) {
-      throw new ApiError(
-        "OFFSET_OUT_OF_RANGE",
-        `${partition.name}: ${target.beforeOffset} is above the high watermark ${partition.highWatermark}; only replicated records can be deleted`,
-      );
-    }
-    if (before > partition.log.logStartOffset) await partition.log.advanceLogStart(before);
-    return { logStartOffset: partition.log.logStartOffset };
-  } catch (error) {
-    if (error instanceof ApiError) return { error: error.report };
-    throw error;
-  }
+  timeoutMs: number,
+): Promise<Init<DeletedRecords>> | Init<DeletedRecords> {
+  const { topicId, partition: index, beforeOffset } = target;
+  const partition = partitions.get(topicId, index);
+  if (partition === undefined) return { error: notHere(metadata, topicId, index) };
+  const before = beforeOffset === -1 ? undefined : parseOffset(beforeOffset);
+  if (before === undefined && beforeOffset !== -1)
+    return {
+      error: new ApiError("OFFSET_OUT_OF_RANGE", `${partition.name}: there is no offset ${beforeOffset}`).report,
+    };
+  return new Promise<Init<DeletedRecords>>((resolve) => partition.deleteBefore(before, timeoutMs, resolve)).catch(
+    (error: unknown) => {
+      if (error instanceof ApiError) return { error: error.report };
+      throw error;
+    },
+  );
 }

@@ -12,6 +12,8 @@ export interface SessionPartition {
   partition: Partition | undefined;
   fetchOffset: Offset;
   leaderEpoch: LeaderEpoch | undefined;
+  /** Of a follower: where its own log begins. */
+  logStartOffset: number;
   maxBytes: number;
   /** What came of the reader's last word on this partition, told in place of records: it is refused, or its log parts. */
   refusal: ApiError | undefined;
@@ -72,6 +74,7 @@ export class FetchSession implements PartitionObserver {
         partition: undefined,
         fetchOffset,
         leaderEpoch: undefined,
+        logStartOffset: 0,
         maxBytes: 0,
         refusal: undefined,
         divergence: undefined,
@@ -86,7 +89,11 @@ export class FetchSession implements PartitionObserver {
     this.#attach(entry, partition);
     entry.fetchOffset = fetchOffset;
     entry.leaderEpoch = request.leaderEpochPlusOne === 0 ? undefined : request.leaderEpochPlusOne - 1;
+    entry.logStartOffset = request.logStartOffset;
     entry.maxBytes = request.maxBytes;
+    // It was told and does not have it: an answer may have come when it could not use it.
+    if (this.replicaId !== undefined && request.logStartOffset < (entry.toldLogStart ?? 0))
+      entry.toldLogStart = undefined;
     entry.refusal = undefined;
     entry.divergence = undefined;
     entry.verify = request.verify;
@@ -124,6 +131,10 @@ export class FetchSession implements PartitionObserver {
 
   onHighWatermark(partition: Partition): void {
     this.#noteChange(partition, this.replicaId === undefined ? "records" : "watermark");
+  }
+
+  onLogStart(partition: Partition): void {
+    if (this.replicaId !== undefined) this.#noteChange(partition, "records");
   }
 
   onRoleChanged(partition: Partition): void {

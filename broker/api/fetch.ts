@@ -175,8 +175,9 @@ export class FetchApi {
     for (const asked of request.partitions) {
       const fetchOffset = parseOffset(asked.fetchOffset);
       const flushedOffset = parseOffset(asked.flushedOffset);
+      const durableLogStart = parseOffset(asked.logStartOffset);
       const damagedFrom = asked.damagedFromPlusOne === 0 ? undefined : parseOffset(asked.damagedFromPlusOne - 1);
-      if (fetchOffset === undefined || flushedOffset === undefined)
+      if (fetchOffset === undefined || flushedOffset === undefined || durableLogStart === undefined)
         throw new ApiError("INVALID_REQUEST", "an offset is above 2^53 - 1");
       const partition = this.#parts.partitions.get(asked.topicId, asked.partition);
       const entry = session.put(asked, partition, fetchOffset);
@@ -189,6 +190,7 @@ export class FetchApi {
             brokerEpoch: replica.brokerEpoch,
             fetchOffset,
             flushedOffset,
+            durableLogStart,
             lastFetchedEpoch,
             damagedFrom,
             diskFull: asked.diskFull,
@@ -321,7 +323,10 @@ export class FetchApi {
         session.replicaId === undefined
           ? partition.readCommitted(fetchOffset, leaderEpoch, maxBytes)
           : partition.readAppended(fetchOffset, leaderEpoch, maxBytes);
-      if (read === undefined) return isTold(entry, news.body) ? undefined : news;
+      if (read === undefined) {
+        if (isTold(entry, news.body)) return undefined;
+        return lacksLogStart(entry, session, news.body) ? { ...news, isWatermarkOnly: false } : news;
+      }
       return read instanceof Promise ? read.then(withRecords, refused) : withRecords(read);
     } catch (error) {
       return refused(error);
@@ -389,6 +394,12 @@ function withoutRecords(entry: SessionPartition): Contribution {
 /** Whether the reader knows already where the partition stands. */
 function isTold(entry: SessionPartition, { highWatermark, logStartOffset }: Standing): boolean {
   return entry.toldHighWatermark === highWatermark && entry.toldLogStart === logStartOffset;
+}
+
+/** Whether a follower has to hear of a log start: somebody may wait until it has deleted what lies before. */
+function lacksLogStart(entry: SessionPartition, session: FetchSession, { logStartOffset }: Standing): boolean {
+  const isNews = entry.toldLogStart !== logStartOffset;
+  return session.replicaId !== undefined && isNews && entry.logStartOffset < logStartOffset;
 }
 
 /** Whether an answer is worth sending now: it has records enough, or something that cannot wait. */

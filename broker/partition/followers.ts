@@ -7,6 +7,7 @@ export interface FollowerFetch {
   readonly brokerEpoch: BrokerEpoch;
   readonly fetchOffset: Offset;
   readonly flushedOffset: Offset;
+  readonly durableLogStart: Offset;
   readonly lastFetchedEpoch: LeaderEpoch | undefined;
   /** From here on records are damaged on its disk; undefined: none are. */
   readonly damagedFrom: Offset | undefined;
@@ -15,6 +16,8 @@ export interface FollowerFetch {
 
 /** A follower as its leader knows it. */
 export interface FollowerProgress extends ReplicaPosition {
+  /** Its log does not begin earlier any more, not even after a power cut. */
+  readonly durableLogStart: Offset;
   readonly brokerEpoch: BrokerEpoch;
   /** When it last held everything that the leader had at that time. */
   readonly caughtUpMs: number;
@@ -55,6 +58,7 @@ export class Followers {
       brokerEpoch: fetch.brokerEpoch,
       logEndOffset: fetch.fetchOffset,
       flushedOffset: fetch.flushedOffset,
+      durableLogStart: fetch.durableLogStart,
       caughtUpMs: this.#caughtUpAtMs(fetch.fetchOffset, leaderEndOffset, before, nowMs),
       fetchedMs: nowMs,
       leaderEndOffset,

@@ -113,7 +113,8 @@ export class IsrMembership {
     const nowMs = this.#parts.clock.monotonicMs();
     if (follower === undefined || follower.damaged || follower.diskFull) return;
     if (nowMs - this.#caughtUpMs(brokerId) > this.#parts.replicaLagTimeMaxMs()) return;
-    const leader = { highWatermark: log.highWatermark, epochStart, durability: log.settings.durability };
+    const { logStartOffset, highWatermark } = log;
+    const leader = { logStartOffset, highWatermark, epochStart, durability: log.settings.durability };
     if (!mayJoin(follower, leader)) return;
     this.#propose(new Set([...this.members, brokerId]), `${brokerId} has caught up`);
   }

@@ -48,15 +48,44 @@ export function nextHighWatermark(input: {
 }
 
 /**
+ * Up to where records are deleted for good: the smallest durable log start over the maximal ISR. Undefined while somebody
+ * may be elected of whom that is not known: the same conditions as for the high watermark.
+ */
+export function replicatedLogStart(input: {
+  readonly state: IsrState;
+  readonly minInsyncReplicas: number;
+  readonly durableLogStartOf: (brokerId: BrokerId) => Offset | undefined;
+}): Offset | undefined {
+  if (input.state.isr.size < input.minInsyncReplicas) return undefined;
+  let least: Offset | undefined;
+  for (const brokerId of maximalIsr(input.state)) {
+    const start = input.durableLogStartOf(brokerId);
+    if (start === undefined) return undefined;
+    if (least === undefined || start < least) least = start;
+  }
+  return least;
+}
+
+/** What a follower is measured by that wants to join. */
+export interface LeaderPosition {
+  readonly logStartOffset: Offset;
+  readonly highWatermark: Offset;
+  readonly epochStart: Offset;
+  readonly durability: "page-cache" | "fsync";
+}
+
+/**
  * Whether a follower may be proposed: it has all that is committed, and it has reached the leader's own epoch. The high
- * watermark alone would not do, because that of a new leader lags (data would be lost by joining at a lagging one).
+ * watermark alone would not do, because that of a new leader lags (data would be lost by joining at a lagging one). And it
+ * has nothing that is deleted: elected, it would bring it back.
  */
 export function mayJoin(
-  follower: ReplicaPosition,
-  leader: { readonly highWatermark: Offset; readonly epochStart: Offset; readonly durability: "page-cache" | "fsync" },
+  follower: ReplicaPosition & { readonly durableLogStart: Offset },
+  leader: LeaderPosition,
 ): boolean {
   const reached = leader.durability === "fsync" ? follower.flushedOffset : follower.logEndOffset;
-  return reached >= leader.highWatermark && reached >= leader.epochStart;
+  const hasDeleted = follower.durableLogStart >= leader.logStartOffset;
+  return hasDeleted && reached >= leader.highWatermark && reached >= leader.epochStart;
 }
 
 /**

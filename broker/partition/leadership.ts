@@ -5,7 +5,7 @@ import type { BrokerId, LeaderEpoch, Offset, TopicId } from "../../protocol/type
 import type { Log } from "../log/log.js";
 import type { FollowerFetch } from "./followers.js";
 import { Followers } from "./followers.js";
-import { nextHighWatermark } from "./isr.js";
+import { nextHighWatermark, replicatedLogStart } from "./isr.js";
 import type { IsrMembershipParts, LedPartition } from "./isr-membership.js";
 import { IsrMembership } from "./isr-membership.js";
 import type { CommittedState } from "./partition-state.js";
@@ -48,6 +48,7 @@ export class Leadership implements LedPartition {
   readonly #parts: LeadershipParts;
   readonly #led: Led;
   readonly #waiters: ReplicationWaiters;
+  readonly #deletions: ReplicationWaiters;
 
   constructor(
     parts: LeadershipParts,
@@ -63,6 +64,7 @@ export class Leadership implements LedPartition {
     this.followers = new Followers(parts.clock.monotonicMs());
     this.isr = new IsrMembership(parts, this, state.isr);
     this.#waiters = new ReplicationWaiters(parts.wheel, state.leaderEpoch);
+    this.#deletions = new ReplicationWaiters(parts.wheel, state.leaderEpoch);
   }
 
   get name(): string {
@@ -104,6 +106,12 @@ export class Leadership implements LedPartition {
         `${this.name}: leadership at epoch ${this.epoch} ended before the records were replicated (${reason}); ask the new leader`,
       ),
     );
+    this.#deletions.failAll(
+      errorReport(
+        "NOT_LEADER_OR_FOLLOWER",
+        `${this.name}: leadership at epoch ${this.epoch} ended before all in-sync replicas had deleted the records (${reason}); ask the new leader`,
+      ),
+    );
   }
 
   /** The same process leads on: the controller has committed another state in this epoch. */
@@ -117,6 +125,7 @@ export class Leadership implements LedPartition {
 
   onMembersChanged(): void {
     this.maybeAdvanceHighWatermark();
+    this.maybeFinishDeletions();
   }
 
   /** The lease has lapsed and the other in-sync replicas have stopped fetching: they have probably moved on. */
@@ -160,6 +169,7 @@ export class Leadership implements LedPartition {
     this.followers.note(fetch, log.logEndOffset, this.#parts.clock.monotonicMs());
     isr.maybeExpand(brokerId);
     this.maybeAdvanceHighWatermark();
+    this.maybeFinishDeletions();
     if (damagedFrom !== undefined)
       return isr.mayRepair(brokerId, damagedFrom)
         ? { leaderEpoch: fetch.lastFetchedEpoch, endOffset: damagedFrom }
@@ -179,7 +189,51 @@ export class Leadership implements LedPartition {
       positionOf: (id: BrokerId) => (id === this.#parts.brokerId ? log : followers.get(id)),
     });
     if (!log.advanceHighWatermark(next)) return;
-    this.#waiters.onHighWatermark(log.highWatermark);
+    this.#waiters.reached(log.highWatermark);
     this.onHighWatermark();
+  }
+
+  // -- Deletion of records --------------------------------------------------------------------------------------------
+
+  /** Where the log begins on every replica that may be elected; undefined: not known of all of them. */
+  get replicatedLogStart(): Offset | undefined {
+    return replicatedLogStart({
+      state: this.isr.state,
+      minInsyncReplicas: this.#led.minInsyncReplicas,
+      durableLogStartOf: (id) => (id === this.#parts.brokerId ? this.log : this.followers.get(id))?.durableLogStart,
+    });
+  }
+
+  /**
+   * Calls back once no replica that may be elected has records below the offset, or with why that is not known. A leader
+   * alone could be replaced by one that still has them, and a replaced one would not know; so nothing is acknowledged that
+   * is not on all of them, as with records.
+   */
+  whenDeleted(before: Offset, timeoutMs: number, onOutcome: (refusal: ErrorReport | undefined) => void): void {
+    this.#deletions.add(before, timeoutMs, () => this.#deletionTimeout(before), onOutcome);
+    this.maybeFinishDeletions();
+  }
+
+  /** Something it depends on has changed: a log start, here or of a follower, or the ISR. */
+  maybeFinishDeletions(): void {
+    if (this.#deletions.size === 0) return;
+    const start = this.replicatedLogStart;
+    if (start !== undefined) this.#deletions.reached(start);
+  }
+
+  #deletionTimeout(before: Offset): ErrorReport {
+    const { name, isr } = this;
+    const { minInsyncReplicas } = this.#led;
+    const missing = isr.otherMembers.filter((id) => (this.followers.get(id)?.durableLogStart ?? 0) < before);
+    const why =
+      isr.members.size < minInsyncReplicas
+        ? `${isr.members.size} replicas are in sync and min.insync.replicas is ${minInsyncReplicas}`
+        : missing.length > 0
+          ? `in-sync replicas ${missing.join(",")} have not confirmed it`
+          : "its own disk has not";
+    return errorReport(
+      "REQUEST_TIMED_OUT",
+      `${name}: the records below ${before} are deleted on their leader, but ${why}; try again`,
+    );
   }
 }

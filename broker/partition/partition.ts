@@ -21,7 +21,9 @@ export interface PartitionObserver {
   onAppended(partition: Partition): void;
   /** The high watermark has moved: for consumers. */
   onHighWatermark(partition: Partition): void;
-  /** Its leader, epoch or log start changed. */
+  /** The log begins later now: for followers. */
+  onLogStart(partition: Partition): void;
+  /** Its leader or epoch changed. */
   onRoleChanged(partition: Partition): void;
 }
 
@@ -31,6 +33,8 @@ export interface PartitionParts extends LeadershipParts {
   readonly onRoleChanged: (partition: Partition) => void;
   /** Records of a replica turned out to be damaged on this disk. */
   readonly onDamaged: (partition: Partition) => void;
+  /** The log of a replica durably begins later now. */
+  readonly onLogStart: (partition: Partition) => void;
 }
 
 interface FollowerRole {
@@ -75,7 +79,11 @@ export class Partition {
     log.setListener({
       onWritten: () => this.#onWritten(),
       onFlushed: () => this.#leadership?.maybeAdvanceHighWatermark(),
-      onLogStart: () => undefined,
+      onLogStart: () => {
+        this.#leadership?.maybeFinishDeletions();
+        for (const observer of this.#observers) observer.onLogStart(this);
+        parts.onLogStart(this);
+      },
       onFull: () => this.#leadership?.isr.maybeResign(),
       onDamaged: () => {
         this.#leadership?.isr.maybeResign();
@@ -137,6 +145,7 @@ export class Partition {
       if (before === undefined || state.partitionEpoch > before.partitionEpoch) role.onCommitted(state);
       // min.insync.replicas may have become smaller, with the same members; or the controller is another, in the same epoch.
       role.maybeAdvanceHighWatermark();
+      role.maybeFinishDeletions();
       return;
     }
     if (role.kind === "follower" && role.epoch === state.leaderEpoch && role.leaderId === state.leaderId) return;
@@ -261,6 +270,36 @@ export class Partition {
         `${this.name}: no word from ZooKeeper and no fetch by in-sync followers for ${this.#parts.sessionTimeoutMs()} ms; another leader may have been elected`,
       );
     }
+  }
+
+  // -- Deletion of records --------------------------------------------------------------------------------------------
+
+  /**
+   * Records below the offset are deleted (undefined: all that consumers may read), and `onOutcome` is called once no
+   * replica that may be elected has them, or with why that is not known. Throws ApiError; then nothing was deleted.
+   */
+  deleteBefore(
+    offset: Offset | undefined,
+    timeoutMs: number,
+    onOutcome: (outcome: { readonly logStartOffset: Offset } | { readonly error: ErrorReport }) => void,
+  ): void {
+    const role = this.assertLeader(undefined);
+    const before = offset ?? this.latestOffset(undefined);
+    if (before > this.log.highWatermark) {
+      // Committed perhaps, by the leader before: then this one is about to know.
+      if (before <= role.epochStart) this.latestOffset(undefined);
+      throw new ApiError(
+        "OFFSET_OUT_OF_RANGE",
+        `${this.name}: ${before} is above the high watermark ${this.log.highWatermark}; only replicated records can be deleted`,
+      );
+    }
+    this.log.advanceLogStart(before).catch((error: unknown) => {
+      // Who waits hears of it when the time is over; until then another attempt may succeed.
+      this.#parts.logger.warn(`${this.name}: the log start offset could not be made durable: ${reasonOf(error)}`);
+    });
+    role.whenDeleted(before, timeoutMs, (refusal) =>
+      onOutcome(refusal === undefined ? { logStartOffset: role.replicatedLogStart ?? before } : { error: refusal }),
+    );
   }
 
   // -- Fetch ----------------------------------------------------------------------------------------------------------

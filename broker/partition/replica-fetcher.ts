@@ -107,8 +107,8 @@ export class ReplicaFetcher {
     this.#markChanged(followed);
   }
 
-  /** Records are damaged here: the leader is told with the next fetch. */
-  tellDamage(partition: Partition): void {
+  /** Records are damaged here, or the log begins later: the leader is told at once. */
+  tell(partition: Partition): void {
     const followed = this.#followed.get(partitionKey(partition.topicId, partition.partition));
     if (followed !== undefined) this.#markChanged(followed);
   }
@@ -210,7 +210,8 @@ export class ReplicaFetcher {
       // Nothing that comes can be kept.
       maxBytes: log.isFull ? 1 : maxBytes,
       lastFetchedEpochPlusOne: log.lastEpoch === undefined ? 0 : log.lastEpoch + 1,
-      logStartOffset: log.logStartOffset,
+      // Others rely on it, so it is what the next start will find.
+      logStartOffset: log.durableLogStart,
       flushedOffset: log.flushedOffset,
       damagedFromPlusOne: damaged === undefined ? 0 : damaged.from + 1,
       diskFull: log.isFull,
@@ -330,6 +331,7 @@ export class ReplicaFetcher {
     this.#retryAfter(followed, isNews ? RETRY_SOON_MS : RETRY_LATER_MS, followed.saidUnfit ? undefined : why);
   }
 
+  /** What cannot be followed yet is told again: the next fetch says that it was not. */
   #followLogStart(partition: Partition, leaderStart: Offset | undefined): void {
     const { log } = partition;
     if (leaderStart === undefined || leaderStart <= log.logStartOffset || leaderStart > log.highWatermark) return;

@@ -29,10 +29,10 @@ export class ReplicaFetchers {
     fetcher.follow(partition, role.epoch);
   }
 
-  /** Records of the partition are damaged here; does nothing unless it follows. */
-  tellDamage(partition: Partition): void {
+  /** The leader is to hear how the partition is here; does nothing unless it follows. */
+  tell(partition: Partition): void {
     const { role } = partition;
-    if (role.kind === "follower") this.#fetchers.get(role.leaderId)?.tellDamage(partition);
+    if (role.kind === "follower") this.#fetchers.get(role.leaderId)?.tell(partition);
   }
 
   close(): void {

@@ -9,9 +9,9 @@ interface Waiter {
 }
 
 /**
- * Produce requests that wait until the high watermark has passed their records. They are bound to one leader epoch: when it
- * ends they fail at once with an unknown outcome, because what they wrote may be truncated and the offsets be given to
- * other records. Each is completed exactly once.
+ * Requests that wait until something has reached an offset on all replicas that count: the high watermark, for a produce,
+ * or the log start, for a deletion. They are bound to one leader epoch: when it ends they fail at once with an unknown
+ * outcome, because what they did may be undone and the offsets be given to other records. Each is completed exactly once.
  */
 export class ReplicationWaiters {
   /** In the order of `endOffset`. */
@@ -26,7 +26,7 @@ export class ReplicationWaiters {
     return this.#waiters.length;
   }
 
-  /** `onOutcome` is told `undefined` once the records are replicated, else why they may not be. */
+  /** `onOutcome` is told `undefined` once the offset is reached, else why it may not be. */
   add(
     endOffset: Offset,
     timeoutMs: number,
@@ -46,9 +46,9 @@ export class ReplicationWaiters {
     this.#waiters.splice(at, 0, waiter);
   }
 
-  onHighWatermark(highWatermark: Offset): void {
+  reached(offset: Offset): void {
     let count = 0;
-    while (count < this.#waiters.length && (this.#waiters[count] as Waiter).endOffset <= highWatermark) count += 1;
+    while (count < this.#waiters.length && (this.#waiters[count] as Waiter).endOffset <= offset) count += 1;
     if (count === 0) return;
     for (const waiter of this.#waiters.splice(0, count)) {
       waiter.deadline?.cancel();

@@ -1,6 +1,12 @@
 import fc from "fast-check";
 import type { IsrState } from "../../../../broker/partition/isr.js";
-import { laggingMembers, maximalIsr, mayJoin, nextHighWatermark } from "../../../../broker/partition/isr.js";
+import {
+  laggingMembers,
+  maximalIsr,
+  mayJoin,
+  nextHighWatermark,
+  replicatedLogStart,
+} from "../../../../broker/partition/isr.js";
 import { toOffset } from "../../../../protocol/types.js";
 
 const brokerIds = fc.uniqueArray(fc.integer({ min: 1, max: 6 }), { minLength: 1, maxLength: 5 });
@@ -73,16 +79,41 @@ describe("in-sync replicas", () => {
     );
   });
 
-  it("lets nobody join below the high watermark or below the start of the leader's epoch", () => {
-    const at = (
-      end: number,
-    ): { logEndOffset: ReturnType<typeof toOffset>; flushedOffset: ReturnType<typeof toOffset> } => ({
+  it("lets nobody join below the high watermark, below the start of the leader's epoch, or with what is deleted", () => {
+    const at = (end: number, start = 3): Parameters<typeof mayJoin>[0] => ({
       logEndOffset: toOffset(end),
-      flushedOffset: toOffset(0),
+      flushedOffset: toOffset(start),
+      durableLogStart: toOffset(start),
     });
-    const leader = { highWatermark: toOffset(5), epochStart: toOffset(8), durability: "page-cache" as const };
+    const leader = {
+      logStartOffset: toOffset(3),
+      highWatermark: toOffset(5),
+      epochStart: toOffset(8),
+      durability: "page-cache" as const,
+    };
     expect([4, 5, 7, 8].map((end) => mayJoin(at(end), leader))).toEqual([false, false, false, true]);
+    expect([2, 3, 4].map((start) => mayJoin(at(8, start), leader))).toEqual([false, true, true]);
     expect(mayJoin(at(100), { ...leader, durability: "fsync" })).toBe(false);
+  });
+
+  it("count as having deleted what every one of them has that may be elected, and with too few of them nothing", () => {
+    const starts = new Map([
+      [1, 9],
+      [2, 7],
+      [3, 5],
+    ]);
+    const durableLogStartOf = (id: number): ReturnType<typeof toOffset> | undefined => {
+      const start = starts.get(id);
+      return start === undefined ? undefined : toOffset(start);
+    };
+    const committed = (...isr: number[]): IsrState => ({ kind: "committed", isr: new Set(isr) });
+    const of = (state: IsrState): number | undefined =>
+      replicatedLogStart({ state, minInsyncReplicas: 2, durableLogStartOf });
+    expect(of(committed(1, 2))).toBe(7);
+    expect(of({ kind: "pending", isr: new Set([1, 2]), proposed: new Set([1, 2, 3]) })).toBe(5);
+    expect(of({ kind: "pending", isr: new Set([1, 2, 3]), proposed: new Set([1, 2]) })).toBe(5);
+    expect(of(committed(1))).toBeUndefined();
+    expect(of(committed(1, 4))).toBeUndefined();
   });
 
   it("accuses nobody of silence while the judge itself did not run", () => {

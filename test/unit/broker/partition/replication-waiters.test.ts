@@ -29,11 +29,11 @@ describe("ReplicationWaiters", () => {
     add("a", 10);
     add("b", 20);
     add("duplicate of a", 10);
-    waiters.onHighWatermark(toOffset(9));
+    waiters.reached(toOffset(9));
     expect(outcomes).toEqual([]);
-    waiters.onHighWatermark(toOffset(10));
+    waiters.reached(toOffset(10));
     expect(outcomes).toEqual(["a:ok", "duplicate of a:ok"]);
-    waiters.onHighWatermark(toOffset(25));
+    waiters.reached(toOffset(25));
     expect(outcomes).toEqual(["a:ok", "duplicate of a:ok", "b:ok"]);
   });
 
@@ -44,7 +44,7 @@ describe("ReplicationWaiters", () => {
     expect(outcomes).toEqual([]);
     time.advance(30);
     expect(outcomes).toEqual(["slow:7"]);
-    waiters.onHighWatermark(toOffset(10));
+    waiters.reached(toOffset(10));
     waiters.failAll(errorReport("NOT_LEADER_OR_FOLLOWER"));
     expect(outcomes).toEqual(["slow:7"]);
   });

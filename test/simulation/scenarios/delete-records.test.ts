@@ -1,0 +1,383 @@
+import { sleep } from "../../../common/env/time.js";
+import { errorNameOf } from "../../../protocol/error-codes.js";
+import { OffsetSpec } from "../../../protocol/messages.js";
+import type { BrokerId } from "../../../protocol/types.js";
+import { toOffset } from "../../../protocol/types.js";
+import type { SimCluster } from "../cluster.js";
+import { withCluster } from "../cluster.js";
+import { Letters } from "../letters.js";
+import type { SimClient } from "../sim-client.js";
+import { listOffset, readToEnd } from "../workload.js";
+
+const host = (id: BrokerId | undefined): string => `broker-${id ?? 0}`;
+
+interface Deletion {
+  /** Undefined: the records are deleted. */
+  readonly error: string | undefined;
+  readonly logStartOffset: number;
+  readonly tookMs: number;
+}
+
+/** Deletions of letters, and a look after every event: nobody who may be elected begins before what was acknowledged. */
+class Deletions {
+  acknowledged = 0;
+  private constructor(
+    private readonly cluster: SimCluster,
+    private readonly letters: Letters,
+    private readonly client: SimClient,
+  ) {
+    cluster.simulation.scheduler.afterEachEvent(() => this.#check());
+  }
+
+  static async begin(cluster: SimCluster, letters: Letters): Promise<Deletions> {
+    const client = cluster.client();
+    await cluster.complete(client.refresh());
+    return new Deletions(cluster, letters, client);
+  }
+
+  /** Asks one broker, once. */
+  async deleteBefore(
+    beforeOffset: number,
+    { brokerId = this.cluster.leaderOf("letters"), timeoutMs = 8000 } = {},
+  ): Promise<Deletion> {
+    const startedMs = this.cluster.nowMs;
+    const { body } = await this.client.request(
+      brokerId,
+      "deleteRecords",
+      { partitions: [{ ...this.letters.target, beforeOffset }], timeoutMs },
+      { timeoutMs: timeoutMs + 1000 },
+    );
+    const [deleted] = body.partitions;
+    if (deleted === undefined) throw new Error("the answer leaves out the partition");
+    if (deleted.error === null) this.acknowledged = Math.max(this.acknowledged, deleted.logStartOffset);
+    return {
+      error: deleted.error === null ? undefined : errorNameOf(deleted.error.code),
+      logStartOffset: deleted.logStartOffset,
+      tookMs: this.cluster.nowMs - startedMs,
+    };
+  }
+
+  /** Where the log begins, as its present leader says. */
+  async logStart(): Promise<number> {
+    await this.cluster.complete(this.client.refresh());
+    const brokerId = this.cluster.leaderOf("letters");
+    return this.cluster.complete(
+      listOffset(this.client, { brokerId, leaderEpoch: undefined }, this.letters.target, OffsetSpec.EARLIEST),
+    );
+  }
+
+  /** What a client without a past finds by way of each broker that is up. */
+  async expectGone(before: number): Promise<void> {
+    await this.cluster.untilSettled("letters");
+    for (const id of this.cluster.upIds) {
+      const read = await this.cluster.complete(readToEnd(this.cluster.client(id), `broker ${id}`, this.letters.target));
+      expect(read.logStartOffset).toBeGreaterThanOrEqual(before);
+    }
+  }
+
+  #check(): void {
+    const state = this.cluster.stateOf("letters", 0);
+    for (const id of [...(state?.isr ?? []), ...(state?.elr ?? [])]) {
+      if (this.cluster.broker(id).state !== "up") continue;
+      const start = this.cluster.partition(id, "letters")?.log.durableLogStart;
+      if (start !== undefined && start < this.acknowledged)
+        throw new Error(`broker ${id} may be elected and begins at ${start}; ${this.acknowledged} was acknowledged`);
+    }
+  }
+}
+
+async function another(cluster: SimCluster, than: BrokerId): Promise<BrokerId> {
+  await cluster.until(() => ![than, -1].includes(cluster.leaderOf("letters")), "another broker leads");
+  return cluster.leaderOf("letters");
+}
+
+/** The controller of four brokers has no replica. */
+async function createBesideController(cluster: SimCluster, config: Record<string, string> = {}): Promise<Letters> {
+  return Letters.create(cluster, { assignment: [1, 2, 3, 4].filter((id) => id !== cluster.controllerId), config });
+}
+
+describe("records that were deleted", () => {
+  it("stay deleted when the leader of a quiet partition is killed right after its answer", async () => {
+    await withCluster({ seed: 301 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(20);
+      await cluster.run(500);
+      const deletions = await Deletions.begin(cluster, letters);
+      for (const before of [10, 15, 20]) {
+        const leader = cluster.leaderOf("letters");
+        const deletion = await cluster.complete(deletions.deleteBefore(before));
+        cluster.crash(leader);
+        expect(deletion).toMatchObject({ error: undefined, logStartOffset: before });
+        expect(deletion.tookMs).toBeLessThan(100);
+        await another(cluster, leader);
+        expect(await deletions.logStart()).toBe(before);
+        cluster.start(leader);
+        await cluster.untilUp();
+        await cluster.untilSettled("letters");
+        await cluster.run(500);
+      }
+      await letters.write(5);
+      await deletions.expectGone(20);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("stay deleted when the leader of a busy partition is killed right after its answer", async () => {
+    await withCluster({ seed: 302 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(20);
+      const deletions = await Deletions.begin(cluster, letters);
+      let isWriting = true;
+      const write = async (): Promise<void> => {
+        while (isWriting) {
+          await letters.writer.write(letters.values(1));
+          await sleep(letters.client.env.timers, 5);
+        }
+      };
+      const writing = write();
+      for (const before of [10, 20]) {
+        await cluster.run(300);
+        const leader = cluster.leaderOf("letters");
+        const deletion = await cluster.complete(deletions.deleteBefore(before));
+        cluster.crash(leader);
+        expect(deletion).toMatchObject({ error: undefined, logStartOffset: before });
+        await another(cluster, leader);
+        expect(await deletions.logStart()).toBe(before);
+        cluster.start(leader);
+        await cluster.untilUp();
+        await cluster.untilSettled("letters");
+      }
+      isWriting = false;
+      await cluster.complete(writing);
+      await deletions.expectGone(20);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("stay deleted when all brokers lose their power right after the answer", async () => {
+    await withCluster({ seed: 303 }, async (cluster) => {
+      const letters = await Letters.create(cluster, { config: { durability: "fsync" } });
+      await letters.write(20);
+      await cluster.run(500);
+      const deletions = await Deletions.begin(cluster, letters);
+      expect(await cluster.complete(deletions.deleteBefore(10))).toMatchObject({ error: undefined });
+      cluster.powerCut(1, 2, 3);
+      await cluster.run(300);
+      for (const id of [1, 2, 3]) cluster.start(id);
+      await cluster.untilUp();
+      await cluster.untilSettled("letters");
+      for (const id of [1, 2, 3]) expect(cluster.log(id, "letters").logStartOffset).toBe(10);
+      await deletions.expectGone(10);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("are not served by a follower that was down meanwhile and leads afterwards", async () => {
+    await withCluster({ seed: 304, brokers: 4 }, async (cluster) => {
+      const letters = await createBesideController(cluster);
+      await letters.write(20);
+      const leader = cluster.leaderOf("letters");
+      const [absent = 0, other = 0] = cluster.followersOf("letters");
+      cluster.crash(absent);
+      await cluster.until(() => !cluster.isrOf("letters").includes(absent), "it is out of sync");
+      const deletions = await Deletions.begin(cluster, letters);
+      expect(await cluster.complete(deletions.deleteBefore(10))).toMatchObject({ error: undefined });
+      // Its disk is slow to keep what it is told, and until it has kept it nobody may count on it.
+      cluster.broker(absent).host.disk.syncDelayMeanMs = 300;
+      cluster.start(absent);
+      await cluster.until(() => cluster.isrOf("letters").includes(absent), "it is in sync again");
+      for (const id of [leader, other]) cluster.crash(id);
+      await cluster.until(() => cluster.leaderOf("letters") === absent, "it leads");
+      expect(await deletions.logStart()).toBe(10);
+      cluster.restart(absent);
+      await cluster.until(() => cluster.broker(absent).state === "up", "it serves again");
+      for (const id of [leader, other]) cluster.start(id);
+      await cluster.untilUp();
+      await letters.write(5);
+      await deletions.expectGone(10);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("stay deleted when a follower is killed between hearing of it and telling", async () => {
+    await withCluster({ seed: 305, brokers: 4 }, async (cluster) => {
+      const letters = await createBesideController(cluster);
+      await letters.write(20);
+      const [slow = 0] = cluster.followersOf("letters");
+      const deletions = await Deletions.begin(cluster, letters);
+      cluster.broker(slow).host.disk.syncDelayMeanMs = 200;
+      const deletion = deletions.deleteBefore(10);
+      await cluster.until(() => cluster.log(slow, "letters").logStartOffset === 10, "it has heard of it");
+      expect(deletions.acknowledged).toBe(0);
+      cluster.crash(slow);
+      cluster.broker(slow).host.disk.syncDelayMeanMs = 1;
+      cluster.start(slow);
+      expect(await cluster.complete(deletion)).toMatchObject({ error: undefined, logStartOffset: 10 });
+      await cluster.untilUp();
+      await deletions.expectGone(10);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
+describe("a leader that is asked to delete records", () => {
+  it("does not answer that it has when it was replaced", async () => {
+    await withCluster({ seed: 306, brokers: 4 }, async (cluster) => {
+      const letters = await createBesideController(cluster);
+      await letters.write(20);
+      const replaced = cluster.leaderOf("letters");
+      const deletions = await Deletions.begin(cluster, letters);
+      const { network } = cluster.simulation;
+      for (const id of [1, 2, 3, 4]) if (id !== replaced) network.partition(host(id), host(replaced));
+      network.partition("zk1", host(replaced));
+      await another(cluster, replaced);
+      const timedOut = await cluster.complete(deletions.deleteBefore(10, { brokerId: replaced, timeoutMs: 2000 }));
+      expect(timedOut).toMatchObject({ error: "REQUEST_TIMED_OUT", logStartOffset: 0 });
+      expect(timedOut.tookMs).toBeLessThan(2500);
+      const deletion = deletions.deleteBefore(10, { brokerId: replaced });
+      await cluster.run(1000);
+      network.heal();
+      const failed = await cluster.complete(deletion);
+      expect(failed).toMatchObject({ error: "NOT_LEADER_OR_FOLLOWER" });
+      await cluster.untilSettled("letters");
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("waits for a member that is silent, and no longer than it is one", async () => {
+    await withCluster({ seed: 307, brokers: 4 }, async (cluster) => {
+      const letters = await createBesideController(cluster);
+      await letters.write(20);
+      const deletions = await Deletions.begin(cluster, letters);
+      const [silent = 0] = cluster.followersOf("letters");
+      cluster.pause(silent);
+      const deletion = deletions.deleteBefore(10);
+      await cluster.until(() => cluster.log(cluster.leaderOf("letters"), "letters").logStartOffset === 10, "it began");
+      expect(cluster.isrOf("letters")).toContain(silent);
+      const done = await cluster.complete(deletion);
+      expect(done).toMatchObject({ error: undefined });
+      expect(cluster.isrOf("letters")).not.toContain(silent);
+      cluster.resume(silent);
+      await cluster.untilUp();
+      await deletions.expectGone(10);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("does not answer while fewer replicas are in sync than min.insync.replicas, and does when they are back", async () => {
+    await withCluster({ seed: 308, brokers: 4 }, async (cluster) => {
+      const letters = await createBesideController(cluster);
+      await letters.write(20);
+      const leader = cluster.leaderOf("letters");
+      const followers = cluster.followersOf("letters");
+      const deletions = await Deletions.begin(cluster, letters);
+      for (const id of followers) cluster.crash(id);
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "it is alone");
+      expect(cluster.stateOf("letters", 0)?.elr).not.toEqual([]);
+      const alone = await cluster.complete(deletions.deleteBefore(10, { timeoutMs: 1000 }));
+      expect(alone).toMatchObject({ error: "REQUEST_TIMED_OUT" });
+      const deletion = deletions.deleteBefore(10);
+      for (const id of followers) cluster.start(id);
+      expect(await cluster.complete(deletion)).toMatchObject({ error: undefined, logStartOffset: 10 });
+      cluster.crash(leader);
+      await another(cluster, leader);
+      expect(await deletions.logStart()).toBe(10);
+      cluster.start(leader);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("waits for the others though its own log begins there already", async () => {
+    await withCluster({ seed: 309, brokers: 4 }, async (cluster) => {
+      const letters = await createBesideController(cluster);
+      await letters.write(20);
+      const first = cluster.leaderOf("letters");
+      const followers = cluster.followersOf("letters");
+      const deletions = await Deletions.begin(cluster, letters);
+      // The disk of one is so slow that the first leader dies before it has confirmed; the other one has it.
+      cluster.simulation.network.partition(host(first), host(followers[1]));
+      void deletions.deleteBefore(10).catch(() => undefined);
+      await cluster.until(() => cluster.log(followers[0] ?? 0, "letters").logStartOffset === 10, "one has heard of it");
+      await cluster.run(100);
+      expect(deletions.acknowledged).toBe(0);
+      cluster.crash(first);
+      cluster.simulation.network.heal();
+      const next = await another(cluster, first);
+      const deletion = await cluster.complete(deletions.deleteBefore(10, { brokerId: next }));
+      expect(deletion).toMatchObject({ error: undefined, logStartOffset: 10 });
+      for (const id of followers) expect(cluster.log(id, "letters").logStartOffset).toBe(10);
+      cluster.start(first);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("and does not know yet how far records are replicated asks to try again", async () => {
+    await withCluster({ seed: 310, brokers: 4 }, async (cluster) => {
+      const letters = await createBesideController(cluster);
+      await letters.write(20);
+      const first = cluster.leaderOf("letters");
+      const [next = 0, other = 0] = cluster.followersOf("letters");
+      const deletions = await Deletions.begin(cluster, letters);
+      // It has the last record and has not heard that all have it; and the other one cannot tell it.
+      const { network } = cluster.simulation;
+      network.partition(host(next), host(other));
+      await cluster.run(200);
+      await letters.write(1);
+      cluster.crash(first);
+      const leader = await another(cluster, first);
+      await cluster.until(() => cluster.partition(leader, "letters")?.role.kind === "leader", "it knows");
+      const outcomes: (string | undefined)[] = [];
+      for (const before of [21, -1, 22])
+        outcomes.push((await cluster.complete(deletions.deleteBefore(before, { brokerId: leader }))).error);
+      expect(outcomes).toEqual(["OFFSET_NOT_AVAILABLE", "OFFSET_NOT_AVAILABLE", "OFFSET_OUT_OF_RANGE"]);
+      expect(cluster.log(leader, "letters").logStartOffset).toBe(0);
+      network.heal();
+      cluster.start(first);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("answers alone where it is the only replica", async () => {
+    await withCluster({ seed: 311 }, async (cluster) => {
+      const letters = await Letters.create(cluster, { assignment: [2] });
+      await letters.write(20);
+      const deletions = await Deletions.begin(cluster, letters);
+      expect(await cluster.complete(deletions.deleteBefore(10))).toMatchObject({ error: undefined });
+      // With it goes the directory, which nothing had synced yet; only the checkpoint knows where the log begins.
+      cluster.powerCut(2);
+      cluster.start(2);
+      await cluster.untilUp();
+      await deletions.expectGone(10);
+      const { logStartOffset, logEndOffset } = cluster.log(2, "letters");
+      expect([logStartOffset, logEndOffset]).toEqual([10, 10]);
+      // And again, before anything is written.
+      cluster.restart(2);
+      await cluster.untilUp();
+      await cluster.until(() => cluster.partition(2, "letters") !== undefined, "it knows of it");
+      expect(cluster.log(2, "letters").logEndOffset).toBe(10);
+    });
+  });
+});
+
+describe("a follower", () => {
+  it("begins where its leader does as soon as it knows that the records below are replicated", async () => {
+    await withCluster({ seed: 312, brokers: 4 }, async (cluster) => {
+      const letters = await createBesideController(cluster);
+      await letters.write(20);
+      const [follower = 0] = cluster.followersOf("letters");
+      const log = cluster.log(follower, "letters");
+      const deletions = await Deletions.begin(cluster, letters);
+      cluster.crash(follower);
+      await cluster.until(() => !cluster.isrOf("letters").includes(follower), "it is out of sync");
+      await letters.write(10);
+      expect(await cluster.complete(deletions.deleteBefore(25))).toMatchObject({ error: undefined });
+      cluster.start(follower);
+      await cluster.untilUp();
+      await cluster.until(() => cluster.isrOf("letters").includes(follower), "it is in sync again");
+      expect(log.logStartOffset).toBe(0);
+      expect(cluster.log(follower, "letters").logStartOffset).toBe(toOffset(25));
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});

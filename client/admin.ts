@@ -387,7 +387,8 @@ export class Admin {
 
   /**
    * Deletes the records below an offset, of each partition; "all" stands for all that consumers can read. Resolves with
-   * the new start offsets.
+   * the new start offsets when no in-sync replica has the records any more: no other leader brings them back. Rejects with
+   * OutcomeUnknownError when that did not come to pass in time; to try again does no harm.
    */
   async deleteRecords(
     targets: readonly (TopicPartition & { readonly before: number | "all" })[],
@@ -404,7 +405,7 @@ export class Admin {
         kind: "deleteRecords",
         items: targets,
         body: (items) => ({
-          timeoutMs: Math.ceil(limits.deadline.leftMs),
+          timeoutMs: this.#context.caller.patienceMs(limits.deadline),
           partitions: items.map(({ topicId, partition, before }) => ({
             topicId,
             partition,

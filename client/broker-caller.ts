@@ -65,7 +65,7 @@ export interface LeaderCall<Kind extends RequestKind, Item extends LeaderItem, A
   readonly answers: (body: ResponseBody<Kind>) => readonly Answer[];
   readonly deadline: Deadline;
   readonly signal?: AbortSignal | undefined;
-  /** It is not only asked but done, so an attempt that is not answered may have had its effect. */
+  /** It is not only asked but done, so an attempt that is not answered, or not to its end, may have had its effect. */
   readonly hasEffect?: boolean;
 }
 
@@ -89,6 +89,11 @@ export class BrokerCaller {
 
   deadline(totalMs: number): Deadline {
     return new Deadline(this.env.clock, totalMs);
+  }
+
+  /** How long a broker may take over what it is asked now: its own word that it was too long is to come in time. */
+  patienceMs(deadline: Deadline): number {
+    return Math.max(1, Math.floor(0.9 * Math.min(this.requestTimeoutMs, deadline.leftMs)));
   }
 
   /** Rejects with a ClientError, or with the signal's reason. */
@@ -140,12 +145,14 @@ export class BrokerCaller {
     call: LeaderCall<Kind, Item, Answer>,
   ): Promise<(Answer | ClientError)[]> {
     const results = new Map<Item, Answer | ClientError>();
-    const unanswered = new Set<Item>();
+    const inDoubt = new Set<Item>();
     const resultOf = (item: Item): Answer | ClientError => {
       const result = results.get(item) ?? this.#noLeader(item);
-      if (call.hasEffect !== true || isFinal(result) || !unanswered.has(item)) return result;
+      if (call.hasEffect !== true || !(result instanceof ClientError) || isFinal(result) || !inDoubt.has(item))
+        return result;
       const { topic, partition } = item;
-      return new OutcomeUnknownError(`${call.kind} was sent and not answered`, { topic, partition, cause: result });
+      const what = `${call.kind} was sent, and whether it is done is not known (${result.what})`;
+      return new OutcomeUnknownError(what, { topic, partition, cause: result });
     };
     const backoff = new Backoff(this.env.random);
     for (;;) {
@@ -175,7 +182,7 @@ export class BrokerCaller {
           items.forEach(({ asked }, index) => {
             const answer = answers[index] as Answer | ClientError;
             results.set(asked, answer);
-            if (answer instanceof ConnectionError && !isNotSent(answer.cause)) unanswered.add(asked);
+            if (mayBeDone(answer)) inDoubt.add(asked);
           });
         }),
       );
@@ -306,4 +313,10 @@ interface LedItem<Item> {
 const isFinal = (result: object | undefined): boolean =>
   result !== undefined && !(result instanceof ClientError && result.retriable);
 
-const isNotSent = (error: unknown): boolean => error instanceof TransportError && error.notSent;
+/** A leader that is deposed before all replicas have followed says that it does not lead, just like one that never did. */
+const halfDone: ReadonlySet<ClientError["code"]> = new Set<ErrorName>(["REQUEST_TIMED_OUT", "NOT_LEADER_OR_FOLLOWER"]);
+
+function mayBeDone(answer: object): boolean {
+  if (answer instanceof ConnectionError) return !(answer.cause instanceof TransportError && answer.cause.notSent);
+  return answer instanceof ProtocolError && halfDone.has(answer.code);
+}

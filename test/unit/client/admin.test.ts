@@ -173,6 +173,27 @@ describe("Admin", () => {
     });
   });
 
+  it("asks again to delete records that not all replicas have deleted yet, and says so when the time is over", async () => {
+    await start(1);
+    fake.createTopic("t");
+    const place = { topic: "t", partition: 0 };
+    let refusals = 2;
+    const refusal = { error: errorReport("REQUEST_TIMED_OUT", "in-sync replicas 2 have not confirmed it") };
+    fake.broker(1).answer = ({ kind }) =>
+      kind === "deleteRecords" && (refusals -= 1) >= 0 ? { body: { partitions: [refusal] } } : undefined;
+    const admin = cluster.admin();
+    expect(await admin.deleteRecords([{ ...place, before: 0 }])).toEqual([{ ...place, offset: 0 }]);
+    const asked = fake.broker(1).bodies("deleteRecords");
+    expect(asked).toHaveLength(3);
+    for (const { timeoutMs } of asked) expect(timeoutMs).toBeGreaterThan(1000);
+    refusals = 1000;
+    await expect(admin.deleteRecords([{ ...place, before: 0 }], { deadlineMs: 500 })).rejects.toMatchObject({
+      code: "OUTCOME_UNKNOWN",
+      what: expect.stringContaining("in-sync replicas 2 have not confirmed it"),
+      ...place,
+    });
+  });
+
   it("leaves no timer behind a question that cannot be put", async () => {
     const { timers } = nodeEnv();
     const running = new Map<Timer, number>();

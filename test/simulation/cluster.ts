@@ -89,6 +89,8 @@ export class SimCluster {
   /** Brokers may end themselves: a test of a refusing disk expects it. */
   fatalExpected = false;
   readonly fatals: string[] = [];
+  /** Called when a broker has ended itself. */
+  onFatal: ((id: BrokerId, error: Error) => void) | undefined;
   readonly #config: Readonly<Record<string, string>>;
   readonly #configOf: Readonly<Record<BrokerId, Readonly<Record<string, string>>>>;
   readonly #lineListeners: ((host: string, level: string, sentence: string, fields: LogFields) => void)[] = [];
@@ -220,6 +222,7 @@ export class SimCluster {
     this.fatals.push(`broker ${slot.id}: ${error.message}`);
     // The turn that found it runs on to its end, as it does before a real process is gone.
     this.#gone(slot, () => process.crash());
+    this.onFatal?.(slot.id, error);
   }
 
   // Waiting and writing to ZooKeeper.

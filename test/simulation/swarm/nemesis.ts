@@ -30,12 +30,19 @@ export class Nemesis {
   readonly #cluster: SimCluster;
   /** The ends of faults that last. */
   readonly #ends = new Set<() => void>();
+  /** Looks for damage that nobody may have met yet. */
+  readonly #rotten: (() => void)[] = [];
   #active = false;
 
   constructor(parts: NemesisParts) {
     this.#parts = parts;
     this.#random = parts.random;
     this.#cluster = parts.cluster;
+  }
+
+  /** A broker ended itself: its disk failed, or that is a fault of ours. */
+  onFatal(id: BrokerId): void {
+    this.#later(200 + this.#random.float() * 2000, () => this.#cluster.start(id));
   }
 
   /** Faults from now on. */
@@ -55,6 +62,11 @@ export class Nemesis {
       slot.process?.resume();
       this.#cluster.start(slot.id);
     }
+  }
+
+  /** Once everything is up: what is still rotten is found. */
+  findRot(): void {
+    for (const find of this.#rotten.splice(0)) find();
   }
 
   #next(): void {
@@ -284,6 +296,13 @@ export class Nemesis {
         this.#later(between(300, 3000), () => (disk.readDelayMeanMs = before));
         return role;
       }
+      case "diskError": {
+        const operation = this.#random.pick(["sync", "write"] as const);
+        say(`the next ${operation} of ${host} fails`);
+        const end = slot.host.disk.fail(operation, (path) => path.endsWith(".log"), { times: 1 });
+        this.#later(between(300, 3000), end);
+        return role;
+      }
       case "rot":
         return this.#injectRot(id, say) ? role : undefined;
       case "diskLost":
@@ -344,10 +363,17 @@ export class Nemesis {
     const position = this.#random.below(size);
     say(`${path} of broker-${id} at ${position}`);
     disk.flipBit(path, position, this.#random.below(8));
-    const { log } = partition;
-    log.verifyRange(log.logStartOffset).catch((error: unknown) => {
-      this.#cluster.note(`the damage is not looked for: ${String(error)}`);
-    });
+    const find = (): void => {
+      this.#cluster
+        .partition(id, topic.name, number)
+        ?.log.verifyRange(partition.log.logStartOffset)
+        .catch((error: unknown) => {
+          this.#cluster.note(`the damage is not looked for: ${String(error)}`);
+        });
+    };
+    // Readers may find it, or recovery, or the scrubber, which comes late.
+    if (this.#random.chance(0.5)) find();
+    else this.#rotten.push(find);
     return true;
   }
 

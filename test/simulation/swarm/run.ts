@@ -1,4 +1,5 @@
 import { partitionKey } from "../../../protocol/types.js";
+import { StorageFailure } from "../../../common/env/files.js";
 import { SimCluster } from "../cluster.js";
 import type { Violation } from "../history.js";
 import { brokenPromises, History, replicaDifferences, unconverged } from "../history.js";
@@ -130,6 +131,13 @@ class Swarm {
     const parts = { cluster, world, topics, clients, administrator, invariants, survivors, log };
     this.#nemesis = new Nemesis({ ...parts, random: random.stream("nemesis") });
     this.#proposals = new Proposals(cluster);
+    cluster.fatalExpected = true;
+    cluster.onFatal = (id, error) => {
+      // A disk that fails stops its broker; nothing else may.
+      if (!/ (sync|write) of .*\.log/.test(error.message) && !(error instanceof StorageFailure))
+        this.#failures.push(`broker ${id} ended itself: ${error.stack ?? error.message}`);
+      else this.#nemesis.onFatal(id);
+    };
   }
 
   async run(): Promise<SwarmRun> {
@@ -175,6 +183,7 @@ class Swarm {
     // A session that the faults have cost may end as late as that.
     await cluster.run(1.5 * SESSION_MS);
     await cluster.untilUp();
+    this.#nemesis.findRot();
     await cluster.until(() => this.#administrator.underWay === 0, "administration ends", CONVERGE_MS);
     for (const { name } of this.#topics.all) await cluster.untilSettled(name, CONVERGE_MS);
     this.#clients.quiet = true;

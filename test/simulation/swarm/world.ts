@@ -35,6 +35,7 @@ export const faultKinds = [
   // Disks.
   "diskFull",
   "diskSlow",
+  "diskError",
   "rot",
   "diskLost",
   // Clients.
@@ -121,6 +122,7 @@ const baseWeights: Readonly<Record<FaultKind, number>> = {
   controllerStep: 4,
   diskFull: 1,
   diskSlow: 2,
+  diskError: 1,
   rot: 1,
   diskLost: 0.5,
   clientCrash: 1,

@@ -53,7 +53,8 @@ async function found(
   const partition = partitions.get(asked.topicId, asked.partition);
   if (partition === undefined) return { error: notHere(metadata, asked.topicId, asked.partition) };
   const askedEpoch = asked.leaderEpochPlusOne === 0 ? undefined : asked.leaderEpochPlusOne - 1;
-  const { epoch: leaderEpoch } = partition.assertLeader(askedEpoch);
+  const leadership = partition.assertLeader(askedEpoch);
+  const { epoch: leaderEpoch } = leadership;
   switch (asked.spec) {
     case OffsetSpec.EARLIEST:
       return { offset: partition.log.logStartOffset, leaderEpoch };
@@ -65,7 +66,9 @@ async function found(
       if (parseOffset(asked.timestamp) === undefined)
         throw new ApiError("INVALID_REQUEST", "a timestamp is above 2^53 - 1");
       const latest = partition.latestOffset(askedEpoch);
-      const record = await searches.run(() => partition.log.offsetForTimestamp(asked.timestamp, latest));
+      const record = await leadership.during(
+        searches.run(() => partition.log.offsetForTimestamp(asked.timestamp, latest)),
+      );
       return record === undefined
         ? { offset: latest, leaderEpoch }
         : { offset: record.offset, timestamp: record.timestamp, leaderEpoch };

@@ -1,6 +1,6 @@
 import { invariant } from "../../common/assert.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
-import { errorReport } from "../../protocol/error-codes.js";
+import { ApiError, errorReport } from "../../protocol/error-codes.js";
 import type { BrokerId, LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
 import type { Log } from "../log/log.js";
 import type { FollowerFetch } from "./followers.js";
@@ -86,6 +86,23 @@ export class Leadership implements LedPartition {
     const { state } = this.#led;
     invariant(state !== undefined, () => `${this.name} leads without a state`);
     return state;
+  }
+
+  /**
+   * What is found out over a while counts only while the leadership lasts in which it was begun: by then the log may hold
+   * other records, of another epoch. Rejects with ApiError NOT_LEADER_OR_FOLLOWER, else as `work` does.
+   */
+  async during<T>(work: Promise<T>, discard: (found: T) => void = () => undefined): Promise<T> {
+    const [outcome] = await Promise.allSettled([work]);
+    if (!this.isCurrent) {
+      if (outcome.status === "fulfilled") discard(outcome.value);
+      throw new ApiError(
+        "NOT_LEADER_OR_FOLLOWER",
+        `${this.name}: leadership at epoch ${this.epoch} ended while this was looked for; ask the new leader`,
+      );
+    }
+    if (outcome.status === "rejected") throw outcome.reason;
+    return outcome.value;
   }
 
   /** The log takes its place as the leader's. To be called once the partition has this role. */

@@ -339,10 +339,10 @@ export class Partition {
     leaderEpoch: LeaderEpoch | undefined,
     maxBytes: number,
   ): LogRead | Promise<LogRead> | undefined {
-    this.assertLeader(leaderEpoch);
+    const leadership = this.assertLeader(leaderEpoch);
     const end = this.log.highWatermark;
     if (offset < this.log.logStartOffset || offset > this.log.logEndOffset) throw this.#outOfRange(offset);
-    return offset >= end ? undefined : this.log.read(offset, { maxBytes, end });
+    return offset >= end ? undefined : asLeader(leadership, this.log.read(offset, { maxBytes, end }));
   }
 
   /**
@@ -370,8 +370,8 @@ export class Partition {
     leaderEpoch: LeaderEpoch | undefined,
     maxBytes: number,
   ): LogRead | Promise<LogRead> | undefined {
-    this.assertLeader(leaderEpoch);
-    return offset >= this.log.logEndOffset ? undefined : this.log.read(offset, { maxBytes });
+    const leadership = this.assertLeader(leaderEpoch);
+    return offset >= this.log.logEndOffset ? undefined : asLeader(leadership, this.log.read(offset, { maxBytes }));
   }
 
   /**
@@ -455,6 +455,11 @@ export class Partition {
     isr?.maybeShrink(judgeAwakeSinceMs);
     isr?.maybeResign();
   }
+}
+
+/** A read that takes its time is an answer of this leadership and of no other. */
+function asLeader(leadership: Leadership, read: LogRead | Promise<LogRead>): LogRead | Promise<LogRead> {
+  return read instanceof Promise ? leadership.during(read, (unused) => unused.release()) : read;
 }
 
 function isIdempotent(records: Buffer): boolean {

@@ -40,13 +40,14 @@ export function checkProduced(batch: RecordBatch, wallMs: number, maxMessageByte
 }
 
 /**
- * Batches as a leader stamped them, for a log in which `nextOffset` is next and `latestEpoch` is the newest. Throws
- * CORRUPT_MESSAGE, INVALID_RECORD.
+ * Batches as the leader of `followedEpoch` stamped them, for a log in which `nextOffset` is next and `latestEpoch` is the
+ * newest. Throws CORRUPT_MESSAGE, INVALID_RECORD.
  */
 export function checkReplicated(
   batches: readonly RecordBatch[],
   nextOffset: Offset,
   latestEpoch: LeaderEpoch | undefined,
+  followedEpoch: LeaderEpoch,
 ): void {
   let offset = nextOffset;
   let epoch = latestEpoch ?? 0;
@@ -59,6 +60,13 @@ export function checkReplicated(
       throw new ApiError(
         "INVALID_RECORD",
         `the batch at offset ${batch.baseOffset} has leader epoch ${batch.leaderEpoch}, behind ${epoch}`,
+      );
+    // It was read after its leader had become another's follower. Taken, it would hide where the two logs part: that is
+    // found by the last epoch alone.
+    if (batch.leaderEpoch > followedEpoch)
+      throw new ApiError(
+        "INVALID_RECORD",
+        `the batch at offset ${batch.baseOffset} has leader epoch ${batch.leaderEpoch}, above the followed epoch ${followedEpoch}`,
       );
     if (parseOffset(batch.endOffset) === undefined || batch.endOffset - offset > RELATIVE_OFFSET_MAX)
       throw new ApiError("INVALID_RECORD", `the batch at offset ${batch.baseOffset} is too far from ${offset}`);

@@ -196,11 +196,11 @@ export class Log {
   }
 
   /**
-   * Appends batches as the leader stamped them. Both checksums are checked, base offsets are not below the log end (an
-   * empty log takes any), epochs do not descend. `records` may be used again once they are written. Throws ApiError
-   * CORRUPT_MESSAGE, INVALID_RECORD, STORAGE_ERROR: then nothing was appended.
+   * Appends batches as the leader of that epoch stamped them. Both checksums are checked, base offsets are not below the log
+   * end (an empty log takes any), epochs do not descend and are not above the leader's. `records` may be used again once
+   * they are written. Throws ApiError CORRUPT_MESSAGE, INVALID_RECORD, STORAGE_ERROR: then nothing was appended.
    */
-  appendAsFollower(records: Buffer): LogAppend {
+  appendAsFollower(records: Buffer, leaderEpoch: LeaderEpoch): LogAppend {
     this.#state.assertWritable();
     const batches = parseBatches(records);
     const { segments, offsets } = this.#content;
@@ -208,7 +208,7 @@ export class Log {
     const { isEmpty } = segments;
     if (isEmpty && first.endOffset <= offsets.next)
       throw new ApiError("INVALID_RECORD", `the batch at offset ${first.baseOffset} ends before the log start`);
-    checkReplicated(batches, isEmpty ? first.baseOffset : offsets.next, this.#content.epochs.latest);
+    checkReplicated(batches, isEmpty ? first.baseOffset : offsets.next, this.#content.epochs.latest, leaderEpoch);
     if (isEmpty) {
       // An empty log goes where the leader's first batch is. That one may hold offsets before the log start: they are in
       // the file and are not served.

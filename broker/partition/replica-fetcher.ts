@@ -304,7 +304,7 @@ export class ReplicaFetcher {
   #append(followed: Followed, records: Buffer): Promise<void> | undefined {
     const { partition } = followed;
     try {
-      const { written } = partition.log.appendAsFollower(records);
+      const { written } = partition.log.appendAsFollower(records, followed.epoch);
       if (written === undefined) {
         this.#changed.add(followed);
         return undefined;

@@ -233,7 +233,7 @@ describe("a disk that fails", () => {
     // A follower gets rid of it by a truncation.
     await world.complete(log.truncateTo(range!.from));
     expect(log.damage).toEqual([]);
-    log.appendAsFollower(stampedBatch(range!.from, 0, { mark: 55 }));
+    log.appendAsFollower(stampedBatch(range!.from, 0, { mark: 55 }), 0);
     expect((await world.contents()).at(-1)).toBe(`${range!.from}-${range!.from}@0:55`);
     await world.complete(world.manager.close());
   });
@@ -258,7 +258,7 @@ describe("a disk that fails", () => {
     expect(refusal(() => again.read(found[0]!.from, { maxBytes: 1 }))).toBe("CORRUPT_LOG");
     // And forgets it once it has been replaced.
     await world.complete(again.truncateTo(found[0]!.from));
-    again.appendAsFollower(stampedBatch(found[0]!.from, 0, { mark: 55 }));
+    again.appendAsFollower(stampedBatch(found[0]!.from, 0, { mark: 55 }), 0);
     await world.stopCleanly();
     await world.start();
     expect(world.log().damage).toEqual([]);
@@ -393,7 +393,7 @@ describe("producers", () => {
   it("are taken over from the leader's batches", async () => {
     const world = await LogWorld.open();
     const log = world.log();
-    log.appendAsFollower(stampedBatch(0, 1, { producerId: 9, baseSequence: 0 }));
+    log.appendAsFollower(stampedBatch(0, 1, { producerId: 9, baseSequence: 0 }), 1);
     expect(log.appendAsLeader(batch({ producerId: 9, baseSequence: 0 }), 2)).toMatchObject({
       duplicate: true,
       baseOffset: 0,

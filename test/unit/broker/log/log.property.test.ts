@@ -99,6 +99,7 @@ async function runSteps(steps: readonly Step[], tailBytesMax: number, seed: numb
         mark += 1;
         const { written } = log.appendAsFollower(
           stampedBatch(base, epoch, { records: each.records, mark: mark % 128 }),
+          epoch,
         );
         if (written !== undefined) await world.complete(written);
         end = base + each.records;

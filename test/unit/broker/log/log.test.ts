@@ -65,7 +65,10 @@ describe("append as follower", () => {
   it("takes the leader's offsets and epochs as they are, gaps included", async () => {
     const world = await LogWorld.open();
     const log = world.log();
-    log.appendAsFollower(Buffer.concat([stampedBatch(0, 1, { records: 2, mark: 1 }), stampedBatch(5, 3, { mark: 2 })]));
+    log.appendAsFollower(
+      Buffer.concat([stampedBatch(0, 1, { records: 2, mark: 1 }), stampedBatch(5, 3, { mark: 2 })]),
+      3,
+    );
     expect(await world.contents()).toEqual(["0-1@1:1", "5-5@3:2"]);
     expect(log.endOffsetForEpoch(2)).toEqual({ epoch: 1, endOffset: 5 });
     expect(log.endOffsetForEpoch(0)).toBeUndefined();
@@ -75,19 +78,20 @@ describe("append as follower", () => {
   it("refuses damage, offsets that step back and epochs that step back", async () => {
     const world = await LogWorld.open();
     const log = world.log();
-    log.appendAsFollower(stampedBatch(0, 3, { records: 2 }));
+    log.appendAsFollower(stampedBatch(0, 3, { records: 2 }), 3);
     const damaged = stampedBatch(2, 3);
     damaged[5]! ^= 1;
-    expect(refusal(() => log.appendAsFollower(damaged))).toBe("CORRUPT_MESSAGE");
-    expect(refusal(() => log.appendAsFollower(stampedBatch(1, 3)))).toBe("INVALID_RECORD");
-    expect(refusal(() => log.appendAsFollower(stampedBatch(2, 2)))).toBe("INVALID_RECORD");
+    expect(refusal(() => log.appendAsFollower(damaged, 3))).toBe("CORRUPT_MESSAGE");
+    expect(refusal(() => log.appendAsFollower(stampedBatch(1, 3), 3))).toBe("INVALID_RECORD");
+    expect(refusal(() => log.appendAsFollower(stampedBatch(2, 2), 3))).toBe("INVALID_RECORD");
+    expect(refusal(() => log.appendAsFollower(stampedBatch(2, 4), 3))).toBe("INVALID_RECORD");
     expect(log.logEndOffset).toBe(2);
   });
 
   it("begins an empty log where the first batch of the leader is", async () => {
     const world = await LogWorld.open();
     const log = world.log();
-    log.appendAsFollower(stampedBatch(500, 2, { records: 3, mark: 7 }));
+    log.appendAsFollower(stampedBatch(500, 2, { records: 3, mark: 7 }), 2);
     expect([log.logStartOffset, log.highWatermark, log.logEndOffset]).toEqual([500, 500, 503]);
     await world.stopCleanly();
     await world.start();
@@ -98,7 +102,7 @@ describe("append as follower", () => {
     const world = await LogWorld.open();
     const log = world.log();
     await world.complete(log.truncateFullyAndStartAt(offset(105)));
-    log.appendAsFollower(stampedBatch(100, 0, { records: 10, mark: 3 }));
+    log.appendAsFollower(stampedBatch(100, 0, { records: 10, mark: 3 }), 0);
     expect([log.logStartOffset, log.logEndOffset]).toEqual([105, 110]);
     expect(await world.contents()).toEqual(["100-109@0:3"]);
     await world.stopCleanly();

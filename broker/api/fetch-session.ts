@@ -20,10 +20,12 @@ export interface SessionPartition {
   divergence: Divergence | undefined;
   /** The reader got a damaged batch from here. */
   verify: boolean;
-  /** Grows each time the reader asks: an answer to an older question does not settle a newer one. */
+  /** Grows each time the reader asks: what comes of an older question is no answer to a newer one. */
   asked: number;
-  /** Records were sent, so the reader's next position is not known until it asks again. */
+  /** Records are being read or were sent, so the reader's next position is not known until it asks again. */
   awaitsReader: boolean;
+  /** It has changed since then. */
+  changedMeanwhile: boolean;
   /** undefined: never told. */
   toldHighWatermark: Offset | undefined;
   toldLogStart: Offset | undefined;
@@ -63,6 +65,14 @@ export class FetchSession implements PartitionObserver {
     this.#changed.delete(partition);
   }
 
+  /** No records are sent after all, so it is not for the reader to ask again: what has changed meanwhile is to be told. */
+  nothingRead(entry: SessionPartition, asked: number): void {
+    if (entry.asked !== asked || !entry.awaitsReader || entry.partition === undefined) return;
+    entry.awaitsReader = false;
+    if (entry.changedMeanwhile) this.#noteChange(entry.partition, "records");
+    entry.changedMeanwhile = false;
+  }
+
   /** Adds a partition or changes what is asked of it. */
   put(request: FetchPartition, partition: Partition | undefined, fetchOffset: Offset): SessionPartition {
     const key = partitionKey(request.topicId, request.partition);
@@ -81,6 +91,7 @@ export class FetchSession implements PartitionObserver {
         verify: false,
         asked: 0,
         awaitsReader: false,
+        changedMeanwhile: false,
         toldHighWatermark: undefined,
         toldLogStart: undefined,
       };
@@ -98,6 +109,7 @@ export class FetchSession implements PartitionObserver {
     entry.divergence = undefined;
     entry.verify = request.verify;
     entry.awaitsReader = false;
+    entry.changedMeanwhile = false;
     entry.asked += 1;
     this.#changed.add(entry);
     return entry;
@@ -143,7 +155,11 @@ export class FetchSession implements PartitionObserver {
 
   #noteChange(partition: Partition, urgency: Urgency): void {
     const entry = this.#byPartition.get(partition);
-    if (entry === undefined || entry.awaitsReader) return;
+    if (entry === undefined) return;
+    if (entry.awaitsReader) {
+      entry.changedMeanwhile = true;
+      return;
+    }
     this.#changed.add(entry);
     this.#onChange?.(urgency);
   }

@@ -48,6 +48,8 @@ interface Contribution {
   readonly asked: number;
   readonly body: Standing & Init<FetchedPartition>;
   readonly read: LogRead | undefined;
+  /** What it is in the end, when the disk is read for that. */
+  readonly pending: Promise<Contribution> | undefined;
   /** It can wait for company: there is only a new watermark. */
   readonly isWatermarkOnly: boolean;
 }
@@ -84,10 +86,11 @@ export class FetchApi {
     }
     if (request.replica !== null) this.#assertReplica(request.replica, context);
     const session = this.#sessionOf(request, context);
+    // A newer request of a session completes the parked one: its sender has news, and will hear through this one. Before
+    // the news are taken: what is answered to them must not travel with the answer to an older request.
+    this.#parked.get(session)?.complete();
     for (const name of request.forgotten) session.forget(partitionKey(name.topicId, name.partition));
     this.#take(request, session);
-    // A newer request of a session completes the parked one: its sender has news, and will hear through this one.
-    this.#parked.get(session)?.complete();
     const answer = this.#answerOrPark(request, session, context);
     return answer instanceof Promise ? this.#counted(context.connectionId, answer) : answer;
   };
@@ -212,8 +215,7 @@ export class FetchApi {
     context: RequestContext,
   ): Answer<"fetch"> | Promise<Answer<"fetch"> | undefined> {
     const collected = this.#collect(request, session, context);
-    if (collected instanceof Promise) return collected.then((contributions) => this.#answer(session, contributions));
-    if (isEnough(collected, request) || request.maxWaitMs === 0) return this.#answer(session, collected);
+    if (isEnough(collected, request) || request.maxWaitMs === 0) return this.#settle(session, collected);
     releaseAll(collected);
     return new Promise((resolve) => this.#park(request, session, context, resolve));
   }
@@ -226,24 +228,18 @@ export class FetchApi {
   ): void {
     const { wheel } = this.#parts;
     let soon: Deadline | undefined;
-    const finish = (contributions: readonly Contribution[] | Promise<readonly Contribution[]>): void => {
+    const finish = (contributions: readonly Contribution[]): void => {
       this.#parked.delete(session);
       deadline.cancel();
       soon?.cancel();
       session.park(undefined);
-      resolve(
-        contributions instanceof Promise
-          ? contributions.then((all) => this.#answer(session, all))
-          : this.#answer(session, contributions),
-      );
+      resolve(this.#settle(session, contributions));
     };
     // Too few records to be sent are not sent for the sake of a new watermark.
     const look = (tellWatermarks: boolean): void => {
       const collected = this.#collect(request, session, context);
       const isWanted =
-        collected instanceof Promise ||
-        isEnough(collected, request) ||
-        (tellWatermarks && collected.every(({ isWatermarkOnly }) => isWatermarkOnly));
+        isEnough(collected, request) || (tellWatermarks && collected.every(({ isWatermarkOnly }) => isWatermarkOnly));
       if (isWanted) finish(collected);
       else releaseAll(collected);
     };
@@ -261,14 +257,10 @@ export class FetchApi {
     if (session.changed().size > 0) lookSoon();
   }
 
-  #collect(
-    request: FetchRequest,
-    session: FetchSession,
-    context: RequestContext,
-  ): readonly Contribution[] | Promise<readonly Contribution[]> {
+  /** What an answer would say now. It is to be settled in this turn, or its reads released. */
+  #collect(request: FetchRequest, session: FetchSession, context: RequestContext): readonly Contribution[] {
     let bytesLeft = Math.min(Math.max(request.maxBytes, 1), RESPONSE_BYTES_MAX);
-    const contributions: (Contribution | Promise<Contribution>)[] = [];
-    let isAsync = false;
+    const contributions: Contribution[] = [];
     for (const entry of session.changed()) {
       if (bytesLeft <= 0) break;
       const contribution = this.#contribution(
@@ -282,14 +274,13 @@ export class FetchApi {
         continue;
       }
       contributions.push(contribution);
-      if (contribution instanceof Promise) isAsync = true;
       // What is read from disk takes a buffer as a whole, however little of it was asked for.
       bytesLeft -=
-        contribution instanceof Promise
-          ? Math.max(entry.maxBytes, POOLED_BUFFER_BYTES)
-          : (contribution.read?.bytes ?? 0);
+        contribution.pending === undefined
+          ? (contribution.read?.bytes ?? 0)
+          : Math.max(entry.maxBytes, POOLED_BUFFER_BYTES);
     }
-    return isAsync ? Promise.all(contributions) : (contributions as Contribution[]);
+    return contributions;
   }
 
   /** undefined: nothing to tell. */
@@ -298,12 +289,12 @@ export class FetchApi {
     session: FetchSession,
     context: RequestContext,
     maxBytes: number,
-  ): Contribution | Promise<Contribution> | undefined {
+  ): Contribution | undefined {
     const { partition, topicId, index, refusal, divergence, fetchOffset, leaderEpoch } = entry;
     if (partition === undefined) return this.#refusal(entry, context, notHere(this.#parts.metadata, topicId, index));
     if (refusal !== undefined) return this.#refusal(entry, context, refusal.report);
-    if (entry.verify) return this.#verified(entry, session, context, maxBytes);
     const news = withoutRecords(entry);
+    if (entry.verify) return late(news, this.#verified(entry, session, context, maxBytes));
     if (divergence !== undefined) {
       const diverging = { leaderEpochPlusOne: (divergence.leaderEpoch ?? -1) + 1, endOffset: divergence.endOffset };
       return { ...news, body: { ...news.body, diverging }, isWatermarkOnly: false };
@@ -327,7 +318,7 @@ export class FetchApi {
         if (isTold(entry, news.body)) return undefined;
         return lacksLogStart(entry, session, news.body) ? { ...news, isWatermarkOnly: false } : news;
       }
-      return read instanceof Promise ? read.then(withRecords, refused) : withRecords(read);
+      return read instanceof Promise ? late(news, read.then(withRecords, refused)) : withRecords(read);
     } catch (error) {
       return refused(error);
     }
@@ -344,7 +335,8 @@ export class FetchApi {
     await entry.partition?.verify(entry.fetchOffset);
     // Not before: another fetch of the session would be answered with what is doubted.
     if (entry.asked === asked) entry.verify = false;
-    return (await this.#contribution(entry, session, context, maxBytes)) ?? withoutRecords(entry);
+    const contribution = this.#contribution(entry, session, context, maxBytes) ?? withoutRecords(entry);
+    return contribution.pending ?? contribution;
   }
 
   #refusal(entry: SessionPartition, context: RequestContext, error: ErrorReport): Contribution {
@@ -353,18 +345,37 @@ export class FetchApi {
     return { ...news, body: { ...news.body, error, leader }, isWatermarkOnly: false };
   }
 
+  /**
+   * The answer that says what was collected. What it says counts as told in the turn in which it was collected, though the
+   * disk may be read for it yet: whatever happens from then on is news, and the next answer tells it.
+   */
+  #settle(session: FetchSession, contributions: readonly Contribution[]): Answer<"fetch"> | Promise<Answer<"fetch">> {
+    let isLate = false;
+    for (const { entry, body, read, pending } of contributions) {
+      // What is refused stays so until the reader asks again or the role changes.
+      session.markTold(entry);
+      entry.awaitsReader = read !== undefined || pending !== undefined;
+      // Whoever cuts its log, or is refused, does not look at where the partition stands.
+      const isStanding = body.error === undefined && body.diverging === undefined;
+      entry.toldHighWatermark = isStanding ? body.highWatermark : undefined;
+      entry.toldLogStart = isStanding ? body.logStartOffset : undefined;
+      isLate ||= pending !== undefined;
+    }
+    if (!isLate) return this.#answer(session, contributions);
+    return Promise.all(contributions.map((contribution) => contribution.pending ?? contribution)).then((all) =>
+      this.#answer(session, all),
+    );
+  }
+
   #answer(session: FetchSession, contributions: readonly Contribution[]): Answer<"fetch"> {
     const reads: LogRead[] = [];
-    for (const { entry, asked, read, body } of contributions) {
-      entry.toldHighWatermark = body.highWatermark;
-      entry.toldLogStart = body.logStartOffset;
-      if (entry.asked === asked) {
-        entry.awaitsReader = read !== undefined;
-        // What is refused stays so until the reader asks again or the role changes.
-        session.markTold(entry);
-      }
+    for (const { entry, asked, read } of contributions) {
       if (read !== undefined && read.bytes > 0) reads.push(read);
-      else read?.release();
+      else {
+        read?.release();
+        // The reader does not ask again because of this.
+        session.nothingRead(entry, asked);
+      }
     }
     if (session.id === 0) session.close();
     return {
@@ -388,7 +399,13 @@ function withoutRecords(entry: SessionPartition): Contribution {
   const highWatermark = partition?.highWatermark ?? toOffset(0);
   const logStartOffset = partition?.log.logStartOffset ?? toOffset(0);
   const body = { topicId, partition: index, highWatermark, logStartOffset };
-  return { entry, asked, body, read: undefined, isWatermarkOnly: true };
+  return { entry, asked, body, read: undefined, pending: undefined, isWatermarkOnly: true };
+}
+
+/** A partition for which the disk is read. It is an answer to what was asked when that began. */
+function late(news: Contribution, pending: Promise<Contribution>): Contribution {
+  const { asked } = news;
+  return { ...news, pending: pending.then((found) => ({ ...found, asked })), isWatermarkOnly: false };
 }
 
 /** Whether the reader knows already where the partition stands. */

@@ -1,6 +1,7 @@
 import { OffsetSpec } from "../../../protocol/messages.js";
 import { errorCodes } from "../../../protocol/error-codes.js";
-import type { BrokerId } from "../../../protocol/types.js";
+import { readBatches } from "../../../protocol/record-batch.js";
+import type { BrokerId, TopicId } from "../../../protocol/types.js";
 import { partitionKey } from "../../../protocol/types.js";
 import type { SimCluster } from "../cluster.js";
 import { withCluster } from "../cluster.js";
@@ -41,6 +42,16 @@ async function writeTo(
   const attempt = await cluster.complete(produceOnce(client, to, target, "leader", batch));
   if (attempt.kind !== "ok") throw new Error(`nothing was written: ${attempt.error}`);
   return attempt.baseOffset;
+}
+
+/** A topic with the leader of letters, of which every read goes to the disk once something is written with `fill`. */
+async function createCold(
+  cluster: SimCluster,
+  partitions: number,
+  replicas = cluster.assignmentOf("letters")?.[0] ?? [],
+): Promise<TopicId> {
+  const assignment = Array.from({ length: partitions }, () => ({ brokerIds: [...replicas] }));
+  return cluster.createTopic({ name: "cold", assignment });
 }
 
 describe("a read from disk that outlives its leadership", () => {
@@ -132,5 +143,111 @@ describe("a read from disk that outlives its leadership", () => {
         expect(error).toBe(errorCodes.NOT_LEADER_OR_FOLLOWER.code);
       });
     }
+  });
+});
+
+describe("a fetch of several partitions of which one is read from a slow disk", () => {
+  it("leaves what happens meanwhile to the next fetch of a consumer", async () => {
+    await withCluster({ seed: 103, settings }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      const leader = cluster.leaderOf("letters");
+      const cold = { topicId: await createCold(cluster, 1), partition: 0 };
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      await writeTo(cluster, client, leader, cold, BIG);
+      await letters.write(1);
+      await cluster.run(1000);
+      let sessionId = 0;
+      const fetch = async (sessionEpoch: number, ...named: (Target & { fetchOffset: number })[]): Promise<string[]> => {
+        const partitions = named.map((one) => ({ ...one, maxBytes: 1024 * 1024 }));
+        const limits = { maxWaitMs: 1000, minBytes: 1, maxBytes: 8 * 1024 * 1024 };
+        const request = { ...limits, sessionId, sessionEpoch, partitions };
+        const { body, records } = await client.request(leader, "fetch", request);
+        ({ sessionId } = body);
+        return body.partitions
+          .filter(({ recordBytes }) => recordBytes > 0)
+          .map(({ topicId }, at) => {
+            const [first] = readBatches(records[at] ?? Buffer.alloc(0));
+            return `${topicId === cold.topicId ? "cold" : "letters"} from ${first?.baseOffset}`;
+          });
+      };
+      const isRead = slowNextRead(cluster, leader, "cold-0", 500);
+      const first = fetch(1, { ...cold, fetchOffset: 0 }, { ...letters.target, fetchOffset: 1 });
+      await cluster.until(isRead, "it is read");
+      await letters.write(1);
+      expect(await cluster.complete(first)).toEqual(["cold from 0"]);
+      const second = fetch(2, { ...cold, fetchOffset: BIG.length });
+      expect(await cluster.complete(second)).toEqual(["letters from 1"]);
+      // What is being read is not read for a newer fetch as well.
+      const isReadAgain = slowNextRead(cluster, leader, "cold-0", 500);
+      const third = fetch(3, { ...cold, fetchOffset: 0 });
+      await cluster.until(isReadAgain, "it is read again");
+      const fourth = fetch(4, { ...letters.target, fetchOffset: 0 });
+      expect(await cluster.complete(fourth)).toEqual(["letters from 0"]);
+      expect(await cluster.complete(third)).toEqual(["cold from 0"]);
+    });
+  });
+
+  it("leaves what happens meanwhile to the next fetch of a follower", async () => {
+    await withCluster({ seed: 104, settings }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      const leader = cluster.leaderOf("letters");
+      const [follower = 0] = cluster.followersOf("letters");
+      const cold = { topicId: await createCold(cluster, 1, [leader, follower]), partition: 0 };
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      await letters.write(1);
+      cluster.crash(follower);
+      await cluster.until(
+        () => cluster.isrOf("cold").length === 1 && cluster.isrOf("letters").length === 2,
+        "it is away",
+      );
+      await writeTo(cluster, client, leader, cold, BIG);
+      await cluster.run(1000);
+      const isSlow = slowNextRead(cluster, leader, "cold-0", 1500);
+      cluster.start(follower);
+      await cluster.until(isSlow, "what it lacks is read");
+      await cluster.until(() => cluster.isrOf("letters").includes(follower), "it has all letters and is in sync");
+      expect(cluster.log(follower, "cold").logEndOffset).toBe(0);
+      await letters.write(1, 2000);
+      await cluster.untilSettled("cold");
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("sends nothing twice, so that a follower takes all that it is given", async () => {
+    await withCluster({ seed: 105, settings }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      const leader = cluster.leaderOf("letters");
+      const topicId = await createCold(cluster, 3);
+      for (const id of [1, 2, 3]) {
+        const { disk } = cluster.broker(id).host;
+        // Every write is slow enough to be queued.
+        Object.assign(disk, { syncWriteStallMs: 2, delayMeanMs: 20 });
+      }
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      for (let round = 0; round < 8; round += 1) {
+        for (const partition of [0, 1, 2]) {
+          const batch = encodeBatch(BIG, cluster.nowMs);
+          void produceOnce(
+            client,
+            { brokerId: leader, leaderEpoch: undefined },
+            { topicId, partition },
+            "leader",
+            batch,
+          );
+        }
+        await letters.send(1);
+        await cluster.run(60);
+      }
+      const { log } = cluster.partition(leader, "cold", 0)!;
+      await cluster.until(
+        () => cluster.followersOf("cold").every((id) => cluster.log(id, "cold").logEndOffset === log.logEndOffset),
+        "the followers have everything",
+      );
+      expect(cluster.lines.filter((line) => line.includes("were not taken"))).toEqual([]);
+      expect(await letters.verdict()).toEqual([]);
+    });
   });
 });

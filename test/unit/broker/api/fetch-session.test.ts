@@ -1,4 +1,6 @@
 import { FetchSession } from "../../../../broker/api/fetch-session.js";
+import type { SessionPartition } from "../../../../broker/api/fetch-session.js";
+import type { Partition } from "../../../../broker/partition/partition.js";
 import type { FetchPartition } from "../../../../protocol/messages.js";
 import { toOffset } from "../../../../protocol/types.js";
 
@@ -32,5 +34,56 @@ describe("FetchSession", () => {
     const entry = session.put(asking(0), undefined, toOffset(20));
     entry.toldLogStart = toOffset(10);
     expect(session.put(asking(0), undefined, toOffset(20)).toldLogStart).toBe(10);
+  });
+
+  function setUp(): { session: FetchSession; partition: Partition; ask: () => SessionPartition; wakes: string[] } {
+    const session = new FetchSession(1, 1, undefined);
+    const partition = { observe: () => undefined, unobserve: () => undefined } as unknown as Partition;
+    const named = { topicId: "t", partition: 0, leaderEpochPlusOne: 0, maxBytes: 1, verify: false };
+    const wakes: string[] = [];
+    session.park((urgency) => wakes.push(urgency));
+    return { session, partition, ask: () => session.put(named as FetchPartition, partition, toOffset(0)), wakes };
+  }
+  /** As when its records are read from disk. */
+  function read(session: FetchSession, entry: SessionPartition): number {
+    session.markTold(entry);
+    entry.awaitsReader = true;
+    return entry.asked;
+  }
+
+  it("keeps what happens during a read for the reader's next question, when records come of it", () => {
+    const { session, partition, ask, wakes } = setUp();
+    const entry = ask();
+    read(session, entry);
+    session.onHighWatermark(partition);
+    expect(session.changed().size).toBe(0);
+    expect(wakes).toEqual([]);
+    ask();
+    expect([...session.changed()]).toEqual([entry]);
+  });
+
+  it("tells it without being asked, when nothing comes of the read", () => {
+    const { session, partition, ask, wakes } = setUp();
+    const entry = ask();
+    const asked = read(session, entry);
+    session.onHighWatermark(partition);
+    session.nothingRead(entry, asked);
+    expect([...session.changed()]).toEqual([entry]);
+    expect(wakes).toEqual(["records"]);
+  });
+
+  it("does not ask a reader to wait, or to look, because of what it does not want any more", () => {
+    const { session, partition, ask } = setUp();
+    const entry = ask();
+    const asked = read(session, entry);
+    ask();
+    read(session, entry);
+    session.onHighWatermark(partition);
+    session.nothingRead(entry, asked);
+    expect(entry.awaitsReader).toBe(true);
+    expect(session.changed().size).toBe(0);
+    session.forget(`t:0` as never);
+    session.nothingRead(entry, entry.asked);
+    expect(session.changed().size).toBe(0);
   });
 });

@@ -56,6 +56,10 @@ export class LogState {
   get isFailed(): boolean {
     return this.#state === "Failed";
   }
+  /** A truncation waits or runs. */
+  get isBeingTruncated(): boolean {
+    return this.#truncations > 0;
+  }
   get isClosed(): boolean {
     return this.#state === "Closed";
   }

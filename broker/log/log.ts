@@ -285,6 +285,15 @@ export class Log {
     return refusal;
   }
 
+  /**
+   * Resolves when no write and no truncation waits or runs, so that what follows the log end can be appended; undefined
+   * when that is so now.
+   */
+  whenSettled(): Promise<void> | undefined {
+    if (this.#state.isBeingTruncated) return this.#maintenance.run(() => this.#writer.drained());
+    return this.#writer.isIdle ? undefined : this.#writer.drained();
+  }
+
   /** Makes durable what is written now; the flushed offset follows. A failed sync stops the process. */
   flush(): Promise<void> {
     return this.#maintenance.run(() => this.#flusher.flush());

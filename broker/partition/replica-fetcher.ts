@@ -35,15 +35,32 @@ interface Followed {
   readonly key: PartitionKey;
   readonly partition: Partition;
   readonly epoch: LeaderEpoch;
-  sentOffset: Offset | undefined;
   /** The first request of the session that named it: answers to earlier ones were meant for another epoch. */
-  namedIn: number | undefined;
+  firstNamedIn: number | undefined;
+  /** What it asks for; undefined: the leader has answered that, or was not asked. */
+  asks: Naming | undefined;
   /** The newest high watermark heard of; it may be above what is here yet, and is not told again. */
   leaderHighWatermark: Offset;
   /** Nothing is fetched meanwhile: a truncation or a write is under way, or it waits after an error. */
   busy: boolean;
   /** The leader was told last that this replica is unfit, and will be told again how it is. */
   saidUnfit: boolean;
+  /** Records that came for this offset were not what follows here, and were asked for again. */
+  refusedAt: Offset | undefined;
+}
+
+/** A partition was named in this request of the session, with this position. */
+interface Naming {
+  readonly sessionEpoch: number;
+  readonly offset: Offset;
+}
+
+/** What the leader remembers for this fetcher. */
+interface Session {
+  /** 0: not known yet. */
+  id: number;
+  /** Of the next request. */
+  epoch: number;
 }
 
 /** The leader may be slow to answer by so much before the connection counts as dead. */
@@ -68,8 +85,7 @@ export class ReplicaFetcher {
   readonly #changed = new Set<Followed>();
   readonly #forgotten = new Map<PartitionKey, PartitionName>();
   #connection: RpcConnection | undefined;
-  #sessionId = 0;
-  #sessionEpoch = 1;
+  #session: Session = { id: 0, epoch: 1 };
   #inFlight = 0;
   #connecting = false;
   #reconnectMs = RECONNECT_MS_MIN;
@@ -91,19 +107,23 @@ export class ReplicaFetcher {
     const key = partitionKey(partition.topicId, partition.partition);
     const before = this.#followed.get(key);
     if (before?.epoch === epoch && before.partition === partition) return;
-    if (before !== undefined) this.#changed.delete(before);
+    if (before !== undefined) {
+      this.#changed.delete(before);
+      // What the session was told before was told to another: the leader is to tell it again.
+      this.#forgotten.set(key, { topicId: partition.topicId, partition: partition.partition });
+    }
     const followed: Followed = {
       key,
       partition,
       epoch,
-      sentOffset: undefined,
-      namedIn: undefined,
+      firstNamedIn: undefined,
+      asks: undefined,
       leaderHighWatermark: toOffset(0),
       busy: false,
       saidUnfit: false,
+      refusedAt: undefined,
     };
     this.#followed.set(key, followed);
-    this.#forgotten.delete(key);
     this.#markChanged(followed);
   }
 
@@ -151,7 +171,7 @@ export class ReplicaFetcher {
       this.#connect();
       return;
     }
-    const maySendAnother = this.#inFlight < IN_FLIGHT_MAX && this.#sessionId > 0;
+    const maySendAnother = this.#inFlight < IN_FLIGHT_MAX && this.#session.id > 0;
     if (this.#inFlight === 0 || (maySendAnother && this.#hasNews())) this.#send(this.#connection);
   }
 
@@ -169,11 +189,16 @@ export class ReplicaFetcher {
       return;
     }
     const settings = this.#parts.settings();
+    const session = this.#session;
     const partitions: Init<FetchPartition>[] = [];
     for (const followed of this.#changed) {
       if (followed.busy) continue;
       this.#changed.delete(followed);
-      if (this.#isCurrent(followed)) partitions.push(this.#position(followed, settings.partitionBytesMax));
+      if (!this.#isCurrent(followed)) continue;
+      // What a former role had begun ends first: what comes could not be appended before, nor where it was asked for.
+      const settled = followed.partition.log.whenSettled();
+      if (settled === undefined) partitions.push(this.#position(followed, session.epoch, settings.partitionBytesMax));
+      else this.#whileBusy(followed, settled, "what was being written or cut did not end");
     }
     const forgotten = [...this.#forgotten.values()];
     this.#forgotten.clear();
@@ -181,25 +206,25 @@ export class ReplicaFetcher {
       maxWaitMs: settings.waitMsMax,
       minBytes: 1,
       maxBytes: settings.responseBytesMax,
-      sessionId: this.#sessionId,
-      sessionEpoch: this.#sessionEpoch,
+      sessionId: session.id,
+      sessionEpoch: session.epoch,
       partitions,
       forgotten,
       replica: identity,
     };
     const { sessionEpoch } = request;
-    this.#sessionEpoch += 1;
+    session.epoch += 1;
     this.#inFlight += 1;
     connection.send("fetch", request, { timeoutMs: settings.waitMsMax + ANSWER_GRACE_MS }, (outcome) =>
-      this.#onOutcome(connection, sessionEpoch, outcome),
+      this.#onOutcome(connection, session, sessionEpoch, outcome),
     );
   }
 
-  #position(followed: Followed, maxBytes: number): Init<FetchPartition> {
+  #position(followed: Followed, sessionEpoch: number, maxBytes: number): Init<FetchPartition> {
     const { partition, epoch } = followed;
     const { log } = partition;
-    followed.sentOffset = log.logEndOffset;
-    followed.namedIn ??= this.#sessionEpoch;
+    followed.firstNamedIn ??= sessionEpoch;
+    followed.asks = { sessionEpoch, offset: log.logEndOffset };
     const [damaged] = log.damage;
     if (damaged !== undefined || log.isFull) this.#reportAgainLater(followed);
     return {
@@ -230,22 +255,29 @@ export class ReplicaFetcher {
 
   // -- Answers --------------------------------------------------------------------------------------------------------
 
-  #onOutcome(connection: RpcConnection, sessionEpoch: number, outcome: RpcOutcome<"fetch">): void {
+  #onOutcome(connection: RpcConnection, session: Session, sessionEpoch: number, outcome: RpcOutcome<"fetch">): void {
     if (connection !== this.#connection) return;
     this.#inFlight -= 1;
     if (outcome instanceof Error) {
-      this.#onFailure(connection, outcome);
+      this.#onFailure(connection, session, outcome);
       return;
     }
     this.#reconnectMs = RECONNECT_MS_MIN;
-    this.#sessionId = outcome.body.sessionId;
+    if (session !== this.#session) {
+      // Its numbers mean nothing in the session that followed.
+      this.#useAgain(outcome.records, []);
+      this.#pump();
+      return;
+    }
+    session.id = outcome.body.sessionId;
     let recordsIndex = 0;
     const writes: Promise<void>[] = [];
     for (const fetched of outcome.body.partitions) {
       const records = fetched.recordBytes > 0 ? outcome.records[recordsIndex++] : undefined;
       const followed = this.#followed.get(partitionKey(fetched.topicId, fetched.partition));
-      if (followed?.namedIn === undefined || followed.namedIn > sessionEpoch || !this.#isCurrent(followed)) continue;
-      const written = this.#onFetched(followed, fetched, records);
+      if (followed?.firstNamedIn === undefined || followed.firstNamedIn > sessionEpoch || !this.#isCurrent(followed))
+        continue;
+      const written = this.#onFetched(followed, sessionEpoch, fetched, records);
       if (written !== undefined) writes.push(written);
     }
     this.#useAgain(outcome.records, writes);
@@ -262,12 +294,12 @@ export class ReplicaFetcher {
     else void Promise.allSettled(writes).then(() => this.#parts.frames.give(first));
   }
 
-  #onFailure(connection: RpcConnection, error: Error): void {
+  #onFailure(connection: RpcConnection, session: Session, error: Error): void {
     const sessionLost =
       error instanceof ApiError &&
       (error.errorName === "FETCH_SESSION_ID_NOT_FOUND" || error.errorName === "INVALID_FETCH_SESSION_EPOCH");
     if (sessionLost) {
-      this.#resetSession();
+      if (session === this.#session) this.#resetSession();
       this.#pump();
       return;
     }
@@ -276,35 +308,51 @@ export class ReplicaFetcher {
     this.#onConnectionLost(connection);
   }
 
-  #onFetched(followed: Followed, fetched: FetchedPartition, records: Buffer | undefined): Promise<void> | undefined {
-    const { partition } = followed;
-    const { log } = partition;
-    if (fetched.error !== null) {
-      this.#onRefused(followed, fetched);
+  /** Resolves when the records are written that it brought; undefined: they are, or it brought none that were taken. */
+  #onFetched(
+    followed: Followed,
+    sessionEpoch: number,
+    fetched: FetchedPartition,
+    records: Buffer | undefined,
+  ): Promise<void> | undefined {
+    const { partition, asks, busy } = followed;
+    // An answer counts only for the naming that it answers, and once: what was asked since is answered by another one, and
+    // what a late one would cut off may have been fetched again.
+    const counts = asks !== undefined && asks.sessionEpoch <= sessionEpoch;
+    if (fetched.error !== null || fetched.diverging !== null) {
+      if (!counts) return undefined;
+      followed.asks = undefined;
+      if (fetched.error !== null) this.#onRefused(followed, fetched);
+      else if (fetched.diverging !== null)
+        this.#truncate(followed, fetched.diverging.leaderEpochPlusOne - 1, toOffset(fetched.diverging.endOffset));
       return undefined;
     }
-    if (followed.busy || followed.sentOffset !== log.logEndOffset) {
-      // The log has changed since this was asked for; what came does not continue it.
-      if (!followed.busy) this.#markChanged(followed);
-      return undefined;
-    }
-    if (fetched.diverging !== null) {
-      this.#truncate(followed, fetched.diverging.leaderEpochPlusOne - 1, toOffset(fetched.diverging.endOffset));
-      return undefined;
-    }
+    // Where the leader stands is told once, whatever was asked.
     const leaderHighWatermark = parseOffset(fetched.highWatermark);
-    if (leaderHighWatermark !== undefined) followed.leaderHighWatermark = leaderHighWatermark;
-    const written = records === undefined ? undefined : this.#append(followed, records);
-    partition.followHighWatermark(followed.leaderHighWatermark);
+    if (leaderHighWatermark !== undefined && leaderHighWatermark > followed.leaderHighWatermark)
+      followed.leaderHighWatermark = leaderHighWatermark;
+    let written: Promise<void> | undefined;
+    if (counts && records !== undefined) {
+      followed.asks = undefined;
+      written = this.#append(followed, asks.offset, records);
+    }
+    // What is about to be cut off is not replicated, however far the leader is.
+    if (!busy) partition.followHighWatermark(followed.leaderHighWatermark);
     this.#followLogStart(partition, parseOffset(fetched.logStartOffset));
     return written;
   }
 
   /** Resolves when the records are written; undefined: they are, or they were not taken. */
-  #append(followed: Followed, records: Buffer): Promise<void> | undefined {
-    const { partition } = followed;
+  #append(followed: Followed, offset: Offset, records: Buffer): Promise<void> | undefined {
+    const { partition, epoch } = followed;
+    const { log } = partition;
+    if (log.nextOffset !== offset) {
+      // The log has changed since this was asked for; what came does not continue it.
+      this.#markChanged(followed);
+      return undefined;
+    }
     try {
-      const { written } = partition.log.appendAsFollower(records, followed.epoch);
+      const { written } = log.appendAsFollower(records, epoch);
       if (written === undefined) {
         this.#changed.add(followed);
         return undefined;
@@ -320,9 +368,21 @@ export class ReplicaFetcher {
       return written;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      this.#onNotTaken(followed, `records of the leader were not taken: ${error.message}`);
+      this.#onUnfitRecords(followed, offset, error);
       return undefined;
     }
+  }
+
+  /** What is no fault of this disk is asked for again at once, but not again and again. */
+  #onUnfitRecords(followed: Followed, offset: Offset, error: ApiError): void {
+    const why = `records of the leader were not taken: ${error.message}`;
+    if (error.errorName !== "INVALID_RECORD" || followed.refusedAt === offset) {
+      this.#onNotTaken(followed, why);
+      return;
+    }
+    followed.refusedAt = offset;
+    this.#parts.logger.info(`${followed.partition.name}: ${why}; they are asked for again`);
+    this.#markChanged(followed);
   }
 
   #onNotTaken(followed: Followed, why: string): void {
@@ -365,6 +425,7 @@ export class ReplicaFetcher {
     this.#whileBusy(
       followed,
       partition.log.truncateTo(target, () => this.#isCurrent(followed)),
+      "its log could not be cut",
     );
   }
 
@@ -379,6 +440,7 @@ export class ReplicaFetcher {
       this.#whileBusy(
         followed,
         partition.log.truncateFullyAndStartAt(leaderStart, () => this.#isCurrent(followed)),
+        "its log could not be cut",
       );
       return;
     }
@@ -394,11 +456,11 @@ export class ReplicaFetcher {
     );
   }
 
-  #whileBusy(followed: Followed, work: Promise<void>): void {
+  #whileBusy(followed: Followed, work: Promise<void>, failure: string): void {
     followed.busy = true;
     work.then(
       () => this.#resume(followed),
-      (error: unknown) => this.#retryAfter(followed, RETRY_LATER_MS, `its log could not be cut: ${reasonOf(error)}`),
+      (error: unknown) => this.#retryAfter(followed, RETRY_LATER_MS, `${failure}: ${reasonOf(error)}`),
     );
   }
 
@@ -466,11 +528,11 @@ export class ReplicaFetcher {
   }
 
   #resetSession(): void {
-    this.#sessionId = 0;
-    this.#sessionEpoch = 1;
+    this.#session = { id: 0, epoch: 1 };
     this.#forgotten.clear();
     for (const followed of this.#followed.values()) {
-      followed.namedIn = undefined;
+      followed.firstNamedIn = undefined;
+      followed.asks = undefined;
       this.#changed.add(followed);
     }
   }

@@ -2,7 +2,7 @@ import { OffsetSpec } from "../../../protocol/messages.js";
 import { errorCodes } from "../../../protocol/error-codes.js";
 import { readBatches } from "../../../protocol/record-batch.js";
 import type { BrokerId, TopicId } from "../../../protocol/types.js";
-import { partitionKey } from "../../../protocol/types.js";
+import { partitionKey, toOffset } from "../../../protocol/types.js";
 import type { SimCluster } from "../cluster.js";
 import { withCluster } from "../cluster.js";
 import { Letters } from "../letters.js";
@@ -247,6 +247,91 @@ describe("a fetch of several partitions of which one is read from a slow disk", 
         "the followers have everything",
       );
       expect(cluster.lines.filter((line) => line.includes("were not taken"))).toEqual([]);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
+describe("an answer that a newer one has overtaken", () => {
+  it("cuts nothing off that was fetched since", async () => {
+    await withCluster({ seed: 106, settings }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      const leader = cluster.leaderOf("letters");
+      const [follower = 0] = cluster.followersOf("letters");
+      const topicId = await createCold(cluster, 2, [leader, follower]);
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      await letters.write(10);
+      await cluster.run(1000);
+      // It says that records are damaged; half a second later it says so again, and then may cut them off.
+      const { disk } = cluster.broker(follower).host;
+      const path = disk.paths().find((name) => /letters.*\.log$/.test(name)) ?? "";
+      disk.flipBit(path, (readBatches(Buffer.from(disk.contentOf(path) ?? []))[3]?.end ?? 0) - 1);
+      const log = cluster.log(follower, "letters");
+      expect(await cluster.complete(log.verifyRange(toOffset(0)))).toMatchObject([{ from: 3 }]);
+      await cluster.until(() => !cluster.isrOf("letters").includes(follower), "it left", 400);
+      // One fetch is held up by the first partition, and the one that is told where to cut by the second.
+      const isSlow = [0, 1].map((partition) =>
+        slowNextRead(cluster, leader, `cold-${partition}`, [900, 2900][partition]!),
+      );
+      await writeTo(cluster, client, leader, { topicId, partition: 0 }, BIG);
+      await cluster.until(() => isSlow[0]!(), "the first is read", 100);
+      await writeTo(cluster, client, leader, { topicId, partition: 1 }, BIG);
+      await cluster.until(() => isSlow[1]!(), "the second is read", 1000);
+      await cluster.until(() => cluster.isrOf("letters").includes(follower), "it is repaired and in sync", 1500);
+      await letters.write(5);
+      expect(log.logEndOffset).toBe(15);
+      // The late answer arrives.
+      await cluster.run(3500);
+      expect(cluster.log(follower, "cold", 1).logEndOffset).toBe(BIG.length);
+      expect(cluster.lines.filter((line) => line.includes("letters-0: truncates its log"))).toHaveLength(1);
+      expect(log.logEndOffset).toBe(15);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
+describe("a follower whose log is being cut for a former leader", () => {
+  it("waits for that, and is given at once what its new leader has", async () => {
+    await withCluster({ seed: 107, brokers: 4, settings }, async (cluster) => {
+      const [first = 0, second = 0, third = 0] = [1, 2, 3, 4].filter((id) => id !== cluster.controllerId);
+      const { network } = cluster.simulation;
+      const letters = await Letters.create(cluster, { assignment: [first, second, third] });
+      await letters.write(10);
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      network.partition(host(first), host(second));
+      const { history, target } = letters;
+      const partition = partitionKey(target.topicId, target.partition);
+      const write = async (brokerId: BrokerId, value: string): Promise<void> => {
+        const about = { producer: value, partition, values: [value], acks: "leader", idempotent: false } as const;
+        const operation = history.invoke(about);
+        history.ok(operation, { brokerId, baseOffset: await writeTo(cluster, client, brokerId, target, [value]) });
+      };
+      for (const value of letters.values(2)) await write(first, value);
+      await cluster.until(
+        () => cluster.log(third, "letters").logEndOffset === 12,
+        "the third has what the second lacks",
+      );
+      network.partition(host(third), host(second));
+      cluster.zookeeper.expireSession(cluster.zookeeper.node(`/brokers/ids/${first}`)?.ephemeralOwner ?? "");
+      await cluster.until(() => cluster.partition(second, "letters")?.role.kind === "leader", "the second leads");
+      await write(second, "later");
+      // The cut waits behind a sync.
+      const log = cluster.log(first, "letters");
+      cluster.broker(first).host.disk.syncDelayMeanMs = 2000;
+      void log.flush().catch(() => undefined);
+      network.heal(host(first), host(second));
+      await cluster.until(() => cluster.logged("letters-0: truncates its log"), "it is to be cut");
+      cluster.crash(second);
+      await cluster.until(() => cluster.partition(third, "letters")?.role.kind === "leader", "the third leads");
+      cluster.broker(first).host.disk.syncDelayMeanMs = 1;
+      await write(third, "latest");
+      await write(third, "last");
+      await cluster.until(() => log.logEndOffset === 14, "the first has it");
+      expect(cluster.lines.filter((line) => line.includes("were not taken"))).toEqual([]);
+      network.heal();
+      cluster.start(second);
       expect(await letters.verdict()).toEqual([]);
     });
   });

@@ -1,3 +1,4 @@
+import { ApiError } from "../../protocol/error-codes.js";
 import type { BrokerEpoch, BrokerId, LeaderEpoch, Offset } from "../../protocol/types.js";
 import type { ReplicaPosition } from "./isr.js";
 
@@ -52,8 +53,18 @@ export class Followers {
     return [...this.#progress].filter(([, follower]) => follower.damaged).map(([id]) => id);
   }
 
+  /**
+   * Throws ApiError STALE_BROKER_EPOCH for a late fetch of a process before the one that has fetched last: its successor may
+   * have less (KIP-903).
+   */
   note(fetch: FollowerFetch, leaderEndOffset: Offset, nowMs: number): void {
     const before = this.#progress.get(fetch.brokerId);
+    if (before !== undefined && BigInt(fetch.brokerEpoch) < BigInt(before.brokerEpoch)) {
+      throw new ApiError(
+        "STALE_BROKER_EPOCH",
+        `broker ${fetch.brokerId} has fetched under epoch ${before.brokerEpoch}, which is newer than ${fetch.brokerEpoch}`,
+      );
+    }
     this.#progress.set(fetch.brokerId, {
       brokerEpoch: fetch.brokerEpoch,
       logEndOffset: fetch.fetchOffset,

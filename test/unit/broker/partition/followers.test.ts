@@ -1,0 +1,27 @@
+import { Followers } from "../../../../broker/partition/followers.js";
+import type { FollowerFetch } from "../../../../broker/partition/followers.js";
+import { toOffset } from "../../../../protocol/types.js";
+
+describe("Followers", () => {
+  const fetchOf = (brokerEpoch: string, fetchOffset: number): FollowerFetch => ({
+    brokerId: 2,
+    brokerEpoch,
+    fetchOffset: toOffset(fetchOffset),
+    flushedOffset: toOffset(0),
+    lastFetchedEpoch: 0,
+    damagedFrom: undefined,
+    diskFull: false,
+  });
+
+  it("take no late fetch of a process whose successor has fetched", () => {
+    const followers = new Followers(0);
+    followers.note(fetchOf("9", 100), toOffset(100), 10);
+    followers.note(fetchOf("10", 90), toOffset(100), 20);
+    expect(() => followers.note(fetchOf("9", 100), toOffset(100), 30)).toThrow(
+      expect.objectContaining({ errorName: "STALE_BROKER_EPOCH" }),
+    );
+    expect(followers.get(2)).toMatchObject({ brokerEpoch: "10", logEndOffset: 90, fetchedMs: 20 });
+    followers.note(fetchOf("10", 95), toOffset(100), 40);
+    expect(followers.get(2)).toMatchObject({ logEndOffset: 95 });
+  });
+});

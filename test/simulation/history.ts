@@ -278,7 +278,8 @@ export function lostAcknowledgements(history: History): Violation[] {
   );
   for (const { operation, value, offset } of acknowledged(history)) {
     for (const read of reads.get(operation.partition) ?? []) {
-      if (offset < read.logStartOffset) continue;
+      // Without an offset it is no acknowledgement, and nothing that was deleted.
+      if (offset >= 0 && offset < read.logStartOffset) continue;
       if (offset < read.highWatermark && present.get(read)?.get(offset) === value) continue;
       violations.push({
         id: "L1",

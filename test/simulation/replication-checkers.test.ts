@@ -106,6 +106,11 @@ describe("checkers of histories", () => {
     expect(broken(new Story().write("a", 0).invoke("x").info("x").end(["x", "a"]))).toContain("L1");
   });
 
+  it("find an acknowledgement without an offset, though the record is there or deleted", () => {
+    expect(broken(new Story().write("a", -1).end(["a"]))).toContain("L1");
+    expect(broken(new Story().write("a", -1).write("b", 1).end(["b"], { from: 1 }))).toContain("L1");
+  });
+
   it("excuse an acknowledged record below the log start", () => {
     expect(broken(new Story().write("a", 0).write("b", 1).end(["b"], { from: 1 }))).toEqual([]);
   });

@@ -52,15 +52,17 @@ export interface QueueHost extends AccumulatorHost, IdentitySource {
  * It promises that records of a producer stand in the log in the order in which they were appended here, each once, if
  * the producer is idempotent:
  * - A batch gets its sequence when it is first sent, and its bytes never change while its outcome is unknown.
- * - Until the first batch under a producer id is acknowledged it is alone in flight: a broker that does not know the
- *   producer takes any sequence for its first, so it would accept a second batch where it has refused the first.
+ * - Until the first batch under a producer id is acknowledged it is alone in flight: when its answer is lost and a broker
+ *   forgets the producer before it is sent again, it is appended again, and so would be those behind it.
  * - After a failure nothing new is sent until every batch in `sent` has an outcome; then those that are left are sent
  *   again, oldest first. The broker has refused all that came behind a missing one, and answers a repetition of what it
- *   has with the original offset.
+ *   has with the original offset. Only an offset acknowledges.
  * - A batch that certainly was not appended leaves a gap in the sequence when it is given up; those behind it are then
  *   given new sequences, which is safe because they were refused too.
  * - A batch that is given up with an unknown outcome ends the use of the producer id here: batches behind it whose
  *   outcome is unknown fail too, and are never sent again under another id. The rest goes on under a new one.
+ * - So does what a broker refuses that has forgotten the producer, once every batch in `sent` has an outcome. A refused
+ *   batch that one behind it has overtaken does not: it would change places with that one.
  */
 export class PartitionQueue {
   readonly topic: string;
@@ -74,6 +76,8 @@ export class PartitionQueue {
   readonly #backoff: Backoff;
   /** The topic is another one of the same name; what is in flight was meant for the old one. */
   #isReplaced = false;
+  /** The leader does not know the producer as it should; what is in flight is answered first. */
+  #mustRenew = false;
   /** Batches in `#sent` without a pending request must be sent again. */
   #mustResend = false;
   #nextOrdinal = 0;
@@ -108,11 +112,12 @@ export class PartitionQueue {
   /** Sends what may be sent now. Cheap when there is nothing to do. */
   pump(): void {
     if (this.isEmpty) return;
-    if (this.#isReplaced) {
+    if (this.#isReplaced || this.#mustRenew) {
       if (this.#isWaiting()) return;
-      this.#isReplaced = false;
       // The log that batches in flight were for is gone, and with it the memory of their sequences.
-      this.#renewIdentity(topicReplacedError(this.#place));
+      const cause = this.#isReplaced ? topicReplacedError(this.#place) : undefined;
+      this.#isReplaced = false;
+      this.#renewIdentity(cause);
     }
     const { host } = this;
     const nowMs = host.env.clock.monotonicMs();
@@ -126,7 +131,7 @@ export class PartitionQueue {
     const connection = host.connectionTo(leader.leaderId);
     if (connection === undefined) return;
     if (this.#mustResend) this.#resend(connection, leader, nowMs);
-    while (this.#sequence.begin() && this.#hasRoom()) {
+    while (this.#sequence.begin(this.#sent.length > 0) && this.#hasRoom()) {
       const batch = this.accumulator.takeDue(nowMs);
       if (batch === undefined) return;
       this.#sequence.identify(batch);
@@ -286,6 +291,7 @@ export class PartitionQueue {
   #onAppended(batch: ProducerBatch, baseOffset: number): void {
     this.#backoff.reset();
     this.#sequence.onAcknowledged();
+    for (const ahead of this.#sent.slice(0, this.#sent.indexOf(batch))) ahead.isOvertaken = true;
     this.#remove(batch);
     // The broker has appended behind a batch that it refused: it does not count as this queue does.
     if (this.#sequence.hasGap) this.#renewIdentity();
@@ -301,10 +307,6 @@ export class PartitionQueue {
   ): void {
     const error = new ProtocolError(name, message, this.#placeAt(leader));
     batch.lastError = error;
-    if (name === "DUPLICATE_SEQUENCE_NUMBER" && this.#sequence.hasIdentity) {
-      this.#onAppended(batch, -1);
-      return;
-    }
     if (appendedAnyway.has(name)) batch.outcomeUnknown = true;
     if (name === "MESSAGE_TOO_LARGE" && !batch.outcomeUnknown) {
       this.#onTooLarge(batch, leader);
@@ -319,7 +321,7 @@ export class PartitionQueue {
       // Behind one that failed this is what must happen: what to do is decided by that one's outcome.
       const isFirst = batch === this.#sent[0] && !this.#sequence.hasGap;
       this.#sendAgain(leader);
-      if (isFirst) this.#renewIdentity();
+      this.#mustRenew ||= isFirst;
     } else {
       this.#giveUp(batch, batch.outcomeUnknown ? this.#unknown(batch, error) : error);
     }
@@ -398,13 +400,17 @@ export class PartitionQueue {
   #renewIdentity(cause?: ClientError): void {
     const batches = this.#takeSent();
     this.#sequence.forget();
-    const lost = batches.filter(mayBeAppended);
-    this.accumulator.putBack(batches.filter((batch) => !mayBeAppended(batch)));
-    for (const batch of lost) this.#fail(batch, this.#unknown(batch, cause ?? batch.lastError));
+    const refused = batches.filter((batch) => !mayBeAppended(batch));
+    this.accumulator.putBack(refused.filter((batch) => !batch.isOvertaken));
+    for (const batch of batches) {
+      if (mayBeAppended(batch)) this.#fail(batch, this.#unknown(batch, cause ?? batch.lastError));
+      else if (batch.isOvertaken) this.#fail(batch, batch.lastError ?? this.#outOfTime(batch));
+    }
   }
 
   #takeSent(): ProducerBatch[] {
     this.#mustResend = false;
+    this.#mustRenew = false;
     return this.#sent.splice(0);
   }
 

@@ -7,19 +7,22 @@ import type { ProducerBatch } from "./producer-batch.js";
 
 /**
  * Refusals after which the records may be in the log all the same. NOT_LEADER_OR_FOLLOWER is one of them, because a leader
- * that is deposed while records wait to be replicated says it too, and its successor may have them.
+ * that is deposed while records wait to be replicated says it too, and its successor may have them. Nor does
+ * DUPLICATE_SEQUENCE_NUMBER acknowledge them: it names no offset, and whether they are replicated it does not say.
  */
 export const appendedAnyway: ReadonlySet<ErrorName> = new Set<ErrorName>([
   "NOT_LEADER_OR_FOLLOWER",
   "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
+  "DUPLICATE_SEQUENCE_NUMBER",
   "REQUEST_TIMED_OUT",
   "UNKNOWN_SERVER_ERROR",
 ]);
 
-/** The broker's memory of this producer does not fit ours. */
+/** The broker's memory of this producer does not fit ours; it has appended nothing now. */
 export const identityLost: ReadonlySet<ErrorName> = new Set<ErrorName>([
   "OUT_OF_ORDER_SEQUENCE_NUMBER",
   "UNKNOWN_PRODUCER_ID",
+  "DUPLICATE_SEQUENCE_NUMBER",
   "INVALID_PRODUCER_EPOCH",
 ]);
 

@@ -15,7 +15,7 @@ const TIMESTAMP_BYTES_MAX = 10;
 export interface RecordMetadata {
   readonly topic: string;
   readonly partition: number;
-  /** -1: not known, because nothing was waited for (`acks: "none"`) or the broker remembers only that it has the record. */
+  /** -1 with `acks: "none"`: nothing was waited for. */
   readonly offset: number;
   /** Milliseconds since 1970. */
   readonly timestamp: number;
@@ -54,6 +54,8 @@ export class ProducerBatch {
   sentAtMs = 0;
   /** Some attempt may have been appended without our knowing. */
   outcomeUnknown = false;
+  /** One behind it is in the log. */
+  isOvertaken = false;
   isDone = false;
   /** Why the last attempt failed. */
   lastError: ClientError | undefined;
@@ -149,6 +151,7 @@ export class ProducerBatch {
       half.timestamps = timestamps?.slice(from, to);
       half.lastError = this.lastError;
       half.ordinal = this.ordinal;
+      half.isOvertaken = this.isOvertaken;
       return half;
     };
     const middle = recordCount >>> 1;

@@ -1,4 +1,4 @@
-import { nextSequence } from "../protocol/record-batch.js";
+import { nextSequence, SEQUENCE_END } from "../protocol/record-batch.js";
 import { noIdentity } from "../protocol/record-encoder.js";
 import type { ProducerBatch } from "./producer-batch.js";
 
@@ -16,10 +16,16 @@ export interface IdentitySource {
   discardIdentity(identity: ProducerIdentity): void;
 }
 
+/** An identity is worn when so many records were numbered under it: no batch may be so large that sequences begin again. */
+const SEQUENCES_MAX = SEQUENCE_END / 2;
+
 /**
  * The numbers by which the leader of one partition recognizes the batches of a producer: an identity, and under it a
  * sequence without gaps. It hands them out and knows where a gap is; what follows from a gap its queue decides. Of a
  * producer that is not idempotent it stays empty, and batches get no numbers.
+ *
+ * Under one identity a sequence is 0 once, for the first batch: with 0 a broker lets a producer begin that it does not
+ * know, so it would take a second batch with 0 where it has refused the one before.
  */
 export class ProducerSequence {
   #identity: ProducerIdentity | undefined;
@@ -33,8 +39,15 @@ export class ProducerSequence {
     private readonly idempotent: boolean,
   ) {}
 
-  /** Whether batches can be given numbers, or need none. Takes an identity from the source where there was none. */
-  begin(): boolean {
+  /**
+   * Whether batches can be given numbers, or need none. Takes an identity from the source where there was none, and in place
+   * of a worn one when nothing is in flight under it.
+   */
+  begin(isInFlight: boolean): boolean {
+    if (this.#next >= SEQUENCES_MAX) {
+      if (isInFlight) return false;
+      this.forget();
+    }
     if (!this.idempotent || this.#identity !== undefined) return true;
     this.#identity = this.source.identity();
     this.#next = 0;
@@ -46,7 +59,7 @@ export class ProducerSequence {
     return this.#identity !== undefined;
   }
 
-  /** The leader has acknowledged a batch under the identity, so it will notice one that is missing. */
+  /** A leader has acknowledged a batch under the identity. */
   get isKnown(): boolean {
     return this.#isKnown;
   }
@@ -94,6 +107,7 @@ export class ProducerSequence {
   forget(): void {
     if (this.#identity !== undefined) this.source.discardIdentity(this.#identity);
     this.#identity = undefined;
+    this.#next = 0;
     this.#isKnown = false;
     this.#gapAt = undefined;
   }

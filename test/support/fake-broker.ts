@@ -331,6 +331,7 @@ export class FakeBroker {
       const same = known.find(({ baseSequence }) => baseSequence === batch.baseSequence);
       if (same !== undefined) return { baseOffset: same.offset };
       const last = known[known.length - 1];
+      if (last === undefined && batch.baseSequence > 0) return { error: errorReport("UNKNOWN_PRODUCER_ID") };
       if (last !== undefined && batch.baseSequence !== last.baseSequence + last.count) {
         return { error: errorReport("OUT_OF_ORDER_SEQUENCE_NUMBER") };
       }

@@ -178,6 +178,27 @@ describe("Producer", () => {
     expect(most).toBe(5);
   });
 
+  it("sends nothing behind the first batch under a producer id before that is acknowledged", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024 });
+    // Its answer is lost, and the broker forgets the producer: it is there twice, and what comes behind it is not.
+    onProduce(async (request) => {
+      if (request.count > 1) return undefined;
+      appendAnd(request, "hang-up");
+      for (let turn = 0; turn < 50; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+      fake.partition("t").producers.clear();
+      return "hang-up";
+    });
+    const values = Array.from({ length: 4 }, (_, index) => `${index}`.padEnd(800, "x"));
+    await producer.sendBatch(
+      "t",
+      values.map((value) => ({ value })),
+    );
+    expect(valuesOf(fake.partition("t")).map((value) => value[0])).toEqual(["0", "0", "1", "2", "3"]);
+    expect(fake.broker(1).bodies("produce")).toHaveLength(5);
+  });
+
   it("sends a batch again whose answer was lost, and has it in the log once, at its first offset", async () => {
     await start();
     fake.createTopic("t");
@@ -408,12 +429,65 @@ describe("Producer", () => {
     expect(batchesOf(fake.partition("t"))[1]).toMatchObject({ producerId: 101, baseSequence: 0 });
   });
 
-  it("takes a batch that the broker has, but too long ago to tell where, for delivered", async () => {
+  it("takes another producer id with all that is in flight when the broker has forgotten it, and knows the outcome", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024 });
+    await producer.send("t", { value: "0" });
+    fake.partition("t").producers.clear();
+    const values = Array.from({ length: 8 }, (_, index) => `${index}`.padEnd(800, "x"));
+    const places = await producer.sendBatch(
+      "t",
+      values.map((value) => ({ value })),
+    );
+    expect(places.map(({ offset }) => offset)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(valuesOf(fake.partition("t"))).toEqual(["0", ...values]);
+    expect(batchesOf(fake.partition("t"))[1]).toMatchObject({ producerId: 101, baseSequence: 0 });
+  });
+
+  it("sends a record whose answer was lost under no other producer id when the broker has forgotten it", async () => {
     await start();
     fake.createTopic("t");
     const producer = cluster.producer();
-    onProduce(() => refusal("DUPLICATE_SEQUENCE_NUMBER"));
-    expect((await producer.send("t", { value: "a" })).offset).toBe(-1);
+    await producer.send("t", { value: "a" });
+    onProduce((request) => {
+      if (request.count !== 2) return undefined;
+      appendAnd(request, "hang-up");
+      fake.partition("t").producers.clear();
+      return "hang-up";
+    });
+    await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({ code: "OUTCOME_UNKNOWN" });
+    expect((await producer.send("t", { value: "c" })).offset).toBe(2);
+    expect(valuesOf(fake.partition("t"))).toEqual(["a", "b", "c"]);
+  });
+
+  it("does not take an answer without an offset for an acknowledgement", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    await producer.send("t", { value: "a" });
+    onProduce(({ count }) => (count === 2 ? refusal("DUPLICATE_SEQUENCE_NUMBER") : undefined));
+    await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({ code: "OUTCOME_UNKNOWN" });
+    expect((await producer.send("t", { value: "c" })).offset).toBe(1);
+  });
+
+  it("gives up what another batch has overtaken, and does not send it behind that one", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ batchBytes: 1024 });
+    await producer.send("t", { value: "0" });
+    onProduce((request) => {
+      if (request.count === 2) return refusal("NOT_ENOUGH_REPLICAS");
+      // A broker that forgot the producer, and lets it begin anywhere.
+      if (request.count === 3) fake.partition("t").producers.set(100, [{ baseSequence: 1, count: 1, offset: -1 }]);
+      return request.count === 4 ? refusal("UNKNOWN_PRODUCER_ID") : undefined;
+    });
+    const outcomes = await Promise.allSettled(
+      ["1", "2"].map((letter) => producer.send("t", { value: letter.padEnd(900, "x") })),
+    );
+    expect(outcomes).toMatchObject([{ reason: { code: "UNKNOWN_PRODUCER_ID" } }, { value: { offset: 1 } }]);
+    expect((await producer.send("t", { value: "3" })).offset).toBe(2);
+    expect(valuesOf(fake.partition("t")).map((value) => value[0])).toEqual(["0", "2", "3"]);
   });
 
   it("returns a promise only when memory is used up, never holds more than its limit, and delivers all in order", async () => {

@@ -163,7 +163,7 @@ export const brokerSettings = {
     default: DAY,
     least: 1,
     dynamic: true,
-    doc: "How long an idle idempotent producer is remembered.",
+    doc: "How long an idle idempotent producer is remembered; keep it above the producers' deliveryTimeoutMs.",
   },
   "producers.per.partition.max": {
     type: "number",
@@ -171,7 +171,7 @@ export const brokerSettings = {
     default: 10_000,
     least: 1,
     dynamic: true,
-    doc: "Idempotent producers remembered for each partition; the longest idle are forgotten first.",
+    doc: "Idempotent producers remembered for each partition; the longest idle are forgotten first. If more write at the same time they need new ids all the time.",
   },
   "replica.lag.time.max.ms": {
     type: "number",

@@ -51,10 +51,16 @@ export const errorCodes = {
   NOT_CONTROLLER: elsewhere(41, "This broker is not the controller."),
   INVALID_REQUEST: entry(42, "The request is malformed."),
   OUT_OF_ORDER_SEQUENCE_NUMBER: entry(45, "Batches of the producer are missing before this one."),
-  DUPLICATE_SEQUENCE_NUMBER: entry(46, "The batch was appended before, too long ago to tell at which offset."),
+  DUPLICATE_SEQUENCE_NUMBER: entry(
+    46,
+    "The batch was appended before, too long ago to tell at which offset, or whether it is replicated.",
+  ),
   INVALID_PRODUCER_EPOCH: entry(47, "The producer's epoch is older than the newest one seen."),
   STORAGE_ERROR: elsewhere(56, "The disk of the broker refuses the operation."),
-  UNKNOWN_PRODUCER_ID: entry(59, "The broker has no state of the producer."),
+  UNKNOWN_PRODUCER_ID: entry(
+    59,
+    "The broker has forgotten the producer, or what it sent before; nothing was appended now.",
+  ),
   FETCH_SESSION_ID_NOT_FOUND: retriable(70, "The broker has forgotten the fetch session."),
   INVALID_FETCH_SESSION_EPOCH: retriable(71, "The request is not the next one of its fetch session."),
   FENCED_LEADER_EPOCH: elsewhere(74, "The request names an older leader epoch."),

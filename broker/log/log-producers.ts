@@ -25,8 +25,8 @@ export class LogProducers {
   ) {}
 
   /** As ProducerStates.check. */
-  check(batch: RecordBatch, wallMs: number, limits: ProducerStateLimits): EarlierAppend | undefined {
-    return this.states.check(batch, wallMs, limits);
+  check(batch: RecordBatch): EarlierAppend | undefined {
+    return this.states.check(batch);
   }
 
   /** As ProducerStates.update. */

@@ -166,7 +166,7 @@ export class Log {
    * Checks the batches, gives them offsets, stamps them in place and writes or queues them. `records` may be used again
    * once they are written. An idempotent producer sends one batch at a time.
    * Throws ApiError INVALID_RECORD, CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, INVALID_TIMESTAMP, OUT_OF_ORDER_SEQUENCE_NUMBER,
-   * DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, STORAGE_ERROR: then nothing was appended.
+   * DUPLICATE_SEQUENCE_NUMBER, UNKNOWN_PRODUCER_ID, INVALID_PRODUCER_EPOCH, STORAGE_ERROR: then nothing was appended.
    */
   appendAsLeader(records: Buffer, leaderEpoch: LeaderEpoch): LogAppend {
     this.#state.assertWritable();
@@ -182,7 +182,7 @@ export class Log {
     if (batches.some((batch) => batch.producerId >= 0)) {
       if (batches.length > 1)
         throw new ApiError("INVALID_RECORD", "an idempotent producer sends one batch for a partition in a request");
-      const earlier = this.#content.producers.check(only, wallMs, this.#content.settings);
+      const earlier = this.#content.producers.check(only);
       if (earlier !== undefined) return { ...earlier, duplicate: true, written: this.#whenWritten(earlier.endOffset) };
     }
     let offset = this.#content.offsets.next;

@@ -16,7 +16,9 @@ interface AppendedBatch {
 
 interface ProducerState {
   readonly epoch: number;
-  /** Oldest first, never empty. */
+  /** From here to the newest batch everything was seen, one batch behind the other. What came before is not known. */
+  readonly firstSequence: number;
+  /** The last of those, oldest first, never empty. */
   readonly batches: readonly AppendedBatch[];
   readonly lastUsedMs: number;
 }
@@ -38,8 +40,11 @@ export interface EarlierAppend {
  * before which something is missing is refused (KIP-98). Leaders check and update, followers only update. Memory only;
  * a snapshot is the state at the offset that its file is named after.
  *
- * Bounded by number and by silence. A producer that was forgotten may begin with any sequence: no duplicate can be
- * noticed then, which is what the two limits cost.
+ * Nothing is said without proof. A batch is called a duplicate when it lies in what was seen of its producer, and not
+ * because it lies behind the newest one. A producer that is not known begins with sequence 0: were it to begin anywhere,
+ * as in Kafka since KIP-360, then of two batches under way together the second could be taken where the first was refused.
+ *
+ * Bounded by number and by silence. A producer that was forgotten is refused and goes on under another id.
  */
 export class ProducerStates {
   /** In the order of last use, so that the first one is the one to forget. */
@@ -51,12 +56,18 @@ export class ProducerStates {
 
   /**
    * Whether the leader may append the batch now: undefined if so, where it stands already if it was appended before.
-   * Throws ApiError INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER, DUPLICATE_SEQUENCE_NUMBER.
+   * Throws ApiError INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER, DUPLICATE_SEQUENCE_NUMBER, UNKNOWN_PRODUCER_ID.
    */
-  check(batch: RecordBatch, wallMs: number, limits: ProducerStateLimits): EarlierAppend | undefined {
+  check(batch: RecordBatch): EarlierAppend | undefined {
     const { producerId, producerEpoch, baseSequence, recordCount } = batch;
     const state = this.#producers.get(producerId);
-    if (state === undefined || wallMs - state.lastUsedMs > limits.producerIdExpirationMs) return undefined;
+    if (state === undefined) {
+      if (baseSequence === 0) return undefined;
+      throw new ApiError(
+        "UNKNOWN_PRODUCER_ID",
+        `producer ${producerId} is not remembered here, and goes on with sequence ${baseSequence}; begin with 0 under a new id`,
+      );
+    }
     if (producerEpoch < state.epoch) {
       throw new ApiError(
         "INVALID_PRODUCER_EPOCH",
@@ -76,16 +87,23 @@ export class ProducerStates {
     if (earlier !== undefined) return { baseOffset: earlier.baseOffset, endOffset: earlier.endOffset };
     const expected = expectedSequence(state);
     if (baseSequence === expected) return undefined;
-    const behind = (expected - baseSequence + SEQUENCE_END) % SEQUENCE_END;
-    if (behind < SEQUENCE_END / 2 && recordCount <= behind) {
+    const behind = distance(baseSequence, expected);
+    if (behind >= SEQUENCE_END / 2 || recordCount > behind) {
       throw new ApiError(
-        "DUPLICATE_SEQUENCE_NUMBER",
-        `producer ${producerId} sends sequence ${baseSequence} again, ${behind} records behind the newest`,
+        "OUT_OF_ORDER_SEQUENCE_NUMBER",
+        `producer ${producerId} sends sequence ${baseSequence} where ${expected} is next`,
+      );
+    }
+    // After 2^31 records the first one seen seems to be nearer than it is: then less is proved than could be.
+    if (behind > distance(state.firstSequence, expected)) {
+      throw new ApiError(
+        "UNKNOWN_PRODUCER_ID",
+        `producer ${producerId} sends sequence ${baseSequence}; what it sent before ${state.firstSequence} is not remembered here`,
       );
     }
     throw new ApiError(
-      "OUT_OF_ORDER_SEQUENCE_NUMBER",
-      `producer ${producerId} sends sequence ${baseSequence} where ${expected} is next`,
+      "DUPLICATE_SEQUENCE_NUMBER",
+      `producer ${producerId} sends sequence ${baseSequence} again, ${behind} records behind the newest`,
     );
   }
 
@@ -100,10 +118,15 @@ export class ProducerStates {
       baseOffset: batch.baseOffset,
       endOffset: batch.endOffset,
     };
-    const batches =
-      known?.epoch === producerEpoch ? [...known.batches.slice(1 - BATCHES_REMEMBERED), appended] : [appended];
+    // Where it does not go on from what is remembered, a leader or this replica had forgotten the producer in between.
+    const goesOn = known?.epoch === producerEpoch && batch.baseSequence === expectedSequence(known);
     this.#producers.delete(producerId);
-    this.#producers.set(producerId, { epoch: producerEpoch, batches, lastUsedMs: wallMs });
+    this.#producers.set(producerId, {
+      epoch: producerEpoch,
+      firstSequence: goesOn ? known.firstSequence : batch.baseSequence,
+      batches: goesOn ? [...known.batches.slice(1 - BATCHES_REMEMBERED), appended] : [appended],
+      lastUsedMs: wallMs,
+    });
     this.#forget(wallMs, limits);
   }
 
@@ -117,7 +140,7 @@ export class ProducerStates {
       const batches = state.batches.map(
         (batch) => `${batch.baseSequence},${batch.recordCount},${batch.baseOffset},${batch.endOffset}`,
       );
-      return [producerId, state.epoch, state.lastUsedMs, ...batches].join(" ");
+      return [producerId, state.epoch, state.lastUsedMs, state.firstSequence, ...batches].join(" ");
     });
   }
 
@@ -125,11 +148,18 @@ export class ProducerStates {
   static fromLines(lines: readonly string[]): ProducerStates | undefined {
     const states = new ProducerStates();
     for (const line of lines) {
-      if (!/^\d+ \d+ \d+( \d+,\d+,\d+,\d+){1,5}$/.test(line)) return undefined;
-      const [producerId, epoch, lastUsedMs, ...batches] = line.split(" ") as [string, string, string, ...string[]];
+      if (!/^\d+ \d+ \d+ \d+( \d+,\d+,\d+,\d+){1,5}$/.test(line)) return undefined;
+      const [producerId, epoch, lastUsedMs, firstSequence, ...batches] = line.split(" ") as [
+        string,
+        string,
+        string,
+        string,
+        ...string[],
+      ];
       states.#producers.set(Number(producerId), {
         epoch: Number(epoch),
         lastUsedMs: Number(lastUsedMs),
+        firstSequence: Number(firstSequence),
         batches: batches.map((text) => {
           const [baseSequence, recordCount, baseOffset, endOffset] = text.split(",").map(Number) as [
             number,
@@ -157,3 +187,6 @@ function expectedSequence(state: ProducerState): number {
   const last = state.batches[state.batches.length - 1] as AppendedBatch;
   return nextSequence(last.baseSequence, last.recordCount);
 }
+
+/** How many records lie between two sequences. */
+const distance = (from: number, to: number): number => (to - from + SEQUENCE_END) % SEQUENCE_END;

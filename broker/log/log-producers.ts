@@ -2,7 +2,13 @@ import type { Env } from "../../common/env/env.js";
 import type { RecordBatch } from "../../protocol/record-batch.js";
 import { toOffset } from "../../protocol/types.js";
 import type { Offset } from "../../protocol/types.js";
-import { removeOldSnapshots, restoreSnapshot, takeSnapshot, writeSnapshot } from "./producer-snapshots.js";
+import {
+  removeOldSnapshots,
+  removeSnapshots,
+  restoreSnapshot,
+  takeSnapshot,
+  writeSnapshot,
+} from "./producer-snapshots.js";
 import type { ProducerSnapshot } from "./producer-snapshots.js";
 import { ProducerStates } from "./producer-states.js";
 import type { EarlierAppend, ProducerStateLimits } from "./producer-states.js";
@@ -44,10 +50,14 @@ export class LogProducers {
     this.#pending = this.#pending.filter((snapshot) => snapshot.offset <= offset);
   }
 
-  /** The log is emptied. */
-  clear(): void {
+  /**
+   * The log is emptied. Other records may come with the offsets of those it had, so that the snapshots would tell of
+   * batches that are not here: they go too. Returns whether there were any.
+   */
+  async clear(): Promise<boolean> {
     this.#pending = [];
     this.states.clear();
+    return removeSnapshots(this.env.files, this.directory);
   }
 
   async writePending(): Promise<void> {
@@ -73,7 +83,7 @@ export class LogProducers {
   /** Makes the producers anew after the log was cut to end here. */
   async restore(segments: SegmentList, logEnd: Offset, limits: ProducerStateLimits): Promise<void> {
     if (segments.isEmpty) {
-      this.states.clear();
+      await this.clear();
       return;
     }
     const rebuilt = { segments: segments.all, logEnd, limits };
@@ -83,7 +93,10 @@ export class LogProducers {
   }
 }
 
-/** Makes the producers of a log that ends at the offset: from the last snapshot and the batches behind it. */
+/**
+ * Makes the producers of a log that ends at the offset: from the last snapshot and the batches behind it. Where batches are
+ * missing (damaged, or removed since the snapshot) nothing is known of what came before: a producer may have gone on there.
+ */
 export async function rebuildProducers(
   { files, clock }: Env,
   directory: string,
@@ -97,12 +110,21 @@ export async function rebuildProducers(
   const states = snapshot?.producers ?? new ProducerStates();
   const from = snapshot?.offset ?? toOffset(0);
   const wallMs = clock.wallMs();
+  let known = snapshot?.offset;
+  const goOnAt = (offset: Offset): void => {
+    if (known !== undefined && known !== offset) states.clear();
+  };
   for (const segment of log.segments) {
     if (segment.endOffset <= from || segment.sizeBytes === 0) continue;
     await use(segment, (file, index) =>
-      replay(segment, file, index, from, (batch) => states.update(batch, wallMs, log.limits)),
+      replay(segment, file, index, from, (batch) => {
+        goOnAt(batch.baseOffset);
+        states.update(batch, wallMs, log.limits);
+        known = batch.endOffset;
+      }),
     );
   }
+  goOnAt(log.logEnd);
   return states;
 }
 

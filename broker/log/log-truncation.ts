@@ -76,7 +76,7 @@ export class LogTruncation {
   async #dropAll(removed: Segment[]): Promise<void> {
     // Without segments only the checkpoint knows where the log begins.
     await this.state.checkpointInSpiteOfFullDisk();
-    this.content.producers.clear();
+    if (await this.content.producers.clear()) this.content.directory.namesChanged();
     await this.#drop(removed);
     await this.flusher.flushAfterCut();
   }

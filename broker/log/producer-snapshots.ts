@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { StorageFailure } from "../../common/env/files.js";
 import type { FileSystem } from "../../common/env/files.js";
 import type { Offset } from "../../protocol/types.js";
 import { decodeCheckpoint, encodeCheckpoint } from "./checkpoint-file.js";
@@ -52,6 +53,18 @@ export async function removeOldSnapshots(
   const offsets = await snapshotOffsets(files, directory);
   for (const offset of offsets.slice(0, -2)) {
     if (!isSegmentBase(offset)) await files.remove(join(directory, segmentFileName(offset, "snapshot")));
+  }
+}
+
+/** Returns whether there was one. Fine when there is no directory yet. */
+export async function removeSnapshots(files: FileSystem, directory: string): Promise<boolean> {
+  try {
+    const offsets = await snapshotOffsets(files, directory);
+    for (const offset of offsets) await files.remove(join(directory, segmentFileName(offset, "snapshot")));
+    return offsets.length > 0;
+  } catch (error) {
+    if (error instanceof StorageFailure && error.reason === "not-found") return false;
+    throw error;
   }
 }
 

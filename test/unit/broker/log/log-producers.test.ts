@@ -1,0 +1,114 @@
+import type { Log } from "../../../../broker/log/log.js";
+import { ApiError } from "../../../../protocol/error-codes.js";
+import { batch, LogWorld, offset, stampedBatch } from "./log-fixtures.js";
+
+/** What a leader with this log does with a batch of two records: the offset it gets or has, or the refusal. */
+function send(log: Log, producerId: number, baseSequence: number): string {
+  try {
+    const { duplicate, baseOffset } = log.appendAsLeader(
+      batch({ producerId, baseSequence, records: 2 }),
+      log.lastEpoch ?? 0,
+    );
+    return `${duplicate ? "at" : "new"} ${baseOffset}`;
+  } catch (error) {
+    if (error instanceof ApiError) return error.errorName;
+    throw error;
+  }
+}
+
+const removeSnapshots = async (world: LogWorld): Promise<void> => {
+  for (const path of world.disk.paths().filter((name) => name.endsWith(".snapshot")))
+    await world.complete(world.process.env.files.remove(path));
+};
+
+describe("the producers of a log", () => {
+  it("are known as far as the records that are left show them, where there is no snapshot", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ segmentBytes: 300 });
+    for (let sequence = 0; sequence < 40; sequence += 2) send(log, 9, sequence);
+    send(log, 8, 0);
+    log.advanceHighWatermark(log.logEndOffset);
+    await world.complete(log.advanceLogStart(offset(20)));
+    const first = Number(log.segmentOf(offset(20)));
+    expect(first).toBeGreaterThan(10);
+    await world.stopCleanly();
+    await removeSnapshots(world);
+    await world.start();
+    const again = world.log();
+    expect(send(again, 9, 38)).toBe("at 38");
+    expect(send(again, 9, first)).toBe("DUPLICATE_SEQUENCE_NUMBER");
+    expect(send(again, 9, first - 2)).toBe("UNKNOWN_PRODUCER_ID");
+    expect(send(again, 9, 40)).toBe("new 42");
+  });
+
+  it("are known by the last snapshot as they were before it", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ segmentBytes: 300 });
+    for (let sequence = 0; sequence < 40; sequence += 2) send(log, 9, sequence);
+    log.advanceHighWatermark(log.logEndOffset);
+    await world.complete(log.advanceLogStart(offset(20)));
+    await world.stopCleanly();
+    await world.start();
+    expect(send(world.log(), 9, 2)).toBe("DUPLICATE_SEQUENCE_NUMBER");
+  });
+
+  it("are not taken from a snapshot behind which records are missing", async () => {
+    const world = await LogWorld.open();
+    const log = world.log({ segmentBytes: 300 });
+    for (let sequence = 0; sequence < 40; sequence += 2) send(log, 9, sequence);
+    await world.complete(log.flush());
+    const [, old = "", ...newer] = world.disk.paths().filter((name) => name.endsWith(".snapshot"));
+    const content = world.disk.contentOf(old) ?? Buffer.alloc(0);
+    for (let sequence = 0; sequence < 20; sequence += 2) send(log, 8, sequence);
+    log.advanceHighWatermark(log.logEndOffset);
+    await world.complete(log.advanceLogStart(offset(44)));
+    expect(newer.length).toBeGreaterThan(1);
+    await world.stopCleanly();
+    await removeSnapshots(world);
+    await world.complete(world.process.env.files.writeFile(old, content));
+    await world.start();
+    // By the snapshot this one would be next. It has been written since.
+    const next = Number(/(\d+)\.snapshot/.exec(old)?.[1]);
+    expect(next).toBeGreaterThan(0);
+    expect(send(world.log(), 9, next)).toBe("UNKNOWN_PRODUCER_ID");
+    expect(send(world.log(), 8, 18)).toBe("at 58");
+  });
+
+  it.each([
+    ["in the middle", 2],
+    ["at the end", 3],
+  ])("are forgotten where a damaged batch may be theirs (%s)", async (_, damaged) => {
+    const world = await LogWorld.open();
+    const log = world.log();
+    for (let sequence = 0; sequence < 6; sequence += 2) send(log, 9, sequence);
+    send(log, 8, 0);
+    await world.complete(log.flush());
+    await world.stopCleanly();
+    await removeSnapshots(world);
+    const [path = ""] = world.disk.paths().filter((name) => name.endsWith(".log"));
+    const size = world.disk.contentOf(path)?.length ?? 0;
+    // Four batches of one size.
+    world.disk.flipBit(path, Math.floor((size * (damaged + 0.5)) / 4), 0);
+    await world.start();
+    expect(send(world.log(), 9, 4)).toBe("UNKNOWN_PRODUCER_ID");
+    expect(send(world.log(), 8, 0)).toBe(damaged === 2 ? "at 6" : "new 8");
+  });
+
+  it("are not taken from snapshots of a log that was dropped", async () => {
+    const world = await LogWorld.open();
+    let log = world.log();
+    await world.complete(log.truncateFullyAndStartAt(offset(100)));
+    log.appendAsFollower(stampedBatch(100, 0, { producerId: 9, baseSequence: 0, records: 2 }));
+    await world.stopCleanly();
+    await world.start();
+    log = world.log();
+    // Its leader has something else at that offset.
+    await world.complete(log.truncateFullyAndStartAt(offset(98)));
+    for (let at = 98; at < 110; at += 2)
+      log.appendAsFollower(stampedBatch(at, 1, { producerId: 8, baseSequence: at - 98, records: 2 }));
+    world.kill();
+    await world.start();
+    expect(send(world.log(), 8, 10)).toBe("at 108");
+    expect(send(world.log(), 9, 0)).toBe("new 110");
+  });
+});

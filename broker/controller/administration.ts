@@ -25,13 +25,7 @@ import type { ControllerSettings } from "./controller-settings.js";
 import { hindranceSentence, isRefusal, throwWorst } from "./controller-store.js";
 import type { ControllerStore } from "./controller-store.js";
 import type { PartitionChange, PartitionChanges } from "./partition-changes.js";
-import {
-  newPartition,
-  withLeader,
-  withMinInsyncReplicas,
-  withPreferredLeader,
-  withStopping,
-} from "./partition-state-machine.js";
+import { withLeader, withMinInsyncReplicas, withPreferredLeader, withStopping } from "./partition-state-machine.js";
 import type { TopicLimits } from "./topic-rules.js";
 import { TopicNames, assignMorePartitions, assignNewTopic, checkTopicName } from "./topic-rules.js";
 
@@ -136,8 +130,7 @@ export class Administration {
 
   async #createTopic({ topic, assignment }: PlannedTopic): Promise<void> {
     const { state, store, changes } = this.#parts;
-    const rulesOf = changes.rules(topic);
-    const partitions = assignment.map((replicas, number) => newPartition(number, replicas, rulesOf({ replicas })));
+    const partitions = assignment.map((replicas, number) => changes.born(topic, number, replicas));
     await store.createTopic(topic, assignment, partitions, (chunk) => {
       if (!state.topics.has(topic.name)) state.addTopic(topic);
       changes.apply(chunk);
@@ -184,10 +177,7 @@ export class Administration {
     } catch (error) {
       return { name: topic.name, topicId: topic.topicId, error: reportOf(error) };
     }
-    const rulesOf = changes.rules(topic);
-    const partitions = added.map((replicas, index) =>
-      newPartition(before.length + index, replicas, rulesOf({ replicas })),
-    );
+    const partitions = added.map((replicas, index) => changes.born(topic, before.length + index, replicas));
     const assignment = [...before.map(({ replicas }) => replicas), ...added];
     await store.growTopic(topic, assignment, partitions, (chunk) => changes.apply(chunk));
     this.#logger.info(`Topic ${topic.name} grew from ${before.length} to ${assignment.length} partitions.`);

@@ -32,7 +32,7 @@ export interface Partition {
   /**
    * Members of the ISR whose machine lost its power or disk since they last proved what they hold: they keep their seat as
    * long as nobody better is there, but lead only when everybody was asked. In ZooKeeper, because a successor cannot tell it
-   * from the registrations: this state is newer than they are, and the next ones speak of a later stop.
+   * from the registrations: the next ones speak of a later stop.
    */
   readonly unverified: readonly BrokerId[];
   /**
@@ -45,6 +45,12 @@ export interface Partition {
    * away.
    */
   readonly lost: readonly BrokerId[];
+  /**
+   * The processes that those named above were when this state was written, as far as they were registered. In ZooKeeper,
+   * because a successor, and this controller when it reads everything again, cannot tell otherwise whom a seat was given to:
+   * by then another process may be registered under the id, and the state may be newer than its registration.
+   */
+  readonly brokerEpochs: ReadonlyMap<BrokerId, BrokerEpoch>;
 }
 
 export interface Topic {

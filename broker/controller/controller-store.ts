@@ -83,7 +83,10 @@ export type UnreadableNodes = Map<string, bigint>;
 
 export interface StoredPartition extends PartitionStateZnode {
   readonly partitionEpoch: number;
-  /** The transaction that wrote it: seats and leadership of brokers that registered later are from before their restart. */
+  /**
+   * The transaction that wrote it. Where the state does not name its members' processes, seats and leadership of brokers that
+   * registered later are from before their restart.
+   */
   readonly writtenZxid: bigint;
 }
 
@@ -426,7 +429,7 @@ export class ControllerStore {
   }
 
   #stateData(partition: Partition): Uint8Array {
-    const { leader, leaderEpoch, isr, elr, unverified, lost } = partition;
+    const { leader, leaderEpoch, isr, elr, unverified, lost, brokerEpochs } = partition;
     return encodePartitionState({
       controllerEpoch: this.office.epoch,
       leader,
@@ -435,6 +438,7 @@ export class ControllerStore {
       elr,
       unverified,
       lost,
+      brokerEpochs,
     });
   }
 

@@ -32,7 +32,6 @@ import { electUnverified, unverifiedCandidates } from "./leader-election.js";
 import type { PartitionChange } from "./partition-changes.js";
 import { PartitionChanges } from "./partition-changes.js";
 import {
-  newPartition,
   withLeader,
   withMinInsyncReplicas,
   withoutUncertain,
@@ -498,7 +497,7 @@ export class Controller implements ControllerApi {
     const topic: Topic = { name, topicId, version, config, partitions };
     const rulesOf = this.#changes.rules(topic);
     for (const [number, found] of stored.states) {
-      const { leader, leaderEpoch, partitionEpoch, isr, elr, unverified, lost } = found;
+      const { leader, leaderEpoch, partitionEpoch, isr, elr, unverified, lost, brokerEpochs } = found;
       // One that was put back by hand is older than the transaction that did it: anybody may have restarted since.
       const writtenZxid = repaired.has(paths.partitionState(name, number)) ? 0n : found.writtenZxid;
       const replicas = stored.assignment[number] ?? [];
@@ -513,11 +512,14 @@ export class Controller implements ControllerApi {
         unverified,
         minInsyncReplicas: rulesOf({ replicas }).minInsyncReplicas,
         lost,
+        brokerEpochs: brokerEpochs ?? new Map(),
       });
-      // Who registered after the state was written sits there as the process that it was before.
-      const since = replicas.filter((id) => {
-        const broker = this.#state.brokers.get(id);
-        return broker !== undefined && BigInt(broker.epoch) > writtenZxid;
+      // Whoever is registered as another process than the one its seat was given to has come back since. A state that does
+      // not name processes was written by hand, or by a former version: its age has to do.
+      const since = [...isr, ...elr, ...unverified].filter((id) => {
+        const epoch = this.#state.brokers.get(id)?.epoch;
+        if (epoch === undefined) return false;
+        return brokerEpochs === undefined ? BigInt(epoch) > writtenZxid : brokerEpochs.get(id) !== epoch;
       });
       if (since.length > 0) restarted.set(partitionKey(topicId, number), new Set(since));
     }
@@ -562,9 +564,8 @@ export class Controller implements ControllerApi {
   async #finishCreation(stored: StoredTopic): Promise<void> {
     const topic = this.#state.topicsById.get(stored.topicId);
     if (topic === undefined) return;
-    const rulesOf = this.#changes.rules(topic);
     const missing = stored.assignment.flatMap((replicas, number) =>
-      stored.states.has(number) ? [] : [newPartition(number, replicas, rulesOf({ replicas }))],
+      stored.states.has(number) ? [] : [this.#changes.born(topic, number, replicas)],
     );
     this.#logger.info(`Topic ${topic.name}: making ${missing.length} partitions that a predecessor did not get to.`);
     await this.#store.finishCreation(topic, missing, (chunk) => this.#changes.apply(chunk));
@@ -791,7 +792,7 @@ export class Controller implements ControllerApi {
   }
 }
 
-/** Brokers that registered after a partition's state was written. */
+/** Brokers that are not the process any more to which a partition's state gave a seat. */
 type RestartedSeats = Map<PartitionKey, ReadonlySet<BrokerId>>;
 
 function zookeeperUnavailable(what: string, why: string): ApiError {

@@ -1,5 +1,5 @@
 import type { Logger } from "../../common/logger.js";
-import type { BrokerId, TopicId } from "../../protocol/types.js";
+import type { BrokerEpoch, BrokerId, TopicId } from "../../protocol/types.js";
 import { minInsyncReplicas } from "../config.js";
 import type { ConfigZnode } from "../zookeeper/znodes.js";
 import { NO_LEADER } from "../zookeeper/znodes.js";
@@ -9,7 +9,7 @@ import type { ControllerSettings } from "./controller-settings.js";
 import type { ControllerStore, PartitionWrite } from "./controller-store.js";
 import type { ElectionGround, ElectionRules } from "./leader-election.js";
 import type { PartitionMove } from "./partition-state-machine.js";
-import { isSame } from "./partition-state-machine.js";
+import { isSame, newPartition } from "./partition-state-machine.js";
 
 /** A partition's next state, and why. */
 export interface PartitionChange {
@@ -104,7 +104,8 @@ export class PartitionChanges {
     for (const change of changes) {
       if (isSame(change.from, change.to) && change.renewed !== true)
         change.topic.partitions.set(change.to.partition, change.to);
-      else written.push({ ...change, to: { ...change.to, partitionEpoch: change.from.partitionEpoch + 1 } });
+      else
+        written.push({ ...change, to: this.#seated({ ...change.to, partitionEpoch: change.from.partitionEpoch + 1 }) });
     }
     const isElection = ({ from, to }: PartitionChange): boolean => from.leader !== to.leader;
     for (const part of [written.filter(isElection), written.filter((change) => !isElection(change))]) {
@@ -114,6 +115,24 @@ export class PartitionChanges {
         for (const { to } of chunk) this.#say(byState.get(to));
       });
     }
+  }
+
+  /** The first state of a new partition. */
+  born(topic: Topic, partition: number, replicas: readonly BrokerId[]): Partition {
+    return this.#seated(newPartition(partition, replicas, this.rules(topic)({ replicas })));
+  }
+
+  /**
+   * A state that is about to be written, with the processes that hold its seats: as they are registered, which has been
+   * judged in the state or is with this write. Whoever is away holds its seat as the process that it was.
+   */
+  #seated(partition: Partition): Partition {
+    const brokerEpochs = new Map<BrokerId, BrokerEpoch>();
+    for (const id of [...partition.isr, ...partition.elr, ...partition.unverified]) {
+      const epoch = this.#parts.state.brokers.get(id)?.epoch ?? partition.brokerEpochs.get(id);
+      if (epoch !== undefined) brokerEpochs.set(id, epoch);
+    }
+    return { ...partition, brokerEpochs };
   }
 
   /** Applies what is committed, and orders it. */

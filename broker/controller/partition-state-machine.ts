@@ -31,6 +31,7 @@ export function newPartition(partition: number, replicas: readonly BrokerId[], r
     unverified: [],
     minInsyncReplicas: rules.minInsyncReplicas,
     lost: [],
+    brokerEpochs: new Map(),
   };
   assertConsistent(born);
   return born;

@@ -191,6 +191,11 @@ export interface PartitionStateZnode {
   readonly unverified: readonly BrokerId[];
   /** Of these, the ones that lost their disk. */
   readonly lost: readonly BrokerId[];
+  /**
+   * The processes that the seats were given to, as far as the controller that wrote this knew them: one that is registered
+   * under another epoch came back since. Undefined: whoever wrote the state did not say.
+   */
+  readonly brokerEpochs?: ReadonlyMap<BrokerId, BrokerEpoch> | undefined;
 }
 
 /** Stands for the leader of a partition that has none. */
@@ -206,6 +211,7 @@ export function encodePartitionState(state: PartitionStateZnode): Uint8Array {
     elr: state.elr,
     ...(state.unverified.length > 0 && { unverified: state.unverified }),
     ...(state.lost.length > 0 && { lost: state.lost }),
+    ...(state.brokerEpochs !== undefined && { broker_epochs: Object.fromEntries(state.brokerEpochs) }),
   });
 }
 
@@ -227,7 +233,20 @@ export function decodePartitionState(path: string, data: Uint8Array): PartitionS
     elr,
     unverified,
     lost,
+    brokerEpochs: json.value("broker_epochs") === undefined ? undefined : brokerEpochsIn(path, json),
   };
+}
+
+/** Texts, because a number of JSON does not hold 64 bits. */
+function brokerEpochsIn(path: string, json: JsonObject): ReadonlyMap<BrokerId, BrokerEpoch> {
+  const epochs = new Map<BrokerId, BrokerEpoch>();
+  for (const [name, epoch] of Object.entries(json.object("broker_epochs"))) {
+    const brokerId = parseBrokerId(name);
+    if (brokerId === undefined || typeof epoch !== "string" || !/^\d{1,19}$/.test(epoch))
+      throw new ZnodeFormatError(path, "broker_epochs names the epoch of each broker id, as a text");
+    epochs.set(brokerId, epoch);
+  }
+  return epochs;
 }
 
 /** Settings of a topic, of a broker or of all brokers: only those that somebody set. */

@@ -41,6 +41,7 @@ const partition: Partition = {
   unverified: [],
   minInsyncReplicas: 2,
   lost: [],
+  brokerEpochs: new Map(),
 };
 const topicNamed = (name: string): Topic => ({
   name,

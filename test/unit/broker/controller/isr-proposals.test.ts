@@ -15,6 +15,7 @@ const partition: Partition = {
   unverified: [],
   minInsyncReplicas: 2,
   lost: [],
+  brokerEpochs: new Map(),
 };
 const topic: Topic = {
   name: "letters",
@@ -31,7 +32,7 @@ function judged(
     mayJoin?: boolean;
     notElectable?: number;
     partition?: Partition;
-    see?: keyof Partition;
+    see?: Exclude<keyof Partition, "brokerEpochs">;
   } = {},
 ): string | number | readonly number[] {
   const state = new ClusterState();

@@ -36,6 +36,7 @@ const partition = (change: Partial<Partition> = {}): Partition => ({
   unverified: [],
   minInsyncReplicas: 2,
   lost: [],
+  brokerEpochs: new Map(),
   ...change,
 });
 

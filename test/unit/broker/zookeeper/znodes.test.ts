@@ -75,6 +75,7 @@ describe("znodes", () => {
             elr,
             unverified: elr,
             lost: isr,
+            brokerEpochs: new Map(isr.map((id) => [id, String(2n ** 62n + BigInt(id))])),
           };
           expect(decodePartitionState("/p", encodePartitionState(state))).toEqual(state);
           expect(decodeTopic("/t", encodeTopic({ topicId: name, assignment }))).toEqual({ topicId: name, assignment });
@@ -145,6 +146,16 @@ describe("znodes", () => {
   it("of a state without ELR and uncertain members, as Kafka writes it, have none", () => {
     expect(
       decodePartitionState("/p", bytes({ controller_epoch: 1, leader: 1, leader_epoch: 1, isr: [1] })),
-    ).toMatchObject({ elr: [], unverified: [], lost: [] });
+    ).toMatchObject({ elr: [], unverified: [], lost: [], brokerEpochs: undefined });
+  });
+
+  it("of a state name the process that holds a seat, digit for digit, or are not ours", () => {
+    const former = { controllerEpoch: 1, leader: 1, leaderEpoch: 0, isr: [1], elr: [], unverified: [], lost: [] };
+    const state = { ...former, brokerEpochs: new Map([[1, "9007199254740993"]]) };
+    expect(text(encodePartitionState(state))).toContain(',"broker_epochs":{"1":"9007199254740993"}}');
+    for (const epochs of [[], 1, { "1": 5 }, { "1": "-5" }, { a: "5" }]) {
+      const data = bytes({ controller_epoch: 1, leader: 1, leader_epoch: 1, isr: [1], broker_epochs: epochs });
+      expect(() => decodePartitionState("/p", data)).toThrow(/broker_epochs/);
+    }
   });
 });

@@ -1,0 +1,187 @@
+import type { ZooKeeperConnector, ZooKeeperRequest } from "../../common/env/zookeeper-connection.js";
+import { paths } from "../../broker/zookeeper/znodes.js";
+import { ZooKeeper } from "../../broker/zookeeper/zookeeper.js";
+import type { BrokerId } from "../../protocol/types.js";
+import { ControllerCluster, SESSION_TIMEOUT_MS, hostOf } from "./controller-cluster.js";
+import type { FakeBroker, FakeBrokerOptions } from "./fake-broker.js";
+import type { SimProcess } from "./sim-process.js";
+
+/** What the controller knows of a bounce: where that comes from, and what it outlives. */
+
+/** Holds back what ZooKeeper tells of its own accord, and lets something happen to a process as its write is answered. */
+class Tampering {
+  readonly #held: (() => void)[] = [];
+  #deaf: SimProcess | undefined;
+  #onWrite: { readonly process: SimProcess; readonly act: (hangUp: () => void) => void } | undefined;
+
+  /** The process hears of no change until `release`. */
+  hold(process: SimProcess): void {
+    this.#deaf = process;
+  }
+
+  release(): void {
+    this.#deaf = undefined;
+    for (const tell of this.#held.splice(0)) tell();
+  }
+
+  /** The answer to the next write of the process as controller is lost; `act` is done instead. */
+  atNextWrite(process: SimProcess, act: (hangUp: () => void) => void): void {
+    this.#onWrite = { process, act };
+  }
+
+  readonly interpose = (process: SimProcess, connector: ZooKeeperConnector): ZooKeeperConnector => ({
+    open: (options, handler) => {
+      const connection = connector.open(options, {
+        onConnected: (token, timeoutMs) => handler.onConnected(token, timeoutMs),
+        onSessionExpired: () => handler.onSessionExpired(),
+        onClosed: (error) => handler.onClosed(error),
+        onWatch: (event) => {
+          if (this.#deaf === process) this.#held.push(() => handler.onWatch(event));
+          else handler.onWatch(event);
+        },
+      });
+      return {
+        request: (request, onResult) => {
+          const armed = this.#onWrite;
+          if (armed?.process !== process || !isControllerWrite(request)) {
+            connection.request(request, onResult);
+            return;
+          }
+          this.#onWrite = undefined;
+          connection.request(request, () => armed.act(() => connection.destroy()));
+        },
+        closeSession: () => connection.closeSession(),
+        destroy: () => connection.destroy(),
+      };
+    },
+  });
+}
+
+/** A write of the controller begins with the check of its epoch. */
+function isControllerWrite(request: ZooKeeperRequest): boolean {
+  return request.kind === "multi" && request.operations[0]?.path === paths.controllerEpoch;
+}
+
+/** A cluster with the topic `letters`, one partition wide, on the brokers beside the controller. */
+async function clusterBesideController(seed: number, tampering?: Tampering) {
+  const cluster = new ControllerCluster(seed);
+  if (tampering !== undefined) cluster.interpose = tampering.interpose;
+  await cluster.startAll(4);
+  const controller = cluster.controller!.brokerId;
+  const replicas = [1, 2, 3, 4].filter((id) => id !== controller) as [BrokerId, BrokerId, BrokerId];
+  await cluster.createTopic("letters", { assignment: [{ brokerIds: replicas }] });
+  await cluster.settled();
+  return { cluster, controller, replicas };
+}
+
+/** What the leader of letters-0 would send, with the epochs at which it saw the members. */
+async function propose(
+  cluster: ControllerCluster,
+  leader: FakeBroker,
+  members: readonly (readonly [BrokerId, string])[],
+): Promise<unknown> {
+  const known = leader.stateOf("letters", 0)!;
+  const [topicId = ""] = [...leader.topics.keys()];
+  const body = {
+    brokerId: leader.brokerId,
+    brokerEpoch: leader.epoch!,
+    partitions: [
+      {
+        topicId,
+        partition: 0,
+        leaderEpoch: known.leaderEpoch,
+        partitionEpoch: known.partitionEpoch,
+        isr: members.map(([brokerId, brokerEpoch]) => ({ brokerId, brokerEpoch })),
+      },
+    ],
+  };
+  return cluster.simulation.complete(
+    leader.node.requestController("alterPartitions", body, 2000).catch((error: unknown) => error),
+  );
+}
+
+function powerCut(
+  cluster: ControllerCluster,
+  ...ids: readonly BrokerId[]
+): Map<BrokerId, ReturnType<ZooKeeper["token"]>> {
+  const tokens = new Map(ids.map((id) => [id, cluster.broker(id).zookeeper.token()]));
+  for (const id of ids) cluster.simulation.host(hostOf(id)).powerCut();
+  return tokens;
+}
+
+/** As the real one, a broker whose machine is back closes the session that it left behind, if it can still read which. */
+async function back(
+  cluster: ControllerCluster,
+  brokerId: BrokerId,
+  tokens: ReadonlyMap<BrokerId, ReturnType<ZooKeeper["token"]>>,
+  options: Partial<FakeBrokerOptions> = {},
+): Promise<void> {
+  cluster.simulation.host(hostOf(brokerId)).powerOn();
+  const token = tokens.get(brokerId);
+  if (token !== undefined) {
+    const closer = cluster.simulation.startProcess(hostOf(brokerId));
+    const servers = cluster.zookeeper.connectString;
+    await cluster.simulation.complete(ZooKeeper.closeSession(closer.env, { servers, token, timeoutMs: 2000 }));
+    closer.crash();
+  }
+  await cluster.simulation.complete(cluster.start(brokerId, { lastStop: "power-cut", ...options }));
+}
+
+describe("a member that lost its power a moment before the ISR was written", () => {
+  it.each(["loses the answer", "dies"])(
+    "is judged by the process that its seat was given to, when the controller %s (bounce-reload)",
+    async (what) => {
+      const tampering = new Tampering();
+      const { cluster, controller, replicas } = await clusterBesideController(61, tampering);
+      const [leaderId, bounced, leaving] = replicas;
+      const leader = cluster.broker(leaderId);
+      const seats = [leaderId, bounced].map((id) => [id, cluster.broker(id).epoch!] as const);
+      tampering.hold(cluster.process(controller));
+      await back(cluster, bounced, powerCut(cluster, bounced));
+      tampering.atNextWrite(cluster.process(controller), (hangUp) => {
+        if (what === "dies") cluster.crash(controller);
+        else hangUp();
+      });
+      await propose(cluster, leader, seats);
+      expect(cluster.stored("letters")!.isr).not.toContain(leaving);
+      tampering.release();
+      await cluster.settled();
+      await cluster.simulation.runUntil(
+        () => !cluster.stored("letters")!.isr.includes(bounced),
+        5000,
+        "it is out of the ISR",
+      );
+      cluster.crash(leaderId);
+      await cluster.simulation.run(3 * SESSION_TIMEOUT_MS);
+      expect(cluster.stored("letters")).toMatchObject({ leader: -1, isr: [leaderId] });
+      cluster.assertClean();
+    },
+  );
+});
+
+describe("a state that does not name processes", () => {
+  it("is judged by its age: whoever registered after it was written came back since", async () => {
+    const tampering = new Tampering();
+    const { cluster, controller, replicas } = await clusterBesideController(67, tampering);
+    const [leaderId, bounced] = replicas;
+    const path = paths.partitionState("letters", 0);
+    const { broker_epochs: epochs, ...former } = JSON.parse(
+      Buffer.from(cluster.zookeeper.node(path)!.data).toString(),
+    ) as Record<string, unknown>;
+    expect(epochs).toEqual(Object.fromEntries(replicas.map((id) => [id, cluster.broker(id).epoch])));
+    const { zookeeper } = cluster.broker(leaderId);
+    await cluster.simulation.complete(zookeeper.set(path, Buffer.from(JSON.stringify(former)), -1));
+    tampering.hold(cluster.process(controller));
+    await back(cluster, bounced, powerCut(cluster, bounced));
+    cluster.crash(controller);
+    await cluster.settled();
+    await cluster.simulation.runUntil(
+      () => !cluster.stored("letters")!.isr.includes(bounced),
+      5000,
+      "it is out of the ISR",
+    );
+    const { isr, brokerEpochs } = cluster.stored("letters")!;
+    expect(brokerEpochs).toEqual(new Map(isr.map((id) => [id, cluster.broker(id).epoch])));
+    cluster.assertClean();
+  });
+});

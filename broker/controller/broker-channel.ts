@@ -42,8 +42,10 @@ export interface BrokerChannelParts {
   readonly probeTimeoutMs: () => number;
   /** What holds for all replicas of a topic. */
   readonly durability: (topic: Topic) => string;
-  /** It answered a handshake as the registered process. */
-  readonly onShakenHands: () => void;
+  /** It answered a handshake as the registered process, begun when there had been so many doubts. */
+  readonly onShakenHands: (doubts: number) => void;
+  /** It answered an order that was sent when there had been so many doubts. */
+  readonly onAnswered: (doubts: number) => void;
   /** The established connection ended, and not by our doing. A fresh one is being made; `onVerdict` tells how that went. */
   readonly onEnded: () => void;
   readonly onVerdict: (verdict: ProbeVerdict) => void;
@@ -200,6 +202,7 @@ export class BrokerChannel {
       return;
     }
     const { controller } = this.#parts;
+    const { doubts } = this.#parts.state;
     const timeoutMs = reason === "probe" ? this.#parts.probeTimeoutMs() : CONNECT_TIMEOUT_MS;
     void openControlConnection(this.#env, {
       to: this.#broker,
@@ -216,7 +219,7 @@ export class BrokerChannel {
         return;
       }
       if (result instanceof RpcConnection) {
-        this.#onConnected(result);
+        this.#onConnected(result, doubts);
         return;
       }
       this.#logger.debug(`Broker ${this.#broker.id} cannot be reached: ${result.reason}`);
@@ -231,14 +234,14 @@ export class BrokerChannel {
     this.#retry = this.#env.timers.after(delayMs, () => this.#connect("again"));
   }
 
-  #onConnected(connection: RpcConnection): void {
+  #onConnected(connection: RpcConnection, doubts: number): void {
     this.#logger.debug(`Connected to broker ${this.#broker.id}.`);
     this.#connection = connection;
     this.#retryMs = RETRY_MS_MIN;
     this.#sending = false;
     this.#imageWanted = true;
     this.#parts.onVerdict("alive");
-    this.#parts.onShakenHands();
+    this.#parts.onShakenHands(doubts);
     this.#pumpSoon();
   }
 
@@ -334,7 +337,7 @@ export class BrokerChannel {
       incomplete: state.unreadableTopics.size > 0,
       brokerConfigUnreadable: !state.isBrokerConfigReadable(this.#broker.id),
     };
-    return { body, isImage };
+    return { body, isImage, doubts: state.doubts };
   }
 
   /** As many of the changed partitions as fit, oldest change first. */
@@ -365,6 +368,7 @@ export class BrokerChannel {
       // A newer image may have been asked for meanwhile; it begins with its own first part.
       if (order.isImage) this.#image.shift();
       for (const topicId of order.body.deletedTopicIds ?? []) this.#deleted.delete(topicId);
+      this.#parts.onAnswered(order.doubts);
       this.#pump();
       return;
     }
@@ -393,6 +397,8 @@ export class BrokerChannel {
 interface Order {
   readonly body: Init<ControllerOrdersRequest>;
   readonly isImage: boolean;
+  /** How many there had been when it was sent. */
+  readonly doubts: number;
 }
 
 /** Keeps one request below the limits. */

@@ -30,9 +30,9 @@ export interface Partition {
   /** Outside the ISR, and yet holding every committed record (KIP-966). */
   readonly elr: readonly BrokerId[];
   /**
-   * Members of the ISR whose machine lost its power or disk since they last proved what they hold: they keep their seat as
-   * long as nobody better is there, but lead only when everybody was asked. In ZooKeeper, because a successor cannot tell it
-   * from the registrations: the next ones speak of a later stop.
+   * Replicas whose machine lost its power or disk since they last proved what they hold: members of the ISR, which keep
+   * their seat as long as nobody better is there, and those that were eligible until then. They lead only when everybody was
+   * asked. In ZooKeeper, because a successor cannot tell it from the registrations: the next ones speak of a later stop.
    */
   readonly unverified: readonly BrokerId[];
   /**
@@ -41,7 +41,7 @@ export interface Partition {
    */
   readonly minInsyncReplicas: number;
   /**
-   * Of the unverified members, those that lost their disk: they are not elected as long as one that was to be asked is
+   * Of the unverified, those that lost their disk: they are not elected as long as one that was to be asked is
    * away.
    */
   readonly lost: readonly BrokerId[];
@@ -82,8 +82,9 @@ export class ClusterState {
   readonly unreadable = new Map<string, bigint>();
   /** Names of topics that are in ZooKeeper and, because a node of theirs is unreadable, not here. */
   readonly unreadableTopics = new Set<string>();
-  /** Brokers that answered a handshake under this epoch. */
-  readonly handshaken = new Map<BrokerId, BrokerEpoch>();
+  /** Brokers that answered under this epoch, and how many doubts there had been when they were asked. */
+  readonly #answered = new Map<BrokerId, { readonly epoch: BrokerEpoch; readonly doubts: number }>();
+  #doubts = 0;
   /** Brokers nobody answers for at their address, under this epoch. */
   readonly unreachable = new Map<BrokerId, BrokerEpoch>();
   /** Brokers that asked to stop, under this epoch. */
@@ -111,7 +112,41 @@ export class ClusterState {
   }
 
   hasShakenHands(broker: Broker): boolean {
-    return this.handshaken.get(broker.id) === broker.epoch;
+    return this.#answered.get(broker.id)?.epoch === broker.epoch;
+  }
+
+  /** How often there was a reason to doubt that registered brokers live. */
+  get doubts(): number {
+    return this.#doubts;
+  }
+
+  /**
+   * Something happened that others may have met with too, and registrations outlive processes by a session timeout: from
+   * here on those are known to live that answer what they are asked from here on.
+   */
+  doubtRegistrations(): void {
+    this.#doubts += 1;
+  }
+
+  /** The broker answered what it was asked when there had been so many doubts. Returns whether it is reached by that. */
+  noteAnswer(broker: Broker, doubts: number): boolean {
+    const wasReached = this.isReached(broker);
+    if (!wasReached) this.#answered.set(broker.id, { epoch: broker.epoch, doubts });
+    return !wasReached && this.isReached(broker);
+  }
+
+  /** Whether it has answered since there was last a reason to doubt that it lives. */
+  isReached(broker: Broker): boolean {
+    const answered = this.#answered.get(broker.id);
+    return answered?.epoch === broker.epoch && answered.doubts === this.#doubts;
+  }
+
+  /** It is not registered any more. */
+  removeBroker(brokerId: BrokerId): void {
+    this.brokers.delete(brokerId);
+    this.#answered.delete(brokerId);
+    this.unreachable.delete(brokerId);
+    this.stopping.delete(brokerId);
   }
 
   isUnreachable(broker: Broker): boolean {

@@ -54,7 +54,10 @@ export interface ControllerParts {
   readonly onResigned: () => void;
 }
 
-/** Registered brokers count as reached for so long after an election: a new controller does not wait for handshakes. */
+/**
+ * Registered brokers count as reached for so long after an election where a replica joins or is made: a new controller does
+ * not wait for handshakes. Nobody is elected without one.
+ */
 const GRACE_MS = 1000;
 /** A request of an operator fails after this time when ZooKeeper is away. */
 const ZOOKEEPER_PATIENCE_MS = 4000;
@@ -451,6 +454,7 @@ export class Controller implements ControllerApi {
       for (const { topicId } of deleted) channel.topicDeleted(topicId);
       channel.resendAll();
     }
+    this.#queue.add({ kind: "LeadersWanted" });
     this.#logger.info(
       `Controller epoch ${this.#parts.office.epoch}: ${state.brokers.size} brokers, ${state.topics.size} topics, ` +
         `${state.partitionCount} partitions read in ${Math.round(this.#env.clock.monotonicMs() - startedMs)} ms.`,
@@ -590,6 +594,7 @@ export class Controller implements ControllerApi {
   /** Takes over the registrations that were read. One with another czxid is another process, however short it was away. */
   #syncBrokers(registered: readonly Broker[]): { readonly gone: Set<BrokerId>; readonly came: Broker[] } {
     const byId = new Map(registered.map((broker) => [broker.id, broker]));
+    this.#doubt(byId);
     const gone = new Set<BrokerId>();
     for (const { id, epoch } of [...this.#state.brokers.values()]) {
       if (byId.get(id)?.epoch === epoch) continue;
@@ -611,14 +616,28 @@ export class Controller implements ControllerApi {
     return { gone, came };
   }
 
+  /**
+   * A power cut or a broken network seldom takes one machine only, and sessions outlive both: others that are still registered
+   * may be gone as well. So each is asked once more when a broker comes back without its power or disk, or when a session has
+   * expired.
+   */
+  #doubt(registered: ReadonlyMap<BrokerId, Broker>): void {
+    const { brokers } = this.#state;
+    const isNew = ({ id, epoch }: Broker): boolean => brokers.get(id)?.epoch !== epoch;
+    const lostSomething = [...registered.values()].some(
+      (broker) => isNew(broker) && (broker.lastStop === "power-cut" || broker.lastStop === "lost"),
+    );
+    const hasExpired = [...brokers.values()].some(
+      (broker) => !registered.has(broker.id) && !this.#state.isStopping(broker),
+    );
+    if (lostSomething || hasExpired) this.#state.doubtRegistrations();
+  }
+
   #dropBroker(brokerId: BrokerId): void {
     this.#channels.get(brokerId)?.close();
     this.#channels.delete(brokerId);
     this.#fencing.forget(brokerId);
-    this.#state.brokers.delete(brokerId);
-    this.#state.handshaken.delete(brokerId);
-    this.#state.unreachable.delete(brokerId);
-    this.#state.stopping.delete(brokerId);
+    this.#state.removeBroker(brokerId);
   }
 
   #addBroker(broker: Broker): void {
@@ -632,9 +651,12 @@ export class Controller implements ControllerApi {
       leaseValid: () => this.#isLoaded && !this.#unjudged.has(epoch) && zookeeper.leaseValid(),
       probeTimeoutMs: () => settings.fencingProbeTimeoutMs,
       durability: (topic) => this.#changes.durability(topic),
-      onShakenHands: () => {
-        this.#state.handshaken.set(id, epoch);
+      onShakenHands: (doubts) => {
+        this.#state.noteAnswer(broker, doubts);
         this.#queue.add({ kind: "LeadersWanted" });
+      },
+      onAnswered: (doubts) => {
+        if (this.#state.noteAnswer(broker, doubts)) this.#queue.add({ kind: "LeadersWanted" });
       },
       onEnded: () => {
         // Of our own process we know better.
@@ -712,10 +734,12 @@ export class Controller implements ControllerApi {
         if (partition.leader !== NO_LEADER || partition.unverified.length === 0) return undefined;
         const candidates = unverifiedCandidates(partition);
         const reports = described.get(partitionKey(topic.topicId, partition.partition)) ?? [];
-        const leader = electUnverified(
-          reports.filter(({ brokerId }) => candidates.includes(brokerId) && this.#isElectable(brokerId)),
-        );
-        return leader === undefined ? undefined : withUnverifiedLeader(partition, leader);
+        const best = electUnverified(reports.filter(({ brokerId }) => candidates.includes(brokerId)));
+        if (best === undefined) return undefined;
+        const { brokerId, brokerEpoch } = best;
+        // The one that holds most may have died since it said so: it is waited for as any other, and all are asked again.
+        const isThere = this.#state.isCurrent(brokerId, brokerEpoch) && this.#isElectable(brokerId);
+        return isThere ? withUnverifiedLeader(partition, brokerId) : undefined;
       }),
     );
     this.#uncertain.look();

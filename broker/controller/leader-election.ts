@@ -1,11 +1,14 @@
-import type { BrokerId } from "../../protocol/types.js";
+import type { BrokerEpoch, BrokerId } from "../../protocol/types.js";
 import type { Partition } from "./cluster-state.js";
 
 /** What an election may rely on. */
 export interface ElectionRules {
   /** Registered, reached, not about to stop: may lead now. */
   readonly isElectable: (brokerId: BrokerId) => boolean;
-  /** Shook hands with this controller: nobody else is meant who was registered under its id. */
+  /**
+   * Has answered this controller, as the process that is registered, since there was last a reason to doubt that registered
+   * brokers live.
+   */
   readonly isReached: (brokerId: BrokerId) => boolean;
   /** Registered: may keep its seat in the ISR. */
   readonly isAlive: (brokerId: BrokerId) => boolean;
@@ -33,11 +36,9 @@ export interface Election {
 export function electLeader(partition: Partition, rules: ElectionRules): Election | undefined {
   const { replicas, isr, elr, unverified } = partition;
   const trusted = isr.filter((id) => !unverified.includes(id));
-  const electable = replicas.filter(rules.isElectable);
-
-  // After a power cut registrations outlive their processes: a member is then believed to be there only when it answered.
-  const mayBeGhost = unverified.length > 0;
-  const inSync = electable.find((id) => trusted.includes(id) && (!mayBeGhost || rules.isReached(id)));
+  // Registrations outlive their processes, and to elect one that is not there costs the others their seats.
+  const electable = replicas.filter((id) => rules.isElectable(id) && rules.isReached(id));
+  const inSync = electable.find((id) => trusted.includes(id));
   if (inSync !== undefined) {
     const nextIsr = trusted.filter((id) => id === inSync || rules.isAlive(id));
     return {
@@ -47,7 +48,7 @@ export function electLeader(partition: Partition, rules: ElectionRules): Electio
       elr: nextElr(partition, nextIsr, rules.minInsyncReplicas),
     };
   }
-  const eligible = electable.find((id) => elr.includes(id) && (!mayBeGhost || rules.isReached(id)));
+  const eligible = electable.find((id) => elr.includes(id));
   if (eligible !== undefined) {
     const nextIsr = [eligible];
     return {
@@ -81,16 +82,20 @@ export function nextElr(
 }
 
 /**
- * Replicas of which the one that holds most is elected when nobody certain is left: the members of the ISR. When all of
- * these lost their disks, a replica from outside may hold most of what was committed.
+ * Replicas of which the one that holds most is elected when nobody certain is left: the members of the ISR, and those that
+ * had as much until they lost their power. When all members lost their disks, a replica from outside may hold most of what
+ * was committed.
  */
-export function unverifiedCandidates({ isr, lost, replicas }: Partition): readonly BrokerId[] {
-  return isr.every((id) => lost.includes(id)) ? replicas : isr;
+export function unverifiedCandidates({ isr, unverified, lost, replicas }: Partition): readonly BrokerId[] {
+  if (isr.every((id) => lost.includes(id))) return replicas;
+  return replicas.filter((id) => isr.includes(id) || unverified.includes(id));
 }
 
 /** What a replica said it holds. */
 export interface ReplicaReport {
   readonly brokerId: BrokerId;
+  /** The process that said so. */
+  readonly brokerEpoch: BrokerEpoch;
   /** Epoch of its last record plus one; 0: it has none. */
   readonly lastEpochPlusOne: number;
   readonly logEndOffset: number;
@@ -102,7 +107,7 @@ export interface ReplicaReport {
  * Of replicas that all may have lost records, the one that holds most: the newest last epoch, then the longest log. One
  * whose recovery cut something off leads only if no other has as new an epoch: what it lost is unknown.
  */
-export function electUnverified(reports: readonly ReplicaReport[]): BrokerId | undefined {
+export function electUnverified(reports: readonly ReplicaReport[]): ReplicaReport | undefined {
   const better = (left: ReplicaReport, right: ReplicaReport): boolean => {
     if (left.cut !== right.cut && left.lastEpochPlusOne === right.lastEpochPlusOne) return !left.cut;
     if (left.lastEpochPlusOne !== right.lastEpochPlusOne) return left.lastEpochPlusOne > right.lastEpochPlusOne;
@@ -112,5 +117,5 @@ export function electUnverified(reports: readonly ReplicaReport[]): BrokerId | u
   for (const report of reports) {
     if (best === undefined || better(report, best)) best = report;
   }
-  return best?.brokerId;
+  return best;
 }

@@ -57,7 +57,7 @@ export class PartitionChanges {
       isElectable,
       isReached: (brokerId) => {
         const broker = state.brokers.get(brokerId);
-        return broker !== undefined && state.hasShakenHands(broker);
+        return broker !== undefined && state.isReached(broker);
       },
       isAlive: (brokerId) => state.brokers.has(brokerId),
       minInsyncReplicas: minInsyncReplicas(

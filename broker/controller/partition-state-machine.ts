@@ -38,8 +38,8 @@ export function newPartition(partition: number, replicas: readonly BrokerId[], r
 }
 
 /**
- * Brokers are gone, or came back as another process: out of the ISR where a better member remains, and no leader of
- * anything.
+ * Brokers are gone, or came back as another process: no leader of anything, and out of the ISR where the leader is there, or
+ * another one is elected. A registration alone takes nobody's seat: the leader's may have outlived it.
  */
 export function withoutBrokers(
   partition: Partition,
@@ -52,6 +52,7 @@ export function withoutBrokers(
   const left = { ...rules, isAlive: (id: BrokerId) => !gone.has(id) && rules.isAlive(id) };
   const leftElectable = { ...left, isElectable: (id: BrokerId) => !gone.has(id) && rules.isElectable(id) };
   if (!lostLeader && partition.leader !== NO_LEADER) {
+    if (!rules.isReached(partition.leader)) return undefined;
     const isr = partition.isr.filter((id) => id === partition.leader || left.isAlive(id));
     return { to: moved(partition, { isr, elr: nextElr(partition, isr, rules.minInsyncReplicas) }) };
   }
@@ -60,48 +61,36 @@ export function withoutBrokers(
     const { leader, isr, elr, ground } = election;
     return { to: moved(partition, { leader, isr, elr }), ground };
   }
-  const isr = remainingSeats(partition, left);
-  const to = moved(partition, { leader: NO_LEADER, isr, elr: nextElr(partition, isr, rules.minInsyncReplicas) });
-  return isSame(partition, to) ? undefined : { to };
-}
-
-/**
- * Who keeps a seat while nobody leads: those who are there and whose records are certain; if there is none, all as
- * before.
- */
-function remainingSeats(partition: Partition, rules: ElectionRules): readonly BrokerId[] {
-  const certain = certainMembers(partition, rules);
-  return certain.length > 0
-    ? partition.isr.filter((id) => rules.isAlive(id) && !partition.unverified.includes(id))
-    : partition.isr;
-}
-
-/** Members that answered this controller and lost nothing. */
-function certainMembers({ isr, unverified }: Partition, rules: ElectionRules): readonly BrokerId[] {
-  return isr.filter((id) => rules.isAlive(id) && rules.isReached(id) && !unverified.includes(id));
+  // While nobody leads all keep their seats: they say by whose records an election has to go.
+  return partition.leader === NO_LEADER ? undefined : { to: moved(partition, { leader: NO_LEADER }) };
 }
 
 /**
  * Brokers are back after a power cut, and nothing was synced before it was acknowledged, or without their disk: what they
- * hold is uncertain. They are not eligible any more. Their seats in the ISR stay, marked, until somebody certain can lead
- * (`withoutUncertain`).
+ * hold is uncertain. They are not eligible any more. Their seats in the ISR stay, marked, until somebody certain leads
+ * (`withoutUncertain`), and whoever was eligible is remembered too: if nobody certain is left, all of them are asked.
  */
 function withPowerCut(partition: Partition, cut: ReadonlySet<BrokerId>, lost: ReadonlySet<BrokerId>): Partition {
+  const { replicas, isr, elr } = partition;
+  const counted = replicas.filter((id) => [...isr, ...elr, ...partition.unverified].includes(id));
+  const unverified = counted.filter((id) => cut.has(id) || partition.unverified.includes(id));
   const to = {
     ...partition,
-    elr: partition.elr.filter((id) => !cut.has(id)),
-    unverified: partition.isr.filter((id) => cut.has(id) || partition.unverified.includes(id)),
-    lost: partition.isr.filter((id) => lost.has(id) || partition.lost.includes(id)),
+    elr: elr.filter((id) => !cut.has(id)),
+    unverified,
+    lost: unverified.filter((id) => lost.has(id) || partition.lost.includes(id)),
   };
   return isSame(partition, to) ? partition : to;
 }
 
-/** Uncertain members lose their seats as soon as a certain one is there. */
+/** Members that are uncertain or gone lose their seats as soon as the leader has proved that it is there. */
 export function withoutUncertain(partition: Partition, rules: ElectionRules): PartitionMove | undefined {
-  if (partition.unverified.length === 0 || certainMembers(partition, rules).length === 0) return undefined;
-  if (partition.unverified.includes(partition.leader)) return undefined;
-  const isr = partition.isr.filter((id) => !partition.unverified.includes(id));
-  return { to: moved(partition, { isr, elr: nextElr(partition, isr, rules.minInsyncReplicas) }) };
+  const { leader, unverified } = partition;
+  if (leader === NO_LEADER || unverified.includes(leader) || !rules.isReached(leader)) return undefined;
+  const isr = partition.isr.filter((id) => id === leader || (rules.isAlive(id) && !unverified.includes(id)));
+  if (isr.length === partition.isr.length && unverified.length === 0) return undefined;
+  const to = moved(partition, { isr, elr: nextElr(partition, isr, rules.minInsyncReplicas) });
+  return { to: { ...to, unverified: [], lost: [] } };
 }
 
 /** What the registrations of brokers say of a partition: who is gone, and who lost its power since it was last there. */
@@ -137,7 +126,7 @@ export function withPreferredLeader(partition: Partition, rules: ElectionRules):
   const [preferred] = partition.replicas;
   if (preferred === undefined || preferred === partition.leader) return undefined;
   if (!partition.isr.includes(preferred) || partition.unverified.includes(preferred)) return undefined;
-  if (!rules.isElectable(preferred)) return undefined;
+  if (!rules.isElectable(preferred) || !rules.isReached(preferred)) return undefined;
   return { to: moved(partition, { leader: preferred }), ground: "in sync" };
 }
 
@@ -190,6 +179,7 @@ export function withStopping(
   const others = { ...rules, isElectable: (id: BrokerId) => id !== brokerId && rules.isElectable(id) };
   const isrLeft = partition.isr.filter((id) => id !== brokerId);
   if (partition.leader !== brokerId) {
+    if (!rules.isReached(partition.leader)) return undefined;
     return { to: moved(partition, { isr: isrLeft, elr: nextElr(partition, isrLeft, rules.minInsyncReplicas) }) };
   }
   return withResignation(partition, isrLeft, others, []);
@@ -213,7 +203,10 @@ export function withMinInsyncReplicas(partition: Partition, minInsyncReplicas: n
 function moved(from: Partition, change: Partial<Pick<Partition, "leader" | "isr" | "elr">>): Partition {
   const leader = change.leader ?? from.leader;
   const isr = change.isr ?? from.isr;
-  const unverified = from.unverified.filter((id) => isr.includes(id));
+  // A member is uncertain for as long as it keeps its seat; one that was eligible, until it joins or somebody leads.
+  const unverified = from.unverified.filter((id) =>
+    from.isr.includes(id) ? isr.includes(id) : !isr.includes(id) && (leader === from.leader || leader === NO_LEADER),
+  );
   const to: Partition = {
     ...from,
     ...change,

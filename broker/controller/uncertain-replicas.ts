@@ -88,7 +88,7 @@ export class UncertainReplicas {
     const { settings, isElectable } = this.#parts;
     const candidates = unverifiedCandidates(partition);
     const present = candidates.filter(isElectable);
-    const members = [...partition.isr, ...partition.elr];
+    const members = [...partition.isr, ...partition.elr, ...partition.unverified];
     const awaited = new Set([...members, ...candidates]);
     if (since === undefined) {
       this.#sinceMs.set(key, nowMs);
@@ -103,7 +103,7 @@ export class UncertainReplicas {
     // Who has lost its disk does not win by waiting for a member or an eligible replica: that one has more.
     return members.every(isElectable)
       ? present
-      : present.filter((id) => partition.isr.includes(id) && !partition.lost.includes(id));
+      : present.filter((id) => members.includes(id) && !partition.lost.includes(id));
   }
 
   async #ask(questions: ReadonlyMap<BrokerId, readonly PartitionName[]>): Promise<void> {
@@ -117,12 +117,15 @@ export class UncertainReplicas {
           const part = names.slice(start, start + PARTITIONS_MAX);
           try {
             const channel = this.#parts.channels.get(brokerId);
-            const replicas = (await channel?.describeReplicas(part, DESCRIBE_TIMEOUT_MS)) ?? [];
+            if (channel === undefined) throw new Error("it is gone");
+            const brokerEpoch = channel.broker.epoch;
+            const replicas = await channel.describeReplicas(part, DESCRIBE_TIMEOUT_MS);
             const answered = new Set<PartitionKey>();
             for (const { topicId, partition, lastEpochPlusOne, logEndOffset, cut } of replicas) {
               const key = partitionKey(topicId, partition);
               answered.add(key);
-              reports.set(key, [...(reports.get(key) ?? []), { brokerId, lastEpochPlusOne, logEndOffset, cut }]);
+              const report = { brokerId, brokerEpoch, lastEpochPlusOne, logEndOffset, cut };
+              reports.set(key, [...(reports.get(key) ?? []), report]);
             }
             for (const name of part) {
               const key = partitionKey(name.topicId, name.partition);

@@ -187,7 +187,7 @@ export interface PartitionStateZnode {
   readonly isr: readonly BrokerId[];
   /** Replicas outside the ISR that still hold every committed record (KIP-966). */
   readonly elr: readonly BrokerId[];
-  /** Members of the ISR that may have lost records, and lead only when everybody was asked. */
+  /** Members of the ISR, and once eligible replicas, that may have lost records, and lead only when everybody was asked. */
   readonly unverified: readonly BrokerId[];
   /** Of these, the ones that lost their disk. */
   readonly lost: readonly BrokerId[];

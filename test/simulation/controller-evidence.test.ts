@@ -6,7 +6,7 @@ import { ControllerCluster, SESSION_TIMEOUT_MS, hostOf } from "./controller-clus
 import type { FakeBroker, FakeBrokerOptions } from "./fake-broker.js";
 import type { SimProcess } from "./sim-process.js";
 
-/** What the controller knows of a bounce: where that comes from, and what it outlives. */
+/** What the controller knows of a bounce, who is alive, and what a replica holds: where that comes from, and what it outlives. */
 
 /** Holds back what ZooKeeper tells of its own accord, and lets something happen to a process as its write is answered. */
 class Tampering {
@@ -127,6 +127,13 @@ async function back(
   await cluster.simulation.complete(cluster.start(brokerId, { lastStop: "power-cut", ...options }));
 }
 
+const holds = (logEndOffset: number): Partial<FakeBrokerOptions> => ({
+  describe: () => ({ lastEpochPlusOne: 1, logEndOffset }),
+});
+
+const registered = (cluster: ControllerCluster, id: BrokerId): boolean =>
+  cluster.zookeeper.node(paths.broker(id)) !== undefined;
+
 describe("a member that lost its power a moment before the ISR was written", () => {
   it.each(["loses the answer", "dies"])(
     "is judged by the process that its seat was given to, when the controller %s (bounce-reload)",
@@ -182,6 +189,151 @@ describe("a state that does not name processes", () => {
     );
     const { isr, brokerEpochs } = cluster.stored("letters")!;
     expect(brokerEpochs).toEqual(new Map(isr.map((id) => [id, cluster.broker(id).epoch])));
+    cluster.assertClean();
+  });
+});
+
+describe("a registration that has outlived its process", () => {
+  it("of the leader costs nobody a seat that is back after the same power cut (most-elected)", async () => {
+    const cluster = new ControllerCluster(62);
+    await cluster.startAll(3);
+    const first = cluster.controller!.brokerId;
+    const [second, leader] = [1, 2, 3].filter((id) => id !== first) as [BrokerId, BrokerId];
+    await cluster.createTopic("letters", { assignment: [{ brokerIds: [leader, first, second] }] });
+    await cluster.settled();
+    const tokens = powerCut(cluster, 1, 2, 3);
+    await cluster.simulation.run(500);
+    await back(cluster, first, tokens, holds(10));
+    await cluster.simulation.runUntil(() => cluster.controller !== undefined, 1000, "a controller");
+    await back(cluster, second, tokens, holds(30));
+    await cluster.simulation.run(1500);
+    expect(registered(cluster, leader)).toBe(true);
+    await cluster.simulation.runUntil(() => !registered(cluster, leader), 20_000, "it has expired");
+    await cluster.simulation.run(500);
+    expect([...cluster.stored("letters")!.isr].sort()).toEqual([1, 2, 3]);
+    await back(cluster, leader, tokens, holds(20));
+    await cluster.led("letters");
+    expect(cluster.stored("letters")).toMatchObject({ leader: second });
+    cluster.assertClean();
+  });
+
+  it.each([
+    ["is back", true],
+    ["has expired", false],
+  ])(
+    "does not count though the controller knew its process, once another member of the ISR %s",
+    async (_, isFirstBack) => {
+      const { cluster, replicas } = await clusterBesideController(63);
+      const [leaderId, other, outside] = replicas;
+      const leader = cluster.broker(leaderId);
+      await propose(
+        cluster,
+        leader,
+        [leaderId, other].map((id) => [id, cluster.broker(id).epoch!] as const),
+      );
+      expect(cluster.stored("letters")!.isr).not.toContain(outside);
+      // The one that leads no more is the one whose session lasts longer.
+      const tokens = powerCut(cluster, other);
+      await cluster.simulation.run(isFirstBack ? 10 : 4000);
+      for (const [id, token] of powerCut(cluster, leaderId)) tokens.set(id, token);
+      if (isFirstBack) {
+        await back(cluster, other, tokens, holds(30));
+        await cluster.simulation.run(1000);
+        expect(registered(cluster, leaderId)).toBe(true);
+      } else {
+        await cluster.simulation.runUntil(() => !registered(cluster, other), 20_000, "the first has expired");
+        expect(registered(cluster, leaderId)).toBe(true);
+      }
+      await cluster.simulation.runUntil(() => !registered(cluster, leaderId), 20_000, "the leader's has expired");
+      await cluster.simulation.run(500);
+      expect(cluster.stored("letters")).toMatchObject({ leader: -1 });
+      if (!isFirstBack) await back(cluster, other, tokens, holds(30));
+      await back(cluster, leaderId, tokens, holds(20));
+      await cluster.led("letters");
+      expect(cluster.stored("letters")).toMatchObject({ leader: other });
+      cluster.assertClean();
+    },
+  );
+
+  it("is not elected by a controller that has just been elected itself, at the price of another one's seat", async () => {
+    const { cluster, controller, replicas } = await clusterBesideController(64);
+    const [leaderId, other, outside] = replicas;
+    await propose(
+      cluster,
+      cluster.broker(leaderId),
+      [leaderId, other].map((id) => [id, cluster.broker(id).epoch!] as const),
+    );
+    const tokens = powerCut(cluster, leaderId);
+    await cluster.simulation.run(4000);
+    for (const [id, token] of powerCut(cluster, controller, other, outside)) tokens.set(id, token);
+    // Somebody without a seat is back first, and takes office at about the time at which the leader's session ends.
+    await cluster.simulation.runUntil(() => !registered(cluster, leaderId), 20_000, "the leader's has expired");
+    await back(cluster, controller, tokens);
+    await cluster.simulation.runUntil(() => cluster.controller !== undefined, 1000, "a controller");
+    await cluster.simulation.run(200);
+    expect(registered(cluster, other)).toBe(true);
+    await cluster.simulation.runUntil(() => !registered(cluster, other), 20_000, "the other's has expired");
+    await back(cluster, other, tokens, holds(20));
+    await cluster.simulation.run(1000);
+    expect(cluster.stored("letters")).toMatchObject({ leader: -1, isr: [leaderId, other] });
+    await back(cluster, leaderId, tokens, holds(30));
+    await cluster.led("letters");
+    expect(cluster.stored("letters")).toMatchObject({ leader: leaderId });
+    cluster.assertClean();
+  });
+});
+
+describe("of replicas that all lost their power", () => {
+  it("one that was eligible is asked too", async () => {
+    const { cluster, replicas } = await clusterBesideController(65);
+    const [leaderId, eligible, outside] = replicas;
+    const leader = cluster.broker(leaderId);
+    const epochOf = (id: BrokerId) => [id, cluster.broker(id).epoch!] as const;
+    await propose(cluster, leader, [leaderId, eligible].map(epochOf));
+    await cluster.settled();
+    await propose(cluster, leader, [leaderId].map(epochOf));
+    expect(cluster.stored("letters")).toMatchObject({ isr: [leaderId], elr: [eligible] });
+    const tokens = powerCut(cluster, leaderId, eligible, outside);
+    await cluster.simulation.run(500);
+    await back(cluster, eligible, tokens, holds(30));
+    await cluster.simulation.run(1000);
+    await back(cluster, leaderId, tokens, holds(20));
+    await cluster.led("letters", 20_000);
+    expect(cluster.stored("letters")).toMatchObject({ leader: eligible, isr: [eligible], elr: [] });
+    cluster.assertClean();
+  });
+
+  it("the one that holds most is waited for when it dies after it has said so", async () => {
+    const { cluster, replicas } = await clusterBesideController(66);
+    const [one, most, late] = replicas;
+    const tokens = powerCut(cluster, ...replicas);
+    await cluster.simulation.runUntil(
+      () => !replicas.some((id) => registered(cluster, id)),
+      20_000,
+      "all have expired",
+    );
+    let asked = false;
+    await back(cluster, one, tokens, holds(10));
+    await back(cluster, late, tokens, holds(20));
+    await cluster.simulation.run(1000);
+    // Its answer comes only when the best one is dead.
+    cluster.process(late).pause();
+    await back(cluster, most, tokens, {
+      describe: () => {
+        asked = true;
+        return { lastEpochPlusOne: 1, logEndOffset: 30 };
+      },
+    });
+    await cluster.simulation.runUntil(() => asked, 5000, "the best was asked");
+    await cluster.simulation.run(10);
+    cluster.crash(most);
+    await cluster.simulation.run(100);
+    cluster.process(late).resume();
+    await cluster.simulation.run(3000);
+    expect(cluster.stored("letters")).toMatchObject({ leader: -1 });
+    await cluster.simulation.complete(cluster.start(most, { lastStop: "crash", ...holds(30) }));
+    await cluster.led("letters");
+    expect(cluster.stored("letters")).toMatchObject({ leader: most });
     cluster.assertClean();
   });
 });

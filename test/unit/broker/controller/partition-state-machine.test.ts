@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import type { Partition } from "../../../../broker/controller/cluster-state.js";
 import type { ElectionRules } from "../../../../broker/controller/leader-election.js";
-import { electUnverified } from "../../../../broker/controller/leader-election.js";
+import { electUnverified, unverifiedCandidates } from "../../../../broker/controller/leader-election.js";
 import type { PartitionMove } from "../../../../broker/controller/partition-state-machine.js";
 import {
   newPartition,
@@ -73,6 +73,16 @@ describe("brokers that are gone", () => {
   it("stay eligible when they leave fewer than min.insync.replicas behind", () => {
     const move = withoutBrokers(partition({ isr: [1, 2] }), gone(1), rules([2, 3]));
     expect(move?.to).toMatchObject({ leader: 2, isr: [2], elr: [1] });
+  });
+
+  it("are followed by one that has answered, where registrations may have outlived their processes", () => {
+    const ghosts = rules([2, 3], { isReached: (id) => id === 3 });
+    expect(withoutBrokers(partition(), gone(1), ghosts)?.to).toMatchObject({ leader: 3, isr: [2, 3] });
+    const none = rules([2, 3], { isReached: () => false });
+    expect(withoutBrokers(partition(), gone(1), none)?.to).toMatchObject({ leader: -1, isr: [1, 2, 3] });
+    expect(withPreferredLeader(partition({ leader: 2 }), rules([1, 2, 3], { ...none, isAlive: () => true }))).toBe(
+      undefined,
+    );
   });
 
   it("keep the last seats, so that it is known who may lead again", () => {
@@ -161,7 +171,29 @@ describe("a broker that is back after a power cut", () => {
     expect(marked).toMatchObject({ leader: -1, isr: [1, 2, 3], unverified: [1] });
     expect(withLeader(marked, rules([1, 2, 3], ghosts))).toBeUndefined();
     expect(withoutBrokers(marked, gone(2), rules([1, 3], ghosts))).toBeUndefined();
-    expect(withoutUncertain(marked, rules([1, 3]))?.to).toMatchObject({ isr: [2, 3] });
+    expect(withLeader(marked, rules([1, 3]))?.to).toMatchObject({ leader: 3, isr: [3], elr: [2], unverified: [] });
+  });
+
+  it("keeps its seat beside a leader that has not answered since, and loses it when that one has", () => {
+    const silent: Partial<ElectionRules> = { isReached: (id) => id === 3 };
+    const marked = back(partition(), 3, [1, 3], silent)?.to as Partition;
+    expect(marked).toMatchObject({ leader: 1, isr: [1, 2, 3], unverified: [3] });
+    expect(withoutBrokers(marked, gone(3), rules([1, 3], silent))).toBeUndefined();
+    expect(withStopping(marked, 3, rules([1, 3], silent))).toBeUndefined();
+    expect(withoutUncertain(marked, rules([1, 3], silent))).toBeUndefined();
+    expect(withoutUncertain(marked, rules([1, 3]))?.to).toMatchObject({ isr: [1], elr: [2], unverified: [] });
+  });
+
+  it("is remembered though it was only eligible, until somebody certain leads or all were asked", () => {
+    const silent: Partial<ElectionRules> = { isReached: (id) => id === 3 };
+    const marked = back(partition({ isr: [1], elr: [3] }), 3, [1, 3], silent)?.to as Partition;
+    expect(marked).toMatchObject({ leader: 1, isr: [1], elr: [], unverified: [3] });
+    expect(withoutUncertain(marked, rules([1, 3]))?.to).toMatchObject({ isr: [1], elr: [], unverified: [] });
+    const offline = withRegistrations(marked, { gone: gone(1), cut: gone(1), lost: gone() }, rules([1, 3]))
+      ?.to as Partition;
+    expect(offline).toMatchObject({ leader: -1, isr: [1], unverified: [1, 3] });
+    expect(unverifiedCandidates(offline)).toEqual([1, 3]);
+    expect(withUnverifiedLeader(offline, 3).to).toMatchObject({ leader: 3, isr: [3], unverified: [] });
   });
 
   it("is not elected in the very moment in which others are found gone", () => {
@@ -226,19 +258,20 @@ describe("other moves", () => {
 describe("electUnverified", () => {
   const report = (brokerId: number, lastEpochPlusOne: number, logEndOffset: number, cut = false) => ({
     brokerId,
+    brokerEpoch: "7",
     lastEpochPlusOne,
     logEndOffset,
     cut,
   });
 
   it("takes the newest last epoch, then the longest log", () => {
-    expect(electUnverified([report(1, 3, 100), report(2, 4, 50), report(3, 4, 60)])).toBe(3);
+    expect(electUnverified([report(1, 3, 100), report(2, 4, 50), report(3, 4, 60)])?.brokerId).toBe(3);
     expect(electUnverified([])).toBeUndefined();
   });
 
   it("prefers a log that was not cut among those of the same epoch", () => {
-    expect(electUnverified([report(1, 4, 100, true), report(2, 4, 90)])).toBe(2);
-    expect(electUnverified([report(1, 5, 100, true), report(2, 4, 90)])).toBe(1);
+    expect(electUnverified([report(1, 4, 100, true), report(2, 4, 90)])?.brokerId).toBe(2);
+    expect(electUnverified([report(1, 5, 100, true), report(2, 4, 90)])?.brokerId).toBe(1);
   });
 });
 

@@ -53,6 +53,8 @@ const CONNECT_TIMEOUT_MS = 1000;
 const REQUEST_TIMEOUT_MS = 5000;
 const CLOSE_SESSION_TIMEOUT_MS = 2000;
 const SHUTDOWN_RETRY_MS = 100;
+/** How often a broker that was not told of all topics looks whether it was by now. */
+const TOLD_POLL_MS = 1000;
 const ISR_CHECK_MS_MAX = 1000;
 /** Memory of fetched frames that is kept for the next ones. */
 const IDLE_FRAME_BYTES_MAX = 32 * 1024 * 1024;
@@ -184,15 +186,16 @@ export class Broker {
       endpoints: this.#endpoints,
       rack: this.#config.get("broker.rack") || undefined,
       bootId: this.#env.bootId,
-      // The controller sends its image once it has judged the registration; until then it may not have seen it at all.
-      lastStop: () => (this.#metadata.isComplete ? "crash" : reportedStop),
+      // The controller sends its image once it has judged the registration, in all topics but those that it cannot read.
+      lastStop: () => (this.#metadata.isWhole ? "crash" : reportedStop),
     });
     registrationNeeds(registration);
     await registration.start();
     this.#controllerNode?.start();
     this.#startPeriodicWork();
     await this.#untilServing();
-    if (this.#metadata.isComplete) await logs.recoveryReported();
+    if (this.#metadata.isWhole) await logs.recoveryReported();
+    else void this.#reportOnceWhole(logs);
     this.#logger.info(`broker ${brokerId} serves cluster ${clusterId}`, {
       epoch: registration.epoch,
       ...(reportedStop !== "lost" && { lastStop: reportedStop }),
@@ -457,6 +460,15 @@ export class Broker {
   /** A broker serves once its controller has told it who leads what. */
   async #untilServing(): Promise<void> {
     while (!this.#stopped && !this.#metadata.isComplete) await sleep(this.#env.timers, 10);
+  }
+
+  /** Until the controller has read every topic the next run has to say as well how the last one ended. */
+  async #reportOnceWhole(logs: LogManager): Promise<void> {
+    while (!this.#stopped && !this.#metadata.isWhole) await sleep(this.#env.timers, TOLD_POLL_MS);
+    if (this.#stopped) return;
+    await logs.recoveryReported().catch((error: unknown) => {
+      this.#logger.warn(`how the last run ended is told once more at the next start: ${reasonOf(error)}`);
+    });
   }
 
   async #handOver(): Promise<void> {

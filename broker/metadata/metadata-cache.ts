@@ -22,6 +22,10 @@ export class MetadataCache {
   isComplete = false;
   /** The controller cannot read all topics in ZooKeeper: a topic that is not here may exist, and must not be denied. */
   lacksUnreadable = false;
+  /** A controller has told everything there is: it has judged in each topic how this broker's last run ended. */
+  get isWhole(): boolean {
+    return this.isComplete && !this.lacksUnreadable;
+  }
   #brokers = new Map<BrokerId, RegisteredBroker>();
   readonly #topics = new Map<
     TopicId,

@@ -99,6 +99,34 @@ describe("the last in-sync replica", () => {
     });
   });
 
+  it("lost its power, and does not lead after its topic could not be read when it came back", async () => {
+    await withCluster({ seed: 16 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await leaveOneInSync(cluster, letters, { behind: 3, eligible: 2 });
+      const path = paths.partitionState("letters", 0);
+      const before = cluster.zookeeper.node(path)?.data ?? new Uint8Array(0);
+      cluster.powerCut(1);
+      await cluster.writeNode(path, "{");
+      await cluster.run(500);
+      cluster.start(1);
+      await cluster.until(() => cluster.broker(1).state === "up", "it serves what can be read");
+      // By now it could be taken for a replica that merely crashed.
+      cluster.restart(1);
+      await cluster.until(() => cluster.broker(1).state === "up", "it serves again");
+      await cluster.writeNode(path, before);
+      await cluster.until(() => cluster.stateOf("letters", 0)?.unverified.includes(1) ?? false, "it is uncertain");
+      await cluster.run(3000);
+      expect(cluster.leaderOf("letters")).toBe(-1);
+      await expectNothingLost(cluster, letters, { leader: 2, others: [3] });
+      // Once it was judged in all topics it says nothing of it any more.
+      await cluster.run(2000);
+      cluster.restart(1);
+      await cluster.untilUp();
+      const node = cluster.zookeeper.node(paths.broker(1));
+      expect(node && decodeBroker(paths.broker(1), node.data).lastStop).toBe("crash");
+    });
+  });
+
   it("lives on when its session expires, and does not lose its power once more by that", async () => {
     await withCluster({ seed: 15 }, async (cluster) => {
       const letters = await Letters.create(cluster);

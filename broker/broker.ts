@@ -301,6 +301,7 @@ export class Broker {
       activity,
       brokerEpoch,
       registeredEpochOf: (id) => this.#metadata.broker(id)?.epoch,
+      controllerEpoch: () => this.#metadata.controllerEpoch,
       leaseValid: () => zookeeper.leaseValid(),
       sessionTimeoutMs: () => zookeeper.negotiatedTimeoutMs,
       replicaLagTimeMaxMs: () => config.get("replica.lag.time.max.ms"),

@@ -2,7 +2,7 @@ import type { Clock } from "../../common/env/time.js";
 import type { Logger } from "../../common/logger.js";
 import { errorNameOf } from "../../protocol/error-codes.js";
 import type { IsrAnswer } from "../../protocol/messages.js";
-import type { BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
+import type { BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
 import type { Log } from "../log/log.js";
 import type { DeadlineWheel } from "./deadline-wheel.js";
 import type { Followers } from "./followers.js";
@@ -25,6 +25,8 @@ export interface IsrMembershipParts {
   readonly brokerEpoch: () => BrokerEpoch | undefined;
   /** The epoch under which a broker is registered, as the controller said last. */
   readonly registeredEpochOf: (brokerId: BrokerId) => BrokerEpoch | undefined;
+  /** Of the controller that this broker heard of last. */
+  readonly controllerEpoch: () => ControllerEpoch;
   readonly replicaLagTimeMaxMs: () => number;
 }
 
@@ -48,10 +50,13 @@ export interface LedPartition {
   onMembersChanged(): void;
 }
 
-/** How long a leader lets the controller alone after in-sync replicas were refused. */
-const REFUSED_PAUSE_MS = 200;
-/** The same after nobody else could lead in its place: that takes longer to change. */
-const RESIGNATION_PAUSE_MS = 5_000;
+/** How often a leader looks whether what a refusal rests on has changed. It only looks: nothing is sent or logged. */
+const LOOK_AGAIN_MS = 200;
+/**
+ * After so long it asks once more though nothing has changed that it knows of: who is about to stop, or cannot be reached,
+ * the controller alone knows.
+ */
+const ASK_AGAIN_MS = 5_000;
 
 /**
  * Who is in the ISR, from its leader's side: followers that caught up are proposed to join, those that lag, cannot write or
@@ -62,10 +67,11 @@ export class IsrMembership {
   readonly #parts: IsrMembershipParts;
   readonly #led: LedPartition;
   #state: IsrState;
-  /** False for a moment after a refusal: asked again at each fetch the controller would do nothing else. */
-  #mayExpand = true;
-  /** The same for a leader that wants to leave. */
-  #mayResign = true;
+  /** What the controller refused, by the facts it rests on, and when: it would refuse the same again. */
+  readonly #refused = new Map<string, number>();
+  #looksAgain = false;
+  /** Older copies of a refused proposal are not void yet, and that can be asked for again. */
+  #mayVoidCopies = false;
 
   constructor(parts: IsrMembershipParts, led: LedPartition, isr: readonly BrokerId[]) {
     this.#parts = parts;
@@ -106,7 +112,7 @@ export class IsrMembership {
 
   /** A follower that has caught up is proposed to join. */
   maybeExpand(brokerId: BrokerId): void {
-    if (!this.#mayExpand || this.#state.kind === "pending" || this.members.has(brokerId)) return;
+    if (this.#state.kind === "pending" || this.members.has(brokerId)) return;
     const { followers, log, epochStart } = this.#led;
     const follower = followers.get(brokerId);
     // Its position may be one of long ago: only who keeps up joins.
@@ -123,7 +129,7 @@ export class IsrMembership {
   maybeResign(): void {
     const { log, followers } = this.#led;
     const isDamaged = log.damage.length > 0;
-    if (!this.#mayResign || this.#state.kind === "pending" || (!isDamaged && !log.isFull)) return;
+    if (this.#state.kind === "pending" || (!isDamaged && !log.isFull)) return;
     const others = this.otherMembers.filter((id) => {
       const follower = followers.get(id);
       return follower === undefined || !(follower.damaged || follower.diskFull);
@@ -158,6 +164,7 @@ export class IsrMembership {
     if (this.#state.kind === "committed" && sameMembers(isr, this.members)) return;
     const before = maximalIsr(this.#state);
     this.#state = { kind: "committed", isr };
+    this.#mayVoidCopies = false;
     this.#parts.proposals.withdraw(this.#led);
     if (!sameMembers(before, isr)) {
       this.#parts.logger.info(`${this.#led.name}: in-sync replicas are ${state.isr.join(",")}`, {
@@ -192,17 +199,30 @@ export class IsrMembership {
   #propose(proposed: ReadonlySet<BrokerId>, why: string): void {
     const { name, epoch, committed } = this.#led;
     const isr = this.members;
+    const facts = this.#factsOf(proposed);
+    if (this.#isRefused(facts)) return;
     this.#state = { kind: "pending", isr, proposed };
     this.#parts.logger.info(
       `${name}: proposes in-sync replicas ${[...proposed].join(",")} instead of ${[...isr].join(",")}, because ${why}`,
       { leaderEpoch: epoch, partitionEpoch: committed.partitionEpoch },
     );
-    this.#send(proposed, (answer, onlyCopy) => this.#onAnswer(answer, onlyCopy));
+    this.#send(proposed, (answer, onlyCopy) => this.#onAnswer(answer, onlyCopy, facts));
+  }
+
+  /** What the controller's answer to these members rests on, as far as it is known here. */
+  #factsOf(members: ReadonlySet<BrokerId>): string {
+    const { committed } = this.#led;
+    const processes = [...members].map((id) => [id, this.#memberEpoch(id), this.#parts.registeredEpochOf(id)]);
+    return JSON.stringify([this.#parts.controllerEpoch(), committed.partitionEpoch, processes, this.#damagedIds]);
+  }
+
+  #isRefused(facts: string): boolean {
+    const refusedMs = this.#refused.get(facts);
+    return refusedMs !== undefined && this.#parts.clock.monotonicMs() - refusedMs < ASK_AGAIN_MS;
   }
 
   #send(members: ReadonlySet<BrokerId>, onAnswer: ProposalListener): void {
-    const { topicId, partition, epoch, committed, followers, log } = this.#led;
-    const self = log.damage.length > 0 ? [this.#parts.brokerId] : [];
+    const { topicId, partition, epoch, committed } = this.#led;
     this.#parts.proposals.propose(
       {
         topicId,
@@ -210,10 +230,16 @@ export class IsrMembership {
         leaderEpoch: epoch,
         partitionEpoch: committed.partitionEpoch,
         isr: [...members].map((brokerId) => ({ brokerId, brokerEpoch: this.#memberEpoch(brokerId) })),
-        damaged: [...followers.damagedIds, ...self],
+        damaged: this.#damagedIds,
       },
       onAnswer,
     );
+  }
+
+  /** Replicas that have lost records. */
+  get #damagedIds(): BrokerId[] {
+    const { followers, log } = this.#led;
+    return [...followers.damagedIds, ...(log.damage.length > 0 ? [this.#parts.brokerId] : [])];
   }
 
   /**
@@ -226,13 +252,13 @@ export class IsrMembership {
     return seen ?? this.#parts.registeredEpochOf(brokerId) ?? "0";
   }
 
-  #onAnswer(answer: IsrAnswer, onlyCopy: boolean): void {
+  #onAnswer(answer: IsrAnswer, onlyCopy: boolean, facts: string): void {
     if (!this.#led.isCurrent || this.#tookOver(answer)) return;
     if (answer.error !== null) {
       this.#parts.logger.info(
         `${this.#led.name}: the controller refused the proposed in-sync replicas: ${errorNameOf(answer.error.code)}: ${answer.error.message}`,
       );
-      this.#pause();
+      this.#noteRefused(facts);
       if (!onlyCopy) {
         this.#voidCopies();
         return;
@@ -248,11 +274,12 @@ export class IsrMembership {
    * counting. Proposing what is committed makes the controller begin a new partition epoch, and older copies void.
    */
   #voidCopies(): void {
+    const facts = this.#factsOf(this.members);
+    this.#mayVoidCopies = false;
     this.#send(this.members, (answer) => {
       if (!this.#led.isCurrent || this.#tookOver(answer)) return;
-      this.#parts.wheel.after(REFUSED_PAUSE_MS, () => {
-        if (this.#led.isCurrent && this.#state.kind === "pending") this.#voidCopies();
-      });
+      this.#mayVoidCopies = true;
+      this.#noteRefused(facts);
     });
   }
 
@@ -263,17 +290,29 @@ export class IsrMembership {
     return true;
   }
 
-  #pause(): void {
-    const isResignation = this.#state.kind === "pending" && !this.#state.proposed.has(this.#parts.brokerId);
-    if (isResignation) {
-      this.#mayResign = false;
-      this.#parts.wheel.after(RESIGNATION_PAUSE_MS, () => (this.#mayResign = true));
-    }
-    this.#mayExpand = false;
-    this.#parts.wheel.after(REFUSED_PAUSE_MS, () => {
-      if (!this.#led.isCurrent) return;
-      this.#mayExpand = true;
-      this.#maybeExpandAny();
+  #noteRefused(facts: string): void {
+    this.#refused.set(facts, this.#parts.clock.monotonicMs());
+    this.#lookAgainLater();
+  }
+
+  #lookAgainLater(): void {
+    if (this.#looksAgain) return;
+    this.#looksAgain = true;
+    this.#parts.wheel.after(LOOK_AGAIN_MS, () => {
+      this.#looksAgain = false;
+      if (this.#led.isCurrent) this.#lookAgain();
     });
+  }
+
+  /** Proposes once more what was refused and may be granted now. */
+  #lookAgain(): void {
+    for (const facts of [...this.#refused.keys()]) if (!this.#isRefused(facts)) this.#refused.delete(facts);
+    if (this.#state.kind === "committed") {
+      this.#maybeExpandAny();
+      this.maybeResign();
+    } else if (this.#mayVoidCopies && !this.#isRefused(this.#factsOf(this.members))) {
+      this.#voidCopies();
+    }
+    if (this.#refused.size > 0) this.#lookAgainLater();
   }
 }

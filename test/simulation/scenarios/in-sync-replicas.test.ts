@@ -511,3 +511,53 @@ describe("a follower", () => {
     });
   });
 });
+
+describe("a proposal that the controller refused", () => {
+  const refusals = (cluster: SimCluster): number =>
+    cluster.lines.filter((line) => line.includes("the controller refused the proposed in-sync replicas")).length;
+
+  it("is not repeated as long as the replica is away that it was to take in", async () => {
+    const settings = { "replica.lag.time.max.ms": "9000" };
+    await withCluster({ seed: 81, brokers: 4, settings }, async (cluster) => {
+      const letters = await createBesideController(cluster);
+      await letters.write(10);
+      const [away = 0] = cluster.followersOf("letters");
+      cluster.crash(away);
+      await cluster.until(() => !cluster.isrOf("letters").includes(away), "it is out of sync");
+      // It had caught up a moment ago, and so its leader goes on proposing it.
+      await cluster.run(8000);
+      expect(refusals(cluster)).toBeGreaterThan(0);
+      expect(refusals(cluster)).toBeLessThan(5);
+      // Its registration is a fact that has changed.
+      cluster.start(away);
+      await cluster.untilUp();
+      await cluster.until(() => cluster.isrOf("letters").includes(away), "it is in sync", 1000);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("is repeated every few seconds, because the controller does not say when it reaches the replica again", async () => {
+    const settings = { "fast.fencing.enable": "false", "zookeeper.session.timeout.ms": "10000" };
+    await withCluster({ seed: 82, brokers: 4, settings }, async (cluster) => {
+      const letters = await createBesideController(cluster);
+      await letters.write(10);
+      const [cutOff = 0] = cluster.followersOf("letters");
+      const controller = host(cluster.controllerId);
+      cluster.pause(cutOff);
+      await cluster.until(() => !cluster.isrOf("letters").includes(cutOff), "it is out of sync");
+      cluster.simulation.network.partition(host(cutOff), controller);
+      cluster.simulation.network.resetAll(controller);
+      await cluster.run(3000);
+      cluster.resume(cutOff);
+      await letters.write(10);
+      await cluster.until(() => refusals(cluster) > 0, "it was proposed");
+      const before = refusals(cluster);
+      await cluster.run(20_000);
+      expect(refusals(cluster) - before).toBeGreaterThan(1);
+      expect(refusals(cluster) - before).toBeLessThan(6);
+      cluster.simulation.network.heal();
+      await cluster.until(() => cluster.isrOf("letters").includes(cutOff), "it is in sync", 10_000);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});

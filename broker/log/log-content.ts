@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { RecordBatch } from "../../protocol/record-batch.js";
 import type { Offset } from "../../protocol/types.js";
+import { toOffset } from "../../protocol/types.js";
 import type { LeaderEpochCache } from "./leader-epoch-cache.js";
 import type { LogContext, LogIdentity } from "./log-context.js";
 import { LogDamage } from "./log-damage.js";
@@ -28,6 +29,8 @@ export interface RecoveredLog {
   readonly epochs: LeaderEpochCache;
   readonly producers: ProducerStates;
   readonly damage: readonly DamagedRange[];
+  /** Whether the log has a directory on the disk. */
+  readonly hasDirectory: boolean;
   readonly wasCut: boolean;
   /** The process alone had died, and yet something written is not there as it was: the disk or the kernel has lost it. */
   readonly lostInCrash: boolean;
@@ -47,8 +50,8 @@ export class LogContent {
   readonly damage: LogDamage;
   readonly tail: LogTail;
   #cuts = 0;
-  /** The log start has moved without the checkpoint knowing; it must before the flushed offset moves beyond it. */
-  #startChanged = false;
+  /** The log start that the checkpoint knows; it must know the true one before the flushed offset moves beyond it. */
+  durableStart = toOffset(0);
 
   constructor(
     private readonly context: LogContext,
@@ -60,7 +63,7 @@ export class LogContent {
   ) {
     const { env } = context;
     this.offsets = recovered.offsets;
-    this.directory = new LogDirectory(context, identity, state);
+    this.directory = new LogDirectory(context, identity, state, recovered.hasDirectory);
     this.damage = new LogDamage(state, context.logger, () => this.offsets.logStart, recovered.damage);
     this.segments = new SegmentList(context, this.directory, recovered.segments, this.damage, () => this.settings);
     this.epochs = new LogEpochs(env.files, join(this.directory.path, EPOCHS_FILE), recovered.epochs);
@@ -120,21 +123,31 @@ export class LogContent {
   /** An empty log goes where its first batch is, before the checkpoint knows. */
   beginAt(offset: Offset): void {
     this.offsets.startAt(offset);
-    this.#startChanged = true;
   }
 
-  /** Forgets what is below the offset, but for the segments. Returns whether the log start moved. */
-  advanceLogStart(offset: Offset): boolean {
-    const moved = this.offsets.advanceLogStart(offset);
+  /** Forgets what is below the offset, but for the segments. */
+  advanceLogStart(offset: Offset): void {
+    this.offsets.advanceLogStart(offset);
     this.epochs.cutStart(this.offsets.logStart);
     this.damage.cutStart(this.offsets.logStart);
-    return moved;
   }
 
-  async checkpointStart(): Promise<void> {
-    if (!this.#startChanged) return;
-    await this.context.checkpointNow();
-    this.#startChanged = false;
+  /** The log start as it is now is durable when this resolves, whoever moved it. Returns whether it was not. */
+  async checkpointStart(checkpoint: () => Promise<void> = () => this.context.checkpointNow()): Promise<boolean> {
+    if (this.offsets.logStart <= this.durableStart) return false;
+    await checkpoint();
+    return true;
+  }
+
+  /** The log is emptied: nothing of its producers is left, in memory or durably. */
+  async clearProducers(): Promise<void> {
+    this.producers.clear();
+    if (this.directory.exists) await this.producers.removeSnapshots();
+  }
+
+  /** The epochs as they are now are durable when this resolves. A log without a directory has none to remember. */
+  async saveEpochs(): Promise<void> {
+    if (this.directory.exists) await this.epochs.save();
   }
 
   async close(): Promise<void> {

@@ -18,8 +18,13 @@ export class LogDirectory {
     private readonly context: LogContext,
     private readonly identity: LogIdentity,
     private readonly state: LogState,
+    private isMade: boolean,
   ) {
     this.path = join(context.directory, identity.directoryName);
+  }
+
+  get exists(): boolean {
+    return this.isMade;
   }
 
   /** Fine when it exists. Throws StorageFailure. */
@@ -33,6 +38,7 @@ export class LogDirectory {
     metadata.writeSync([content], 0);
     this.#metadataFile = metadata;
     this.#isNew = true;
+    this.isMade = true;
   }
 
   /** Files in it were made or removed. */

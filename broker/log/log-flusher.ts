@@ -115,9 +115,9 @@ export class LogFlusher {
 
   /** All that must be on disk, and need not be, before the flushed offset says that the batches are. */
   async #flushSidecars(): Promise<void> {
-    const { directory, segments, epochs, producers } = this.content;
+    const { directory, segments, producers } = this.content;
     await directory.syncMetadata();
-    if (segments.all.length > 0) await epochs.save();
+    await this.content.saveEpochs();
     await directory.syncNames();
     await this.content.checkpointStart();
     const { active } = segments;

@@ -197,6 +197,7 @@ export class LogManager {
         epochs: new LeaderEpochCache(),
         producers: new ProducerStates(),
         damage: [],
+        hasDirectory: false,
         wasCut: false,
         lostInCrash: false,
       },

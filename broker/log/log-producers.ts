@@ -50,14 +50,15 @@ export class LogProducers {
     this.#pending = this.#pending.filter((snapshot) => snapshot.offset <= offset);
   }
 
-  /**
-   * The log is emptied. Other records may come with the offsets of those it had, so that the snapshots would tell of
-   * batches that are not here: they go too. Returns whether there were any.
-   */
-  async clear(): Promise<boolean> {
+  /** The log is emptied; `removeSnapshots` follows. */
+  clear(): void {
     this.#pending = [];
     this.states.clear();
-    return removeSnapshots(this.env.files, this.directory);
+  }
+
+  /** All of them, durably. */
+  async removeSnapshots(): Promise<void> {
+    await removeSnapshots(this.env.files, this.directory);
   }
 
   async writePending(): Promise<void> {

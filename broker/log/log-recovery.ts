@@ -11,6 +11,7 @@ import { LogOffsets } from "./log-offsets.js";
 import { rebuildProducers } from "./log-producers.js";
 import type { LogSettings } from "./log-settings.js";
 import { EPOCHS_FILE, METADATA_FILE, parseSegmentFileName } from "./partition-directory.js";
+import { removeSnapshots } from "./producer-snapshots.js";
 import type { ProducerStates } from "./producer-states.js";
 import { findBatch, scanBatches, surveySegment } from "./segment-scan.js";
 import type { DamagedRange } from "./segment-scan.js";
@@ -107,6 +108,7 @@ class LogRecovery {
       epochs,
       producers,
       damage: this.#damage,
+      hasDirectory: true,
       wasCut: this.#wasCut,
       lostInCrash: this.#lostInCrash,
     };
@@ -135,6 +137,7 @@ class LogRecovery {
     const empty = this.#segments.filter((segment) => segment.sizeBytes === 0);
     const kept = empty.length === this.#segments.length ? empty.pop() : undefined;
     for (const segment of empty) await segment.removeFiles();
+    if (empty.length > 0) await this.context.syncs.run(() => this.#files.syncDirectory(this.directory));
     this.#segments = this.#segments.filter((segment) => segment.sizeBytes > 0 || segment === kept);
     this.#segments.forEach((segment, at) => {
       segment.endOffset = this.#segments[at + 1]?.baseOffset ?? segment.baseOffset;
@@ -347,6 +350,7 @@ class LogRecovery {
     const last = this.#segments.at(-1);
     if (start === undefined || last === undefined) return;
     if (last.endOffset >= start || (this.#damage.at(-1)?.to ?? 0) > start) return;
+    await removeSnapshots(this.#files, this.directory);
     for (const segment of this.#segments.splice(0)) {
       await segment.files?.retire();
       await segment.removeFiles();

@@ -122,16 +122,18 @@ export class LogState {
     );
   }
 
-  /** Takes appends again when there is space for a few. */
-  awaitSpace(largestAppendBytes: () => number): void {
+  /** Takes appends again when there is space for a few, and what `first` writes is written. */
+  awaitSpace(largestAppendBytes: () => number, first: () => Promise<void>): void {
     if (this.#state !== "Full") return;
     const check = async (): Promise<void> => {
       const free = await this.context.env.files.freeBytes(this.context.directory);
       if (this.#state !== "Full") return;
       if (free < Math.max(FULL_DISK_FREE_BYTES_MIN, 2 * largestAppendBytes())) {
-        this.awaitSpace(largestAppendBytes);
+        this.awaitSpace(largestAppendBytes, first);
         return;
       }
+      await this.inSpiteOfFullDisk(first);
+      if (this.#state !== "Full") return;
       this.#state = "Writable";
       this.context.logger.info(`${this.name} takes appends again: ${free} bytes are free`);
     };
@@ -167,10 +169,14 @@ export class LogState {
   }
 
   /** For what was begun and cannot be given up for want of space; it waits for some. */
-  async checkpointInSpiteOfFullDisk(): Promise<void> {
+  checkpointInSpiteOfFullDisk(): Promise<void> {
+    return this.inSpiteOfFullDisk(() => this.context.checkpointNow());
+  }
+
+  async inSpiteOfFullDisk(write: () => Promise<void>): Promise<void> {
     for (;;) {
       try {
-        await this.context.checkpointNow();
+        await write();
         return;
       } catch (error) {
         if (!(error instanceof StorageFailure) || error.reason !== "full" || this.isClosed) throw error;

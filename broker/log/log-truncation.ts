@@ -11,8 +11,12 @@ import type { Segment } from "./segment.js";
  *
  *   1. memory forgets, so that nobody reads what will go
  *   2. the checkpoints: a recovery point behind the end of the files would look like rot
- *   3. the files, the newest first
- *   4. the producers, from what is left
+ *   3. the epochs: those that a file still has when other batches take the place of the old ones would come back with the
+ *      next start. Recovery adds the ones that batches show, so a file that knows too few does no harm
+ *   4. the files, the newest first
+ *   5. the producers, from what is left
+ *
+ * What the disk may bring back after a power cut, names that were removed, is synced before an append is taken.
  */
 export class LogTruncation {
   constructor(
@@ -36,6 +40,7 @@ export class LogTruncation {
       // An epoch in which this replica led without a record is not the leader's all the same: left in place, the two would
       // never agree where their logs part.
       epochs.cutEnd(offset);
+      await this.#saveEpochs();
       return;
     }
     const segment = segments.all[segments.indexOf(offset)] as Segment;
@@ -46,7 +51,8 @@ export class LogTruncation {
       return;
     }
     const removed = segments.takeFrom(segments.all.indexOf(segment) + (position === 0 ? 0 : 1));
-    await this.#forgetFrom(end);
+    if (this.#forgetFrom(end)) await this.state.checkpointInSpiteOfFullDisk();
+    await this.#saveEpochs();
     await this.#drop(removed);
     const active = segments.active as Segment;
     await this.#cutFile(active, end, active === segment ? position : active.sizeBytes);
@@ -59,7 +65,7 @@ export class LogTruncation {
     const { segments, offsets, epochs } = this.content;
     if (!isWanted()) return;
     const removed = segments.takeFrom(0);
-    await this.#forgetFrom(offsets.logStart);
+    this.#forgetFrom(offsets.logStart);
     offsets.startAt(offset);
     epochs.clear();
     await this.#dropAll(removed);
@@ -69,15 +75,18 @@ export class LogTruncation {
   async #empty(end: Offset): Promise<void> {
     const { segments, offsets } = this.content;
     const removed = segments.takeFrom(0);
-    await this.#forgetFrom(end < offsets.logStart ? offsets.logStart : end);
+    this.#forgetFrom(end < offsets.logStart ? offsets.logStart : end);
     await this.#dropAll(removed);
   }
 
   async #dropAll(removed: Segment[]): Promise<void> {
     // Without segments only the checkpoint knows where the log begins.
     await this.state.checkpointInSpiteOfFullDisk();
-    if (await this.content.producers.clear()) this.content.directory.namesChanged();
+    await this.#saveEpochs();
+    // Snapshots before the segments: without those they would be believed.
+    await this.content.clearProducers();
     await this.#drop(removed);
+    await this.content.directory.syncNames();
     await this.flusher.flushAfterCut();
   }
 
@@ -115,13 +124,17 @@ export class LogTruncation {
     });
   }
 
-  /** Memory, then the checkpoints. */
-  async #forgetFrom(offset: Offset): Promise<void> {
-    const flushedBefore = this.content.offsets.flushed;
+  /** In memory. Returns whether the checkpoints say more now than is true. */
+  #forgetFrom(offset: Offset): boolean {
+    const { flushed, highWatermark } = this.content.offsets;
     this.content.forgetFrom(offset);
     // Else they would wait for what will never be there, or take what comes in its place for their own.
     this.state.rejectBehind(offset);
-    if (flushedBefore > offset) await this.state.checkpointInSpiteOfFullDisk();
+    return flushed > offset || highWatermark > offset;
+  }
+
+  #saveEpochs(): Promise<void> {
+    return this.state.inSpiteOfFullDisk(() => this.content.saveEpochs());
   }
 
   async #drop(removed: Segment[]): Promise<void> {
@@ -140,7 +153,7 @@ export class LogTruncation {
   async #restoreProducers(): Promise<void> {
     const { producers, segments, offsets, settings, directory } = this.content;
     await producers.restore(segments, offsets.logEnd, settings);
-    // Snapshots of what was cut off are removed by that, and must not come back.
-    directory.namesChanged();
+    // What was cut off, and snapshots of it, must not come back behind what is appended now.
+    await directory.syncNames();
   }
 }

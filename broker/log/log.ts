@@ -4,7 +4,7 @@ import { reasonOf } from "../../common/logger.js";
 import { SerialQueue } from "../../common/serial-queue.js";
 import { ApiError } from "../../protocol/error-codes.js";
 import type { RecordBatch } from "../../protocol/record-batch.js";
-import { parseOffset, toOffset } from "../../protocol/types.js";
+import { parseOffset } from "../../protocol/types.js";
 import type { LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
 import { checkProduced, checkReplicated, parseBatches } from "./append-checks.js";
 import { LogContent } from "./log-content.js";
@@ -72,7 +72,6 @@ export class Log {
   readonly #removal: LogRemoval;
   readonly #verifier: LogVerifier;
   readonly #reader: LogReader;
-  #durableStart = toOffset(0);
 
   /** For LogManager. `blockedUntil`: files of a former incarnation still bear the directory's name. */
   constructor(
@@ -123,7 +122,7 @@ export class Log {
   }
   /** Where the log begins at the latest after any end of this run: what others are told must not be taken back. */
   get durableLogStart(): Offset {
-    return this.#durableStart;
+    return this.#content.durableStart;
   }
   /** End of what is written, and so of what may be read. */
   get logEndOffset(): Offset {
@@ -279,7 +278,12 @@ export class Log {
         await this.#truncation.cutBack(dropped);
       })
       .then(
-        () => this.#state.awaitSpace(() => this.#content.settings.maxMessageBytes),
+        () =>
+          this.#state.awaitSpace(
+            () => this.#content.settings.maxMessageBytes,
+            // A flush may have written down the epoch of what was taken back.
+            () => this.#maintenance.run(() => this.#content.saveEpochs()),
+          ),
         (cause: unknown) => this.#state.fail(cause),
       );
     return refusal;
@@ -358,8 +362,8 @@ export class Log {
 
   /** For LogManager: the checkpoint says so now. */
   logStartIsDurable(offset: Offset): void {
-    if (offset <= this.#durableStart) return;
-    this.#durableStart = offset;
+    if (offset <= this.#content.durableStart) return;
+    this.#content.durableStart = offset;
     this.#waiters.listener?.onLogStart();
   }
 
@@ -373,10 +377,11 @@ export class Log {
         "OFFSET_OUT_OF_RANGE",
         `${this.identity.directoryName}: log start cannot be ${offset}, behind the high watermark ${this.#content.offsets.highWatermark}`,
       );
-    if (!this.#content.advanceLogStart(offset)) return;
+    this.#content.advanceLogStart(offset);
     // Whatever becomes of the checkpoint now, one of the next has it.
     this.context.checkpointSoon();
-    await this.#state.checkpointInSpiteOfFullDisk();
+    // Also when it did not move: another call may have moved it and not come to its end.
+    if (!(await this.#content.checkpointStart(() => this.#state.checkpointInSpiteOfFullDisk()))) return;
     await this.#maintenance.run(() => this.#removal.removeBelowLogStart());
   }
 

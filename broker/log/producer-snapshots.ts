@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import { StorageFailure } from "../../common/env/files.js";
 import type { FileSystem } from "../../common/env/files.js";
 import type { Offset } from "../../protocol/types.js";
 import { decodeCheckpoint, encodeCheckpoint } from "./checkpoint-file.js";
@@ -22,23 +21,34 @@ export async function writeSnapshot(files: FileSystem, directory: string, snapsh
   await files.writeFile(join(directory, segmentFileName(snapshot.offset, "snapshot")), snapshot.content);
 }
 
-/** The newest usable snapshot at or before the offset, if there is one. Newer ones are of a past that was cut: removed. */
+/**
+ * The newest usable snapshot at or before the offset, if there is one. Newer ones are of a past that was cut: removed,
+ * durably, or one could come back by a power cut when the log has grown beyond it again.
+ */
 export async function restoreSnapshot(
   files: FileSystem,
   directory: string,
   logEndOffset: Offset,
 ): Promise<{ offset: Offset; producers: ProducerStates } | undefined> {
+  await removeSnapshots(files, directory, (offset) => offset > logEndOffset);
   for (const offset of (await snapshotOffsets(files, directory)).reverse()) {
     const path = join(directory, segmentFileName(offset, "snapshot"));
-    if (offset > logEndOffset) {
-      await files.remove(path);
-      continue;
-    }
     const lines = decodeCheckpoint(await files.readFile(path));
     const producers = lines && ProducerStates.fromLines(lines);
     if (producers !== undefined) return { offset, producers };
   }
   return undefined;
+}
+
+/** Removes the snapshots that `which` names, all if it is not given, durably. */
+export async function removeSnapshots(
+  files: FileSystem,
+  directory: string,
+  which: (offset: Offset) => boolean = () => true,
+): Promise<void> {
+  const removed = (await snapshotOffsets(files, directory)).filter(which);
+  for (const offset of removed) await files.remove(join(directory, segmentFileName(offset, "snapshot")));
+  if (removed.length > 0) await files.syncDirectory(directory);
 }
 
 /**
@@ -53,18 +63,6 @@ export async function removeOldSnapshots(
   const offsets = await snapshotOffsets(files, directory);
   for (const offset of offsets.slice(0, -2)) {
     if (!isSegmentBase(offset)) await files.remove(join(directory, segmentFileName(offset, "snapshot")));
-  }
-}
-
-/** Returns whether there was one. Fine when there is no directory yet. */
-export async function removeSnapshots(files: FileSystem, directory: string): Promise<boolean> {
-  try {
-    const offsets = await snapshotOffsets(files, directory);
-    for (const offset of offsets) await files.remove(join(directory, segmentFileName(offset, "snapshot")));
-    return offsets.length > 0;
-  } catch (error) {
-    if (error instanceof StorageFailure && error.reason === "not-found") return false;
-    throw error;
   }
 }
 

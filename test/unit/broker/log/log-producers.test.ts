@@ -98,14 +98,14 @@ describe("the producers of a log", () => {
     const world = await LogWorld.open();
     let log = world.log();
     await world.complete(log.truncateFullyAndStartAt(offset(100)));
-    log.appendAsFollower(stampedBatch(100, 0, { producerId: 9, baseSequence: 0, records: 2 }));
+    log.appendAsFollower(stampedBatch(100, 0, { producerId: 9, baseSequence: 0, records: 2 }), 0);
     await world.stopCleanly();
     await world.start();
     log = world.log();
     // Its leader has something else at that offset.
     await world.complete(log.truncateFullyAndStartAt(offset(98)));
     for (let at = 98; at < 110; at += 2)
-      log.appendAsFollower(stampedBatch(at, 1, { producerId: 8, baseSequence: at - 98, records: 2 }));
+      log.appendAsFollower(stampedBatch(at, 1, { producerId: 8, baseSequence: at - 98, records: 2 }), 1);
     world.kill();
     await world.start();
     expect(send(world.log(), 8, 10)).toBe("at 108");

@@ -7,6 +7,7 @@ describe("Followers", () => {
     brokerId: 2,
     brokerEpoch,
     fetchOffset: toOffset(fetchOffset),
+    durableLogStart: toOffset(0),
     flushedOffset: toOffset(0),
     lastFetchedEpoch: 0,
     damagedFrom: undefined,

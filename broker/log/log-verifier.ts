@@ -13,13 +13,19 @@ export class LogVerifier {
     private readonly inTurn: (change: () => Promise<void>) => Promise<void>,
   ) {}
 
-  /** The segment that holds the offset. Returns the damage from there on; nothing when the disk is innocent. */
+  /**
+   * The segment that holds the offset. Returns the damage from there on; nothing when the disk is innocent. A look that a cut
+   * overtook has shown nothing, so it is taken again: the cut may lie behind the damage.
+   */
   async verifyRange(from: Offset): Promise<readonly DamagedRange[]> {
     const { segments } = this.content;
-    const segment = segments.all[segments.indexOf(from)];
-    if (segment === undefined) return [];
-    const damage = await this.verifySegment(segment.baseOffset);
-    return damage.filter((range) => range.to > from);
+    for (;;) {
+      const { cuts } = this.content;
+      const segment = segments.all[segments.indexOf(from)];
+      if (segment === undefined) return [];
+      const damage = await this.verifySegment(segment.baseOffset);
+      if (this.content.cuts === cuts) return damage.filter((range) => range.to > from);
+    }
   }
 
   /** As slowly as `pace` says. */

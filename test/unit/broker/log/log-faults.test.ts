@@ -264,6 +264,20 @@ describe("a disk that fails", () => {
     expect(world.log().damage).toEqual([]);
   });
 
+  it("finds what is rotten in front of a cut that is made meanwhile", async () => {
+    const world = await LogWorld.open({ tailBytesMax: 0 });
+    const log = world.log();
+    for (let mark = 0; mark < 8; mark += 1) log.appendAsLeader(batch({ mark }), 0);
+    const path = world.disk.paths().find(isLog)!;
+    world.disk.flipBit(path, world.disk.contentOf(path)!.length / 2 - 1, 3);
+    // The write takes nothing, and is taken back while the file is read.
+    world.disk.fail("write", isLog, { reason: "full", times: 1 });
+    const looked = log.verifyRange(offset(0));
+    expect(refusal(() => log.appendAsLeader(batch(), 0))).toBe("STORAGE_ERROR");
+    expect(await world.complete(looked)).toEqual([expect.objectContaining({ from: 3, to: 4 })]);
+    expect(log.damage).toHaveLength(1);
+  });
+
   it("finds the disk innocent when it is", async () => {
     const world = await LogWorld.open();
     const log = world.log({ segmentBytes: 300 });

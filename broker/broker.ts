@@ -306,8 +306,7 @@ export class Broker {
       sessionTimeoutMs: () => zookeeper.negotiatedTimeoutMs,
       replicaLagTimeMaxMs: () => config.get("replica.lag.time.max.ms"),
       onRoleChanged: (partition) => fetchers.update(partition),
-      onDamaged: (partition) => fetchers.tell(partition),
-      onLogStart: (partition) => fetchers.tell(partition),
+      onReportDue: (partition) => fetchers.report(partition),
     });
     this.#partitions = partitions;
     this.#closers.push(() => {

@@ -25,7 +25,7 @@ import type { ControllerSettings } from "./controller-settings.js";
 import { hindranceSentence, isRefusal, throwWorst } from "./controller-store.js";
 import type { ControllerStore } from "./controller-store.js";
 import type { PartitionChange, PartitionChanges } from "./partition-changes.js";
-import { withLeader, withMinInsyncReplicas, withPreferredLeader, withStopping } from "./partition-state-machine.js";
+import { withLeader, withPreferredLeader, withSettings, withStopping } from "./partition-state-machine.js";
 import type { TopicLimits } from "./topic-rules.js";
 import { TopicNames, assignMorePartitions, assignNewTopic, checkTopicName } from "./topic-rules.js";
 
@@ -249,7 +249,7 @@ export class Administration {
     if (request.validateOnly) return;
     const config = withEntries(topic.config, request.config);
     const rulesOf = changes.rules(topic, { config });
-    await changes.commit(this.#withOtherMinimum([topic], () => rulesOf));
+    await changes.commit(this.#withOtherSettings([topic], () => rulesOf));
     await store.writeTopicConfig(topic.name, config);
     topic.config = config;
     for (const channel of channels.values()) channel.partitionsChanged(topic.topicId, topic.partitions.keys());
@@ -278,7 +278,7 @@ export class Administration {
     const durabilities = new Map([...state.topics.values()].map((topic) => [topic, changes.durability(topic)]));
     if (isShared) {
       const rulesOf = (topic: Topic): ReturnType<PartitionChanges["rules"]> => changes.rules(topic, { shared: config });
-      await changes.commit(this.#withOtherMinimum([...state.topics.values()], rulesOf));
+      await changes.commit(this.#withOtherSettings([...state.topics.values()], rulesOf));
     }
     await store.writeBrokerConfig(name, config);
     state.brokerConfigs.set(name, config);
@@ -296,18 +296,19 @@ export class Administration {
 
   /**
    * Leaders hear of another min.insync.replicas with a new partition epoch, together with who is eligible by it. A proposal
-   * that builds on the former state is refused.
+   * that builds on the former state is refused. The weaker durability is in the state before a leader hears of it.
    */
-  #withOtherMinimum(
+  #withOtherSettings(
     topics: readonly Topic[],
     rulesOf: (topic: Topic) => ReturnType<PartitionChanges["rules"]>,
   ): PartitionChange[] {
     return topics.flatMap((topic) => {
       const rules = rulesOf(topic);
       return [...topic.partitions.values()].flatMap((from) => {
-        const { minInsyncReplicas } = rules(from);
-        const move = withMinInsyncReplicas(from, minInsyncReplicas);
-        const why = `min.insync.replicas is ${minInsyncReplicas} now`;
+        const { minInsyncReplicas, durability } = rules(from);
+        const move = withSettings(from, { minInsyncReplicas, durability });
+        const isMinimum = minInsyncReplicas !== from.minInsyncReplicas;
+        const why = isMinimum ? `min.insync.replicas is ${minInsyncReplicas} now` : `durability is ${durability} now`;
         return move === undefined ? [] : [{ topic, from, to: move.to, renewed: true, why }];
       });
     });

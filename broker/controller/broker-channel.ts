@@ -429,7 +429,7 @@ function topicBytesOf(name: string, config: ReadonlyMap<string, string>): number
 }
 
 function partitionBytesOf(partition: Partition): number {
-  return 46 + 5 * (partition.replicas.length + partition.isr.length + partition.elr.length);
+  return 48 + 5 * (partition.replicas.length + partition.isr.length + partition.elr.length);
 }
 
 function topicStates(state: ClusterState, keys: Keys, durability: (topic: Topic) => string): TopicState[] {
@@ -455,7 +455,7 @@ function topicStates(state: ClusterState, keys: Keys, durability: (topic: Topic)
 
 /** A partition as the protocol carries it. */
 export function partitionState(partition: Partition): PartitionState {
-  const { leader, leaderEpoch, partitionEpoch, replicas, isr, elr, minInsyncReplicas } = partition;
+  const { leader, leaderEpoch, partitionEpoch, replicas, isr, elr, minInsyncReplicas, durability } = partition;
   return {
     partition: partition.partition,
     leaderId: leader,
@@ -465,6 +465,7 @@ export function partitionState(partition: Partition): PartitionState {
     isr,
     elr,
     minInsyncReplicas,
+    syncing: durability === "syncing",
   };
 }
 

@@ -1,7 +1,7 @@
 import type { ConfigEntry, Endpoint } from "../../protocol/messages.js";
 import type { BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, TopicId } from "../../protocol/types.js";
 import { isForAllBrokers } from "../config.js";
-import type { ConfigZnode, LastStop } from "../zookeeper/znodes.js";
+import type { ConfigZnode, LastStop, PartitionDurability } from "../zookeeper/znodes.js";
 import { configEntries, defaultBrokerConfig, paths } from "../zookeeper/znodes.js";
 
 /** A registered broker. */
@@ -51,6 +51,8 @@ export interface Partition {
    * by then another process may be registered under the id, and the state may be newer than its registration.
    */
   readonly brokerEpochs: ReadonlyMap<BrokerId, BrokerEpoch>;
+  /** What the records that are there can be trusted to survive; behind the setting, as long as it is not confirmed. */
+  readonly durability: PartitionDurability;
 }
 
 export interface Topic {

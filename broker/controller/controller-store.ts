@@ -429,7 +429,7 @@ export class ControllerStore {
   }
 
   #stateData(partition: Partition): Uint8Array {
-    const { leader, leaderEpoch, isr, elr, unverified, lost, brokerEpochs } = partition;
+    const { leader, leaderEpoch, isr, elr, unverified, lost, brokerEpochs, durability } = partition;
     return encodePartitionState({
       controllerEpoch: this.office.epoch,
       leader,
@@ -439,6 +439,7 @@ export class ControllerStore {
       unverified,
       lost,
       brokerEpochs,
+      durability,
     });
   }
 

@@ -33,9 +33,9 @@ import type { PartitionChange } from "./partition-changes.js";
 import { PartitionChanges } from "./partition-changes.js";
 import {
   withLeader,
-  withMinInsyncReplicas,
   withoutUncertain,
   withRegistrations,
+  withSettings,
   withUnverifiedLeader,
 } from "./partition-state-machine.js";
 import { UncertainReplicas } from "./uncertain-replicas.js";
@@ -501,7 +501,7 @@ export class Controller implements ControllerApi {
     const topic: Topic = { name, topicId, version, config, partitions };
     const rulesOf = this.#changes.rules(topic);
     for (const [number, found] of stored.states) {
-      const { leader, leaderEpoch, partitionEpoch, isr, elr, unverified, lost, brokerEpochs } = found;
+      const { leader, leaderEpoch, partitionEpoch, isr, elr, unverified, lost, brokerEpochs, durability } = found;
       // One that was put back by hand is older than the transaction that did it: anybody may have restarted since.
       const writtenZxid = repaired.has(paths.partitionState(name, number)) ? 0n : found.writtenZxid;
       const replicas = stored.assignment[number] ?? [];
@@ -517,6 +517,7 @@ export class Controller implements ControllerApi {
         minInsyncReplicas: rulesOf({ replicas }).minInsyncReplicas,
         lost,
         brokerEpochs: brokerEpochs ?? new Map(),
+        durability,
       });
       // Whoever is registered as another process than the one its seat was given to has come back since. A state that does
       // not name processes was written by hand, or by a former version: its age has to do.
@@ -534,7 +535,8 @@ export class Controller implements ControllerApi {
    * What has to change in the state of a predecessor: brokers went, or came back as another process, while nobody looked.
    * And its min.insync.replicas may have been another. Where it was larger, nobody may stay eligible whom the leader leaves
    * behind once it hears of the smaller one. Where it was smaller nothing has to be written: the leader waits for every
-   * member until it is told of another ISR, and hears of the larger one with that.
+   * member until it is told of another ISR, and hears of the larger one with that. The durability may be another too; who
+   * may have lost records is judged by the one until now, which is the one that they were acknowledged by.
    */
   #reconciled(restarted: RestartedSeats): PartitionChange[] {
     return this.#changes.collect("a controller was elected", (partition, rules, topic) => {
@@ -544,23 +546,26 @@ export class Controller implements ControllerApi {
           (id) => id !== NO_LEADER && (!rules.isAlive(id) || (id === partition.leader && since.has(id))),
         ),
       );
-      const move = withRegistrations(partition, { gone, ...this.#uncertainOf(since, topic) }, rules);
+      const move = withRegistrations(partition, { gone, ...this.#uncertainOf(since, partition) }, rules);
       const settled = withLeader(move?.to ?? partition, rules) ?? move;
-      const renewed = withMinInsyncReplicas(settled?.to ?? partition, rules.minInsyncReplicas);
+      const renewed = withSettings(settled?.to ?? partition, rules);
       return renewed === undefined ? settled : { to: renewed.to, ground: settled?.ground };
     });
   }
 
-  /** Of these brokers, those that may have lost acknowledged records of the topic, with their power or with their disk. */
+  /**
+   * Of these brokers, those that may have lost acknowledged records of the partition, with their power or with their disk. By
+   * the state and not by the setting, which says nothing of the records that were there before it.
+   */
   #uncertainOf(
     brokerIds: Iterable<BrokerId>,
-    topic: Topic,
+    partition: Partition,
   ): { readonly cut: ReadonlySet<BrokerId>; readonly lost: ReadonlySet<BrokerId> } {
     const after = (lastStop: LastStop): BrokerId[] =>
       [...brokerIds].filter((id) => this.#state.brokers.get(id)?.lastStop === lastStop);
     const lost = after("lost");
     return {
-      cut: new Set(this.#changes.isSynced(topic) ? lost : [...lost, ...after("power-cut")]),
+      cut: new Set(partition.durability === "fsync" ? lost : [...lost, ...after("power-cut")]),
       lost: new Set(lost),
     };
   }
@@ -712,8 +717,8 @@ export class Controller implements ControllerApi {
     ];
     if (why.length === 0) return;
     await this.#changes.commit(
-      this.#changes.collect(why.join(", "), (partition, rules, topic) =>
-        withRegistrations(partition, { gone, ...this.#uncertainOf(cut, topic) }, rules),
+      this.#changes.collect(why.join(", "), (partition, rules) =>
+        withRegistrations(partition, { gone, ...this.#uncertainOf(cut, partition) }, rules),
       ),
     );
   }

@@ -4,7 +4,7 @@ import type { IsrProposal } from "../../protocol/messages.js";
 import type { BrokerId } from "../../protocol/types.js";
 import type { ClusterState, Partition, Topic } from "./cluster-state.js";
 import type { ElectionRules } from "./leader-election.js";
-import { withIsr, withResignation } from "./partition-state-machine.js";
+import { withIsr, withResignation, withSynced } from "./partition-state-machine.js";
 
 /** What the controller answers a proposal with. */
 export type ProposalVerdict =
@@ -54,6 +54,11 @@ export function judgeProposal(proposal: IsrProposal, context: ProposalContext): 
   const proposed = proposal.isr.map((member) => member.brokerId);
   const losesElr = partition.elr.some((id) => proposal.damaged.includes(id));
   if (isSameSet(proposed, partition.isr) && !losesElr) {
+    if (proposal.synced && proposal.partitionEpoch === partition.partitionEpoch) {
+      const synced = withSynced(partition);
+      if (synced !== undefined) return { kind: "accepted", to: synced.to };
+      return refuse("INVALID_REQUEST", `${name}: nobody asked whether its records are synced`);
+    }
     return { kind: proposal.partitionEpoch === partition.partitionEpoch ? "renewed" : "unchanged" };
   }
   if (proposal.partitionEpoch !== partition.partitionEpoch) {

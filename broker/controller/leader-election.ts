@@ -14,6 +14,8 @@ export interface ElectionRules {
   readonly isAlive: (brokerId: BrokerId) => boolean;
   /** Of the partition's topic. */
   readonly minInsyncReplicas: number;
+  /** The same: `fsync` or `page-cache`. */
+  readonly durability: string;
   /** A replica from outside the ISR and ELR may lead when nobody else can: available again, at the price of records. */
   readonly uncleanAllowed: boolean;
 }

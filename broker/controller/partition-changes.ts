@@ -64,19 +64,19 @@ export class PartitionChanges {
         minimum === undefined ? settings.minInsyncReplicas : Number(minimum),
         replicas.length,
       ),
+      durability: this.durability(topic, { config, ...(shared !== undefined && { shared }) }),
       uncleanAllowed: unclean === undefined ? settings.uncleanLeaderElection : unclean === "true",
     });
   }
 
-  /** Whether the topic's records are on disk before they are acknowledged, so that a power cut takes none of them. */
-  isSynced(topic: Topic): boolean {
-    return this.durability(topic) === "fsync";
-  }
-
-  /** What holds for all replicas of the topic, whatever is in their brokers' own files. */
-  durability(topic: Topic): string {
+  /** What holds for all replicas of the topic, whatever is in their brokers' own files. Arguments as for `rules`. */
+  durability(
+    topic: Topic,
+    { config = topic.config, shared }: { readonly config?: ConfigZnode; readonly shared?: ConfigZnode } = {},
+  ): string {
     const { settings, state } = this.#parts;
-    return topic.config.get("durability") ?? state.sharedSetting("log.durability") ?? settings.durability;
+    const inherited = shared === undefined ? state.sharedSetting("log.durability") : shared.get("log.durability");
+    return config.get("durability") ?? inherited ?? settings.durability;
   }
 
   /** The changes that `move` makes of all partitions. */
@@ -160,9 +160,15 @@ export class PartitionChanges {
       if (ground === "unclean") this.#logger.warn(`${sentence} Acknowledged records may be lost.`);
       else this.#logger.info(sentence);
     } else {
-      this.#logger.info(`${name}: ISR ${from.isr.join()} -> ${to.isr.join()}${eligible(to)}${uncertain(to)} (${why}).`);
+      this.#logger.info(
+        `${name}: ISR ${from.isr.join()} -> ${to.isr.join()}${eligible(to)}${uncertain(to)}${durability(from, to)} (${why}).`,
+      );
     }
   }
+}
+
+function durability(from: Partition, to: Partition): string {
+  return from.durability === to.durability ? "" : `, durability ${to.durability}`;
 }
 
 function uncertain({ unverified }: Partition): string {

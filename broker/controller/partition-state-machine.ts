@@ -32,6 +32,8 @@ export function newPartition(partition: number, replicas: readonly BrokerId[], r
     minInsyncReplicas: rules.minInsyncReplicas,
     lost: [],
     brokerEpochs: new Map(),
+    // There is no record that was acknowledged by another rule.
+    durability: rules.durability === "fsync" ? "fsync" : "page-cache",
   };
   assertConsistent(born);
   return born;
@@ -200,6 +202,33 @@ export function withMinInsyncReplicas(partition: Partition, minInsyncReplicas: n
   return { to: { ...moved(partition, { elr }), minInsyncReplicas } };
 }
 
+/**
+ * After the durability changed. The weaker one holds at once: from the next moment on records may be acknowledged by it. The
+ * stronger one does not hold for the records that are there; the leader confirms it (`withSynced`). Each change is another
+ * state, so that a confirmation of the time before is void.
+ */
+function withDurability(partition: Partition, setting: string): PartitionMove | undefined {
+  if (setting !== "fsync")
+    return partition.durability === "page-cache" ? undefined : { to: { ...partition, durability: "page-cache" } };
+  return partition.durability === "page-cache" ? { to: { ...partition, durability: "syncing" } } : undefined;
+}
+
+/** After settings changed, all that stands in the state of a partition and follows from them. */
+export function withSettings(
+  partition: Partition,
+  { minInsyncReplicas, durability }: Pick<ElectionRules, "minInsyncReplicas" | "durability">,
+): PartitionMove | undefined {
+  const move = withMinInsyncReplicas(partition, minInsyncReplicas);
+  return withDurability(move?.to ?? partition, durability) ?? move;
+}
+
+/** Every in-sync replica has synced what may have been acknowledged by the weaker rule; nobody else is eligible. */
+export function withSynced(partition: Partition): PartitionMove | undefined {
+  return partition.durability === "syncing" && partition.elr.length === 0
+    ? { to: { ...partition, durability: "fsync" } }
+    : undefined;
+}
+
 function moved(from: Partition, change: Partial<Pick<Partition, "leader" | "isr" | "elr">>): Partition {
   const leader = change.leader ?? from.leader;
   const isr = change.isr ?? from.isr;
@@ -246,7 +275,8 @@ export function isSame(left: Partition, right: Partition): boolean {
     isSameList(left.isr, right.isr) &&
     isSameList(left.elr, right.elr) &&
     isSameList(left.unverified, right.unverified) &&
-    isSameList(left.lost, right.lost)
+    isSameList(left.lost, right.lost) &&
+    left.durability === right.durability
   );
 }
 

@@ -57,6 +57,11 @@ export class LogFlusher {
     this.context.checkpointSoon();
   }
 
+  settingsChanged(): void {
+    const { settings, offsets } = this.content;
+    if (settings.durability === "fsync" && !this.#committing && offsets.flushed < offsets.logEnd) void this.#commit();
+  }
+
   /** Group commit: one sync for all that was written before it, again until nothing is left. */
   async #commit(): Promise<void> {
     const { offsets } = this.content;

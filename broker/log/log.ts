@@ -152,8 +152,10 @@ export class Log {
     return this.#state.isFull;
   }
 
+  /** What was written under other settings is made durable now, if these say `fsync`. */
   updateSettings(settings: LogSettings): void {
     this.#content.settings = settings;
+    this.#flusher.settingsChanged();
   }
 
   /** There is one listener; a new one replaces the old. */

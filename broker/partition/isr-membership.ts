@@ -145,6 +145,13 @@ export class IsrMembership {
       this.#propose(this.#membersWithout(brokerId), `the disk of ${brokerId} is full`);
   }
 
+  /** Every member has synced what may have been acknowledged before it was: the controller may rely on it from now on. */
+  maybeConfirmSync(): void {
+    // Who is eligible and no member does not say what it has synced.
+    if (this.#state.kind === "pending" || this.#led.committed.elr.length > 0) return;
+    this.#propose(this.members, "they have synced all that was acknowledged before", true);
+  }
+
   /**
    * Whether a follower that has lost records may cut them off from there on and fetch them again: only once it counts
    * neither as in sync nor as eligible, and nothing is on its way that would change that. Until then this asks for it.
@@ -196,24 +203,30 @@ export class IsrMembership {
 
   // -- Proposals ------------------------------------------------------------------------------------------------------
 
-  #propose(proposed: ReadonlySet<BrokerId>, why: string): void {
+  #propose(proposed: ReadonlySet<BrokerId>, why: string, synced = false): void {
     const { name, epoch, committed } = this.#led;
     const isr = this.members;
-    const facts = this.#factsOf(proposed);
+    const facts = this.#factsOf(proposed, synced);
     if (this.#isRefused(facts)) return;
     this.#state = { kind: "pending", isr, proposed };
     this.#parts.logger.info(
       `${name}: proposes in-sync replicas ${[...proposed].join(",")} instead of ${[...isr].join(",")}, because ${why}`,
       { leaderEpoch: epoch, partitionEpoch: committed.partitionEpoch },
     );
-    this.#send(proposed, (answer, onlyCopy) => this.#onAnswer(answer, onlyCopy, facts));
+    this.#send(proposed, (answer, onlyCopy) => this.#onAnswer(answer, onlyCopy, facts), synced);
   }
 
   /** What the controller's answer to these members rests on, as far as it is known here. */
-  #factsOf(members: ReadonlySet<BrokerId>): string {
+  #factsOf(members: ReadonlySet<BrokerId>, synced = false): string {
     const { committed } = this.#led;
     const processes = [...members].map((id) => [id, this.#memberEpoch(id), this.#parts.registeredEpochOf(id)]);
-    return JSON.stringify([this.#parts.controllerEpoch(), committed.partitionEpoch, processes, this.#damagedIds]);
+    return JSON.stringify([
+      this.#parts.controllerEpoch(),
+      committed.partitionEpoch,
+      processes,
+      this.#damagedIds,
+      synced,
+    ]);
   }
 
   #isRefused(facts: string): boolean {
@@ -221,7 +234,7 @@ export class IsrMembership {
     return refusedMs !== undefined && this.#parts.clock.monotonicMs() - refusedMs < ASK_AGAIN_MS;
   }
 
-  #send(members: ReadonlySet<BrokerId>, onAnswer: ProposalListener): void {
+  #send(members: ReadonlySet<BrokerId>, onAnswer: ProposalListener, synced = false): void {
     const { topicId, partition, epoch, committed } = this.#led;
     this.#parts.proposals.propose(
       {
@@ -231,6 +244,7 @@ export class IsrMembership {
         partitionEpoch: committed.partitionEpoch,
         isr: [...members].map((brokerId) => ({ brokerId, brokerEpoch: this.#memberEpoch(brokerId) })),
         damaged: this.#damagedIds,
+        synced,
       },
       onAnswer,
     );
@@ -310,6 +324,7 @@ export class IsrMembership {
     if (this.#state.kind === "committed") {
       this.#maybeExpandAny();
       this.maybeResign();
+      this.#led.onMembersChanged();
     } else if (this.#mayVoidCopies && !this.#isRefused(this.#factsOf(this.members))) {
       this.#voidCopies();
     }

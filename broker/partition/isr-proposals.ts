@@ -22,6 +22,8 @@ export interface IsrProposal extends TopicPartition {
   readonly isr: readonly { readonly brokerId: BrokerId; readonly brokerEpoch: BrokerEpoch }[];
   /** Replicas that have lost records. */
   readonly damaged: readonly BrokerId[];
+  /** The members have synced what may have been acknowledged before it was. */
+  readonly synced: boolean;
 }
 
 /**

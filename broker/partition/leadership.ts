@@ -5,7 +5,8 @@ import type { BrokerId, LeaderEpoch, Offset, TopicId } from "../../protocol/type
 import type { Log } from "../log/log.js";
 import type { FollowerFetch } from "./followers.js";
 import { Followers } from "./followers.js";
-import { nextHighWatermark, replicatedLogStart } from "./isr.js";
+import type { ReplicaPosition } from "./isr.js";
+import { maximalIsr, nextHighWatermark, replicatedLogStart } from "./isr.js";
 import type { IsrMembershipParts, LedPartition } from "./isr-membership.js";
 import { IsrMembership } from "./isr-membership.js";
 import type { CommittedState } from "./partition-state.js";
@@ -49,6 +50,8 @@ export class Leadership implements LedPartition {
   readonly #led: Led;
   readonly #waiters: ReplicationWaiters;
   readonly #deletions: ReplicationWaiters;
+  /** Where the records end that may have been acknowledged before they were synced; while the controller asks for it. */
+  #unsyncedTo: Offset | undefined;
 
   constructor(
     parts: LeadershipParts,
@@ -197,17 +200,37 @@ export class Leadership implements LedPartition {
 
   /** Something it depends on has changed: a position, the ISR, the settings, what is written or flushed here. */
   maybeAdvanceHighWatermark(): void {
-    const { log, followers } = this;
+    const { log } = this;
     const next = nextHighWatermark({
       current: log.highWatermark,
       state: this.isr.state,
       minInsyncReplicas: this.#led.minInsyncReplicas,
       durability: log.settings.durability,
-      positionOf: (id: BrokerId) => (id === this.#parts.brokerId ? log : followers.get(id)),
+      positionOf: (id: BrokerId) => this.#positionOf(id),
     });
+    this.#maybeConfirmSync();
     if (!log.advanceHighWatermark(next)) return;
     this.#waiters.reached(log.highWatermark);
     this.onHighWatermark();
+  }
+
+  #positionOf(brokerId: BrokerId): ReplicaPosition | undefined {
+    return brokerId === this.#parts.brokerId ? this.log : this.followers.get(brokerId);
+  }
+
+  /**
+   * The stronger durability begins when every in-sync replica has synced what was there when this leader took it over: until
+   * then the leader acknowledged what was only written.
+   */
+  #maybeConfirmSync(): void {
+    const { log, isr } = this;
+    if (this.#led.state?.syncing !== true || log.settings.durability !== "fsync") {
+      this.#unsyncedTo = undefined;
+      return;
+    }
+    const unsyncedTo = (this.#unsyncedTo ??= log.logEndOffset);
+    const hasSynced = (id: BrokerId): boolean => (this.#positionOf(id)?.flushedOffset ?? -1) >= unsyncedTo;
+    if ([...maximalIsr(isr.state)].every(hasSynced)) isr.maybeConfirmSync();
   }
 
   // -- Deletion of records --------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ export interface CommittedState {
    * same number. undefined: it did not say.
    */
   readonly minInsyncReplicas: number | undefined;
+  /** The controller waits for the leader to say that what is there is synced on every in-sync replica. */
+  readonly syncing: boolean;
 }
 
 export function committedState(message: PartitionStateMessage): CommittedState {
@@ -26,6 +28,7 @@ export function committedState(message: PartitionStateMessage): CommittedState {
     isr: message.isr,
     elr: message.elr,
     minInsyncReplicas: message.minInsyncReplicas > 0 ? message.minInsyncReplicas : undefined,
+    syncing: message.syncing,
   };
 }
 

@@ -31,10 +31,8 @@ export interface PartitionObserver {
 export interface PartitionParts extends LeadershipParts {
   /** A partition leads, follows or does neither from now on. */
   readonly onRoleChanged: (partition: Partition) => void;
-  /** Records of a replica turned out to be damaged on this disk. */
-  readonly onDamaged: (partition: Partition) => void;
-  /** The log of a replica durably begins later now. */
-  readonly onLogStart: (partition: Partition) => void;
+  /** Something happened to a replica on this disk that a fetch does not bring about, and that its leader waits for. */
+  readonly onReportDue: (partition: Partition) => void;
 }
 
 interface FollowerRole {
@@ -78,16 +76,19 @@ export class Partition {
     this.#config = config;
     log.setListener({
       onWritten: () => this.#onWritten(),
-      onFlushed: () => this.#leadership?.maybeAdvanceHighWatermark(),
+      onFlushed: () => {
+        this.#leadership?.maybeAdvanceHighWatermark();
+        this.#reportFlush();
+      },
       onLogStart: () => {
         this.#leadership?.maybeFinishDeletions();
         for (const observer of this.#observers) observer.onLogStart(this);
-        parts.onLogStart(this);
+        parts.onReportDue(this);
       },
       onFull: () => this.#leadership?.isr.maybeResign(),
       onDamaged: () => {
         this.#leadership?.isr.maybeResign();
-        parts.onDamaged(this);
+        parts.onReportDue(this);
       },
     });
   }
@@ -119,6 +120,12 @@ export class Partition {
   setConfig(config: TopicConfig): void {
     this.#config = config;
     this.#leadership?.maybeAdvanceHighWatermark();
+    this.#reportFlush();
+  }
+
+  /** The high watermark waits for it; records that were appended before durability became fsync were reported unsynced. */
+  #reportFlush(): void {
+    if (this.#role.kind === "follower" && this.log.settings.durability === "fsync") this.#parts.onReportDue(this);
   }
 
   observe(observer: PartitionObserver): void {

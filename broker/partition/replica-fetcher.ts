@@ -127,8 +127,8 @@ export class ReplicaFetcher {
     this.#markChanged(followed);
   }
 
-  /** Records are damaged here, or the log begins later: the leader is told at once. */
-  tell(partition: Partition): void {
+  /** Records are damaged here, or synced, or the log begins later: the leader is told at once. */
+  report(partition: Partition): void {
     const followed = this.#followed.get(partitionKey(partition.topicId, partition.partition));
     if (followed !== undefined) this.#markChanged(followed);
   }

@@ -29,10 +29,10 @@ export class ReplicaFetchers {
     fetcher.follow(partition, role.epoch);
   }
 
-  /** The leader is to hear how the partition is here; does nothing unless it follows. */
-  tell(partition: Partition): void {
+  /** The leader is to hear at once how the partition is here; does nothing unless it follows. */
+  report(partition: Partition): void {
     const { role } = partition;
-    if (role.kind === "follower") this.#fetchers.get(role.leaderId)?.tell(partition);
+    if (role.kind === "follower") this.#fetchers.get(role.leaderId)?.report(partition);
   }
 
   close(): void {

@@ -196,7 +196,15 @@ export interface PartitionStateZnode {
    * under another epoch came back since. Undefined: whoever wrote the state did not say.
    */
   readonly brokerEpochs?: ReadonlyMap<BrokerId, BrokerEpoch> | undefined;
+  readonly durability: PartitionDurability;
 }
+
+/**
+ * What an acknowledgement in this partition has promised. `syncing`: the setting is fsync, and there are records that may
+ * have been acknowledged before it was; they are to be synced on every in-sync replica first. Until then a power cut may
+ * take records, as with page-cache.
+ */
+export type PartitionDurability = "page-cache" | "syncing" | "fsync";
 
 /** Stands for the leader of a partition that has none. */
 export const NO_LEADER: BrokerId = -1;
@@ -212,6 +220,7 @@ export function encodePartitionState(state: PartitionStateZnode): Uint8Array {
     ...(state.unverified.length > 0 && { unverified: state.unverified }),
     ...(state.lost.length > 0 && { lost: state.lost }),
     ...(state.brokerEpochs !== undefined && { broker_epochs: Object.fromEntries(state.brokerEpochs) }),
+    ...(state.durability !== "page-cache" && { durability: state.durability }),
   });
 }
 
@@ -222,9 +231,12 @@ export function decodePartitionState(path: string, data: Uint8Array): PartitionS
   const elr = brokerIdsOf(json.value("elr") ?? []);
   const unverified = brokerIdsOf(json.value("unverified") ?? []);
   const lost = brokerIdsOf(json.value("lost") ?? []);
+  const durability = json.optionalText("durability") ?? "page-cache";
   if (leader < NO_LEADER) throw new ZnodeFormatError(path, `leader ${leader}`);
   if (isr === undefined || elr === undefined || unverified === undefined || lost === undefined)
     throw new ZnodeFormatError(path, "isr, elr, unverified and lost are lists of broker ids");
+  if (durability !== "page-cache" && durability !== "syncing" && durability !== "fsync")
+    throw new ZnodeFormatError(path, `durability ${durability}`);
   return {
     controllerEpoch: json.count("controller_epoch"),
     leader,
@@ -234,6 +246,7 @@ export function decodePartitionState(path: string, data: Uint8Array): PartitionS
     unverified,
     lost,
     brokerEpochs: json.value("broker_epochs") === undefined ? undefined : brokerEpochsIn(path, json),
+    durability,
   };
 }
 

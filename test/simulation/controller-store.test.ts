@@ -42,6 +42,7 @@ const partition: Partition = {
   minInsyncReplicas: 2,
   lost: [],
   brokerEpochs: new Map(),
+  durability: "page-cache",
 };
 const topicNamed = (name: string): Topic => ({
   name,

@@ -16,6 +16,7 @@ const partition: Partition = {
   minInsyncReplicas: 2,
   lost: [],
   brokerEpochs: new Map(),
+  durability: "page-cache",
 };
 const topic: Topic = {
   name: "letters",
@@ -55,6 +56,7 @@ function judged(
     partitionEpoch: 9,
     isr: members(1, 2, 3),
     damaged: [],
+    synced: false,
     ...change,
   };
   const verdict = judgeProposal(proposal, {
@@ -67,6 +69,7 @@ function judged(
       isReached: () => true,
       isAlive: () => true,
       minInsyncReplicas: 2,
+      durability: "fsync",
       uncleanAllowed: true,
     },
     mayJoin: () => options.mayJoin ?? true,
@@ -90,6 +93,16 @@ describe("judgeProposal", () => {
   it("refuses a proposal that builds on another state", () => {
     expect(judged({ partitionEpoch: 8 })).toBe("INVALID_UPDATE_VERSION");
     expect(judged({ partitionEpoch: 10 })).toBe("INVALID_UPDATE_VERSION");
+  });
+
+  it("believes that records are synced when it asked, in the state that it asked in, and while nobody else is eligible", () => {
+    const syncing: Partition = { ...partition, durability: "syncing" };
+    const confirmed = { isr: members(1, 2), synced: true };
+    expect(judged(confirmed, { partition: syncing, see: "durability" })).toBe("fsync");
+    expect(judged({ ...confirmed, partitionEpoch: 8 }, { partition: syncing })).toBe("unchanged");
+    expect(judged(confirmed, { partition: { ...syncing, elr: [3] } })).toBe("INVALID_REQUEST");
+    expect(judged(confirmed)).toBe("INVALID_REQUEST");
+    expect(judged({ ...confirmed, leaderEpoch: 4 }, { partition: syncing })).toBe("FENCED_LEADER_EPOCH");
   });
 
   it("fences a former leader, and a broker that never led", () => {

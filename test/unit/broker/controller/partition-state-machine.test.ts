@@ -12,6 +12,8 @@ import {
   withoutUncertain,
   withPreferredLeader,
   withRegistrations,
+  withSettings,
+  withSynced,
   withStopping,
   withUnverifiedLeader,
 } from "../../../../broker/controller/partition-state-machine.js";
@@ -21,6 +23,7 @@ const rules = (alive: readonly number[], options: Partial<ElectionRules> = {}): 
   isElectable: (id) => alive.includes(id),
   isReached: (id) => alive.includes(id),
   minInsyncReplicas: 2,
+  durability: "page-cache",
   uncleanAllowed: false,
   ...options,
 });
@@ -37,6 +40,7 @@ const partition = (change: Partial<Partition> = {}): Partition => ({
   minInsyncReplicas: 2,
   lost: [],
   brokerEpochs: new Map(),
+  durability: "page-cache",
   ...change,
 });
 
@@ -252,6 +256,29 @@ describe("other moves", () => {
       minInsyncReplicas: 3,
     });
     expect(withMinInsyncReplicas(partition(), 1)?.to).toMatchObject({ elr: [], minInsyncReplicas: 1 });
+  });
+});
+
+describe("the durability of a partition", () => {
+  const under = (durability: Partition["durability"], setting: string) =>
+    withSettings(partition({ durability }), { minInsyncReplicas: 2, durability: setting })?.to.durability;
+
+  it("grows by a confirmation only, and shrinks at once", () => {
+    expect(under("page-cache", "fsync")).toBe("syncing");
+    expect([under("syncing", "fsync"), under("fsync", "fsync"), under("page-cache", "page-cache")]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect([under("syncing", "page-cache"), under("fsync", "page-cache")]).toEqual(["page-cache", "page-cache"]);
+    expect(withSynced(partition({ durability: "syncing" }))?.to.durability).toBe("fsync");
+    expect(withSynced(partition({ durability: "syncing", isr: [1], elr: [2] }))).toBeUndefined();
+    expect(withSynced(partition())).toBeUndefined();
+  });
+
+  it("is that of the settings from the start where there are no records yet", () => {
+    expect(newPartition(0, [1, 2], rules([1, 2], { durability: "fsync" })).durability).toBe("fsync");
+    expect(newPartition(0, [1, 2], rules([1, 2])).durability).toBe("page-cache");
   });
 });
 

@@ -27,7 +27,16 @@ const bytes = (value: unknown): Uint8Array => Buffer.from(JSON.stringify(value))
 
 describe("znodes", () => {
   it("read as Kafka's", () => {
-    const state = { controllerEpoch: 1, leader: 1, leaderEpoch: 0, isr: [1, 2, 3], elr: [], unverified: [], lost: [] };
+    const state = {
+      controllerEpoch: 1,
+      leader: 1,
+      leaderEpoch: 0,
+      isr: [1, 2, 3],
+      elr: [],
+      unverified: [],
+      lost: [],
+      durability: "page-cache",
+    } as const;
     expect(text(encodePartitionState(state))).toBe(
       '{"controller_epoch":1,"leader":1,"version":1,"leader_epoch":0,"isr":[1,2,3],"elr":[]}',
     );
@@ -74,6 +83,7 @@ describe("znodes", () => {
             isr,
             elr,
             unverified: elr,
+            durability: elr.length > 0 ? ("syncing" as const) : ("fsync" as const),
             lost: isr,
             brokerEpochs: new Map(isr.map((id) => [id, String(2n ** 62n + BigInt(id))])),
           };
@@ -146,12 +156,13 @@ describe("znodes", () => {
   it("of a state without ELR and uncertain members, as Kafka writes it, have none", () => {
     expect(
       decodePartitionState("/p", bytes({ controller_epoch: 1, leader: 1, leader_epoch: 1, isr: [1] })),
-    ).toMatchObject({ elr: [], unverified: [], lost: [], brokerEpochs: undefined });
+    ).toMatchObject({ elr: [], unverified: [], lost: [], brokerEpochs: undefined, durability: "page-cache" });
   });
 
   it("of a state name the process that holds a seat, digit for digit, or are not ours", () => {
     const former = { controllerEpoch: 1, leader: 1, leaderEpoch: 0, isr: [1], elr: [], unverified: [], lost: [] };
-    const state = { ...former, brokerEpochs: new Map([[1, "9007199254740993"]]) };
+    const durability = "page-cache" as const;
+    const state = { ...former, durability, brokerEpochs: new Map([[1, "9007199254740993"]]) };
     expect(text(encodePartitionState(state))).toContain(',"broker_epochs":{"1":"9007199254740993"}}');
     for (const epochs of [[], 1, { "1": 5 }, { "1": "-5" }, { a: "5" }]) {
       const data = bytes({ controller_epoch: 1, leader: 1, leader_epoch: 1, isr: [1], broker_epochs: epochs });

@@ -15,8 +15,9 @@ interface Seen {
   readonly logStartOffset: number;
 }
 
-/** What a replica is known to have had, for as long as its disk keeps its power. */
+/** What a replica is known to have had. It proves nothing any more once its disk may have lost some of it. */
 interface HadReplica {
+  readonly generation: number;
   /** Cuts that went below it, by one that counted, would be losses. */
   highWatermark: number;
   logStartOffset: number;
@@ -124,11 +125,6 @@ export class Invariants {
         if (partitionKey(topicId, partition) === key)
           this.#verifiedTo.set(log, Math.min(this.#verifiedTo.get(log) ?? 0, fromOffset));
     }
-  }
-
-  /** The machine lost its power, or its disk: what its replicas had proves nothing any more. */
-  forgetDisk(brokerId: number): void {
-    for (const name of this.#had.keys()) if (name.startsWith(`${brokerId} `)) this.#had.delete(name);
   }
 
   /** Looks at these topics too. */
@@ -271,7 +267,9 @@ export class Invariants {
   #checkSteps(slot: SimBroker, partition: Partition, name: string, before: Seen | undefined): void {
     const { highWatermark, logEndOffset, logStartOffset } = partition.log;
     const key = `${slot.id} ${partitionKey(partition.topicId, partition.partition)}`;
-    const had = this.#had.get(key) ?? { highWatermark: 0, logStartOffset: 0 };
+    const { generation } = slot.host.disk;
+    const known = this.#had.get(key);
+    const had = known?.generation === generation ? known : { generation, highWatermark: 0, logStartOffset: 0 };
     this.#had.set(key, had);
     const counts = this.#counts(slot, partition);
     // One that does not count may cut its log, to repair it or to follow another.

@@ -23,6 +23,8 @@ export class SimDisk {
   #capacityBytes = Number.POSITIVE_INFINITY;
   #usedBytes = 0;
   readonly random: SimRandom;
+  /** Grows whenever the disk may have less than it had: what it had before proves nothing then. */
+  generation = 0;
   readonly #faults = new Set<Fault>();
   readonly #root = new Directory();
   /** Changes of names that no `syncDirectory` has made durable, oldest first. */
@@ -119,6 +121,7 @@ export class SimDisk {
   /** Forgets what was uncertain, or not: a draw for each change. To be called when all processes of the host are dead. */
   powerCut(): void {
     this.scheduler.note(`${this.hostName} disk loses power`);
+    this.generation += 1;
     const survivors = this.#uncertainNames.filter(() => this.random.chance(0.5));
     this.#uncertainNames = [];
     const everyNode = new Set<Node>();
@@ -151,6 +154,7 @@ export class SimDisk {
   /** A new disk takes the place of this one, empty. To be called when all processes of the host are dead. */
   replace(): void {
     this.scheduler.note(`${this.hostName} disk is replaced`);
+    this.generation += 1;
     this.#uncertainNames = [];
     this.#root.entries = new Map();
     this.#root.durableEntries.clear();

@@ -191,7 +191,9 @@ describe.each(["page-cache", "fsync"])("a lost disk, with durability=%s,", (dura
       // The recovery points are on the disks.
       await cluster.run(6000);
       for (const id of [1, 2, 3]) cluster.crash(id);
-      cluster.broker(1).host.disk.removeTree("/data/logs/letters-0");
+      const { disk } = cluster.broker(1).host;
+      disk.removeTree("/data/logs/letters-0");
+      disk.generation += 1;
       await expectNoLeaderOnReturn(cluster, 1);
       cluster.start(2);
       cluster.start(3);

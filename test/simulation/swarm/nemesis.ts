@@ -1,7 +1,6 @@
 import { paths } from "../../../broker/zookeeper/znodes.js";
 import type { BrokerId } from "../../../protocol/types.js";
 import type { SimBroker, SimCluster } from "../cluster.js";
-import type { Invariants } from "../invariants.js";
 import type { SimRandom } from "../sim-random.js";
 import type { Administrator } from "./administrator.js";
 import type { SwarmClients } from "./clients.js";
@@ -17,7 +16,6 @@ export interface NemesisParts {
   readonly topics: SwarmTopics;
   readonly clients: SwarmClients;
   readonly administrator: Administrator;
-  readonly invariants: Invariants;
   readonly survivors: Survivors;
   readonly log: FaultLog;
   readonly random: SimRandom;
@@ -339,10 +337,9 @@ export class Nemesis {
 
   /** Machines go dark together and come back one by one. What may be lost with them is found on their disks. */
   #cutPower(ids: readonly BrokerId[]): void {
-    const { invariants, survivors } = this.#parts;
+    const { survivors } = this.#parts;
     for (const id of ids) this.#countKill(id);
     this.#cluster.powerCut(...ids);
-    for (const id of ids) invariants.forgetDisk(id);
     survivors.look();
     for (const id of ids) this.#later(200 + this.#random.float() * 2500, () => this.#cluster.start(id));
   }
@@ -389,7 +386,6 @@ export class Nemesis {
     say(slot.host.name);
     this.#cluster.powerCut(slot.id);
     slot.host.disk.replace();
-    this.#parts.invariants.forgetDisk(slot.id);
     this.#parts.survivors.look();
     this.#later(200 + this.#random.float() * 2500, () => this.#cluster.start(slot.id));
     return true;

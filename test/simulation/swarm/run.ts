@@ -128,7 +128,7 @@ class Swarm {
       random: random.stream("administrator"),
     });
     this.#administrator = administrator;
-    const parts = { cluster, world, topics, clients, administrator, invariants, survivors, log };
+    const parts = { cluster, world, topics, clients, administrator, survivors, log };
     this.#nemesis = new Nemesis({ ...parts, random: random.stream("nemesis") });
     this.#proposals = new Proposals(cluster);
     cluster.fatalExpected = true;

@@ -97,9 +97,15 @@ describe("a leader", () => {
       await letters.write(10);
       // What the leader says reaches the controller half a second later.
       cluster.simulation.network.setLink(host(leader), host(cluster.controllerId), { delayMeanMs: 500 });
+      const proposals = (): number =>
+        cluster.lines.filter((line) => line.includes(`because ${joiner} has caught up`)).length;
+      const before = proposals();
       cluster.start(joiner);
-      await cluster.until(() => cluster.logged(`because ${joiner} has caught up`), "the leader proposes it");
-      cluster.powerCut(joiner);
+      await cluster.until(() => proposals() > before, "the leader proposes it");
+      cluster.crash(joiner);
+      // What it loses it does not get again before the proposal is there.
+      cluster.broker(joiner).host.disk.removeTree("/data/logs/letters-0");
+      cluster.simulation.network.partition(host(leader), host(joiner));
       cluster.start(joiner);
       cluster.simulation.scheduler.afterEachEvent(() => {
         if (!cluster.isrOf("letters").includes(joiner)) return;
@@ -107,6 +113,8 @@ describe("a leader", () => {
         if (log === undefined || log.logEndOffset < 20) throw new Error("it is in sync without what is committed");
       });
       await cluster.untilUp();
+      await cluster.until(() => cluster.logged(/controller refused the proposed.*any more/), "the proposal is refused");
+      cluster.simulation.network.heal();
       cluster.simulation.network.setLink(host(leader), host(cluster.controllerId), { delayMeanMs: 0.2 });
       await letters.write(10);
       expect(await letters.verdict()).toEqual([]);

@@ -158,7 +158,11 @@ describe("a leader", () => {
       cluster.simulation.network.partition(host(leader), host(lagging));
       cluster.simulation.network.partition(host(successor), host(lagging));
       await cluster.until(() => cluster.isrOf("letters").length === 2, "it is out of sync", 10_000);
-      await letters.write(10);
+      // They are committed, and the successor has not heard of it.
+      void letters.writer.write(letters.values(10));
+      await cluster.until(() => cluster.log(leader, "letters").highWatermark === 20, "they are committed");
+      cluster.crash(leader);
+      expect(cluster.log(successor, "letters")).toMatchObject({ logEndOffset: 20, highWatermark: 10 });
       let epochStart = Number.POSITIVE_INFINITY;
       cluster.simulation.scheduler.afterEachEvent(() => {
         const role = cluster.partition(successor, "letters")?.role;
@@ -169,7 +173,6 @@ describe("a leader", () => {
       });
       // It asks at once, and what it lacks takes its time.
       cluster.simulation.network.setLink(host(successor), host(lagging), { delayMeanMs: 200 });
-      cluster.crash(leader);
       cluster.simulation.network.heal();
       await cluster.until(() => cluster.isrOf("letters").includes(lagging), "it is in sync again");
       expect(epochStart).toBe(20);

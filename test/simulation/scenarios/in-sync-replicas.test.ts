@@ -235,12 +235,13 @@ describe("a leader", () => {
   });
 
   it("that is new never tells a latest offset below one that was told before", async () => {
-    await withCluster({ seed: 36 }, async (cluster) => {
-      const letters = await create(cluster);
+    await withCluster({ seed: 36, brokers: 4 }, async (cluster) => {
+      const letters = await createBesideController(cluster);
       const { client, target } = letters;
       await letters.write(30);
       let highest = 0;
       let told = 0;
+      let refused = 0;
       let stopped = false;
       const ask = async (): Promise<void> => {
         while (!stopped) {
@@ -252,21 +253,39 @@ describe("a leader", () => {
             told += 1;
           } catch (error) {
             if (!(error instanceof ApiError || error instanceof TransportError)) throw error;
+            if (error instanceof ApiError && error.errorName === "OFFSET_NOT_AVAILABLE") refused += 1;
             await client.refresh();
           }
         }
       };
-      void ask();
+      const { network } = cluster.simulation;
+      let failure: unknown;
+      ask().catch((error: unknown) => (failure = error));
       for (let round = 0; round < 3; round += 1) {
         await letters.write(5);
         const dead = cluster.leaderOf("letters");
+        const [one = 0, two = 0] = cluster.followersOf("letters");
+        // Followers have the newest records, and do not hear that all of them have.
+        const log = cluster.log(dead, "letters");
+        void letters.writer.write(letters.values(5));
+        await cluster.until(
+          () => log.highWatermark === log.logEndOffset && log.highWatermark % 10 === 0,
+          "it is there",
+        );
+        for (const id of [one, two]) network.partition(host(dead), host(id), { oneWay: true });
+        network.partition(host(one), host(two));
+        await cluster.until(() => highest === log.highWatermark || failure !== undefined, "it is told");
+        const before = refused;
         cluster.crash(dead);
-        await letters.write(5);
+        await cluster.until(() => refused > before || failure !== undefined, "the new leader is asked");
+        network.heal();
+        await cluster.until(() => letters.writer.isIdle, "everything is written");
         cluster.start(dead);
         await cluster.untilUp();
         await cluster.untilSettled("letters");
       }
       stopped = true;
+      expect(failure).toBeUndefined();
       expect(told).toBeGreaterThan(10);
       expect(await letters.verdict()).toEqual([]);
     });

@@ -442,12 +442,21 @@ describe("a topic that syncs before it acknowledges", () => {
       const letters = await create(cluster, { durability: "fsync" });
       const leader = cluster.leaderOf("letters");
       const followers = cluster.followersOf("letters");
-      for (const id of followers) cluster.broker(id).host.disk.syncDelayMeanMs = 200;
-      for (let count = 1; count <= 5; count += 1) {
-        await letters.write(1);
+      const log = cluster.log(leader, "letters");
+      const stop = cluster.simulation.scheduler.afterEachEvent(() => {
         for (const id of cluster.isrOf("letters"))
-          expect(cluster.log(id, "letters").flushedOffset).toBeGreaterThanOrEqual(count);
+          expect(cluster.log(id, "letters").flushedOffset).toBeGreaterThanOrEqual(log.highWatermark);
+      });
+      // Followers that are slow to sync, then a leader that is.
+      for (const slow of [followers, [leader]]) {
+        for (const id of [1, 2, 3]) cluster.broker(id).host.disk.syncDelayMeanMs = slow.includes(id) ? 200 : 1;
+        for (let count = 1; count <= 5; count += 1) {
+          const before = log.highWatermark;
+          await letters.write(1);
+          expect(log.highWatermark).toBe(before + 1);
+        }
       }
+      stop();
       cluster.powerCut(1, 2, 3);
       await cluster.run(3000);
       for (const id of followers) cluster.start(id);

@@ -32,6 +32,11 @@ describe("a leader whose fetch sessions are all taken", () => {
       await cluster.run(1000);
       await letters.write(10, 1000);
       expect(cluster.isrOf("letters")).toContain(follower);
+      await cluster.run(1000);
+      // One without a session is told of everything with each answer, and so asks again at once, without end.
+      const { eventCount } = cluster.simulation.scheduler;
+      await cluster.run(5000);
+      expect(cluster.simulation.scheduler.eventCount - eventCount).toBeLessThan(1400);
       expect(await letters.verdict()).toEqual([]);
     });
   });

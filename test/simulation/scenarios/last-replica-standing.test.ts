@@ -248,8 +248,13 @@ describe("a broker that lost nothing", () => {
       const letters = await Letters.create(cluster);
       await letters.write(20);
       await cluster.run(6000);
-      await cluster.deleteTopic("letters");
+      const { disk } = cluster.broker(1).host;
+      const deletion = cluster.admin.administer("deleteTopics", { names: ["letters"] });
+      // The checkpoints still name the log.
+      const isRenamed = (): boolean => disk.paths().some((path) => /letters-0~deleted/.test(path));
+      await cluster.until(isRenamed, "its directory is renamed", 1000);
       cluster.restart(1);
+      await cluster.complete(deletion);
       await cluster.untilUp();
       const node = cluster.zookeeper.node(paths.broker(1));
       expect(node && decodeBroker(paths.broker(1), node.data).lastStop).toBe("crash");

@@ -20,6 +20,9 @@ describe("a topic that is created again under its old name", () => {
       cluster.start(first);
       await cluster.untilUp();
       await letters.write(10);
+      // The orders wait in no buffer of the sleeper: the next controller, which knows the new topic alone, tells it.
+      const controller = cluster.controllerId ?? 0;
+      cluster.simulation.network.partition(`broker-${controller}`, `broker-${sleeper}`);
       cluster.pause(sleeper);
       await cluster.complete(cluster.admin.administer("deleteTopics", { names: ["letters"], timeoutMs: 300 }));
       const topic = { name: "letters", assignment: [{ brokerIds: assignment }] };
@@ -31,6 +34,11 @@ describe("a topic that is created again under its old name", () => {
       const writer = new IdempotentWriter(cluster.client(), history, "writer", target);
       void writer.write(["new 1"]);
       await cluster.run(100);
+      cluster.crash(controller);
+      await cluster.until(() => ![controller, undefined].includes(cluster.controllerId), "there is another controller");
+      const known = cluster.broker(sleeper).broker?.metadata;
+      expect(known?.topicNamed("letters")?.topicId).toBe(letters.target.topicId);
+      cluster.simulation.network.heal();
       cluster.resume(sleeper);
       await cluster.untilSettled("letters");
       await cluster.complete(writer.write(["new 2"]));

@@ -160,12 +160,25 @@ describe("brokers killed one right after the other", () => {
 describe("a broker that comes back within its old session", () => {
   it("after a power cut has no seat among the in-sync replicas until it has caught up", async () => {
     await withCluster({ seed: 28 }, async (cluster) => {
-      const letters = await Letters.create(cluster);
+      const letters = await lettersLedBy(cluster, "another broker");
       await letters.write(20);
-      const [follower = 0] = cluster.followersOf("letters");
+      const controller = cluster.controllerId ?? 0;
+      const follower = cluster.followersOf("letters").find((id) => id !== controller) ?? 0;
       const endBefore = cluster.log(follower, "letters").logEndOffset;
+      const before = registration(cluster, follower);
+      // The controller sees one registration, and then the other: never that there is none.
+      cluster.pause(controller);
       cluster.powerCut(follower);
       cluster.start(follower);
+      await cluster.until(
+        () => ![before, undefined].includes(registration(cluster, follower)),
+        "it is registered anew",
+        1500,
+      );
+      expect(cluster.isrOf("letters")).toContain(follower);
+      // What it lost it does not get again so soon.
+      cluster.simulation.network.partition(host(leader(cluster)), host(follower));
+      cluster.resume(controller);
       cluster.simulation.scheduler.afterEachEvent(() => {
         const partition = cluster.partition(follower, "letters");
         if (partition === undefined || cluster.stateOf("letters", 0)?.isr.includes(follower) !== true) return;
@@ -173,6 +186,8 @@ describe("a broker that comes back within its old session", () => {
         throw new Error(`it is in sync with log end ${partition.log.logEndOffset} instead of ${endBefore}`);
       });
       await cluster.untilUp();
+      expect(cluster.log(follower, "letters").logEndOffset).toBeLessThan(endBefore);
+      cluster.simulation.network.heal();
       await letters.write(20);
       expect(await letters.verdict()).toEqual([]);
     });

@@ -45,6 +45,7 @@ const refusedBeforeAppend: ReadonlySet<ErrorName> = new Set<ErrorName>([
   "INVALID_RECORD",
   "INVALID_REQUIRED_ACKS",
   "OUT_OF_ORDER_SEQUENCE_NUMBER",
+  "UNKNOWN_PRODUCER_ID",
 ]);
 
 /** The values as one batch. */
@@ -113,7 +114,7 @@ export class IdempotentWriter {
   #identity: { readonly producerId: number; readonly producerEpoch: number } | undefined;
   #identities = 0;
   #nextSequence = 0;
-  /** Until the first acknowledgement a broker takes any sequence from a producer it does not know. */
+  /** Until the first acknowledgement one batch is under way: a second one could only be refused if it came first. */
   #isKnown = false;
   #isRunning = false;
   #handedOver: Promise<void> = Promise.resolve();
@@ -252,8 +253,12 @@ export class IdempotentWriter {
         this.history.ok(pending.operation, attempt);
         return true;
       case "refused":
-        // The first one that waits cannot be out of order, unless the log has lost what came before it.
-        if (attempt.error === "OUT_OF_ORDER_SEQUENCE_NUMBER" && this.#queue[0] === pending) this.#abandonIdentity();
+        // The first one that waits cannot be out of order, unless the log or the broker's memory of it is lost.
+        if (
+          (attempt.error === "OUT_OF_ORDER_SEQUENCE_NUMBER" || attempt.error === "UNKNOWN_PRODUCER_ID") &&
+          this.#queue[0] === pending
+        )
+          this.#abandonIdentity();
         return false;
       case "unknown":
         pending.maybeAppended = true;

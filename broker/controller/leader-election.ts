@@ -106,14 +106,15 @@ export interface ReplicaReport {
 }
 
 /**
- * Of replicas that all may have lost records, the one that holds most: the newest last epoch, then the longest log. One
- * whose recovery cut something off leads only if no other has as new an epoch: what it lost is unknown.
+ * Of replicas that all may have lost records, the one that holds most: the newest last epoch, then the longest log. Of two
+ * logs with the same last epoch the longer one holds what the shorter does, whatever either has lost; and a log that was
+ * not cut may have lost records as well, without a trace. So having been cut counts only where all else is equal.
  */
 export function electUnverified(reports: readonly ReplicaReport[]): ReplicaReport | undefined {
   const better = (left: ReplicaReport, right: ReplicaReport): boolean => {
-    if (left.cut !== right.cut && left.lastEpochPlusOne === right.lastEpochPlusOne) return !left.cut;
     if (left.lastEpochPlusOne !== right.lastEpochPlusOne) return left.lastEpochPlusOne > right.lastEpochPlusOne;
-    return left.logEndOffset > right.logEndOffset;
+    if (left.logEndOffset !== right.logEndOffset) return left.logEndOffset > right.logEndOffset;
+    return !left.cut && right.cut;
   };
   let best: ReplicaReport | undefined;
   for (const report of reports) {

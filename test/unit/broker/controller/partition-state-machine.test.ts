@@ -296,9 +296,10 @@ describe("electUnverified", () => {
     expect(electUnverified([])).toBeUndefined();
   });
 
-  it("prefers a log that was not cut among those of the same epoch", () => {
-    expect(electUnverified([report(1, 4, 100, true), report(2, 4, 90)])?.brokerId).toBe(2);
-    expect(electUnverified([report(1, 5, 100, true), report(2, 4, 90)])?.brokerId).toBe(1);
+  it("prefers a log that was not cut only to one that holds as much", () => {
+    expect(electUnverified([report(1, 4, 100, true), report(2, 4, 90)])?.brokerId).toBe(1);
+    expect(electUnverified([report(1, 4, 100, true), report(2, 4, 100)])?.brokerId).toBe(2);
+    expect(electUnverified([report(1, 5, 90, true), report(2, 4, 100)])?.brokerId).toBe(1);
   });
 });
 

@@ -405,6 +405,12 @@ export class ReplicaFetcher {
   /** Cuts the log where it and the leader's part: never by high watermark, only by epoch (KIP-101, KIP-279). */
   #truncate(followed: Followed, leaderEpoch: LeaderEpoch, leaderEndOffset: Offset): void {
     const { partition } = followed;
+    // The leader has deleted all that the two logs had in common. A cut would end the log before what was committed, and if
+    // this replica were elected before it has fetched anything it would give those offsets out again.
+    if (leaderEpoch < 0 && leaderEndOffset > partition.log.logStartOffset && partition.log.damage.length === 0) {
+      this.#startAnew(followed, leaderEndOffset);
+      return;
+    }
     const here = leaderEpoch < 0 ? undefined : partition.log.endOffsetForEpoch(leaderEpoch);
     const target = toOffset(
       Math.max(
@@ -429,19 +435,25 @@ export class ReplicaFetcher {
     );
   }
 
+  /** Whatever is here lies before the leader's log, or is none of it. */
+  #startAnew(followed: Followed, leaderStart: Offset): void {
+    const { partition } = followed;
+    this.#parts.logger.info(
+      `${partition.name}: starts anew at ${leaderStart}, the log start offset of leader ${this.leaderId}; its own log ended at ${partition.log.logEndOffset}`,
+    );
+    this.#whileBusy(
+      followed,
+      partition.log.truncateFullyAndStartAt(leaderStart, () => this.#isCurrent(followed)),
+      "its log could not be cut",
+    );
+  }
+
   #onRefused(followed: Followed, fetched: FetchedPartition): void {
     const name = errorNameOf(fetched.error?.code ?? -1);
     const { partition } = followed;
     const leaderStart = toOffset(fetched.logStartOffset);
     if (name === "OFFSET_OUT_OF_RANGE" && partition.log.logEndOffset < leaderStart) {
-      this.#parts.logger.info(
-        `${partition.name}: starts anew at ${leaderStart}, the log start offset of leader ${this.leaderId}; its own log ended at ${partition.log.logEndOffset}`,
-      );
-      this.#whileBusy(
-        followed,
-        partition.log.truncateFullyAndStartAt(leaderStart, () => this.#isCurrent(followed)),
-        "its log could not be cut",
-      );
+      this.#startAnew(followed, leaderStart);
       return;
     }
     const soon =

@@ -70,6 +70,8 @@ export class Invariants {
   readonly #ends = new Map<string, number>();
   /** By broker and partition. */
   readonly #had = new Map<string, HadReplica>();
+  /** Partitions of which records were lost with permission: outsiders may have them until they are told. */
+  readonly #lossy = new Set<string>();
   /** The greatest high watermark that any leader had, by partition. */
   readonly #highest = new Map<string, number>();
   #controllerEpoch = { mzxid: -1n, value: 0 };
@@ -98,6 +100,10 @@ export class Invariants {
     const committed = this.#committed.get(key);
     if (committed === undefined) return 0;
     const slot = this.cluster.broker(brokerId);
+    const topicId = key.slice(0, key.lastIndexOf(":"));
+    // A directory that does not say whose it is cannot be served.
+    const metadata = slot.host.disk.contentOf(`/data/logs/${topic}-${partition}/partition.metadata`);
+    if (!Buffer.from(metadata ?? []).includes(topicId)) return 0;
     let end = 0;
     for (const batch of batchesOnDisk(slot, topic, partition, 0, Infinity, { upToDamage: true })) {
       const line = committed.batches.get(batch.baseOffset);
@@ -117,14 +123,10 @@ export class Invariants {
         if (baseOffset >= fromOffset) committed.batches.delete(baseOffset);
       committed.endOffset = Math.min(committed.endOffset, fromOffset);
     }
+    this.#lossy.add(key);
     this.#highest.set(key, Math.min(this.#highest.get(key) ?? 0, fromOffset));
     for (const [name, had] of this.#had)
       if (name.endsWith(` ${key}`)) had.highWatermark = Math.min(had.highWatermark, fromOffset);
-    for (const slot of this.cluster.brokers.values()) {
-      for (const { log, topicId, partition } of slot.broker?.partitions?.all() ?? [])
-        if (partitionKey(topicId, partition) === key)
-          this.#verifiedTo.set(log, Math.min(this.#verifiedTo.get(log) ?? 0, fromOffset));
-    }
   }
 
   /** Looks at these topics too. */
@@ -350,6 +352,8 @@ export class Invariants {
     // Damaged records are fetched again; then the rest is looked at as well.
     if (from >= end || log.damage.length > 0) return;
     const key = partitionKey(partition.topicId, partition.partition);
+    const counts = this.#counts(slot, partition);
+    if (!counts && this.#lossy.has(key)) return;
     const committed = this.#committed.get(key) ?? {
       batches: new Map<number, string>(),
       firstOffset: from,
@@ -362,6 +366,7 @@ export class Invariants {
       const line = lineOf(batch);
       const known = committed.batches.get(batch.baseOffset);
       if (known === undefined && batch.baseOffset >= committed.endOffset) {
+        if (!counts) return;
         committed.batches.set(batch.baseOffset, line);
         committed.endOffset = batch.endOffset;
       } else if (known === undefined && batch.endOffset <= committed.firstOffset) {

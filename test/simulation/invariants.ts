@@ -222,7 +222,8 @@ export class Invariants {
     const isNewLeader = state.leader >= 0 && state.leader !== before.leader;
     if (isNewLeader && state.leaderEpoch === before.leaderEpoch)
       throw new Error(`${name}: leader ${state.leader} got the epoch ${state.leaderEpoch} of leader ${before.leader}`);
-    if (isNewLeader && !this.lossAllowed && ![...before.isr, ...before.elr].includes(state.leader)) {
+    const mayLead = [...before.isr, ...before.elr, ...before.unverified];
+    if (isNewLeader && !this.lossAllowed && !mayLead.includes(state.leader)) {
       throw new Error(
         `${name}: ${state.leader} was elected, in sync were ${before.isr.join(",")}, eligible ${before.elr.join(",")}`,
       );
@@ -347,7 +348,7 @@ export class Invariants {
 
   #checkCommitted(slot: SimBroker, partition: Partition, name: string): void {
     const { log } = partition;
-    const from = this.#verifiedTo.get(log) ?? log.logStartOffset;
+    const from = Math.max(this.#verifiedTo.get(log) ?? 0, log.logStartOffset);
     const end = log.highWatermark;
     // Damaged records are fetched again; then the rest is looked at as well.
     if (from >= end || log.damage.length > 0) return;
@@ -418,7 +419,11 @@ function batchesOnDisk(
     const bytes = Buffer.from(disk.contentOf(`${directory}/${name}`)?.buffer ?? new ArrayBuffer(0));
     for (let position = 0; position < bytes.length;) {
       const batch = upToDamage ? readable(() => readBatch(bytes, position)) : readBatch(bytes, position);
-      if (batch === undefined || (upToDamage && !(batch.stampMatches && batch.crcMatches))) return found;
+      if (batch === undefined) return found;
+      if (!batch.stampMatches || !batch.crcMatches) {
+        if (upToDamage) return found;
+        batch.verify();
+      }
       position = batch.end;
       const { baseOffset, endOffset, leaderEpoch, crc } = batch;
       // What was written last may be beyond what counts.

@@ -15,6 +15,8 @@ const DELIVERY_TIMEOUT_MS = 8000;
 const PENDING_MAX = 8;
 /** How long a broker holds a question back. Long: news must reach readers by itself, and idle questions cost time. */
 const FETCH_WAIT_MS = 3000;
+/** After an error that it may try again. */
+const RESTART_MS = 300;
 /** A client that could not connect tries again after so long. */
 const CONNECT_RETRY_MS = 500;
 
@@ -246,6 +248,7 @@ export class SwarmClients {
     if (fromPartition > 0 || !this.#parts.random.chance(0.6)) return;
     const reader = new SwarmReader(
       library,
+      into.process,
       history,
       `${into.name} consumer ${topic.name}`,
       topic,
@@ -365,6 +368,7 @@ class SwarmReader implements Tail {
 
   constructor(
     library: Cluster,
+    private readonly process: SimProcess,
     private readonly history: History,
     readonly name: string,
     private readonly topic: SwarmTopic,
@@ -385,7 +389,11 @@ class SwarmReader implements Tail {
 
   start(): void {
     this.#read().catch((error: unknown) => {
-      if (!this.#stopped) this.onFailure(`${this.name} gave up: ${String(error)}`);
+      if (this.#stopped) return;
+      // A partition was without a leader for longer than a call may take: an application goes on with another loop.
+      if (error instanceof ClientError && error.retriable)
+        this.process.schedule(RESTART_MS, "reads again", () => this.start());
+      else this.onFailure(`${this.name} gave up: ${String(error)}`);
     });
   }
 

@@ -113,7 +113,7 @@ class Swarm {
       deadlines,
       random: random.stream("clients"),
       writeIntervalMs: world.writeIntervalMs,
-      onFailure: (sentence) => this.#failures.push(sentence),
+      onFailure: (sentence) => this.#failures.push(`${sentence} at ${this.cluster.nowMs.toFixed(0)} ms`),
     });
     this.#clients = clients;
     const administrator = new Administrator({
@@ -211,10 +211,16 @@ class Swarm {
     try {
       await cluster.until(() => this.#ignorant().length === 0, "news reaches everybody", newsMs + this.#slownessMs);
     } catch (error) {
+      this.#assertNoFailure();
       throw new Error(`${String(error)}: ${this.#ignorant().slice(0, 5).join("; ")}`, { cause: error });
     }
-    if (this.#failures.length > 0) throw new Error(this.#failures.join("; "));
+    this.#assertNoFailure();
     if (this.#deadlines.late.length > 0) throw new Error(this.#deadlines.late.join("; "));
+  }
+
+  /** No client of the library and no broker gave up for a reason that is none. */
+  #assertNoFailure(): void {
+    if (this.#failures.length > 0) throw new Error(this.#failures.join("; "));
   }
 
   /** A slow disk may be read a few times until news has gone the whole way. */
@@ -242,6 +248,7 @@ class Swarm {
           found.push(`${name}: high watermark ${highWatermark}, log end ${logEndOffset}`);
         for (const id of state.isr) {
           const copy = cluster.partition(id, topic.name, partition)?.log;
+          if ((copy?.damage.length ?? 0) > 0) found.push(`${name}: broker ${id} has damaged records`);
           if (copy?.logEndOffset !== logEndOffset || copy.highWatermark !== highWatermark)
             found.push(
               `${name}: broker ${id} is at ${copy?.highWatermark}/${copy?.logEndOffset} of ${highWatermark}/${logEndOffset}`,

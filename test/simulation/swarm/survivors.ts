@@ -58,7 +58,7 @@ export class Survivors {
     const committedEnd = this.invariants.committedEnd(key);
     const state = this.#state(topic, partition);
     if (state === undefined || committedEnd === 0) return;
-    const counted = [...state.isr, ...state.elr];
+    const counted = [...state.isr, ...state.elr, ...state.unverified];
     const left = Math.max(0, ...counted.map((id) => this.invariants.committedOnDisk(key, id, topic.name, partition)));
     if (left >= committedEnd) return;
     const { syncedSinceMs } = topic;

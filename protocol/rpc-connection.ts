@@ -1,7 +1,7 @@
+import { EarliestTimer } from "../common/earliest-timer.js";
 import type { Env } from "../common/env/env.js";
 import type { Socket, SocketEnd } from "../common/env/network.js";
 import { ConnectFailure } from "../common/env/network.js";
-import type { Timer } from "../common/env/time.js";
 import { reasonOf } from "../common/logger.js";
 import type { RequestKind } from "./api-keys.js";
 import { RESPONSE_FRAME_BYTES_MAX } from "./api-keys.js";
@@ -42,9 +42,6 @@ interface PendingRequest {
   readonly onOutcome: (outcome: RpcOutcome<RequestKind>) => void;
 }
 
-/** How often deadlines are looked at. One timer for all requests of a connection, and none while it is idle. */
-const SWEEP_MS = 50;
-
 /**
  * One connection to a broker, from the side that connected: correlation ids, deadlines, responses in any order. Clients
  * and brokers use it. It never reconnects: whoever holds it decides what its end means.
@@ -58,7 +55,8 @@ export class RpcConnection {
   readonly #pending = new Map<number, PendingRequest>();
   #peer: HandshakeResponse | undefined;
   #nextCorrelationId = 1;
-  #sweep: Timer | undefined;
+  /** One timer for the deadlines of all requests: one each would cost more than the requests. */
+  readonly #earliest: EarliestTimer;
   #end: SocketEnd | undefined;
 
   /** Connects and shakes hands. Rejects with TransportError, or with ApiError when the broker refused. */
@@ -98,6 +96,7 @@ export class RpcConnection {
   private constructor(env: Env, options: RpcConnectionOptions, socket: Socket) {
     this.address = `${options.host}:${options.port}`;
     this.#env = env;
+    this.#earliest = new EarliestTimer(env, () => this.#onDeadline());
     this.#options = options;
     this.#socket = socket;
     this.#reader = new FrameReader({
@@ -160,13 +159,14 @@ export class RpcConnection {
     }
     const correlationId = this.#nextCorrelationId;
     this.#nextCorrelationId = (correlationId % 0xffffffff) + 1;
+    const deadlineMs = this.#env.clock.monotonicMs() + options.timeoutMs;
     this.#pending.set(correlationId, {
       kind,
       timeoutMs: options.timeoutMs,
-      deadlineMs: this.#env.clock.monotonicMs() + options.timeoutMs,
+      deadlineMs,
       onOutcome: onOutcome as PendingRequest["onOutcome"],
     });
-    this.#sweep ??= this.#env.timers.after(SWEEP_MS, () => this.#onSweep());
+    this.#earliest.wakeAt(deadlineMs);
     const { inPlace } = options;
     if (inPlace === undefined) {
       this.#socket.send(encodeRequest(correlationId, kind, body, options.records));
@@ -220,21 +220,23 @@ export class RpcConnection {
     }
   }
 
-  #onSweep(): void {
-    this.#sweep = undefined;
+  /** The deadline of some request has come; it may have been answered long ago. */
+  #onDeadline(): void {
     const nowMs = this.#env.clock.monotonicMs();
     for (const [correlationId, pending] of this.#pending) {
-      if (pending.deadlineMs > nowMs) continue;
+      if (pending.deadlineMs > nowMs) {
+        this.#earliest.wakeAt(pending.deadlineMs);
+        continue;
+      }
       this.#pending.delete(correlationId);
       pending.onOutcome(TransportError.timeout(pending.kind, this.address, pending.timeoutMs));
     }
-    if (this.#pending.size > 0) this.#sweep ??= this.#env.timers.after(SWEEP_MS, () => this.#onSweep());
   }
 
   #onClosed(end: SocketEnd): void {
     this.#end = end;
     this.#reader.stop();
-    this.#sweep?.cancel();
+    this.#earliest.cancel();
     const pending = [...this.#pending.values()];
     this.#pending.clear();
     for (const request of pending) request.onOutcome(this.#closedError(request.kind, false));

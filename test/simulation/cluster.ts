@@ -93,6 +93,7 @@ export class SimCluster {
   onFatal: ((id: BrokerId, error: Error) => void) | undefined;
   readonly #config: Readonly<Record<string, string>>;
   readonly #configOf: Readonly<Record<BrokerId, Readonly<Record<string, string>>>>;
+  readonly #decoded = new Map<string, { readonly mzxid: bigint; readonly value: unknown }>();
   readonly #lineListeners: ((host: string, level: string, sentence: string, fields: LogFields) => void)[] = [];
   #clients = 0;
   #admin: SimClient | undefined;
@@ -231,8 +232,8 @@ export class SimCluster {
     return this.simulation.run(durationMs);
   }
 
-  until(condition: () => boolean, what: string, limitMs = 30_000): Promise<void> {
-    return this.simulation.runUntil(condition, limitMs, what);
+  until(condition: () => boolean, what: string, limitMs = 30_000, everyMs = 0): Promise<void> {
+    return this.simulation.scheduler.runUntil(condition, limitMs, what, everyMs);
   }
 
   complete<T>(work: Promise<T>, limitMs?: number): Promise<T> {
@@ -319,12 +320,13 @@ export class SimCluster {
   /** What a node holds; undefined when there is none, or a test has made it unreadable. */
   #read<T>(path: string, decode: (path: string, data: Uint8Array) => T): T | undefined {
     const node = this.zookeeper.node(path);
-    try {
-      return node && decode(path, node.data);
-    } catch (error) {
-      if (error instanceof ZnodeFormatError) return undefined;
-      throw error;
-    }
+    if (node === undefined) return undefined;
+    // Conditions are asked after every event, and nodes seldom change.
+    const known = this.#decoded.get(path);
+    if (known !== undefined && known.mzxid === node.mzxid) return known.value as T | undefined;
+    const value = decodedOr(undefined, () => decode(path, node.data));
+    this.#decoded.set(path, { mzxid: node.mzxid, value });
+    return value;
   }
 
   leaderOf(topic: string, partition = 0): BrokerId {
@@ -449,6 +451,15 @@ export class SimCluster {
     const details = Object.keys(fields).length > 0 ? ` ${JSON.stringify(fields)}` : "";
     this.lines.push(`${this.nowMs.toFixed(1).padStart(9)} ${host} ${level}: ${sentence}${details}`);
     if (this.lines.length > 2 * LOG_LINES_MAX) this.lines.splice(0, LOG_LINES_MAX);
+  }
+}
+
+function decodedOr<T>(otherwise: T | undefined, decode: () => T): T | undefined {
+  try {
+    return decode();
+  } catch (error) {
+    if (error instanceof ZnodeFormatError) return otherwise;
+    throw error;
   }
 }
 

@@ -82,9 +82,18 @@ export class Scheduler {
     this.#nowMs = endMs;
   }
 
-  /** Runs until `condition` holds, which is asked after each event; fails after `limitMs` of virtual time. */
-  async runUntil(condition: () => boolean, limitMs: number, what = "the condition"): Promise<void> {
-    await this.#drive(condition, this.#nowMs + limitMs, () => {
+  /**
+   * Runs until `condition` holds, which is asked after each event, or no more often than every `everyMs`; fails after
+   * `limitMs` of virtual time.
+   */
+  async runUntil(condition: () => boolean, limitMs: number, what = "the condition", everyMs = 0): Promise<void> {
+    let nextMs = this.#nowMs;
+    const asked = (): boolean => {
+      if (this.#nowMs < nextMs) return false;
+      nextMs = this.#nowMs + everyMs;
+      return condition();
+    };
+    await this.#drive(everyMs === 0 ? condition : asked, this.#nowMs + limitMs, () => {
       throw this.failure(`${what} did not come true within ${limitMs} ms`);
     });
   }

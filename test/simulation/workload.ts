@@ -220,15 +220,15 @@ export class IdempotentWriter {
   /** Returns whether an attempt failed. */
   async #sendRound(leader: { readonly brokerId: number; readonly leaderEpoch: number }): Promise<boolean> {
     let failed = false;
-    const answers: Promise<void>[] = [];
+    const answers = new Set<Promise<void>>();
     // Batches that are handed over meanwhile join in.
     for (let sent = 0; sent < IN_FLIGHT_MAX * 4 && !failed; sent += 1) {
       const limit = this.#isKnown ? IN_FLIGHT_MAX : 1;
       const next = this.#queue.find(({ inFlight }) => !inFlight);
       const inFlight = this.#queue.filter((one) => one.inFlight).length;
       if (next === undefined || inFlight >= limit) {
-        if (answers.length === 0 || inFlight === 0) break;
-        await Promise.race(answers.splice(0));
+        if (answers.size === 0) break;
+        await Promise.race(answers);
         continue;
       }
       next.inFlight = true;
@@ -236,10 +236,11 @@ export class IdempotentWriter {
       const answer = produceOnce(this.client, leader, this.target, "all", next.batch).then((attempt) => {
         next.inFlight = false;
         if (!this.#onAttempt(next, attempt)) failed = true;
+        answers.delete(answer);
       });
-      answers.push(answer);
+      answers.add(answer);
     }
-    while (this.#queue.some(({ inFlight }) => inFlight)) await sleep(this.client.env.timers, 1);
+    await Promise.all(answers);
     return failed;
   }
 

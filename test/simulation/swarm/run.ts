@@ -27,6 +27,8 @@ const CATCH_UP_MS = 30_000;
 /** In calm news reaches everybody within this time. */
 const NEWS_MS = 1000;
 const PROBES = 3;
+/** How often is looked whether what is waited for has come true. */
+const LOOK_MS = 20;
 /** What idempotence promises holds while the broker remembers the producer. */
 const promisesOfRemembered: ReadonlySet<string> = new Set(["L5", "L6"]);
 /** A deposed leader may take acks=1 for so long: until its lease has lapsed and its followers were silent for a session. */
@@ -184,8 +186,8 @@ class Swarm {
     await cluster.run(1.5 * SESSION_MS);
     await cluster.untilUp();
     this.#nemesis.findRot();
-    await cluster.until(() => this.#administrator.underWay === 0, "administration ends", CONVERGE_MS);
-    for (const { name } of this.#topics.all) await cluster.untilSettled(name, CONVERGE_MS);
+    await cluster.until(() => this.#administrator.underWay === 0, "administration ends", CONVERGE_MS, LOOK_MS);
+    await this.#settled();
     this.#clients.quiet = true;
     await this.#quiet(CATCH_UP_MS);
     this.#proposals.beginCalm();
@@ -204,18 +206,29 @@ class Swarm {
   async #quiet(newsMs: number): Promise<void> {
     const { cluster } = this;
     try {
-      await cluster.until(() => this.#clients.isIdle, "every write has an outcome", 30_000);
+      await cluster.until(() => this.#clients.isIdle, "every write has an outcome", 30_000, LOOK_MS);
     } catch (error) {
       throw new Error(`${String(error)}: ${this.#clients.busy.join("; ")}`, { cause: error });
     }
     try {
-      await cluster.until(() => this.#ignorant().length === 0, "news reaches everybody", newsMs + this.#slownessMs);
+      await cluster.until(
+        () => this.#ignorant().length === 0,
+        "news reaches everybody",
+        newsMs + this.#slownessMs,
+        LOOK_MS,
+      );
     } catch (error) {
       this.#assertNoFailure();
       throw new Error(`${String(error)}: ${this.#ignorant().slice(0, 5).join("; ")}`, { cause: error });
     }
     this.#assertNoFailure();
     if (this.#deadlines.late.length > 0) throw new Error(this.#deadlines.late.join("; "));
+  }
+
+  async #settled(): Promise<void> {
+    const { cluster } = this;
+    for (const { name } of this.#topics.all)
+      await cluster.until(() => cluster.isSettled(name), `${name} is settled`, CONVERGE_MS, LOOK_MS);
   }
 
   /** No client of the library and no broker gave up for a reason that is none. */
@@ -267,11 +280,11 @@ class Swarm {
     const { cluster } = this;
     const history = this.#history;
     this.#administrator.stop();
-    await cluster.until(() => this.#administrator.underWay === 0, "administration ends", CONVERGE_MS);
+    await cluster.until(() => this.#administrator.underWay === 0, "administration ends", CONVERGE_MS, LOOK_MS);
     this.#clients.quiet = true;
     await this.#quiet(CATCH_UP_MS);
     this.#clients.stop();
-    for (const { name } of this.#topics.all) await cluster.untilSettled(name, CONVERGE_MS);
+    await this.#settled();
     await cluster.run(500);
     const targets = this.#topics.all.flatMap((topic) => this.#targetsOf(topic));
     const brokers = [...cluster.brokers.keys()];

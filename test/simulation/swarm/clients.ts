@@ -35,6 +35,10 @@ class ClientProcess {
   readonly consumers: { readonly topic: SwarmTopic; readonly reader: SwarmReader }[] = [];
   library: Cluster | undefined;
   producer: Producer | undefined;
+  /** How often the library was connected: each time other producers. */
+  connections = 0;
+  /** Topics that the library writes, and perhaps reads. */
+  readonly served = new Set<SwarmTopic>();
   /** Nothing is written from here before. */
   idleUntilMs = 0;
 
@@ -200,8 +204,9 @@ export class SwarmClients {
     connect({ env: into.process.env, bootstrapBrokers, deadlineMs: 20_000 }).then(
       (library) => {
         into.library = library;
+        into.connections += 1;
         into.producer = library.producer({ deliveryTimeoutMs: DELIVERY_TIMEOUT_MS });
-        const unserved = this.#parts.topics.live.filter((topic) => !into.consumers.some((one) => one.topic === topic));
+        const unserved = this.#parts.topics.live.filter((topic) => !into.served.has(topic));
         for (const topic of new Set([...topics, ...unserved])) this.#serveByLibrary(into, topic, 0);
       },
       () => {
@@ -240,6 +245,7 @@ export class SwarmClients {
     const { library, producer } = into;
     if (library === undefined || producer === undefined || topic.isLeaving) return;
     const { history, topics, deadlines, onFailure } = this.#parts;
+    into.served.add(topic);
     for (let partition = fromPartition; partition < topic.partitions; partition += 1) {
       const writer = new SwarmWriter(producer, history, deadlines, into, topic, partition);
       into.writers.push({ key: partitionKey(topic.topicId, partition), topic, writer });
@@ -306,6 +312,7 @@ export class SwarmClients {
 
 /** Writes to one partition by the client library, a record an operation. One producer serves all partitions of a process. */
 class SwarmWriter {
+  readonly name: string;
   #pending = 0;
 
   constructor(
@@ -315,7 +322,9 @@ class SwarmWriter {
     private readonly from: ClientProcess,
     private readonly topic: SwarmTopic,
     private readonly partition: number,
-  ) {}
+  ) {
+    this.name = `${from.name}.${from.connections} library ${topic.name}-${partition}`;
+  }
 
   get isIdle(): boolean {
     return this.#pending === 0;
@@ -330,7 +339,7 @@ class SwarmWriter {
     await Promise.all(
       values.map(async (value) => {
         const operation = this.history.invoke({
-          producer: `${from.name} library ${topic.name}-${partition}`,
+          producer: this.name,
           partition: partitionKey(topic.topicId, partition),
           values: [value],
           acks: "all",

@@ -129,7 +129,7 @@ export class SwarmClients {
       each.library = undefined;
       each.producer = undefined;
       this.#serveIn(each, topic, 0);
-      this.#connect(each, [topic]);
+      this.#connect(each);
     }
   }
 
@@ -194,12 +194,12 @@ export class SwarmClients {
     const bootstrap = [...cluster.brokers.values()].map(({ address }) => address);
     const started = new ClientProcess(name, process, new SimClient(process, bootstrap));
     this.#processes.push(started);
-    this.#connect(started, this.#parts.topics.live);
+    this.#connect(started);
     for (const topic of this.#parts.topics.live) this.#serveIn(started, topic, 0);
   }
 
-  /** Connects the client library, and lets it serve these topics, and those that came meanwhile. */
-  #connect(into: ClientProcess, topics: readonly SwarmTopic[]): void {
+  /** Connects the client library, and lets it serve the topics that it does not serve yet. */
+  #connect(into: ClientProcess): void {
     const bootstrapBrokers = [...this.#parts.cluster.brokers.values()].map(({ address }) => address);
     connect({ env: into.process.env, bootstrapBrokers, deadlineMs: 20_000 }).then(
       (library) => {
@@ -207,11 +207,10 @@ export class SwarmClients {
         into.connections += 1;
         into.producer = library.producer({ deliveryTimeoutMs: DELIVERY_TIMEOUT_MS });
         const unserved = this.#parts.topics.live.filter((topic) => !into.served.has(topic));
-        for (const topic of new Set([...topics, ...unserved])) this.#serveByLibrary(into, topic, 0);
+        for (const topic of unserved) this.#serveByLibrary(into, topic, 0);
       },
       () => {
-        if (!into.process.dead)
-          into.process.schedule(CONNECT_RETRY_MS, "connects again", () => this.#connect(into, topics));
+        if (!into.process.dead) into.process.schedule(CONNECT_RETRY_MS, "connects again", () => this.#connect(into));
       },
     );
   }
@@ -244,6 +243,8 @@ export class SwarmClients {
   #serveByLibrary(into: ClientProcess, topic: SwarmTopic, fromPartition: number): void {
     const { library, producer } = into;
     if (library === undefined || producer === undefined || topic.isLeaving) return;
+    // Another connection was made meanwhile, and has done it.
+    if (fromPartition === 0 && into.served.has(topic)) return;
     const { history, topics, deadlines, onFailure } = this.#parts;
     into.served.add(topic);
     for (let partition = fromPartition; partition < topic.partitions; partition += 1) {

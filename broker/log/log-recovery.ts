@@ -174,8 +174,9 @@ class LogRecovery {
     for (let at = 0; at < this.#segments.length; at += 1) {
       const segment = this.#segments[at] as Segment;
       const next = this.#segments[at + 1];
-      // Durable as a whole: its first reader, or the scrubber, finds out whether it still is what was written.
-      if (next !== undefined && next.baseOffset <= this.#checkFrom) continue;
+      // Durable as a whole: its first reader, or the scrubber, finds out whether it still is what was written. One that the
+      // recovery point ends may hold more: what was copied to the next one by a start that was cut short.
+      if (next !== undefined && next.baseOffset < this.#checkFrom) continue;
       const goOn = await this.#checkSegment(segment, next);
       if (goOn) continue;
       await this.#cutBehind(at);

@@ -1,0 +1,61 @@
+import { LogManager } from "../../../../broker/log/log-manager.js";
+import { silentLogger } from "../../../../common/logger.js";
+import { readBatches } from "../../../../protocol/record-batch.js";
+import { batch, DIRECTORY, LogWorld, offset, SETTINGS, stampedBatch } from "./log-fixtures.js";
+
+const settings = { flushMs: 1_000_000 };
+
+/** The base offsets of all batches in the files, in the order of the files. */
+function offsetsOnDisk(world: LogWorld): number[] {
+  const directory = `${DIRECTORY}/orders-0`;
+  return world.disk
+    .namesIn(directory)
+    .filter((name) => name.endsWith(".log"))
+    .flatMap((name) => readBatches(Buffer.from(world.disk.contentOf(`${directory}/${name}`) ?? [])))
+    .map(({ baseOffset }) => baseOffset);
+}
+
+/** Five flushed records and five that are not, and a start after a crash that ends after so many milliseconds. */
+async function startThatEnds(afterMs: number): Promise<LogWorld> {
+  const world = await LogWorld.open({ settings });
+  const log = world.log(settings);
+  for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 1 }), 1);
+  await world.complete(log.flush());
+  await world.run(6_000);
+  for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 2 }), 1);
+  world.kill();
+  void LogManager.open(world.process.env, silentLogger, {
+    directory: DIRECTORY,
+    defaultSettings: { ...SETTINGS, ...settings },
+    tailBytesMax: 0,
+    openFilesMax: 1,
+    scrubBytesPerSecond: 0,
+    onFatal: () => undefined,
+  });
+  await world.run(afterMs);
+  world.kill();
+  await world.start({ settings });
+  return world;
+}
+
+describe("bytes that a start after a crash copies to a segment of their own", () => {
+  const moments = Array.from({ length: 120 }, (_, index) => index / 4);
+
+  it("stand in the files once, whenever that start is killed", async () => {
+    for (const afterMs of moments) {
+      const world = await startThatEnds(afterMs);
+      expect([afterMs, offsetsOnDisk(world)]).toEqual([afterMs, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]);
+    }
+  });
+
+  it("do not come back where the log is cut at their beginning", async () => {
+    for (const afterMs of moments) {
+      const world = await startThatEnds(afterMs);
+      await world.complete(world.log().truncateTo(offset(5)));
+      world.log().appendAsFollower(stampedBatch(5, 2, { mark: 3 }), 2);
+      world.kill();
+      await world.start({ settings });
+      expect([afterMs, (await world.contents()).slice(4)]).toEqual([afterMs, ["4-4@1:1", "5-5@2:3"]]);
+    }
+  });
+});

@@ -354,8 +354,8 @@ export class LogManager {
     );
     const wasCut = content.wasCut || lastRun.cut.has(key);
     if (wasCut) this.#untoldCut.add(key);
-    // What the cluster must make of it is the same: the broker may lack what it had acknowledged.
-    if (content.lostInCrash && this.#untoldStop !== "lost") this.#untoldStop = "power-cut";
+    // Synced records lie behind the recovery point too, so what the disk has lost there may have been acknowledged for good.
+    if (content.lostInCrash) this.#untoldStop = "lost";
     const identity = { topicId, topic: name.topic, partition: name.partition, directoryName };
     this.#add(new Log(this.#context, identity, settings, { ...content, wasCut }));
   }

@@ -180,7 +180,7 @@ export class IsrMembership {
       });
     }
     this.#led.onMembersChanged();
-    this.#maybeExpandAny();
+    this.maybeExpandAny();
   }
 
   /** The leadership is over. */
@@ -188,7 +188,11 @@ export class IsrMembership {
     this.#parts.proposals.withdraw(this.#led);
   }
 
-  #maybeExpandAny(): void {
+  /**
+   * Whoever may join is proposed. An idle partition does not travel in fetches, so a follower that was silent for too long and
+   * fetches again may say nothing of it; it is found by looking.
+   */
+  maybeExpandAny(): void {
     for (const id of this.#led.followers.ids) this.maybeExpand(id);
   }
 
@@ -322,7 +326,7 @@ export class IsrMembership {
   #lookAgain(): void {
     for (const facts of [...this.#refused.keys()]) if (!this.#isRefused(facts)) this.#refused.delete(facts);
     if (this.#state.kind === "committed") {
-      this.#maybeExpandAny();
+      this.maybeExpandAny();
       this.maybeResign();
       this.#led.onMembersChanged();
     } else if (this.#mayVoidCopies && !this.#isRefused(this.#factsOf(this.members))) {

@@ -453,14 +453,15 @@ export class Partition {
   }
 
   /**
-   * Called every now and then: who lags for too long is proposed to leave the ISR, and a leader that cannot go on
-   * leaves.
+   * Called every now and then: who lags for too long is proposed to leave the ISR, a leader that cannot go on leaves, and
+   * who keeps up again is proposed to join.
    */
   reviewIsr(judgeAwakeSinceMs: number): void {
     const isr = this.#leadership?.isr;
     // In this order: a resignation that is refused must not keep those in that nobody hears of.
     isr?.maybeShrink(judgeAwakeSinceMs);
     isr?.maybeResign();
+    isr?.maybeExpandAny();
   }
 }
 

@@ -90,6 +90,7 @@ export class SimDisk {
   /** Rot: turns one bit of a file over, in the page cache and on the disk. */
   flipBit(path: string, position: number, bit = 0): void {
     this.scheduler.note(`${this.hostName} rot in ${path} at ${position}`);
+    this.generation += 1;
     this.#file(path, "flip a bit of").flipBit(position, bit);
   }
 

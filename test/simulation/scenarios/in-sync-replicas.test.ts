@@ -63,6 +63,24 @@ describe("a follower that is to cut its log", () => {
   });
 });
 
+describe("a follower that was not heard for a while", () => {
+  it("is in sync again when it fetches again, also of a partition that nobody writes to", async () => {
+    const settings = { "replica.lag.time.max.ms": "800", "replica.fetch.wait.max.ms": "100" };
+    await withCluster({ seed: 61, brokers: 4, settings }, async (cluster) => {
+      const letters = await createBesideController(cluster);
+      await letters.write(5);
+      const [follower = 0] = cluster.followersOf("letters");
+      const { network } = cluster.simulation;
+      network.partition(host(follower), host(cluster.leaderOf("letters")), { oneWay: true });
+      await cluster.until(() => !cluster.isrOf("letters").includes(follower), "it is out of sync");
+      // Its connections and its fetch session outlive that: it names nothing anew.
+      network.heal();
+      await cluster.until(() => cluster.isrOf("letters").includes(follower), "it is in sync again", 3_000);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
 describe("a leader", () => {
   it("goes on when the answer to its proposal is lost and the controller dies", async () => {
     await withCluster({ seed: 31, brokers: 4 }, async (cluster) => {

@@ -374,6 +374,7 @@ class SwarmWriter {
 class SwarmReader implements Tail {
   readonly #consumer: Consumer;
   readonly #positions = new Map<PartitionKey, number>();
+  readonly #partitionsFirst: number;
   #stopped = false;
 
   constructor(
@@ -385,6 +386,7 @@ class SwarmReader implements Tail {
     private readonly topics: SwarmTopics,
     private readonly onFailure: (sentence: string) => void,
   ) {
+    this.#partitionsFirst = topic.partitions;
     this.#consumer = library.consumer({
       topic: topic.name,
       from: "earliest",
@@ -393,8 +395,10 @@ class SwarmReader implements Tail {
     });
   }
 
+  /** A partition that came later is found when the library looks at its metadata again: nothing is expected before. */
   position(key: PartitionKey): number {
-    return this.#positions.get(key) ?? 0;
+    const isLater = Number(key.slice(key.lastIndexOf(":") + 1)) >= this.#partitionsFirst;
+    return this.#positions.get(key) ?? (isLater ? Infinity : 0);
   }
 
   start(): void {

@@ -1,5 +1,6 @@
 import { paths } from "../../../broker/zookeeper/znodes.js";
 import type { BrokerId } from "../../../protocol/types.js";
+import { toOffset } from "../../../protocol/types.js";
 import type { SimBroker, SimCluster } from "../cluster.js";
 import type { SimRandom } from "../sim-random.js";
 import type { Administrator } from "./administrator.js";
@@ -358,12 +359,13 @@ export class Nemesis {
     const size = path === undefined ? 0 : (disk.contentOf(path)?.length ?? 0);
     if (path === undefined || size === 0) return false;
     const position = this.#random.below(size);
+    const base = Number.parseInt(path.slice(directory.length + 1), 10);
     say(`${path} of broker-${id} at ${position}`);
     disk.flipBit(path, position, this.#random.below(8));
     const find = (): void => {
       this.#cluster
         .partition(id, topic.name, number)
-        ?.log.verifyRange(partition.log.logStartOffset)
+        ?.log.verifyRange(toOffset(base))
         .catch((error: unknown) => {
           this.#cluster.note(`the damage is not looked for: ${String(error)}`);
         });

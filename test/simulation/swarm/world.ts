@@ -183,7 +183,7 @@ function brokerSettings(random: SimRandom): Record<string, string> {
   const settings: Record<string, string> = {
     "zookeeper.session.timeout.ms": String(SESSION_MS),
     "replica.lag.time.max.ms": random.pick(["1000", "1500", "3000"]),
-    "replica.fetch.wait.max.ms": random.pick(["200", "500", "1000"]),
+    "replica.fetch.wait.max.ms": random.pick(["100", "200", "500"]),
     "replica.fetch.max.bytes": random.pick(["1024", "4096", "1048576"]),
     "controlled.shutdown.max.ms": "3000",
     "unclean.recovery.wait.ms": "6000",

@@ -355,7 +355,7 @@ describe("how the last run ended", () => {
     expect(await world.lastStop()).toBe("clean");
   });
 
-  it("is told like a power cut when the process alone died and more is gone than its last write", async () => {
+  it("is told like a lost disk when the process alone died and more is gone than its last write", async () => {
     const flushMs = 1_000_000;
     for (const [what, damage, expected] of [
       [
@@ -366,7 +366,7 @@ describe("how the last run ended", () => {
       [
         "a batch in the middle is bad",
         (size: number, path: string, world: LogWorld) => world.disk.flipBit(path, size / 2),
-        "power-cut",
+        "lost",
       ],
     ] as const) {
       const world = await LogWorld.open({ settings: { flushMs } });

@@ -374,17 +374,29 @@ export class Log {
    * Rejects with ApiError OFFSET_OUT_OF_RANGE above the high watermark.
    */
   async advanceLogStart(offset: Offset): Promise<void> {
-    if (offset > this.#content.offsets.highWatermark)
-      throw new ApiError(
-        "OFFSET_OUT_OF_RANGE",
-        `${this.identity.directoryName}: log start cannot be ${offset}, behind the high watermark ${this.#content.offsets.highWatermark}`,
-      );
+    this.#assertReplicated(offset);
+    const { offsets } = this.#content;
+    if (offset > offsets.logStart && offset > offsets.flushed) {
+      // Nothing is looked at any more below the log start: what a power cut leaves of it there must be readable, because
+      // records go on behind it in the same file.
+      await this.#state.inSpiteOfFullDisk(() => this.flush());
+      this.#assertReplicated(offset);
+    }
     this.#content.advanceLogStart(offset);
     // Whatever becomes of the checkpoint now, one of the next has it.
     this.context.checkpointSoon();
     // Also when it did not move: another call may have moved it and not come to its end.
     if (!(await this.#content.checkpointStart(() => this.#state.checkpointInSpiteOfFullDisk()))) return;
     await this.#maintenance.run(() => this.#removal.removeBelowLogStart());
+  }
+
+  #assertReplicated(offset: Offset): void {
+    const { highWatermark } = this.#content.offsets;
+    if (offset <= highWatermark) return;
+    throw new ApiError(
+      "OFFSET_OUT_OF_RANGE",
+      `${this.identity.directoryName}: log start cannot be ${offset}, behind the high watermark ${highWatermark}`,
+    );
   }
 
   /**

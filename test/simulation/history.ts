@@ -86,6 +86,8 @@ export interface ReplicaImage {
   readonly brokerId: number;
   readonly partition: string;
   readonly highWatermark: number;
+  /** Replicas delete old records each in its own time. */
+  readonly logStartOffset: number;
   readonly batches: readonly { readonly baseOffset: number; readonly leaderEpoch: number; readonly crc: number }[];
 }
 
@@ -570,7 +572,7 @@ export function replicaDifferences(images: readonly ReplicaImage[]): Violation[]
     if (first === undefined) continue;
     for (const other of others) {
       const end = Math.min(first.highWatermark, other.highWatermark);
-      const from = Math.max(first.batches[0]?.baseOffset ?? 0, other.batches[0]?.baseOffset ?? 0);
+      const from = Math.max(first.logStartOffset, other.logStartOffset);
       const one = batchLines(first, from, end);
       const two = batchLines(other, from, end);
       const at = one.findIndex((line, index) => line !== two[index]);

@@ -168,6 +168,7 @@ export class Invariants {
           brokerId: slot.id,
           partition: partitionKey(partition.topicId, partition.partition),
           highWatermark: log.highWatermark,
+          logStartOffset: log.logStartOffset,
           batches: batchesOnDisk(slot, log.topic, log.partition, log.logStartOffset, log.logEndOffset),
         });
       }

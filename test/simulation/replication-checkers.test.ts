@@ -226,6 +226,7 @@ describe("comparison of replicas", () => {
   const image = (brokerId: number, highWatermark: number, ...crcs: number[]): ReplicaImage => ({
     brokerId,
     partition: "t:0",
+    logStartOffset: 0,
     highWatermark,
     batches: crcs.map((crc, baseOffset) => ({ baseOffset, leaderEpoch: 0, crc })),
   });

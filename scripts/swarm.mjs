@@ -95,9 +95,12 @@ export function* freshSeeds() {
   for (let seed = first; ; seed += 1) yield seed;
 }
 
+/** `1..20`, `7`, `1..3,9`. */
 export function* range(text) {
-  const [first, last = first] = text.split("..").map(Number);
-  for (let seed = first; seed <= last; seed += 1) yield seed;
+  for (const part of text.split(",")) {
+    const [first, last = first] = part.split("..").map(Number);
+    for (let seed = first; seed <= last; seed += 1) yield seed;
+  }
 }
 
 async function main() {

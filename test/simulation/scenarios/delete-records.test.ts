@@ -380,3 +380,32 @@ describe("a follower", () => {
     });
   });
 });
+
+describe("a follower that missed the deletion of all that it has", () => {
+  it("goes on where its leader's log begins, and never ends before that", async () => {
+    await withCluster({ seed: 330, brokers: 4 }, async (cluster) => {
+      const letters = await createBesideController(cluster);
+      await letters.write(20);
+      const leader = cluster.leaderOf("letters");
+      const [follower = 0] = cluster.followersOf("letters");
+      const deletions = await Deletions.begin(cluster, letters);
+      cluster.crash(follower);
+      await cluster.until(() => !cluster.isrOf("letters").includes(follower), "it is out of sync");
+      expect(await cluster.complete(deletions.deleteBefore(20))).toMatchObject({ error: undefined });
+      // The next leader's epoch begins behind everything, so that the two logs have no epoch in common.
+      cluster.crash(leader);
+      await cluster.until(() => ![leader, -1].includes(cluster.leaderOf("letters")), "another leads");
+      let shortest = Infinity;
+      cluster.simulation.scheduler.afterEachEvent(() => {
+        const log = cluster.broker(follower).state === "up" ? cluster.partition(follower, "letters")?.log : undefined;
+        if (log !== undefined) shortest = Math.min(shortest, log.logEndOffset);
+      });
+      cluster.start(follower);
+      await cluster.until(() => cluster.isrOf("letters").includes(follower), "it is in sync again");
+      expect([shortest, cluster.log(follower, "letters").logStartOffset]).toEqual([20, 20]);
+      cluster.start(leader);
+      await cluster.untilUp();
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});

@@ -210,8 +210,9 @@ export function topicPlan(random: SimRandom, name: string, brokers: number): Top
     "min.insync.replicas": String(random.pick(minimums(replicationFactor))),
   };
   if (random.chance(0.2)) config["segment.ms"] = random.pick(["500", "2000"]);
-  if (random.chance(0.12)) config["retention.ms"] = random.pick(["2000", "5000"]);
-  else if (random.chance(0.12)) config["retention.bytes"] = random.pick(["2048", "8192"]);
+  const retention = random.float();
+  if (retention < 0.12) config["retention.ms"] = random.pick(["2000", "5000"]);
+  else if (retention < 0.24) config["retention.bytes"] = random.pick(["2048", "8192"]);
   return { name, partitions: random.pick([1, 1, 2, 3]), replicationFactor, config };
 }
 

@@ -254,7 +254,8 @@ export class FetchApi {
     );
     this.#parked.set(session, { complete: () => finish([]) });
     session.park((urgency) => (urgency === "watermark" ? lookSoon() : look(false)));
-    if (session.changed().size > 0) lookSoon();
+    // A session is told once where its partitions stand. One that lasts for one request would be told with each.
+    if (session.id !== 0 && session.changed().size > 0) lookSoon();
   }
 
   /** What an answer would say now. It is to be settled in this turn, or its reads released. */

@@ -26,6 +26,19 @@ describe("a fetch", () => {
       expect(more.tookMs).toBeGreaterThanOrEqual(600);
     });
   });
+
+  it("waits as long when it has no session and there is nothing to read", async () => {
+    await withCluster({ seed: 82 }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      const partitions = [{ ...letters.target, maxBytes: 100_000 }];
+      const request = { minBytes: 1, maxBytes: 100_000, maxWaitMs: 600, partitions };
+      const startedMs = cluster.nowMs;
+      await cluster.complete(client.request(cluster.leaderOf("letters"), "fetch", request));
+      expect(cluster.nowMs - startedMs).toBeGreaterThanOrEqual(600);
+    });
+  });
 });
 
 describe("a consumer of the library", () => {

@@ -2,10 +2,12 @@
 import { register } from "node:module";
 import { plantEdits } from "./plants.mjs";
 
-const plant = process.argv[2] ?? "";
+const [plant = "", world = ""] = process.argv.slice(2);
 const edits = plant === "" ? [] : plantEdits(plant);
 register("./typescript-hooks.mjs", { parentURL: import.meta.url, data: { edits } });
 const { runSwarm } = await import("../test/simulation/swarm/run.ts");
+const { measuredWorld, worldOf } = await import("../test/simulation/swarm/world.ts");
+const makeWorld = world === "measured" ? measuredWorld : worldOf;
 
 process.on("message", (seed) => {
   void runOne(seed).then((result) => process.send(result));
@@ -18,7 +20,7 @@ async function runOne(seed) {
   let cluster;
   const result = { seed, failure: undefined, violations: [], counts: undefined, faults: {}, lines: [] };
   try {
-    const run = await runSwarm(seed, undefined, (made) => (cluster = made));
+    const run = await runSwarm(seed, makeWorld(seed), (made) => (cluster = made));
     Object.assign(result, { violations: run.violations.slice(0, 20), counts: run.counts, faults: run.faults });
     result.traceHash = run.traceHash;
   } catch (error) {

@@ -4,6 +4,7 @@
 //   npm run swarm -- --seconds 120         fresh seeds, as many as begin within this time
 //   npm run swarm -- --plant NAME          with a planted bug (test/plants/plants.json)
 //   npm run swarm -- --jobs 1              on one core
+//   npm run swarm -- --measure             how fast it is: ten seeds of one fixed world with three brokers, on one core
 import { fork } from "node:child_process";
 import { randomInt } from "node:crypto";
 import { cpus } from "node:os";
@@ -23,6 +24,7 @@ export async function runSeeds({
   seconds = Infinity,
   jobs = cpus().length,
   plant = "",
+  world = "",
   onResult = () => false,
 }) {
   const results = [];
@@ -35,7 +37,7 @@ export async function runSeeds({
   /** One process: a seed, its result, the next. */
   function work() {
     return new Promise((resolve, reject) => {
-      const child = fork(fileURLToPath(new URL("swarm-worker.mjs", import.meta.url)), [plant], {
+      const child = fork(fileURLToPath(new URL("swarm-worker.mjs", import.meta.url)), [plant, world], {
         execArgv: ["--enable-source-maps", "--no-warnings"],
         stdio: ["ignore", "inherit", "inherit", "ipc"],
       });
@@ -111,26 +113,31 @@ async function main() {
       plant: { type: "string", default: "" },
       jobs: { type: "string" },
       quiet: { type: "boolean", default: false },
+      measure: { type: "boolean", default: false },
     },
   });
   requireNode();
   await install();
   await build();
-  const { plant } = values;
-  const seeds = values.seeds === undefined ? freshSeeds() : range(values.seeds);
-  const seconds = values.seconds === undefined ? (values.seeds === undefined ? 60 : Infinity) : Number(values.seconds);
-  const jobs = values.jobs === undefined ? cpus().length : Number(values.jobs);
+  const { plant, measure } = values;
+  const wanted = values.seeds ?? (measure ? "1..10" : undefined);
+  const seeds = wanted === undefined ? freshSeeds() : range(wanted);
+  const seconds = values.seconds === undefined ? (wanted === undefined ? 60 : Infinity) : Number(values.seconds);
+  const jobs = values.jobs === undefined ? (measure ? 1 : cpus().length) : Number(values.jobs);
   const onResult = (result) => {
     if (isBroken(result)) console.log(report(values.quiet ? { ...result, lines: [] } : result, plant));
     return false;
   };
-  const results = await runSeeds({ seeds, seconds, jobs, plant, onResult });
+  const results = await runSeeds({ seeds, seconds, jobs, plant, world: measure ? "measured" : "", onResult });
   const broken = results.filter(isBroken);
   const sum = (of) => results.reduce((total, result) => total + of(result), 0);
   const virtualS = sum(({ virtualMs }) => virtualMs) / 1000;
   const cpuS = sum(({ cpuMs }) => cpuMs) / 1000;
-  const operations = sum(({ counts }) =>
-    counts === undefined ? 0 : counts.ok + counts.fail + counts.info + counts.delivered,
+  const whole = results.filter(({ counts }) => counts !== undefined);
+  const wholeS = whole.reduce((total, { virtualMs }) => total + virtualMs, 0) / 1000;
+  const operations = whole.reduce(
+    (total, { counts }) => total + counts.ok + counts.fail + counts.info + counts.delivered,
+    0,
   );
   for (const [kind, roles] of [...addFaults(results)].sort(([left], [right]) => (left < right ? -1 : 1))) {
     const total = Object.values(roles).reduce((all, count) => all + count, 0);
@@ -139,7 +146,7 @@ async function main() {
   }
   console.log(
     `${results.length} seeds, ${(virtualS / 3600).toFixed(2)} simulated hours, ${(virtualS / cpuS).toFixed(0)} simulated seconds a CPU second, ` +
-      `${(operations / virtualS).toFixed(0)} operations a simulated second`,
+      `${(operations / wholeS).toFixed(0)} operations a simulated second`,
   );
   console.log(`${results.length - broken.length} passed, ${broken.length} failed`);
   if (broken.length > 0) console.log(`broken: ${broken.map(({ seed }) => seed).join(" ")}`);

@@ -179,6 +179,41 @@ export function worldOf(seed: number): World {
   };
 }
 
+/**
+ * What the simulator's speed is measured in: three brokers, one server of ZooKeeper, faults of every kind and
+ * administration as often as in any world, and about 50 operations a second. Only what happens depends on the seed.
+ */
+export function measuredWorld(seed: number): World {
+  const machine = { rack: "", clockAheadMs: 0, diskDelayMs: 0.1, readDelayMs: 0.1, syncDelayMs: 1, writeStallMs: 0 };
+  const config = { "segment.bytes": "4096", "index.interval.bytes": "256", "min.insync.replicas": "2" };
+  const topic = { partitions: 2, replicationFactor: 3, config };
+  return {
+    seed,
+    machines: new Map([1, 2, 3].map((id) => [id, machine])),
+    zookeeperServers: 1,
+    settings: {
+      "zookeeper.session.timeout.ms": String(SESSION_MS),
+      "replica.lag.time.max.ms": "1500",
+      "replica.fetch.wait.max.ms": "500",
+      "controlled.shutdown.max.ms": "3000",
+      "unclean.recovery.wait.ms": "6000",
+      "log.retention.check.interval.ms": "1000",
+      "leader.imbalance.check.interval.ms": "5000",
+    },
+    topics: [
+      { name: "topic-1", ...topic },
+      { name: "topic-2", ...topic, config: { ...config, durability: "fsync" } },
+    ],
+    slowLinks: [],
+    rounds: 6,
+    roundMs: 6000,
+    faultIntervalMs: 800,
+    weights: baseWeights,
+    administrationIntervalMs: 1500,
+    writeIntervalMs: 150,
+  };
+}
+
 function brokerSettings(random: SimRandom): Record<string, string> {
   const settings: Record<string, string> = {
     "zookeeper.session.timeout.ms": String(SESSION_MS),

@@ -24,6 +24,8 @@ type AdminKind = Extract<
 const CONNECT_TIMEOUT_MS = 500;
 const REQUEST_TIMEOUT_MS = 2000;
 const RETRY_MS = 50;
+/** Attempts that fail one after the other grow rarer, up to this. */
+const RETRY_MS_MAX = 300;
 
 /**
  * A client that does the least a client must do, and nothing clever: one connection to each broker, metadata from whoever
@@ -37,6 +39,8 @@ export class SimClient {
   readonly #brokers = new Map<BrokerId, string>();
   /** The newest that anybody said, by partition. */
   readonly #leaders = new Map<PartitionKey, KnownLeader>();
+  /** Topics that are deleted. */
+  readonly #gone = new Set<TopicId>();
   #refreshing: Promise<MetadataResponse> | undefined;
   #turn = 0;
 
@@ -58,14 +62,20 @@ export class SimClient {
     return known === undefined || known.brokerId < 0 ? undefined : known;
   }
 
-  /** The leader; asks until there is one. */
+  /** The leader; asks until there is one, and never answers when there will be none. */
   async leader(topicId: TopicId, partition: number): Promise<KnownLeader> {
-    for (;;) {
+    for (let retryMs = RETRY_MS; ; retryMs = Math.min(RETRY_MS_MAX, retryMs * 1.5)) {
       const known = this.knownLeader(topicId, partition);
       if (known !== undefined) return known;
+      if (this.#gone.has(topicId)) await new Promise<never>(() => undefined);
       await this.refresh();
-      if (this.knownLeader(topicId, partition) === undefined) await sleep(this.env.timers, RETRY_MS);
+      if (this.knownLeader(topicId, partition) === undefined) await sleep(this.env.timers, retryMs);
     }
+  }
+
+  /** The topic is deleted: who waits for a leader of it need not ask any more. */
+  forget(topicId: TopicId): void {
+    this.#gone.add(topicId);
   }
 
   /** The connection to a broker, made when there is none. Rejects with TransportError or ApiError. */
@@ -109,7 +119,7 @@ export class SimClient {
   }
 
   async #askForMetadata(): Promise<MetadataResponse> {
-    for (;;) {
+    for (let retryMs = RETRY_MS; ; retryMs = Math.min(RETRY_MS_MAX, retryMs * 1.5)) {
       const addresses = [...new Set([...this.#bootstrap, ...this.#brokers.values()])];
       // Everybody in turn: one that is cut off answers too, with what was true once.
       const address = addresses[this.#turn % addresses.length] as string;
@@ -120,7 +130,7 @@ export class SimClient {
         this.#learn(body);
         return body;
       } catch {
-        await sleep(this.env.timers, RETRY_MS);
+        await sleep(this.env.timers, retryMs);
       }
     }
   }

@@ -33,6 +33,8 @@ class ClientProcess {
   readonly writers: { readonly key: PartitionKey; readonly topic: SwarmTopic; readonly writer: Writer }[] = [];
   readonly tails: { readonly topic: SwarmTopic; readonly tail: Tail }[] = [];
   readonly consumers: { readonly topic: SwarmTopic; readonly reader: SwarmReader }[] = [];
+  /** They go by the topic's id. */
+  readonly readers: { readonly topic: SwarmTopic; readonly reader: Reader }[] = [];
   library: Cluster | undefined;
   producer: Producer | undefined;
   /** How often the library was connected: each time other producers. */
@@ -146,9 +148,11 @@ export class SwarmClients {
     await this.#until(() => !named());
   }
 
-  /** Nobody writes to it any more. */
+  /** Nobody writes or reads it any more: who goes by its id has seen that there is none. */
   forget(topic: SwarmTopic): void {
     for (const each of this.#processes) {
+      for (const { topic: read, reader } of each.readers) if (read === topic) reader.stop();
+      each.client.forget(topic.topicId);
       const left = each.writers.filter((one) => one.topic !== topic);
       each.writers.splice(0, each.writers.length, ...left);
     }
@@ -231,6 +235,7 @@ export class SwarmClients {
       if (random.chance(0.2)) {
         const reader = new Reader(into.client, history, name("reader"), target, FETCH_WAIT_MS);
         reader.start();
+        into.readers.push({ topic, reader });
         into.tails.push({
           topic,
           tail: { name: "reader", position: (asked) => (asked === key ? reader.position : Infinity) },

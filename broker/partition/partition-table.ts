@@ -41,7 +41,7 @@ export class PartitionTable {
   }
 
   *all(): IterableIterator<Partition> {
-    for (const topic of this.#topics.values()) yield* topic.partitions.values();
+    for (const { partitions } of this.#topics.values()) for (const partition of partitions.values()) yield partition;
   }
 
   /** Takes over the states of a topic's partitions. Config comes first, so that no partition ever runs without its own. */

@@ -417,16 +417,18 @@ function batchesOnDisk(
   for (const [index, name] of segments.entries()) {
     const next = segments[index + 1];
     if (Number.parseInt(name, 10) >= end || (next !== undefined && Number.parseInt(next, 10) <= from)) continue;
-    const bytes = Buffer.from(disk.contentOf(`${directory}/${name}`)?.buffer ?? new ArrayBuffer(0));
+    const view = disk.viewOf(`${directory}/${name}`) ?? new Uint8Array(0);
+    const bytes = Buffer.from(view.buffer, view.byteOffset, view.byteLength);
     for (let position = 0; position < bytes.length;) {
       const batch = upToDamage ? readable(() => readBatch(bytes, position)) : readBatch(bytes, position);
       if (batch === undefined) return found;
-      if (!batch.stampMatches || !batch.crcMatches) {
+      const { baseOffset, endOffset, leaderEpoch, crc } = batch;
+      // What lies before was looked at when it was written.
+      if (endOffset > from && (!batch.stampMatches || !batch.crcMatches)) {
         if (upToDamage) return found;
         batch.verify();
       }
       position = batch.end;
-      const { baseOffset, endOffset, leaderEpoch, crc } = batch;
       // What was written last may be beyond what counts.
       if (baseOffset >= end) return found;
       if (endOffset > from) found.push({ baseOffset, endOffset, leaderEpoch, crc });

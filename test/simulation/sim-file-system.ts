@@ -100,6 +100,12 @@ export class SimDisk {
     return node instanceof FileNode ? node.content() : undefined;
   }
 
+  /** The same without a copy: not to be kept nor changed. */
+  viewOf(path: string): Uint8Array | undefined {
+    const node = this.#find(path);
+    return node instanceof FileNode ? node.view() : undefined;
+  }
+
   /** Names in a directory, sorted; none where there is no such directory. For checks by the test. */
   namesIn(path: string): string[] {
     const node = this.#find(path);
@@ -319,9 +325,9 @@ export class SimDisk {
 
   #place(path: string, operation: string): { readonly directory: Directory; readonly name: string } {
     const names = namesOf(path);
-    const name = names.pop();
+    const name = names.at(-1);
     if (name === undefined) throw new StorageFailure("io", path, operation);
-    return { directory: this.#directory(names.join("/"), operation), name };
+    return { directory: this.#directory(names.slice(0, -1).join("/"), operation), name };
   }
 
   #change(names: readonly NamedNode[]): void {
@@ -445,6 +451,10 @@ class FileNode {
     return this.#cached.slice();
   }
 
+  view(): Uint8Array {
+    return this.#cached.view();
+  }
+
   write(bytes: Uint8Array, position: number): void {
     if (bytes.length === 0) return;
     this.#cached.write(bytes, position);
@@ -497,6 +507,7 @@ class FileNode {
 }
 
 const sectorBytes = 512;
+const KNOWN_NAMES_MAX = 10_000;
 
 /** A length at which a write may tear: whole sectors of the file. */
 function tornLength(position: number, length: number, random: SimRandom): number {
@@ -517,6 +528,10 @@ class Bytes {
 
   slice(): Uint8Array {
     return this.#buffer.slice(0, this.#length);
+  }
+
+  view(): Uint8Array {
+    return this.#buffer.subarray(0, this.#length);
   }
 
   write(bytes: Uint8Array, position: number): void {
@@ -551,8 +566,17 @@ class Bytes {
   }
 }
 
-function namesOf(path: string): string[] {
-  return path.split("/").filter((name) => name !== "" && name !== ".");
+/** What paths consist of: most are asked for again and again. */
+const knownNames = new Map<string, readonly string[]>();
+
+function namesOf(path: string): readonly string[] {
+  let names = knownNames.get(path);
+  if (names === undefined) {
+    names = path.split("/").filter((name) => name !== "" && name !== ".");
+    if (knownNames.size > KNOWN_NAMES_MAX) knownNames.clear();
+    knownNames.set(path, names);
+  }
+  return names;
 }
 
 /** What a process sees of its host's disk: operations that take time, one of a few threads, and end with the process. */
@@ -818,7 +842,9 @@ class SimFile implements File {
 }
 
 function joined(pieces: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+  let length = 0;
+  for (const piece of pieces) length += piece.length;
+  const bytes = new Uint8Array(length);
   let offset = 0;
   for (const piece of pieces) {
     bytes.set(piece, offset);

@@ -46,6 +46,7 @@ export class Survivors {
 
   /** A leader without what is lost is in office, or there is none yet. To be called often. */
   settle(): void {
+    if (this.#open.size === 0) return;
     for (const loss of [...this.#open.values()]) {
       const state = this.#state(loss.topic, loss.partition);
       if (state === undefined) this.#open.delete(loss.key);

@@ -367,11 +367,13 @@ export function duplicates(history: History): Violation[] {
 /** L6: what one idempotent producer wrote to one partition stands in the order of writing. */
 export function reorderings(history: History): Violation[] {
   const violations: Violation[] = [];
+  const produces = groupBy(history.produces, ({ partition }) => partition);
   for (const read of history.finalReads) {
     const offsets = new Map(read.records.map(({ value, offset }) => [value, offset]));
     const last = new Map<string, { value: string; offset: number }>();
-    for (const { producer, partition, values, idempotent, orderedIfOk, outcome } of history.produces) {
-      if (!idempotent || partition !== read.partition || (orderedIfOk && outcome?.kind !== "ok")) continue;
+    for (const { producer, partition, values, idempotent, orderedIfOk, outcome } of produces.get(read.partition) ??
+      []) {
+      if (!idempotent || (orderedIfOk && outcome?.kind !== "ok")) continue;
       for (const value of values) {
         const offset = offsets.get(value);
         if (offset === undefined) continue;
@@ -454,10 +456,11 @@ function firstBetween(
 /** L10: what was delivered once stays where it was. */
 export function unstableReads(history: History): Violation[] {
   const violations: Violation[] = [];
+  const deliveries = groupBy(history.deliveries, ({ partition }) => partition);
   for (const read of history.finalReads) {
     const values = new Map(read.records.map(({ offset, value }) => [offset, value]));
-    for (const entry of history.deliveries) {
-      if (!("offset" in entry) || entry.partition !== read.partition || entry.offset < read.logStartOffset) continue;
+    for (const entry of deliveries.get(read.partition) ?? []) {
+      if (!("offset" in entry) || entry.offset < read.logStartOffset) continue;
       if (values.get(entry.offset) === entry.value) continue;
       violations.push({
         id: "L10",

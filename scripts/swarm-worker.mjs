@@ -9,10 +9,22 @@ const { runSwarm } = await import("../test/simulation/swarm/run.ts");
 const { measuredWorld, worldOf } = await import("../test/simulation/swarm/world.ts");
 const makeWorld = world === "measured" ? measuredWorld : worldOf;
 
+/** Each seed that this divides is run again: the same must happen. */
+const AGAIN_EACH = 16;
+
 process.on("message", (seed) => {
-  void runOne(seed).then((result) => process.send(result));
+  void runTwiceAtTimes(seed).then((result) => process.send(result));
 });
 process.send({ ready: true });
+
+async function runTwiceAtTimes(seed) {
+  const result = await runOne(seed);
+  if (seed % AGAIN_EACH !== 0) return result;
+  const { traceHash } = await runOne(seed);
+  if (traceHash !== result.traceHash)
+    result.failure = `the seed was run again, and something else happened: ${result.traceHash} and ${traceHash}`;
+  return result;
+}
 
 /** What came of a seed, as the parent prints it. */
 async function runOne(seed) {
@@ -22,13 +34,13 @@ async function runOne(seed) {
   try {
     const run = await runSwarm(seed, makeWorld(seed), (made) => (cluster = made));
     Object.assign(result, { violations: run.violations.slice(0, 20), counts: run.counts, faults: run.faults });
-    result.traceHash = run.traceHash;
   } catch (error) {
     result.failure = error instanceof Error ? (error.stack ?? error.message) : String(error);
   }
   const used = process.cpuUsage(before);
   result.cpuMs = (used.user + used.system) / 1000;
   result.virtualMs = cluster?.nowMs ?? 0;
+  result.traceHash = cluster?.simulation.scheduler.traceHash;
   if (result.failure !== undefined || result.violations.length > 0)
     result.lines = cluster?.lines.slice(-Number(process.env.SIM_LINES ?? 40)) ?? [];
   return result;

@@ -175,7 +175,7 @@ export function worldOf(seed: number): World {
     faultIntervalMs: random.pick([300, 500, 800, 1300]),
     weights,
     administrationIntervalMs: random.pick([600, 1500, 4000]),
-    writeIntervalMs: random.pick([60, 100, 160]),
+    writeIntervalMs: random.pick([75, 120, 200]),
   };
 }
 

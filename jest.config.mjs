@@ -22,7 +22,7 @@ export default {
   // For tests that start processes on a busy machine; whoever waits inside a test names its own, shorter deadline.
   testTimeout: 30_000,
   projects: [
-    project("unit", ["unit", "golden"]),
+    project("unit", ["unit", "golden", "plants"]),
     project("simulation", ["simulation"]),
     project("contract", ["contract"]),
     project("integration", ["integration", "compose", "docs"]),

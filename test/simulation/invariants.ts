@@ -4,6 +4,7 @@ import { decodeControllerEpoch, paths } from "../../broker/zookeeper/znodes.js";
 import type { PartitionStateZnode } from "../../broker/zookeeper/znodes.js";
 import { BatchFault, readBatch } from "../../protocol/record-batch.js";
 import { partitionKey } from "../../protocol/types.js";
+import type { TopicId } from "../../protocol/types.js";
 import type { SimBroker, SimCluster } from "./cluster.js";
 import type { History, ReplicaImage } from "./history.js";
 
@@ -55,6 +56,8 @@ interface CommittedLog {
  * - A leader epoch has one leader, for ever.
  * - While a role lasts the high watermark does not go back; it stands between log start and log end.
  * - What is below any replica's high watermark is the same in every replica, now and later.
+ * - Who is in sync or eligible, and not in doubt, has all of that: it may be elected in the next moment.
+ * - While a partition's state says `fsync`, what the high watermark passes is on the disk of every in-sync replica.
  * - In ZooKeeper the leader is in sync, a new leader was in sync or eligible before, and no role is ahead of its epoch.
  * - The controller epoch grows, in ZooKeeper and for each broker.
  */
@@ -210,6 +213,8 @@ export class Invariants {
       if (state === undefined) continue;
       this.#states.set(path, { topicCzxid: topicNode.czxid, mzxid: node.mzxid, state });
       this.#checkState(`${topic}-${partition}`, state, before?.state);
+      const topicId = this.cluster.topicId(topic);
+      if (topicId !== undefined) this.#checkSeats(topicId, topic, partition);
     }
   }
 
@@ -261,10 +266,19 @@ export class Invariants {
       if (this.#isNewestLeader(partition, role.epoch)) {
         this.#checkLogStart(partition, name);
         // A new leader begins with what others had counted.
-        if (isHigher && before?.role === role) this.#checkCopies(slot, partition, name);
+        if (isHigher && before?.role === role) {
+          this.#checkCopies(slot, partition, name);
+          this.#checkSynced(partition, name);
+        }
       }
     }
-    if (!this.lossAllowed) this.#checkCommitted(slot, partition, name);
+    if (this.lossAllowed) return;
+    const { topicId, topic, partition: number } = partition;
+    const endBefore = this.committedEnd(partitionKey(topicId, number));
+    this.#checkCommitted(slot, partition, name);
+    const isGrown = this.committedEnd(partitionKey(topicId, number)) > endBefore;
+    const isShorter = before === undefined || logEndOffset < before.logEndOffset;
+    if (isGrown || isShorter) this.#checkSeats(topicId, topic, number);
   }
 
   /** What one replica may not go back on, over all its roles and restarts. */
@@ -319,6 +333,38 @@ export class Invariants {
       throw new Error(
         `${name}: high watermark ${highWatermark} with ${copies} copies, min.insync.replicas is ${minimum}`,
       );
+  }
+
+  /**
+   * Everybody who may be elected has what was committed. Replicas of processes that the controller has given orders to are
+   * looked at: by then it has judged how their runs before had ended.
+   */
+  #checkSeats(topicId: TopicId, topic: string, partition: number): void {
+    if (this.lossAllowed || this.cluster.topicId(topic) !== topicId) return;
+    const state = this.#states.get(paths.partitionState(topic, partition))?.state;
+    if (state === undefined) return;
+    const committedEnd = this.committedEnd(partitionKey(topicId, partition));
+    for (const id of [...state.isr, ...state.elr]) {
+      const log = this.cluster.broker(id).broker?.partitions?.get(topicId, partition)?.log;
+      if (log === undefined || state.unverified.includes(id) || log.logEndOffset >= committedEnd) continue;
+      const seat = state.isr.includes(id) ? "in sync" : "eligible";
+      throw new Error(
+        `${topic}-${partition}: broker ${id} is ${seat}, its log ends at ${log.logEndOffset}, and what is below ${committedEnd} was committed`,
+      );
+    }
+  }
+
+  /** Where records are synced before they are acknowledged: the disks of all in-sync replicas have the last one of them. */
+  #checkSynced({ topicId, topic, partition, log: { highWatermark } }: Partition, name: string): void {
+    const state = this.#states.get(paths.partitionState(topic, partition))?.state;
+    if (state?.durability !== "fsync") return;
+    for (const id of state.isr) {
+      const slot = this.cluster.broker(id);
+      const log = slot.broker?.partitions?.get(topicId, partition)?.log;
+      if (log === undefined || log.damage.length > 0 || state.unverified.includes(id)) continue;
+      if (log.logEndOffset >= highWatermark && !isSynced(slot, topic, partition, highWatermark - 1))
+        throw new Error(`${name}: high watermark ${highWatermark}, and broker ${id} has not synced what is below it`);
+    }
   }
 
   /** Up to where another broker has the partition: what it holds now, or had when it was there last. */
@@ -399,6 +445,24 @@ function readable<T>(read: () => T): T | undefined {
     if (error instanceof BatchFault) return undefined;
     throw error;
   }
+}
+
+/** Whether the batch that holds the offset is on the disk as it is in the page cache; true where there is none. */
+function isSynced({ host: { disk } }: SimBroker, topic: string, partition: number, offset: number): boolean {
+  const directory = `/data/logs/${topic}-${partition}`;
+  const segments = disk.namesIn(directory).filter((name) => name.endsWith(".log"));
+  const segment = segments.filter((name) => Number.parseInt(name, 10) <= offset).at(-1);
+  if (segment === undefined) return true;
+  const bytes = Buffer.from(disk.contentOf(`${directory}/${segment}`)?.buffer ?? new ArrayBuffer(0));
+  for (let position = 0; position < bytes.length;) {
+    const batch = readable(() => readBatch(bytes, position));
+    if (batch === undefined) return true;
+    position = batch.end;
+    if (batch.endOffset <= offset) continue;
+    const durable = disk.durableContentOf(`${directory}/${segment}`)?.subarray(batch.start, batch.end);
+    return durable !== undefined && batch.bytes.equals(durable);
+  }
+  return true;
 }
 
 /** The batches in the files of a replica that reach into a range of offsets. Throws BatchFault at damage, or ends there. */

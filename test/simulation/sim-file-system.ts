@@ -106,6 +106,13 @@ export class SimDisk {
     return node instanceof FileNode ? node.view() : undefined;
   }
 
+  /** What is there for certain after a power cut, by names that are there for certain. For checks by the test. */
+  durableContentOf(path: string): Uint8Array | undefined {
+    let node: Node | undefined = this.#root;
+    for (const name of namesOf(path)) node = node instanceof Directory ? node.durableEntries.get(name) : undefined;
+    return node instanceof FileNode ? node.durableContent() : undefined;
+  }
+
   /** Names in a directory, sorted; none where there is no such directory. For checks by the test. */
   namesIn(path: string): string[] {
     const node = this.#find(path);
@@ -453,6 +460,10 @@ class FileNode {
 
   view(): Uint8Array {
     return this.#cached.view();
+  }
+
+  durableContent(): Uint8Array {
+    return this.#durable.slice();
   }
 
   write(bytes: Uint8Array, position: number): void {

@@ -31,7 +31,7 @@ export interface InvariantsOptions {
   /** How many replicas must have a record before it counts as replicated; undefined: not known. */
   readonly leastMinimum?: (partition: Partition) => number | undefined;
   /** Below this offset records were deleted on demand, and that was acknowledged. */
-  readonly deletedBefore?: (partition: Partition) => number;
+  readonly deletedBefore?: (partition: { readonly topicId: TopicId; readonly partition: number }) => number;
 }
 
 /** What a partition's znode said last. */
@@ -56,7 +56,8 @@ interface CommittedLog {
  * - A leader epoch has one leader, for ever.
  * - While a role lasts the high watermark does not go back; it stands between log start and log end.
  * - What is below any replica's high watermark is the same in every replica, now and later.
- * - Who is in sync or eligible, and not in doubt, has all of that: it may be elected in the next moment.
+ * - Who is in sync or eligible, and not in doubt, has all of that, and nothing that was deleted on demand, not even after a
+ *   power cut: it may be elected in the next moment.
  * - While a partition's state says `fsync`, what the high watermark passes is on the disk of every in-sync replica.
  * - In ZooKeeper the leader is in sync, a new leader was in sync or eligible before, and no role is ahead of its epoch.
  * - The controller epoch grows, in ZooKeeper and for each broker.
@@ -214,7 +215,7 @@ export class Invariants {
       this.#states.set(path, { topicCzxid: topicNode.czxid, mzxid: node.mzxid, state });
       this.#checkState(`${topic}-${partition}`, state, before?.state);
       const topicId = this.cluster.topicId(topic);
-      if (topicId !== undefined) this.#checkSeats(topicId, topic, partition);
+      if (topicId !== undefined) this.checkSeats(topicId, topic, partition);
     }
   }
 
@@ -278,7 +279,7 @@ export class Invariants {
     this.#checkCommitted(slot, partition, name);
     const isGrown = this.committedEnd(partitionKey(topicId, number)) > endBefore;
     const isShorter = before === undefined || logEndOffset < before.logEndOffset;
-    if (isGrown || isShorter) this.#checkSeats(topicId, topic, number);
+    if (isGrown || isShorter) this.checkSeats(topicId, topic, number);
   }
 
   /** What one replica may not go back on, over all its roles and restarts. */
@@ -336,21 +337,29 @@ export class Invariants {
   }
 
   /**
-   * Everybody who may be elected has what was committed. Replicas of processes that the controller has given orders to are
-   * looked at: by then it has judged how their runs before had ended.
+   * Everybody who may be elected has what was committed, and would not bring back what was deleted. Replicas of processes
+   * that the controller has given orders to are looked at: by then it has judged how their runs before had ended.
    */
-  #checkSeats(topicId: TopicId, topic: string, partition: number): void {
+  checkSeats(topicId: TopicId, topic: string, partition: number): void {
     if (this.lossAllowed || this.cluster.topicId(topic) !== topicId) return;
     const state = this.#states.get(paths.partitionState(topic, partition))?.state;
     if (state === undefined) return;
-    const committedEnd = this.committedEnd(partitionKey(topicId, partition));
+    const key = partitionKey(topicId, partition);
+    const committedEnd = this.committedEnd(key);
+    const deletedBefore = this.options.deletedBefore?.({ topicId, partition }) ?? 0;
     for (const id of [...state.isr, ...state.elr]) {
-      const log = this.cluster.broker(id).broker?.partitions?.get(topicId, partition)?.log;
-      if (log === undefined || state.unverified.includes(id) || log.logEndOffset >= committedEnd) continue;
-      const seat = state.isr.includes(id) ? "in sync" : "eligible";
-      throw new Error(
-        `${topic}-${partition}: broker ${id} is ${seat}, its log ends at ${log.logEndOffset}, and what is below ${committedEnd} was committed`,
-      );
+      const slot = this.cluster.broker(id);
+      const log = slot.broker?.partitions?.get(topicId, partition)?.log;
+      if (log === undefined || state.unverified.includes(id)) continue;
+      const name = `${topic}-${partition}: broker ${id} is ${state.isr.includes(id) ? "in sync" : "eligible"}`;
+      if (log.logEndOffset < committedEnd)
+        throw new Error(
+          `${name}, its log ends at ${log.logEndOffset}, and what is below ${committedEnd} was committed`,
+        );
+      if (deletedBefore === 0) continue;
+      const logStart = Math.min(log.logStartOffset, durableLogStart(slot, key));
+      if (logStart < deletedBefore)
+        throw new Error(`${name}, its log may begin at ${logStart}, and what is below ${deletedBefore} was deleted`);
     }
   }
 
@@ -445,6 +454,16 @@ function readable<T>(read: () => T): T | undefined {
     if (error instanceof BatchFault) return undefined;
     throw error;
   }
+}
+
+/** Where a replica's log begins at the earliest after a power cut. */
+function durableLogStart({ host: { disk } }: SimBroker, key: string): number {
+  const content = disk.durableContentOf("/data/logs/log-start-offset-checkpoint");
+  const line = Buffer.from(content ?? [])
+    .toString()
+    .split("\n")
+    .find((one) => one.startsWith(`${key} `));
+  return line === undefined ? 0 : Number(line.slice(key.length + 1));
 }
 
 /** Whether the batch that holds the offset is on the disk as it is in the page cache; true where there is none. */

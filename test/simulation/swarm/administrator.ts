@@ -286,6 +286,7 @@ export class Administrator {
     );
     if (answer === undefined || cluster.topicId(topic.name) !== topic.topicId) return;
     topic.noteDeletionAnswered(partition, before);
+    this.#parts.invariants.checkSeats(topic.topicId, topic.name, partition);
     history.deleted({ partition: partitionKey(topic.topicId, partition), before });
   }
 

@@ -253,7 +253,7 @@ export class SwarmClients {
     const { history, topics, deadlines, onFailure } = this.#parts;
     into.served.add(topic);
     for (let partition = fromPartition; partition < topic.partitions; partition += 1) {
-      const writer = new SwarmWriter(producer, history, deadlines, into, topic, partition);
+      const writer = new SwarmWriter(producer, history, deadlines, into, topic, partition, onFailure);
       into.writers.push({ key: partitionKey(topic.topicId, partition), topic, writer });
     }
     // A consumer finds new partitions by itself.
@@ -328,6 +328,7 @@ class SwarmWriter {
     private readonly from: ClientProcess,
     private readonly topic: SwarmTopic,
     private readonly partition: number,
+    private readonly onFailure: (sentence: string) => void,
   ) {
     this.name = `${from.name}.${from.connections} library ${topic.name}-${partition}`;
   }
@@ -365,6 +366,9 @@ class SwarmWriter {
           this.history.ok(operation, { baseOffset: offset, brokerId: -1 });
         } catch (error) {
           if (!(error instanceof ClientError)) throw error;
+          // It never has more under way than a leader remembers, so what it sends again is known by its offset.
+          if (error.cause instanceof ClientError && error.cause.code === "DUPLICATE_SEQUENCE_NUMBER")
+            this.onFailure(`${this.name} was not told where ${value} is, which it sent again: ${error.cause.message}`);
           if (error instanceof OutcomeUnknownError) this.history.info(operation, error.message);
           else this.history.fail(operation, error.message);
         } finally {

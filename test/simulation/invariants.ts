@@ -300,13 +300,14 @@ export class Invariants {
         throw new Error(
           `${name}: its log was cut to ${logEndOffset}, and its high watermark had been ${had.highWatermark}`,
         );
-      if (logStartOffset < had.logStartOffset)
+      if (logStartOffset < Math.max(had.logStartOffset, before?.logStartOffset ?? 0))
         throw new Error(`${name}: the log start went from ${had.logStartOffset} back to ${logStartOffset}`);
       if (before !== undefined && highWatermark < before.highWatermark)
         throw new Error(`${name}: the high watermark went from ${before.highWatermark} back to ${highWatermark}`);
     }
     had.highWatermark = Math.max(had.highWatermark, highWatermark);
-    had.logStartOffset = Math.max(had.logStartOffset, logStartOffset);
+    // One that is not durable yet was not answered to anybody, and may be taken back by a crash.
+    had.logStartOffset = Math.max(had.logStartOffset, partition.log.durableLogStart);
   }
 
   /** Whether this is the leader that ZooKeeper has. */

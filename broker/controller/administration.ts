@@ -394,13 +394,22 @@ export class Administration {
     );
   }
 
-  /** Moves a stopping broker's leaderships away. Returns how many another living replica could take over, but not now. */
+  /**
+   * Moves a stopping broker's leaderships away, and takes it out of the ISR elsewhere. Whoever that relies on answers first,
+   * so what is not done yet follows by itself (`Controller.#electMissing`). Returns how many another living replica could take
+   * over, but not now.
+   */
   async controlledShutdown({ brokerId, brokerEpoch }: ControlledShutdownRequest): Promise<number> {
-    const { state, changes } = this.#parts;
+    const { state, changes, channels } = this.#parts;
     if (!state.isCurrent(brokerId, brokerEpoch)) {
       throw new ApiError("STALE_BROKER_EPOCH", `broker ${brokerId} is not registered with epoch ${brokerEpoch}`);
     }
-    state.stopping.set(brokerId, brokerEpoch);
+    if (state.stopping.get(brokerId) !== brokerEpoch) {
+      state.stopping.set(brokerId, brokerEpoch);
+      // It holds all that was committed and gives its seat up of its own accord, so whoever stays has to be there.
+      state.doubtRegistrations();
+      for (const channel of channels.values()) channel.clusterChanged();
+    }
     await changes.commit(
       changes.collect(`broker ${brokerId} is stopping`, (partition, rules) => withStopping(partition, brokerId, rules)),
     );

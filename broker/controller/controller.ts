@@ -27,15 +27,17 @@ import { ControllerFenced, ControllerStore, StoreDiffers, hindranceSentence, isR
 import type { ProbeVerdict, Suspect } from "./fast-fencing.js";
 import { FastFencing } from "./fast-fencing.js";
 import { judgeProposal } from "./isr-proposals.js";
-import type { ReplicaReport } from "./leader-election.js";
+import type { ElectionRules, ReplicaReport } from "./leader-election.js";
 import { electUnverified, unverifiedCandidates } from "./leader-election.js";
 import type { PartitionChange } from "./partition-changes.js";
 import { PartitionChanges } from "./partition-changes.js";
+import type { PartitionMove } from "./partition-state-machine.js";
 import {
   withLeader,
   withoutUncertain,
   withRegistrations,
   withSettings,
+  withStopping,
   withUnverifiedLeader,
 } from "./partition-state-machine.js";
 import { UncertainReplicas } from "./uncertain-replicas.js";
@@ -623,8 +625,8 @@ export class Controller implements ControllerApi {
 
   /**
    * A power cut or a broken network seldom takes one machine only, and sessions outlive both: others that are still registered
-   * may be gone as well. So each is asked once more when a broker comes back without its power or disk, or when a session has
-   * expired.
+   * may be gone as well. So each is asked once more when a broker comes back without its power or disk, and when one goes,
+   * for whatever reason: those that stay keep what it held.
    */
   #doubt(registered: ReadonlyMap<BrokerId, Broker>): void {
     const { brokers } = this.#state;
@@ -632,10 +634,8 @@ export class Controller implements ControllerApi {
     const lostSomething = [...registered.values()].some(
       (broker) => isNew(broker) && (broker.lastStop === "power-cut" || broker.lastStop === "lost"),
     );
-    const hasExpired = [...brokers.values()].some(
-      (broker) => !registered.has(broker.id) && !this.#state.isStopping(broker),
-    );
-    if (lostSomething || hasExpired) this.#state.doubtRegistrations();
+    const hasGone = [...brokers.keys()].some((id) => !registered.has(id));
+    if (lostSomething || hasGone) this.#state.doubtRegistrations();
   }
 
   #dropBroker(brokerId: BrokerId): void {
@@ -727,10 +727,23 @@ export class Controller implements ControllerApi {
     await this.#changes.commit(
       this.#changes.collect(
         why,
-        (partition, rules) => withLeader(partition, rules) ?? withoutUncertain(partition, rules),
+        (partition, rules) =>
+          withLeader(partition, rules) ?? withoutUncertain(partition, rules) ?? this.#withStopping(partition, rules),
       ),
     );
     this.#uncertain.look();
+  }
+
+  /** Members that stop, and could not give up their seats when they asked to. */
+  #withStopping(partition: Partition, rules: ElectionRules): PartitionMove | undefined {
+    let move: PartitionMove | undefined;
+    for (const id of partition.isr) {
+      const broker = this.#state.brokers.get(id);
+      if (broker === undefined || !this.#state.isStopping(broker)) continue;
+      const next = withStopping(move?.to ?? partition, id, rules);
+      if (next !== undefined) move = { to: next.to, ground: next.ground ?? move?.ground };
+    }
+    return move;
   }
 
   async #onReplicasDescribed(described: ReadonlyMap<PartitionKey, readonly ReplicaReport[]>): Promise<void> {

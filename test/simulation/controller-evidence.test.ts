@@ -283,6 +283,44 @@ describe("a registration that has outlived its process", () => {
   });
 });
 
+describe("a broker that stops", () => {
+  it.each([
+    ["keeps its seat", "stops"],
+    ["goes on leading", "leads"],
+  ])("%s while the other one in sync is registered only", async (_, role) => {
+    const { cluster, replicas } = await clusterBesideController(66);
+    const [leaderId, other] = replicas;
+    await propose(
+      cluster,
+      cluster.broker(leaderId),
+      [leaderId, other].map((id) => [id, cluster.broker(id).epoch!] as const),
+    );
+    await cluster.settled();
+    const [stoppingId, deadId] = role === "stops" ? [other, leaderId] : [leaderId, other];
+    powerCut(cluster, deadId);
+    const { epoch, node } = cluster.broker(stoppingId);
+    const request = { brokerId: stoppingId, brokerEpoch: epoch! };
+    for (let attempt = 0; attempt < 5; attempt++) {
+      await cluster.simulation.complete(node.requestController("controlledShutdown", request, 5000));
+      await cluster.simulation.run(100);
+    }
+    expect(registered(cluster, deadId)).toBe(true);
+    expect(cluster.stored("letters")).toMatchObject({ leader: leaderId, isr: [leaderId, other] });
+    cluster.assertClean();
+  });
+
+  it("loses its seat when the leader has answered since", async () => {
+    const { cluster, replicas } = await clusterBesideController(67);
+    const [leaderId, stoppingId] = replicas;
+    const { epoch, node } = cluster.broker(stoppingId);
+    const request = { brokerId: stoppingId, brokerEpoch: epoch! };
+    await cluster.simulation.complete(node.requestController("controlledShutdown", request, 5000));
+    await cluster.simulation.runUntil(() => !cluster.stored("letters")!.isr.includes(stoppingId), 200, "the seat");
+    expect(cluster.stored("letters")).toMatchObject({ leader: leaderId });
+    cluster.assertClean();
+  });
+});
+
 describe("of replicas that all lost their power", () => {
   it("one that was eligible is asked too", async () => {
     const { cluster, replicas } = await clusterBesideController(65);

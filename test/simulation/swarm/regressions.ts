@@ -19,6 +19,11 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
     test: "test/unit/broker/controller/partition-state-machine.test.ts",
   },
   {
+    seed: 29,
+    showed: "a follower that stopped lost its seat for the sake of a leader that had died without a word",
+    test: "test/simulation/controller-evidence.test.ts",
+  },
+  {
     seed: 39,
     showed: "a broker that lost synced records in a crash counted as certain",
     test: "test/unit/broker/log/log-recovery.test.ts",

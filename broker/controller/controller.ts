@@ -734,8 +734,12 @@ export class Controller implements ControllerApi {
     this.#uncertain.look();
   }
 
-  /** Members that stop, and could not give up their seats when they asked to. */
+  /**
+   * Members that stop, and could not give up their seats when they asked to. Once all others have answered: else the first to
+   * answer would get all leaderships. If one of them is dead those that stop ask again.
+   */
   #withStopping(partition: Partition, rules: ElectionRules): PartitionMove | undefined {
+    if (!partition.replicas.every((id) => rules.isReached(id) || !rules.isElectable(id))) return undefined;
     let move: PartitionMove | undefined;
     for (const id of partition.isr) {
       const broker = this.#state.brokers.get(id);

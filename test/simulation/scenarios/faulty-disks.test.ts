@@ -226,7 +226,8 @@ describe("a replica with damaged records", () => {
       for (const id of [1, 2, 3]) {
         const log = cluster.log(id, "letters");
         await cluster.until(() => log.logStartOffset === 6, "it follows the log start");
-        flipBitOfBatch(cluster, id, 1);
+        // The follower may have been told to cut its log where the damage begins before it knew of the log start.
+        if (id !== follower) flipBitOfBatch(cluster, id, 1);
         expect(await cluster.complete(log.verifyRange(toOffset(6)))).toEqual([]);
         expect(log.damage).toEqual([]);
       }

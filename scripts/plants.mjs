@@ -16,7 +16,7 @@ import { clearTimeout } from "node:timers";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { giveUp, install, requireNode, root, run } from "./prepare.mjs";
-import { freshSeeds, isBroken } from "./swarm.mjs";
+import { freshSeeds, isBroken, workerOptions } from "./swarm.mjs";
 
 const TABLE = "test/plants/plants.json";
 const MINUTES = 30;
@@ -97,7 +97,7 @@ export class SwarmProcess {
     return new Promise((resolve, reject) => {
       let output = "";
       const child = fork(fileURLToPath(new URL("swarm-worker.mjs", import.meta.url)), [this.plant], {
-        execArgv: ["--enable-source-maps", "--no-warnings"],
+        execArgv: workerOptions,
         stdio: ["ignore", "pipe", "pipe", "ipc"],
       });
       for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output = `${output}${chunk}`));

@@ -19,7 +19,12 @@ const FRESH_SEEDS = { min: 100_000, max: 2_000_000_000 };
  * A simulation runs so much code, and each part of it so seldom, that V8 compiles for longer than the code then runs:
  * baseline code at once, and optimized code later than usual, cost least.
  */
-const lessCompiling = ["--always-sparkplug", "--interrupt-budget=300000"];
+export const workerOptions = [
+  "--enable-source-maps",
+  "--no-warnings",
+  "--always-sparkplug",
+  "--interrupt-budget=300000",
+];
 
 /**
  * Runs seeds until `seeds` are used up, the time has come, or `isEnough` says so after a result. Resolves with the results
@@ -44,7 +49,7 @@ export async function runSeeds({
   function work() {
     return new Promise((resolve, reject) => {
       const child = fork(fileURLToPath(new URL("swarm-worker.mjs", import.meta.url)), [plant, world], {
-        execArgv: ["--enable-source-maps", "--no-warnings", ...lessCompiling],
+        execArgv: workerOptions,
         stdio: ["ignore", "inherit", "inherit", "ipc"],
       });
       let ended = false;

@@ -437,7 +437,12 @@ export class Partition {
   #divergence(fetch: FollowerFetch): Divergence | undefined {
     if (fetch.lastFetchedEpoch === undefined) return undefined;
     const here = this.log.endOffsetForEpoch(fetch.lastFetchedEpoch);
-    if (here === undefined) return { leaderEpoch: undefined, endOffset: this.log.logStartOffset };
+    if (here === undefined) {
+      // All is deleted that it could be compared with. What a member of the ISR holds below the log start is what was there.
+      const { logStartOffset } = this.log;
+      if (fetch.fetchOffset === logStartOffset && this.#leadership?.isr.members.has(fetch.brokerId)) return undefined;
+      return { leaderEpoch: undefined, endOffset: logStartOffset };
+    }
     if (here.epoch === fetch.lastFetchedEpoch && here.endOffset >= fetch.fetchOffset) return undefined;
     return { leaderEpoch: here.epoch, endOffset: here.endOffset };
   }

@@ -323,8 +323,7 @@ export class ReplicaFetcher {
       if (!counts) return undefined;
       followed.asks = undefined;
       if (fetched.error !== null) this.#onRefused(followed, fetched);
-      else if (fetched.diverging !== null)
-        this.#truncate(followed, fetched.diverging.leaderEpochPlusOne - 1, toOffset(fetched.diverging.endOffset));
+      else if (fetched.diverging !== null) this.#onDiverging(followed, fetched, fetched.diverging);
       return undefined;
     }
     // Where the leader stands is told once, whatever was asked.
@@ -402,15 +401,24 @@ export class ReplicaFetcher {
     });
   }
 
+  #onDiverging(
+    followed: Followed,
+    fetched: FetchedPartition,
+    diverging: NonNullable<FetchedPartition["diverging"]>,
+  ): void {
+    const leaderEpoch = diverging.leaderEpochPlusOne - 1;
+    const leaderEndOffset = toOffset(diverging.endOffset);
+    const { logStartOffset } = followed.partition.log;
+    // The leader has deleted all that the two logs had in common. A cut would end the log before what was committed, and if
+    // this replica were elected before it has fetched anything it would give those offsets out again.
+    const nothingInCommon = leaderEpoch < 0 && diverging.endOffset <= fetched.logStartOffset;
+    if (nothingInCommon && leaderEndOffset > logStartOffset) this.#startAnew(followed, leaderEndOffset);
+    else this.#truncate(followed, leaderEpoch, leaderEndOffset);
+  }
+
   /** Cuts the log where it and the leader's part: never by high watermark, only by epoch (KIP-101, KIP-279). */
   #truncate(followed: Followed, leaderEpoch: LeaderEpoch, leaderEndOffset: Offset): void {
     const { partition } = followed;
-    // The leader has deleted all that the two logs had in common. A cut would end the log before what was committed, and if
-    // this replica were elected before it has fetched anything it would give those offsets out again.
-    if (leaderEpoch < 0 && leaderEndOffset > partition.log.logStartOffset && partition.log.damage.length === 0) {
-      this.#startAnew(followed, leaderEndOffset);
-      return;
-    }
     const here = leaderEpoch < 0 ? undefined : partition.log.endOffsetForEpoch(leaderEpoch);
     const target = toOffset(
       Math.max(

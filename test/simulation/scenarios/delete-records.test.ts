@@ -87,7 +87,11 @@ class Deletions {
 }
 
 async function another(cluster: SimCluster, than: BrokerId): Promise<BrokerId> {
-  await cluster.until(() => ![than, -1].includes(cluster.leaderOf("letters")), "another broker leads");
+  const isThere = (id: BrokerId): boolean => cluster.partition(id, "letters")?.role.kind === "leader";
+  await cluster.until(() => {
+    const id = cluster.leaderOf("letters");
+    return id !== than && id !== -1 && isThere(id);
+  }, "another broker leads");
   return cluster.leaderOf("letters");
 }
 
@@ -122,6 +126,42 @@ describe("records that were deleted", () => {
     });
   });
 
+  it.each(["whole", "damaged"] as const)(
+    "are followed by a %s replica that names its position anew before it has heard of it, and is in sync",
+    async (disk) => {
+      await withCluster({ seed: 303, brokers: 4 }, async (cluster) => {
+        const letters = await createBesideController(cluster, { "min.insync.replicas": "1" });
+        await letters.write(20);
+        const former = cluster.leaderOf("letters");
+        // The next leader begins an epoch without a record, so nothing of the epochs before it is left.
+        cluster.crash(former);
+        const leader = await another(cluster, former);
+        cluster.start(former);
+        await cluster.untilUp();
+        await cluster.untilSettled("letters");
+        const deletions = await Deletions.begin(cluster, letters);
+        const deletion = deletions.deleteBefore(20);
+        await cluster.until(() => cluster.log(leader, "letters").logStartOffset === 20, "the leader has deleted", 1000);
+        expect(cluster.log(former, "letters").logStartOffset).toBe(0);
+        if (disk === "damaged") {
+          const { disk } = cluster.broker(former).host;
+          const [path = ""] = disk.paths().filter((one) => /letters-0\/0+\.log$/.test(one));
+          disk.flipBit(path, 100, 1);
+          await cluster.complete(cluster.log(former, "letters").verifyRange(toOffset(0)));
+          expect(cluster.log(former, "letters").damage).not.toEqual([]);
+        }
+        cluster.simulation.network.resetAll(cluster.broker(former).host.name);
+        await cluster.complete(deletion);
+        await cluster.untilSettled("letters");
+        expect(cluster.lines.filter((line) => /truncates its log/.test(line))).toEqual([]);
+        if (disk === "whole") expect(cluster.lines.filter((line) => /starts anew/.test(line))).toEqual([]);
+        for (const id of cluster.isrOf("letters")) if (id !== former) cluster.crash(id);
+        await cluster.until(() => cluster.leaderOf("letters") === former, "it leads");
+        await letters.write(5);
+      });
+    },
+  );
+
   it("stay deleted when the leader of a busy partition is killed right after its answer", async () => {
     await withCluster({ seed: 302 }, async (cluster) => {
       const letters = await Letters.create(cluster);
@@ -155,7 +195,7 @@ describe("records that were deleted", () => {
   });
 
   it("stay deleted when all brokers lose their power right after the answer", async () => {
-    await withCluster({ seed: 303 }, async (cluster) => {
+    await withCluster({ seed: 303, brokers: 4 }, async (cluster) => {
       const letters = await Letters.create(cluster, { config: { durability: "fsync" } });
       await letters.write(20);
       await cluster.run(500);

@@ -35,6 +35,8 @@ export interface AdministrationParts {
   readonly changes: PartitionChanges;
   readonly settings: ControllerSettings;
   readonly channels: ReadonlyMap<BrokerId, BrokerChannel>;
+  /** Called when there is a reason to doubt that registered brokers live. */
+  readonly onDoubt: () => void;
 }
 
 const UNREADABLE = "a node in ZooKeeper cannot be read, and the controller's log says which one has to be repaired";
@@ -400,15 +402,14 @@ export class Administration {
    * over, but not now.
    */
   async controlledShutdown({ brokerId, brokerEpoch }: ControlledShutdownRequest): Promise<number> {
-    const { state, changes, channels } = this.#parts;
+    const { state, changes, onDoubt } = this.#parts;
     if (!state.isCurrent(brokerId, brokerEpoch)) {
       throw new ApiError("STALE_BROKER_EPOCH", `broker ${brokerId} is not registered with epoch ${brokerEpoch}`);
     }
     if (state.stopping.get(brokerId) !== brokerEpoch) {
       state.stopping.set(brokerId, brokerEpoch);
       // It holds all that was committed and gives its seat up of its own accord, so whoever stays has to be there.
-      state.doubtRegistrations();
-      for (const channel of channels.values()) channel.clusterChanged();
+      onDoubt();
     }
     await changes.commit(
       changes.collect(`broker ${brokerId} is stopping`, (partition, rules) => withStopping(partition, brokerId, rules)),

@@ -27,12 +27,12 @@ import { ControllerFenced, ControllerStore, StoreDiffers, hindranceSentence, isR
 import type { ProbeVerdict, Suspect } from "./fast-fencing.js";
 import { FastFencing } from "./fast-fencing.js";
 import { judgeProposal } from "./isr-proposals.js";
-import type { ElectionRules, ReplicaReport } from "./leader-election.js";
+import type { ReplicaReport } from "./leader-election.js";
 import { electUnverified, unverifiedCandidates } from "./leader-election.js";
 import type { PartitionChange } from "./partition-changes.js";
 import { PartitionChanges } from "./partition-changes.js";
-import type { PartitionMove } from "./partition-state-machine.js";
 import {
+  inTurn,
   withLeader,
   withoutUncertain,
   withRegistrations,
@@ -61,6 +61,11 @@ export interface ControllerParts {
  * not wait for handshakes. Nobody is elected without one.
  */
 const GRACE_MS = 1000;
+/**
+ * After a reason to doubt that registered brokers live, whoever is to lead is waited for so long. Answers take a round trip; one
+ * that takes longer comes from a process that is busy, or from nobody.
+ */
+const ANSWER_PATIENCE_MS = 100;
 /** A request of an operator fails after this time when ZooKeeper is away. */
 const ZOOKEEPER_PATIENCE_MS = 4000;
 /** Of operators' requests that name none. */
@@ -77,6 +82,8 @@ interface PendingProposal {
   readonly request: AlterPartitionsRequest;
   readonly resolve: (response: Init<AlterPartitionsResponse>) => void;
   readonly reject: (error: ApiError) => void;
+  /** A leader gives itself up in it, and those that are to lead were asked for that whether they live. */
+  isDoubted: boolean;
 }
 
 /**
@@ -104,6 +111,8 @@ export class Controller implements ControllerApi {
   /** Rejections of requests that wait, called when this controller ends. */
   readonly #waiting = new Set<(error: ApiError) => void>();
   readonly #electedAtMs: number;
+  /** When there was last a reason to doubt that registered brokers live. */
+  #doubtedAtMs: number;
   /** Whether memory holds what ZooKeeper holds; no order leaves otherwise. */
   #isLoaded = false;
   /** Registrations whose consequences for leaders and in-sync replicas are not committed yet. */
@@ -111,6 +120,7 @@ export class Controller implements ControllerApi {
   #watch: Watch | undefined;
   #rebalance: Timer | undefined;
   #grace: Timer | undefined;
+  #patience: Timer | undefined;
   #repair: Timer | undefined;
 
   constructor(env: Env, logger: Logger, parts: ControllerParts) {
@@ -119,17 +129,27 @@ export class Controller implements ControllerApi {
     this.#logger = logger;
     this.#parts = parts;
     this.#electedAtMs = env.clock.monotonicMs();
+    this.#doubtedAtMs = this.#electedAtMs;
     const state = this.#state;
     const channels = this.#channels;
     const isElectable = (brokerId: BrokerId): boolean => this.#isElectable(brokerId);
+    const isAwaited = (brokerId: BrokerId): boolean => this.#isAwaited(brokerId);
     this.#store = new ControllerStore(zookeeper, logger, office);
-    this.#changes = new PartitionChanges(logger, { state, store: this.#store, settings, channels, isElectable });
+    this.#changes = new PartitionChanges(logger, {
+      state,
+      store: this.#store,
+      settings,
+      channels,
+      isElectable,
+      isAwaited,
+    });
     this.#administration = new Administration(env, logger, {
       state,
       store: this.#store,
       changes: this.#changes,
       settings,
       channels,
+      onDoubt: () => this.#doubtRegistrations(),
     });
     this.#fencing = new FastFencing(env, logger, settings, {
       registered: () => new Set(state.brokers.keys()),
@@ -171,6 +191,7 @@ export class Controller implements ControllerApi {
     this.#watch?.close();
     this.#rebalance?.cancel();
     this.#grace?.cancel();
+    this.#patience?.cancel();
     this.#repair?.cancel();
     this.#fencing.stop();
     this.#uncertain.stop();
@@ -249,7 +270,7 @@ export class Controller implements ControllerApi {
         this.#proposals.splice(former, 1)[0]?.reject(superseded);
       }
       // Proposals that wait together are written together.
-      this.#proposals.push({ request, resolve, reject });
+      this.#proposals.push({ request, resolve, reject, isDoubted: false });
       this.#queue.add({ kind: "IsrProposed" });
     });
 
@@ -370,6 +391,7 @@ export class Controller implements ControllerApi {
       case "BrokersDead":
         return this.#onBrokersDead(event.suspects);
       case "LeadersWanted":
+        if (this.#proposals.length > 0) this.#queue.add({ kind: "IsrProposed" });
         return this.#electMissing("somebody may lead again");
       case "ReplicasDescribed":
         return this.#onReplicasDescribed(event.reports);
@@ -413,6 +435,7 @@ export class Controller implements ControllerApi {
     await Promise.all([this.#checkOffice(), isFirst ? this.#store.ensureBasePaths() : undefined]);
     this.#stopped.signal.throwIfAborted();
     this.#watch ??= zookeeper.watchChildren(paths.brokerIds, () => this.#queue.add({ kind: "BrokersChanged" }));
+    if (isFirst) this.#doubtRegistrations();
     // First of all, so that connections are made while the rest is read.
     this.#syncBrokers(await this.#readBrokers());
     const unreadable: UnreadableNodes = new Map();
@@ -548,10 +571,12 @@ export class Controller implements ControllerApi {
           (id) => id !== NO_LEADER && (!rules.isAlive(id) || (id === partition.leader && since.has(id))),
         ),
       );
-      const move = withRegistrations(partition, { gone, ...this.#uncertainOf(since, partition) }, rules);
-      const settled = withLeader(move?.to ?? partition, rules) ?? move;
-      const renewed = withSettings(settled?.to ?? partition, rules);
-      return renewed === undefined ? settled : { to: renewed.to, ground: settled?.ground };
+      return inTurn(
+        partition,
+        (from) => withRegistrations(from, { gone, ...this.#uncertainOf(since, partition) }, rules),
+        (from) => withLeader(from, rules),
+        (from) => withSettings(from, rules),
+      );
     });
   }
 
@@ -591,6 +616,12 @@ export class Controller implements ControllerApi {
     return this.#state.hasShakenHands(broker) || this.#env.clock.monotonicMs() - this.#electedAtMs < GRACE_MS;
   }
 
+  #isAwaited(brokerId: BrokerId): boolean {
+    const broker = this.#state.brokers.get(brokerId);
+    if (broker === undefined || this.#state.isReached(broker) || !this.#isElectable(brokerId)) return false;
+    return this.#env.clock.monotonicMs() - this.#doubtedAtMs < ANSWER_PATIENCE_MS;
+  }
+
   /** Rejects when this controller was abandoned meanwhile: connections made from here on would be closed by nobody. */
   async #readBrokers(): Promise<Broker[]> {
     const registered = await this.#store.readBrokers();
@@ -601,7 +632,7 @@ export class Controller implements ControllerApi {
   /** Takes over the registrations that were read. One with another czxid is another process, however short it was away. */
   #syncBrokers(registered: readonly Broker[]): { readonly gone: Set<BrokerId>; readonly came: Broker[] } {
     const byId = new Map(registered.map((broker) => [broker.id, broker]));
-    this.#doubt(byId);
+    this.#doubtIfChanged(byId);
     const gone = new Set<BrokerId>();
     for (const { id, epoch } of [...this.#state.brokers.values()]) {
       if (byId.get(id)?.epoch === epoch) continue;
@@ -625,17 +656,27 @@ export class Controller implements ControllerApi {
 
   /**
    * A power cut or a broken network seldom takes one machine only, and sessions outlive both: others that are still registered
-   * may be gone as well. So each is asked once more when a broker comes back without its power or disk, and when one goes,
-   * for whatever reason: those that stay keep what it held.
+   * may be gone as well. So each is asked once more when a broker comes back without its power or disk, and when one goes or is
+   * another process, for whatever reason: those that stay keep what it held.
    */
-  #doubt(registered: ReadonlyMap<BrokerId, Broker>): void {
+  #doubtIfChanged(registered: ReadonlyMap<BrokerId, Broker>): void {
     const { brokers } = this.#state;
     const isNew = ({ id, epoch }: Broker): boolean => brokers.get(id)?.epoch !== epoch;
     const lostSomething = [...registered.values()].some(
       (broker) => isNew(broker) && (broker.lastStop === "power-cut" || broker.lastStop === "lost"),
     );
-    const hasGone = [...brokers.keys()].some((id) => !registered.has(id));
-    if (lostSomething || hasGone) this.#state.doubtRegistrations();
+    const hasGone = [...brokers.values()].some(({ id, epoch }) => registered.get(id)?.epoch !== epoch);
+    if (lostSomething || hasGone) this.#doubtRegistrations();
+  }
+
+  /** From here on those brokers are known to live that answer the order which leaves for each of them now. */
+  #doubtRegistrations(): void {
+    this.#state.doubtRegistrations();
+    this.#doubtedAtMs = this.#env.clock.monotonicMs();
+    for (const channel of this.#channels.values()) channel.clusterChanged();
+    this.#patience?.cancel();
+    // Whoever is not reached by then is not waited for any more, which can only be noticed by looking.
+    this.#patience = this.#env.timers.after(ANSWER_PATIENCE_MS, () => this.#queue.add({ kind: "LeadersWanted" }));
   }
 
   #dropBroker(brokerId: BrokerId): void {
@@ -699,6 +740,8 @@ export class Controller implements ControllerApi {
       return broker?.epoch === epoch ? [broker] : [];
     });
     if (dead.length === 0) return;
+    // Before their registrations go, so that the answers are here when it is done.
+    this.#doubtRegistrations();
     await this.#store.fence(dead);
     for (const { id } of dead) this.#dropBroker(id);
     await this.#onRegistrations(new Set(dead.map(({ id }) => id)), []);
@@ -725,35 +768,31 @@ export class Controller implements ControllerApi {
 
   async #electMissing(why: string): Promise<void> {
     await this.#changes.commit(
-      this.#changes.collect(
-        why,
-        (partition, rules) =>
-          withLeader(partition, rules) ?? withoutUncertain(partition, rules) ?? this.#withStopping(partition, rules),
+      this.#changes.collect(why, (partition, rules) =>
+        inTurn(
+          partition,
+          (from) => withLeader(from, rules),
+          (from) => withoutUncertain(from, rules),
+          // Members that stop, and could not give up their seats when they asked to.
+          ...this.#stoppingMembers(partition).map((id) => (from: Partition) => withStopping(from, id, rules)),
+        ),
       ),
     );
     this.#uncertain.look();
   }
 
-  /**
-   * Members that stop, and could not give up their seats when they asked to. Once all others have answered: else the first to
-   * answer would get all leaderships. If one of them is dead those that stop ask again.
-   */
-  #withStopping(partition: Partition, rules: ElectionRules): PartitionMove | undefined {
-    if (!partition.replicas.every((id) => rules.isReached(id) || !rules.isElectable(id))) return undefined;
-    let move: PartitionMove | undefined;
-    for (const id of partition.isr) {
+  #stoppingMembers({ isr }: Partition): BrokerId[] {
+    return isr.filter((id) => {
       const broker = this.#state.brokers.get(id);
-      if (broker === undefined || !this.#state.isStopping(broker)) continue;
-      const next = withStopping(move?.to ?? partition, id, rules);
-      if (next !== undefined) move = { to: next.to, ground: next.ground ?? move?.ground };
-    }
-    return move;
+      return broker !== undefined && this.#state.isStopping(broker);
+    });
   }
 
   async #onReplicasDescribed(described: ReadonlyMap<PartitionKey, readonly ReplicaReport[]>): Promise<void> {
     await this.#changes.commit(
       this.#changes.collect("all in-sync replicas may have lost records", (partition, _rules, topic) => {
         if (partition.leader !== NO_LEADER || partition.unverified.length === 0) return undefined;
+        if (this.#uncertain.isCertainThere(partition)) return undefined;
         const candidates = unverifiedCandidates(partition);
         const reports = described.get(partitionKey(topic.topicId, partition.partition)) ?? [];
         const best = electUnverified(reports.filter(({ brokerId }) => candidates.includes(brokerId)));
@@ -771,10 +810,13 @@ export class Controller implements ControllerApi {
 
   async #onIsrProposed(): Promise<void> {
     const proposals = this.#proposals.splice(0);
+    const undecided = proposals.filter((proposal) => this.#waitsForSuccessor(proposal));
+    this.#proposals.push(...undecided);
+    const decided = proposals.filter((proposal) => !undecided.includes(proposal));
     const changes = new Map<Partition, PartitionChange>();
     /** What was accepted in this event, by the state it replaces. */
     const accepted = new Map<Partition, Partition>();
-    const judged = proposals.map((proposal) => ({ proposal, answers: this.#judge(proposal, accepted, changes) }));
+    const judged = decided.map((proposal) => ({ proposal, answers: this.#judge(proposal, accepted, changes) }));
     try {
       await this.#changes.commit([...changes.values()]);
     } catch (error) {
@@ -785,6 +827,22 @@ export class Controller implements ControllerApi {
       if (answers instanceof ApiError) proposal.reject(answers);
       else proposal.resolve({ partitions: answers.map((answer) => this.#withState(answer)) });
     }
+  }
+
+  /**
+   * Whether a leader gives itself up in it for the sake of members that were not asked yet whether they live, or may still
+   * answer. Its seat goes to them, and it speaks for itself only. The answers, or the end of the wait, bring it up again.
+   */
+  #waitsForSuccessor(pending: PendingProposal): boolean {
+    const { brokerId, partitions } = pending.request;
+    const successors = partitions.flatMap(({ isr }) => {
+      const members = isr.map((member) => member.brokerId);
+      return members.includes(brokerId) ? [] : members;
+    });
+    if (successors.length === 0) return false;
+    if (!pending.isDoubted) this.#doubtRegistrations();
+    pending.isDoubted = true;
+    return successors.some((id) => this.#isAwaited(id));
   }
 
   #judge(

@@ -10,6 +10,8 @@ export interface ElectionRules {
    * brokers live.
    */
   readonly isReached: (brokerId: BrokerId) => boolean;
+  /** May lead, and was asked so lately whether it lives that its answer may still be on its way. */
+  readonly isAwaited: (brokerId: BrokerId) => boolean;
   /** Registered: may keep its seat in the ISR. */
   readonly isAlive: (brokerId: BrokerId) => boolean;
   /** Of the partition's topic. */
@@ -31,16 +33,22 @@ export interface Election {
 }
 
 /**
- * Who leads, or undefined when nobody may. The first of the assignment order that is in sync and electable; else of the
- * eligible replicas (KIP-966); else, if the topic allows it, of any. A member of the ISR that lost its power does not
- * count as in sync here (the last replica standing); whether it leads is `electUnverified`'s question.
+ * Who leads, or undefined when nobody may, or the first who may has not answered yet and is waited for. The first of the
+ * assignment order that is in sync and electable; else of the eligible replicas (KIP-966); else, if the topic allows it, of
+ * any. A member of the ISR that lost its power does not count as in sync here (the last replica standing); whether it leads
+ * is `electUnverified`'s question.
  */
 export function electLeader(partition: Partition, rules: ElectionRules): Election | undefined {
   const { replicas, isr, elr, unverified } = partition;
   const trusted = isr.filter((id) => !unverified.includes(id));
   // Registrations outlive their processes, and to elect one that is not there costs the others their seats.
   const electable = replicas.filter((id) => rules.isElectable(id) && rules.isReached(id));
-  const inSync = electable.find((id) => trusted.includes(id));
+  // In the order of the assignment, not of the answers: the first to answer would lead everything.
+  const candidates = replicas.filter((id) => electable.includes(id) || rules.isAwaited(id));
+  const inSync = candidates.find((id) => trusted.includes(id));
+  const eligible = candidates.find((id) => elr.includes(id));
+  const first = inSync ?? eligible;
+  if (first !== undefined && !electable.includes(first)) return undefined;
   if (inSync !== undefined) {
     const nextIsr = trusted.filter((id) => id === inSync || rules.isAlive(id));
     return {
@@ -50,7 +58,6 @@ export function electLeader(partition: Partition, rules: ElectionRules): Electio
       elr: nextElr(partition, nextIsr, rules.minInsyncReplicas),
     };
   }
-  const eligible = electable.find((id) => elr.includes(id));
   if (eligible !== undefined) {
     const nextIsr = [eligible];
     return {

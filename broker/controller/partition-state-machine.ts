@@ -16,6 +16,19 @@ import { electLeader, nextElr } from "./leader-election.js";
  */
 export type PartitionMove = { readonly to: Partition; readonly ground?: ElectionGround | undefined };
 
+/** Moves one after the other, as a single one. */
+export function inTurn(
+  partition: Partition,
+  ...moves: readonly ((partition: Partition) => PartitionMove | undefined)[]
+): PartitionMove | undefined {
+  let sum: PartitionMove | undefined;
+  for (const move of moves) {
+    const next = move(sum?.to ?? partition);
+    if (next !== undefined) sum = { to: next.to, ground: next.ground ?? sum?.ground };
+  }
+  return sum;
+}
+
 /** The state that a partition is born with, before it is written. The first alive replica leads. */
 export function newPartition(partition: number, replicas: readonly BrokerId[], rules: ElectionRules): Partition {
   const inSync = replicas.filter(rules.isElectable);
@@ -72,7 +85,11 @@ export function withoutBrokers(
  * hold is uncertain. They are not eligible any more. Their seats in the ISR stay, marked, until somebody certain leads
  * (`withoutUncertain`), and whoever was eligible is remembered too: if nobody certain is left, all of them are asked.
  */
-function withPowerCut(partition: Partition, cut: ReadonlySet<BrokerId>, lost: ReadonlySet<BrokerId>): Partition {
+function withPowerCut(
+  partition: Partition,
+  cut: ReadonlySet<BrokerId>,
+  lost: ReadonlySet<BrokerId>,
+): PartitionMove | undefined {
   const { replicas, isr, elr } = partition;
   const counted = replicas.filter((id) => [...isr, ...elr, ...partition.unverified].includes(id));
   const unverified = counted.filter((id) => cut.has(id) || partition.unverified.includes(id));
@@ -82,7 +99,7 @@ function withPowerCut(partition: Partition, cut: ReadonlySet<BrokerId>, lost: Re
     unverified,
     lost: unverified.filter((id) => lost.has(id) || partition.lost.includes(id)),
   };
-  return isSame(partition, to) ? partition : to;
+  return isSame(partition, to) ? undefined : { to };
 }
 
 /** Members that are uncertain or gone lose their seats as soon as the leader has proved that it is there. */
@@ -108,10 +125,12 @@ export function withRegistrations(
   rules: ElectionRules,
 ): PartitionMove | undefined {
   // The marks first: nobody may be elected in the moment in which it is found to be uncertain.
-  const from = withPowerCut(partition, change.cut, change.lost);
-  const remaining = withoutBrokers(from, change.gone, rules);
-  const settled = withoutUncertain(remaining?.to ?? from, rules) ?? remaining;
-  return settled ?? (from === partition ? undefined : { to: from });
+  return inTurn(
+    partition,
+    (from) => withPowerCut(from, change.cut, change.lost),
+    (from) => withoutBrokers(from, change.gone, rules),
+    (from) => withoutUncertain(from, rules),
+  );
 }
 
 /** A leader for a partition that has none. */
@@ -218,8 +237,11 @@ export function withSettings(
   partition: Partition,
   { minInsyncReplicas, durability }: Pick<ElectionRules, "minInsyncReplicas" | "durability">,
 ): PartitionMove | undefined {
-  const move = withMinInsyncReplicas(partition, minInsyncReplicas);
-  return withDurability(move?.to ?? partition, durability) ?? move;
+  return inTurn(
+    partition,
+    (from) => withMinInsyncReplicas(from, minInsyncReplicas),
+    (from) => withDurability(from, durability),
+  );
 }
 
 /** Every in-sync replica has synced what may have been acknowledged by the weaker rule; nobody else is eligible. */

@@ -31,8 +31,9 @@ const PARTITIONS_MAX = 1000;
 /**
  * Partitions that only replicas could lead which lost their power or their disk, so that nobody knows who holds most. It
  * waits for every member of the ISR to be back, because the one that is missing may hold what the others lost, and for the
- * eligible ones, which lost nothing; after a while for those that are, of whom one that lost its disk does not count. Then
- * it asks each what it holds. It elects nobody: the answers go to the controller as an event.
+ * eligible ones, which lost nothing; after a while for those that are, of whom one that lost its disk does not count. That
+ * while goes on only as long as one of them is there: else the first to be back at its end would lead by itself. Then it asks
+ * each what it holds. It elects nobody: the answers go to the controller as an event.
  */
 export class UncertainReplicas {
   readonly #env: Env;
@@ -78,18 +79,27 @@ export class UncertainReplicas {
     }
   }
 
+  /** Whether somebody is registered who lost nothing, and leads as soon as it answers. */
+  isCertainThere({ isr, elr, unverified }: Partition): boolean {
+    return [...isr, ...elr].some((id) => !unverified.includes(id) && this.#parts.state.brokers.has(id));
+  }
+
   stop(): void {
     this.#stopped = true;
     this.#timer?.cancel();
   }
 
   #toAsk(key: PartitionKey, topic: Topic, partition: Partition, nowMs: number): readonly BrokerId[] {
-    const since = this.#sinceMs.get(key);
     const { settings, isElectable } = this.#parts;
     const candidates = unverifiedCandidates(partition);
     const present = candidates.filter(isElectable);
     const members = [...partition.isr, ...partition.elr, ...partition.unverified];
     const awaited = new Set([...members, ...candidates]);
+    if (present.length === 0) {
+      this.#sinceMs.delete(key);
+      return [];
+    }
+    const since = this.#sinceMs.get(key);
     if (since === undefined) {
       this.#sinceMs.set(key, nowMs);
       this.#logger.warn(
@@ -99,7 +109,7 @@ export class UncertainReplicas {
     }
     const waitedMs = nowMs - (since ?? nowMs);
     if (present.length === awaited.size) return present;
-    if (waitedMs < settings.uncleanRecoveryWaitMs) return [];
+    if (waitedMs < settings.uncleanRecoveryWaitMs || this.isCertainThere(partition)) return [];
     // Who has lost its disk does not win by waiting for a member or an eligible replica: that one has more.
     return members.every(isElectable)
       ? present

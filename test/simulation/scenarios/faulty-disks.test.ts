@@ -64,6 +64,26 @@ describe("a leader whose disk is full", () => {
     });
   });
 
+  it("stays when the other one lost its power without a word", async () => {
+    await withCluster({ seed: 62, brokers: 4 }, async (cluster) => {
+      const [leader = 0, follower = 0] = [1, 2, 3, 4].filter((id) => id !== cluster.controllerId);
+      const config = { "min.insync.replicas": "1" };
+      const letters = await Letters.create(cluster, { assignment: [leader, follower], config });
+      await letters.write(20);
+      cluster.powerCut(follower);
+      fill(cluster, leader);
+      const waiting = letters.writer.write(letters.values(1));
+      await cluster.until(() => cluster.lines.some((line) => /its disk is full/.test(line)), "it wants to resign");
+      await cluster.run(500);
+      expect(cluster.leaderOf("letters")).toBe(leader);
+      makeRoom(cluster, leader);
+      cluster.start(follower);
+      await cluster.complete(waiting);
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
   it("stays when nobody else is in sync, is read from, refuses writes and takes them again", async () => {
     await withCluster({ seed: 52 }, async (cluster) => {
       const letters = await Letters.create(cluster, { config: { "min.insync.replicas": "1" } });

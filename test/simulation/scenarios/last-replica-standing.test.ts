@@ -71,6 +71,25 @@ describe("the last in-sync replica", () => {
     });
   });
 
+  it("is waited for from the moment on in which the first one is there to be asked", async () => {
+    await withCluster({ seed: 18, brokers: 4 }, async (cluster) => {
+      const assignment = [1, 2, 3, 4].filter((id) => id !== cluster.controllerId);
+      const [first = 0, second = 0] = assignment;
+      const letters = await Letters.create(cluster, { assignment });
+      await letters.write(20);
+      cluster.powerCut(...assignment);
+      await cluster.run(500);
+      cluster.start(first);
+      // Nearly as long as the controller waits for all of them, and then its power fails again.
+      await cluster.run(4500);
+      cluster.powerCut(first);
+      await cluster.run(3000);
+      cluster.start(second);
+      await cluster.run(3000);
+      expect(cluster.leaderOf("letters")).toBe(-1);
+    });
+  });
+
   it("is elected by what it holds when all lost their power, once all have said what that is", async () => {
     await withCluster({ seed: 13 }, async (cluster) => {
       const letters = await Letters.create(cluster);
@@ -151,6 +170,61 @@ describe("the last in-sync replica", () => {
       cluster.resume(1);
       await cluster.until(() => lastStop() !== undefined, "it is registered again");
       expect(lastStop()).toBe("crash");
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
+/** Two replicas on brokers that do not control, and which of them loses its power and which its process. */
+async function createOnTwo(
+  cluster: SimCluster,
+  powerless: "leader" | "follower",
+): Promise<{ letters: Letters; powerless: BrokerId; crashed: BrokerId }> {
+  const [leader = 0, follower = 0] = [1, 2, 3].filter((id) => id !== cluster.controllerId);
+  const letters = await Letters.create(cluster, {
+    assignment: [leader, follower],
+    config: { "min.insync.replicas": "1" },
+  });
+  await letters.write(20);
+  return powerless === "leader"
+    ? { letters, powerless: leader, crashed: follower }
+    : { letters, powerless: follower, crashed: leader };
+}
+
+describe.each(["leader", "follower"] as const)("a %s that lost its power without a word", (role) => {
+  it("does not get the seat of the other replica, whose process dies before that is noticed", async () => {
+    await withCluster({ seed: 31 }, async (cluster) => {
+      const { letters, powerless, crashed } = await createOnTwo(cluster, role);
+      cluster.powerCut(powerless);
+      await cluster.run(100);
+      cluster.crash(crashed);
+      await cluster.until(() => cluster.zookeeper.node(paths.broker(crashed)) === undefined, "its death is proved");
+      await cluster.run(300);
+      expect(cluster.isrOf("letters")).toEqual([powerless, crashed].sort());
+      await expectNoLeaderOnReturn(cluster, powerless);
+      await expectNothingLost(cluster, letters, { leader: crashed, others: [] });
+    });
+  });
+
+  it("does not get the seat of the other replica, which is another process when the controller looks", async () => {
+    await withCluster({ seed: 32 }, async (cluster) => {
+      const { letters, powerless, crashed } = await createOnTwo(cluster, role);
+      const controller = cluster.controllerId ?? 0;
+      const registered = (): bigint | undefined => cluster.zookeeper.node(paths.broker(crashed))?.czxid;
+      const before = registered();
+      cluster.powerCut(powerless);
+      cluster.pause(controller);
+      cluster.restart(crashed);
+      await cluster.until(() => ![undefined, before].includes(registered()), "it is registered again", 1000);
+      cluster.resume(controller);
+      await cluster.run(100);
+      expect(cluster.isrOf("letters")).toEqual([powerless, crashed].sort());
+      // What it holds is all there is when the other one comes back first.
+      cluster.crash(crashed);
+      await expectNoLeaderOnReturn(cluster, powerless);
+      cluster.start(crashed);
+      await cluster.until(() => cluster.leaderOf("letters") === crashed, "it leads");
       await letters.write(5);
       expect(await letters.verdict()).toEqual([]);
     });

@@ -67,6 +67,7 @@ function judged(
     rules: {
       isElectable: (id) => id !== options.notElectable,
       isReached: () => true,
+      isAwaited: () => false,
       isAlive: () => true,
       minInsyncReplicas: 2,
       durability: "fsync",

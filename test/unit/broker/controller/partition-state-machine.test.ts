@@ -22,6 +22,7 @@ const rules = (alive: readonly number[], options: Partial<ElectionRules> = {}): 
   isAlive: (id) => alive.includes(id),
   isElectable: (id) => alive.includes(id),
   isReached: (id) => alive.includes(id),
+  isAwaited: () => false,
   minInsyncReplicas: 2,
   durability: "page-cache",
   uncleanAllowed: false,
@@ -87,6 +88,19 @@ describe("brokers that are gone", () => {
     expect(withPreferredLeader(partition({ leader: 2 }), rules([1, 2, 3], { ...none, isAlive: () => true }))).toBe(
       undefined,
     );
+  });
+
+  it("are followed by the first of the assignment, whose answer is waited for, and not by the first to answer", () => {
+    const early: Partial<ElectionRules> = { isReached: (id) => id === 3, isAwaited: (id) => id === 2 };
+    expect(withoutBrokers(partition(), gone(1), rules([2, 3], early))?.to).toMatchObject({
+      leader: -1,
+      isr: [1, 2, 3],
+    });
+    // One that was eligible only is not waited for where one in sync has answered.
+    const eligible = partition({ isr: [1, 3], elr: [2] });
+    expect(withoutBrokers(eligible, gone(1), rules([2, 3], early))?.to).toMatchObject({ leader: 3 });
+    const late: Partial<ElectionRules> = { ...early, isAwaited: () => false };
+    expect(withoutBrokers(partition(), gone(1), rules([2, 3], late))?.to).toMatchObject({ leader: 3 });
   });
 
   it("keep the last seats, so that it is known who may lead again", () => {

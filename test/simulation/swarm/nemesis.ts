@@ -216,8 +216,11 @@ export class Nemesis {
         const other = this.#random.pick([...cluster.brokers.values()].filter((one) => one !== slot)).host.name;
         const delayMeanMs = this.#random.pick([5, 30, 100]);
         say(`${host} to ${other}: ${delayMeanMs} ms`);
+        const usual = this.#parts.world.slowLinks.find(({ from, to }) => from === host && to === other);
         network.setLink(host, other, { delayMeanMs });
-        this.#later(between(500, 4000), () => network.setLink(host, other, {}));
+        this.#later(between(500, 4000), () =>
+          network.setLink(host, other, usual === undefined ? {} : { delayMeanMs: usual.delayMs }),
+        );
         return role;
       }
       case "zookeeperPartition":
@@ -290,9 +293,10 @@ export class Nemesis {
         const { disk } = slot.host;
         const slowness = this.#random.pick([20, 100, 400]);
         say(`${host}: reads take ${slowness} ms`);
-        const before = disk.readDelayMeanMs;
         disk.readDelayMeanMs = slowness;
-        this.#later(between(300, 3000), () => (disk.readDelayMeanMs = before));
+        // Back to what the world has, and not to what was before: two of these on one disk may end in any order.
+        const usualMs = this.#parts.world.machines.get(id)?.readDelayMs;
+        this.#later(between(300, 3000), () => (disk.readDelayMeanMs = usualMs));
         return role;
       }
       case "diskError": {

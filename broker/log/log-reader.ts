@@ -72,9 +72,10 @@ export class LogReader {
         throw this.state.refusal(error);
       }
       if (!(error instanceof UnreadableSegment)) throw error;
-      const found = await this.verifier.verifyRange(from);
-      if (found.length > 0 && !isRetry)
-        return await this.#readFiles(from, damage.undamagedEnd(from, end), options, true);
+      await this.verifier.verifyRange(from);
+      if (this.content.cuts !== cuts) return this.read(from, options);
+      // Where the damage lies in front of `from`, the index leads behind it now.
+      if (!isRetry) return await this.#readFiles(from, damage.undamagedEnd(from, end), options, true);
       const reason = `${this.state.name}: offset ${from} cannot be read: ${error.message}`;
       throw new ApiError("CORRUPT_LOG", reason, { cause: error });
     }

@@ -37,21 +37,26 @@ export class LogVerifier {
     // Of a segment that was just rolled the last writes may still be queued.
     const end = segment.endOffset < offsets.logEnd ? segment.endOffset : offsets.logEnd;
     const endPosition = segment.sizeBytes;
+    const behindDamage: { readonly offset: Offset; readonly position: number }[] = [];
     const file = await this.files.open(segment.path("log"), "read");
     try {
       const survey = await surveySegment(
         file,
         { position: 0, endPosition, offset: baseOffset },
         end,
-        () => undefined,
+        (batch, position, afterDamage) => {
+          if (afterDamage) behindDamage.push({ offset: batch.baseOffset, position });
+        },
         pace,
       );
       // A cut or a removal in the meantime changed what the bytes should be.
       const isOld = (): boolean => this.content.cuts !== cuts || !segments.all.includes(segment);
       if (isOld() || survey.damage.length === 0) return [];
       await this.inTurn(async () => {
+        if (isOld()) return;
         const isWritten = segment !== segments.active && segment.syncedBytes >= segment.plannedBytes;
-        if (!isOld() && isWritten) await segments.rebuildIndexes(segment);
+        if (isWritten) await segments.rebuildIndexes(segment);
+        else for (const { offset, position } of behindDamage) segment.indexBehindDamage(offset, position);
       });
       if (isOld()) return [];
       this.content.damage.add(survey.damage);

@@ -28,8 +28,28 @@ export class OffsetIndex {
     this.#count += 1;
   }
 
+  /** Adds an entry where its place is, if there is none for the offset yet. Returns how many entries stand before it. */
+  insert(relativeOffset: number, position: number): number {
+    const at = this.#countTo(relativeOffset);
+    if (at > 0 && this.#offsets[at - 1] === relativeOffset) return at - 1;
+    this.append(relativeOffset, position);
+    for (const [array, value] of [
+      [this.#offsets, relativeOffset],
+      [this.#positions, position],
+    ] as const) {
+      array.copyWithin(at + 1, at, this.#count - 1);
+      array[at] = value;
+    }
+    return at;
+  }
+
   /** The last entry at or before the offset; undefined when the walk must begin at the segment's first byte. */
   floor(relativeOffset: number): { relativeOffset: number; position: number } | undefined {
+    return this.entry(this.#countTo(relativeOffset) - 1);
+  }
+
+  /** How many entries stand at or before the offset. */
+  #countTo(relativeOffset: number): number {
     let low = 0;
     let high = this.#count;
     while (low < high) {
@@ -37,7 +57,7 @@ export class OffsetIndex {
       if ((this.#offsets[middle] as number) <= relativeOffset) low = middle + 1;
       else high = middle;
     }
-    return this.entry(low - 1);
+    return low;
   }
 
   entry(at: number): { relativeOffset: number; position: number } | undefined {

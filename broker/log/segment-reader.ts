@@ -22,7 +22,8 @@ export class UnreadableSegment extends Error {
 
 /**
  * Reads whole batches from a file: from the one that holds `from`, all below `end`, at most `maxBytes` but at least one.
- * Undefined when the segment has no batch from there on. Checks the form of what it walks over, no checksums. Throws
+ * Undefined when the segment has no batch from there on. Checks the form of what it delivers, no checksums: whoever gets it
+ * does. What it only walks over is verified, because nobody else would see why a batch was passed over. Throws
  * UnreadableSegment when there is something else than batches.
  */
 export async function readFromSegment(
@@ -58,9 +59,12 @@ export async function readFromSegment(
         offset = batch.endOffset;
         if (batch.endOffset > from) {
           complete = batch.endOffset > end || (first !== undefined && batch.end - first > maxBytes);
+          if (complete && first === undefined) verifyPassedOver(batch);
           if (complete) break;
           first ??= at;
           last = batch.end;
+        } else {
+          verifyPassedOver(batch);
         }
         at = batch.end;
       }
@@ -105,6 +109,15 @@ function nextBatch(
     return batch.baseOffset < offset ? new UnreadableSegment(`offset ${batch.baseOffset} twice`) : batch;
   } catch (error) {
     if (error instanceof BatchFault) return new UnreadableSegment(error.message, { cause: error });
+    throw error;
+  }
+}
+
+function verifyPassedOver(batch: RecordBatch): void {
+  try {
+    batch.verify();
+  } catch (error) {
+    if (error instanceof BatchFault) throw new UnreadableSegment(error.message, { cause: error });
     throw error;
   }
 }

@@ -147,6 +147,12 @@ export class Segment {
     this.endOffset = batch.endOffset;
   }
 
+  /** A read that begins at the batch must not walk over what is in front of it: that is damaged. For open segments. */
+  indexBehindDamage(offset: Offset, position: number): void {
+    const before = this.files?.index.insert(offset - this.baseOffset, position);
+    if (before !== undefined) this.#indexEntriesOnDisk = Math.min(this.#indexEntriesOnDisk, before);
+  }
+
   /** Forgets what stands at or behind the position. Memory only. */
   cut(offset: Offset, position: number): void {
     this.endOffset = offset;

@@ -278,6 +278,54 @@ describe("a disk that fails", () => {
     expect(log.damage).toHaveLength(1);
   });
 
+  it.each([
+    ["an active segment", 128 * 1024 * 1024],
+    ["a closed segment", 500],
+  ])("serves what stands behind something rotten in %s, and what follows it", async (_, segmentBytes) => {
+    const world = await LogWorld.open({ tailBytesMax: 0 });
+    const log = world.log({ segmentBytes });
+    const batches = [0, 1, 2, 3, 4].map((mark) => batch({ mark }));
+    for (const each of batches) log.appendAsLeader(each, 0);
+    const path = world.disk.paths().find(isLog)!;
+    // A bit of the head of the second batch: nobody can tell where it ends.
+    world.disk.flipBit(path, batches[0]!.length + 3, 4);
+    expect(await world.complete(readAll(log, 2).then(summary))).toEqual(["2-2@0:2", "3-3@0:3", "4-4@0:4"]);
+    expect(log.damage).toMatchObject([{ from: 1, to: 2 }]);
+    for (const mark of [5, 6, 7, 8]) log.appendAsLeader(batch({ mark }), 0);
+    expect(await world.complete(readAll(log, 2))).toHaveLength(7);
+    expect(await world.complete(readAll(log, 0, 1).then(summary))).toEqual(["0-0@0:0"]);
+    for (const again of ["stopped", "killed"]) {
+      if (again === "stopped") await world.stopCleanly();
+      else world.kill();
+      await world.start();
+      expect(await world.complete(readAll(world.log(), 2))).toHaveLength(7);
+    }
+  });
+
+  it("serves what stands behind something rotten that was the last when it was found", async () => {
+    const world = await LogWorld.open({ tailBytesMax: 0 });
+    const log = world.log();
+    const batches = [0, 1].map((mark) => batch({ mark }));
+    for (const each of batches) log.appendAsLeader(each, 0);
+    world.disk.flipBit(world.disk.paths().find(isLog)!, batches[0]!.length + 3, 4);
+    expect(await world.complete(log.verifyRange(offset(0)))).toMatchObject([{ from: 1, to: 2 }]);
+    log.appendAsLeader(batch({ mark: 2 }), 0);
+    expect(await world.complete(readAll(log, 2).then(summary))).toEqual(["2-2@0:2"]);
+  });
+
+  it("serves a log whose start stands behind something rotten", async () => {
+    const world = await LogWorld.open({ tailBytesMax: 0 });
+    const log = world.log();
+    const batches = [0, 1, 2].map((mark) => batch({ mark }));
+    for (const each of batches) log.appendAsLeader(each, 0);
+    log.advanceHighWatermark(offset(3));
+    await world.complete(log.advanceLogStart(offset(2)));
+    world.disk.flipBit(world.disk.paths().find(isLog)!, batches[0]!.length + 3, 4);
+    expect(await world.contents()).toEqual(["2-2@0:2"]);
+    // It is no part of the log any more.
+    expect(log.damage).toEqual([]);
+  });
+
   it("finds the disk innocent when it is", async () => {
     const world = await LogWorld.open();
     const log = world.log({ segmentBytes: 300 });

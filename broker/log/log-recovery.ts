@@ -363,9 +363,9 @@ class LogRecovery {
 
   async #copyWhatMayNotBeOnDisk(): Promise<void> {
     const from = this.#copyFrom;
-    if (from === undefined) return;
-    const first = this.#segments.indexOf(from.segment);
-    if (first < 0) return;
+    const first = from === undefined ? -1 : this.#segments.indexOf(from.segment);
+    await this.#cutAgain(first < 0 ? this.#segments : this.#segments.slice(0, first));
+    if (from === undefined || first < 0) return;
     // The directory may be as new as the bytes in it.
     const metadata = join(this.directory, METADATA_FILE);
     await writeCheckpoint(this.#files, metadata, (await readCheckpoint(this.#files, metadata)) ?? []);
@@ -373,6 +373,18 @@ class LogRecovery {
     for (const segment of this.#segments.slice(first)) {
       const position = segment === from.segment ? from.position : 0;
       if (segment.sizeBytes > position) await this.#copySegment(segment, position);
+    }
+  }
+
+  /**
+   * What was cut off these files before may stand in them on the disk all the same, when the sync of the cut had failed: it
+   * would come back with a power cut, behind whatever the file holds then.
+   */
+  async #cutAgain(segments: readonly Segment[]): Promise<void> {
+    for (const { files, sizeBytes } of segments) {
+      if (files === undefined) continue;
+      await files.file.truncate(sizeBytes);
+      await this.context.syncs.run(() => files.file.sync());
     }
   }
 

@@ -48,6 +48,27 @@ describe("bytes that a start after a crash copies to a segment of their own", ()
     }
   });
 
+  it("stand in the files once, also when the cut of the old file could not be synced and the power fails later", async () => {
+    const world = await LogWorld.open({ settings });
+    const log = world.log(settings);
+    for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 1 }), 1);
+    await world.complete(log.flush());
+    await world.run(6_000);
+    for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 2 }), 1);
+    world.disk.writeBack();
+    world.kill();
+    world.disk.fail("sync", (path) => path.endsWith("/00000000000000000000.log"), { times: 1 });
+    await expect(world.start({ settings })).rejects.toMatchObject({ reason: "io" });
+    world.kill();
+    await world.start({ settings });
+    world.log().appendAsLeader(batch({ mark: 3 }), 1);
+    await world.complete(world.log().flush());
+    await world.run(6_000);
+    world.powerCut();
+    await world.start({ settings });
+    expect(offsetsOnDisk(world)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  });
+
   it("do not come back where the log is cut at their beginning", async () => {
     for (const afterMs of moments) {
       const world = await startThatEnds(afterMs);

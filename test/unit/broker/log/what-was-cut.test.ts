@@ -247,3 +247,21 @@ describe("a log start that was moved", () => {
     expect(world.log().logStartOffset).toBe(3);
   });
 });
+
+describe("records that were cut off", () => {
+  it("do not come back behind others when the cut could not be synced and the power fails later", async () => {
+    const world = await LogWorld.open({ settings });
+    for (let mark = 0; mark < 5; mark += 1) world.log(settings).appendAsLeader(batch({ mark }), 6);
+    await world.complete(world.log().flush());
+    await world.run(6_000);
+    world.disk.fail("sync", (path) => path.endsWith(".log"), { times: 1 });
+    await expect(world.complete(world.log().truncateTo(offset(2)))).rejects.toMatchObject({ reason: "io" });
+    world.kill();
+    await world.start({ settings });
+    world.log().appendAsFollower(stampedBatch(2, 6, { mark: 7 }), 6);
+    await world.complete(world.log().flush());
+    world.powerCut();
+    await world.start({ settings });
+    expect(await world.contents()).toEqual(["0-0@6:0", "1-1@6:1", "2-2@6:7"]);
+  });
+});

@@ -223,7 +223,7 @@ export class Administrator {
     }
     if ((cluster.assignmentOf(topic.name)?.length ?? 0) < wanted || topic.partitions !== before) return;
     topic.partitions = wanted;
-    clients.serve(topic, before);
+    if (topic.isServed) clients.serve(topic, before);
   }
 
   async #changeDurability(topic: SwarmTopic): Promise<void> {

@@ -122,11 +122,13 @@ export class SwarmClients {
 
   /** A topic, or more partitions of it, are there: clients write and read them. */
   serve(topic: SwarmTopic, fromPartition = 0): void {
+    topic.isServed = true;
     for (const each of this.#processes) this.#serveIn(each, topic, fromPartition);
   }
 
   /** As `serve`, for a topic of whose name there was another one: what clients of the library know of it is forgotten. */
   serveAnew(topic: SwarmTopic): void {
+    topic.isServed = true;
     for (const each of this.#processes) {
       each.library = undefined;
       each.producer = undefined;
@@ -199,7 +201,7 @@ export class SwarmClients {
     const started = new ClientProcess(name, process, new SimClient(process, bootstrap));
     this.#processes.push(started);
     this.#connect(started);
-    for (const topic of this.#parts.topics.live) this.#serveIn(started, topic, 0);
+    for (const topic of this.#parts.topics.served) this.#serveIn(started, topic, 0);
   }
 
   /** Connects the client library, and lets it serve the topics that it does not serve yet. */
@@ -210,7 +212,7 @@ export class SwarmClients {
         into.library = library;
         into.connections += 1;
         into.producer = library.producer({ deliveryTimeoutMs: DELIVERY_TIMEOUT_MS });
-        const unserved = this.#parts.topics.live.filter((topic) => !into.served.has(topic));
+        const unserved = this.#parts.topics.served.filter((topic) => !into.served.has(topic));
         for (const topic of unserved) this.#serveByLibrary(into, topic, 0);
       },
       () => {

@@ -44,4 +44,14 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
     showed: "two faults that slowed one disk down ended in the wrong order, and the disk was slow in the calm",
     test: "the seed itself",
   },
+  {
+    seed: 7048,
+    showed: "clients served a topic twice that had partitions added, or was met by a new client, before all knew of it",
+    test: "the seed itself",
+  },
+  {
+    seed: 7075,
+    showed: "what a cut whose sync had failed took off a file stood in it again after a power cut",
+    test: "test/unit/broker/log/copied-segments.test.ts",
+  },
 ];

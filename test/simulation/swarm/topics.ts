@@ -13,6 +13,8 @@ export class SwarmTopic {
   durabilityChanges = 0;
   /** Records may go by themselves. */
   hasRetention: boolean;
+  /** Clients use it. One that was created again waits until no broker knows the former one only. */
+  isServed = false;
   /** It is being deleted: clients leave it alone. */
   isLeaving = false;
   /** By partition: the greatest offset below which records were asked to be deleted, and that was answered. */
@@ -64,6 +66,11 @@ export class SwarmTopics {
 
   get live(): SwarmTopic[] {
     return [...this.#byName.values()].filter(({ isLeaving }) => !isLeaving);
+  }
+
+  /** What a client that comes now uses. */
+  get served(): SwarmTopic[] {
+    return this.live.filter(({ isServed }) => isServed);
   }
 
   get all(): SwarmTopic[] {

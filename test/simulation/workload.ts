@@ -4,7 +4,7 @@ import { sleep } from "../../common/env/time.js";
 import { ApiError, errorNameOf } from "../../protocol/error-codes.js";
 import type { ErrorName } from "../../protocol/error-codes.js";
 import { OffsetSpec } from "../../protocol/messages.js";
-import { readBatches } from "../../protocol/record-batch.js";
+import { BatchFault, readBatches } from "../../protocol/record-batch.js";
 import { RecordCursor } from "../../protocol/record-cursor.js";
 import type { BatchIdentity } from "../../protocol/record-encoder.js";
 import { noIdentity, RecordEncoder } from "../../protocol/record-encoder.js";
@@ -429,7 +429,7 @@ export async function fetchOnce(
   from: { readonly brokerId: number; readonly leaderEpoch: number | undefined },
   target: Target,
   fetchOffset: number,
-  maxWaitMs = 200,
+  { maxWaitMs = 200, verify = false }: { readonly maxWaitMs?: number; readonly verify?: boolean } = {},
 ): Promise<Fetched> {
   const { body, records } = await client.request(
     from.brokerId,
@@ -444,6 +444,7 @@ export async function fetchOnce(
           fetchOffset,
           maxBytes: 1024 * 1024,
           leaderEpochPlusOne: from.leaderEpoch === undefined ? 0 : from.leaderEpoch + 1,
+          verify,
         },
       ],
     },
@@ -503,10 +504,13 @@ export class Reader {
     const { timers } = this.client.env;
     const key = partitionKey(topicId, partition);
     let retryMs = RETRY_MS;
+    let verify = false;
     while (!this.#stopped) {
       const leader = await this.client.leader(topicId, partition);
       try {
-        const fetched = await fetchOnce(this.client, leader, this.target, this.#position, this.maxWaitMs);
+        const options = { maxWaitMs: this.maxWaitMs, verify };
+        const fetched = await fetchOnce(this.client, leader, this.target, this.#position, options);
+        verify = false;
         if (this.#stopped) return;
         if (fetched.error === undefined) {
           for (const { offset, value } of fetched.records) {
@@ -521,7 +525,8 @@ export class Reader {
           this.#position = fetched.logStartOffset;
         }
       } catch (error) {
-        if (!(error instanceof TransportError || error instanceof ApiError)) throw error;
+        if (!isExpected(error)) throw error;
+        verify ||= error instanceof BatchFault;
       }
       await this.client.refresh();
       await sleep(timers, retryMs);
@@ -534,7 +539,7 @@ export class Reader {
 export async function readToEnd(client: SimClient, via: string, target: Target): Promise<FinalRead> {
   const { timers } = client.env;
   const key = partitionKey(target.topicId, target.partition);
-  for (;;) {
+  for (let verify = false; ;) {
     try {
       const leader = await client.leader(target.topicId, target.partition);
       const logStartOffset = await listOffset(client, leader, target, OffsetSpec.EARLIEST);
@@ -542,7 +547,7 @@ export async function readToEnd(client: SimClient, via: string, target: Target):
       const records: FinalRead["records"][number][] = [];
       let position = logStartOffset;
       while (position < highWatermark) {
-        const fetched = await fetchOnce(client, leader, target, position);
+        const fetched = await fetchOnce(client, leader, target, position, { verify });
         if (fetched.error !== undefined) throw new ApiError(fetched.error);
         records.push(...fetched.records);
         position = (fetched.records.at(-1)?.offset ?? position - 1) + 1;
@@ -555,12 +560,17 @@ export async function readToEnd(client: SimClient, via: string, target: Target):
         records: records.filter(({ offset }) => offset < highWatermark),
       };
     } catch (error) {
-      if (!(error instanceof TransportError || error instanceof ApiError)) throw error;
+      if (!isExpected(error)) throw error;
+      verify ||= error instanceof BatchFault;
       await client.refresh();
       await sleep(timers, RETRY_MS);
     }
   }
 }
+
+/** What a reader tries again after. A batch that is damaged is asked for once more, and the broker is told to look at its disk. */
+const isExpected = (error: unknown): boolean =>
+  error instanceof TransportError || error instanceof ApiError || error instanceof BatchFault;
 
 /** Where a log begins or ends, as this broker says. Rejects with ApiError. */
 export async function listOffset(

@@ -374,9 +374,9 @@ export class Nemesis {
           this.#cluster.note(`the damage is not looked for: ${String(error)}`);
         });
     };
-    // Readers may find it, or recovery, or the scrubber, which comes late.
+    // Readers may find it, or recovery, or the scrubber, which comes late. A look may not come to its end.
     if (this.#random.chance(0.5)) find();
-    else this.#rotten.push(find);
+    this.#rotten.push(find);
     return true;
   }
 

@@ -54,4 +54,14 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
     showed: "what a cut whose sync had failed took off a file stood in it again after a power cut",
     test: "test/unit/broker/log/copied-segments.test.ts",
   },
+  {
+    seed: 7081,
+    showed: "a reader of the least kind did not ask again for a batch that was damaged",
+    test: "the seed itself",
+  },
+  {
+    seed: 7139,
+    showed: "nobody looked again for rot when the first look was cut short by a crash",
+    test: "the seed itself",
+  },
 ];

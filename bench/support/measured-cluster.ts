@@ -25,10 +25,11 @@ export class MeasuredCluster {
     private readonly up: readonly string[],
   ) {}
 
-  /** `prepare` is called with the data directory before anything is in it. */
+  /** `prepare` is called with the data directory before anything is in it; `settings` are of all brokers. */
   static async start(options: {
     port: number;
     zookeepers?: 1 | 3;
+    settings?: Readonly<Record<string, string>>;
     prepare?: (directory: string) => void;
   }): Promise<MeasuredCluster> {
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-accept-"));
@@ -43,6 +44,7 @@ export class MeasuredCluster {
       String(options.port),
       "--zookeepers",
       String(options.zookeepers ?? 1),
+      ...Object.entries(options.settings ?? {}).flatMap(([name, value]) => ["--set", `${name}=${value}`]),
     ];
     const { stdout } = await run(process.execPath, [program, ...up]);
     const { bootstrap } = JSON.parse(stdout.trim().split("\n").at(-1) as string) as { bootstrap: string };
@@ -108,6 +110,15 @@ export class MeasuredCluster {
 export function residentKiB(pid: number): number {
   try {
     return Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
+}
+
+/** What a process has read so far, from files and from connections; 0 where the system does not say. */
+export function bytesReadBy(pid: number): number {
+  try {
+    return Number(/rchar: (\d+)/.exec(fs.readFileSync(`/proc/${pid}/io`, "utf8"))?.[1] ?? 0);
   } catch {
     return 0;
   }

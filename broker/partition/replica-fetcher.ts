@@ -274,9 +274,9 @@ export class ReplicaFetcher {
     const writes: Promise<void>[] = [];
     for (const fetched of outcome.body.partitions) {
       const records = fetched.recordBytes > 0 ? outcome.records[recordsIndex++] : undefined;
+      // Who is not followed any more left the map in the turn in which its role ended.
       const followed = this.#followed.get(partitionKey(fetched.topicId, fetched.partition));
-      if (followed?.firstNamedIn === undefined || followed.firstNamedIn > sessionEpoch || !this.#isCurrent(followed))
-        continue;
+      if (followed?.firstNamedIn === undefined || followed.firstNamedIn > sessionEpoch) continue;
       const written = this.#onFetched(followed, sessionEpoch, fetched, records);
       if (written !== undefined) writes.push(written);
     }

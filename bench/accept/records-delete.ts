@@ -6,12 +6,14 @@ import { MeasuredTopic } from "../support/measured-topic.js";
 
 /*
  * Whether deleted records stay deleted, and how long the answer takes: records are deleted, and the leader is killed with
- * SIGKILL as soon as that is acknowledged. By turns on a topic with 1,000 records a second and on one without any.
+ * SIGKILL as soon as that is acknowledged. By turns on a topic with 1,000 records a second and on one without any. When
+ * another broker leads, and again when the killed one is back, the topic is read from offset 0 on.
  */
 const rounds = Number(process.env["ROUNDS"] ?? 20);
 const QUIET = "records-delete-quiet";
 const BUSY = "records-delete-busy";
 const RECORDS_A_ROUND = 100;
+const NOTHING = "nothing";
 
 printMachine();
 const cluster = await MeasuredCluster.start({ port: 29292 });
@@ -48,15 +50,17 @@ async function measure(): Promise<void> {
     tookMs.get(topic)?.push(answeredMs - startedMs);
     while ((await leaderOf(client, topic)) === leader)
       if (performance.now() - answeredMs > 20_000) throw new Error(`broker ${leader} is not replaced after 20 s`);
-    const [start] = await admin.listOffsets([{ topic, partition: 0, query: "earliest" }]);
-    const verdict = start !== undefined && start.offset >= before.offset ? "gone" : `back from ${start?.offset} on`;
-    if (verdict !== "gone") returned.push(`${topic}: ${verdict}, deleted below ${before.offset}`);
-    console.log(
-      `round ${round + 1}: ${topic}: deleted below ${before.offset} in ${(answeredMs - startedMs).toFixed(1)} ms: ${verdict}`,
-    );
+    const afterKill = await whatIsRead(client, topic, before.offset);
     await cluster.ottla("restart", String(leader));
     await busy.untilAllInSync();
     await untilInSync(client, QUIET);
+    const afterReturn = await whatIsRead(client, topic, before.offset);
+    for (const read of [afterKill, afterReturn])
+      if (read !== NOTHING) returned.push(`${topic}: ${read}, deleted below ${before.offset}`);
+    console.log(
+      `round ${round + 1}: ${topic}: deleted below ${before.offset} in ${(answeredMs - startedMs).toFixed(1)} ms, broker ${leader} killed; ` +
+        `of that, the next leader gives ${afterKill}, and ${afterReturn} is read when all are back`,
+    );
   }
   for (const [topic, some] of tookMs)
     report(
@@ -85,6 +89,20 @@ async function produce(client: Cluster): Promise<void> {
   );
   await Promise.all(sent);
   await producer.close();
+}
+
+/** What a reader gets of the records below this offset. */
+async function whatIsRead(client: Cluster, topic: string, deletedBelow: number): Promise<string> {
+  const [start] = await client.admin().listOffsets([{ topic, partition: 0, query: "earliest" }]);
+  if (start === undefined || start.offset < deletedBelow) return `a log that begins at ${start?.offset}`;
+  const consumer = client.consumer({ topics: [topic], from: { offset: 0 }, onOutOfRange: "earliest" });
+  try {
+    for await (const record of consumer.records({ untilEnd: true }))
+      return record.offset < deletedBelow ? `records from ${record.offset} on` : NOTHING;
+    return NOTHING;
+  } finally {
+    await consumer.close();
+  }
 }
 
 async function leaderOf(client: Cluster, topic: string): Promise<number> {

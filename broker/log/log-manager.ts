@@ -5,7 +5,7 @@ import type { Env } from "../../common/env/env.js";
 import type { Timer } from "../../common/env/time.js";
 import type { Logger } from "../../common/logger.js";
 import { reasonOf } from "../../common/logger.js";
-import { SerialQueue } from "../../common/serial-queue.js";
+import { QueueClosed, SerialQueue } from "../../common/serial-queue.js";
 import { parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
 import type { Offset, PartitionKey, TopicId } from "../../protocol/types.js";
 import { BufferPool } from "./buffer-pool.js";
@@ -415,7 +415,9 @@ export class LogManager {
     const guarded = work
       .catch((error: unknown) => {
         if (error instanceof InvariantViolation) this.#context.onFatal(error);
-        else this.logger.warn(`background work on ${this.options.directory} failed: ${reasonOf(error)}`);
+        // What was closed meanwhile, as the log of a topic that was deleted, needs nothing any more.
+        else if (!(error instanceof QueueClosed))
+          this.logger.warn(`background work on ${this.options.directory} failed: ${reasonOf(error)}`);
       })
       .finally(() => this.#background.delete(guarded));
     this.#background.add(guarded);

@@ -150,6 +150,21 @@ it("flushes each log in its own time, though another one may wait for longer", a
   expect(patient.flushedOffset).toBe(1);
 });
 
+it("is silent about a log that is deleted while its flush waits for a turn", async () => {
+  const world = await LogWorld.open();
+  const logs = Array.from({ length: 8 }, (_, partition) =>
+    world.manager.create(TOPIC_ID, "orders", partition, SETTINGS),
+  );
+  for (const log of logs) log.appendAsLeader(batch(), 0);
+  await world.run(900);
+  world.disk.syncDelayMeanMs = 300;
+  await world.run(200);
+  expect(logs.map((log) => log.flushedOffset)).toContain(0);
+  for (const { partition } of logs) void world.manager.remove(TOPIC_ID, partition);
+  await world.run(10_000);
+  expect(world.lines.filter((line) => !line.startsWith("info"))).toEqual([]);
+});
+
 it("works on a real disk", async () => {
   const parent = await mkdtemp(join(tmpdir(), "ottla-log-"));
   const env = {

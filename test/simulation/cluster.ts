@@ -62,6 +62,8 @@ export class SimBroker {
   process: SimProcess | undefined;
   broker: Broker | undefined;
   state: BrokerState = "down";
+  /** Its last process ended with the power. */
+  lostPower = false;
 
   constructor(
     readonly id: BrokerId,
@@ -161,7 +163,8 @@ export class SimCluster {
     Object.assign(slot, { process, broker, state: "starting" satisfies BrokerState });
     broker.start().then(
       () => {
-        if (slot.process === process && slot.state === "starting") slot.state = "up";
+        if (slot.process !== process || slot.state !== "starting") return;
+        Object.assign(slot, { state: "up" satisfies BrokerState, lostPower: false });
       },
       (error: unknown) => {
         if (slot.process !== process || process.dead) return;
@@ -198,6 +201,7 @@ export class SimCluster {
   powerCut(...ids: readonly BrokerId[]): void {
     for (const id of ids) {
       const slot = this.broker(id);
+      slot.lostPower = true;
       this.#gone(slot, () => slot.host.powerCut());
     }
   }

@@ -4,7 +4,7 @@ import { decodeControllerEpoch, paths } from "../../broker/zookeeper/znodes.js";
 import type { PartitionStateZnode } from "../../broker/zookeeper/znodes.js";
 import { BatchFault, readBatch } from "../../protocol/record-batch.js";
 import { partitionKey } from "../../protocol/types.js";
-import type { TopicId } from "../../protocol/types.js";
+import type { BrokerId, TopicId } from "../../protocol/types.js";
 import type { SimBroker, SimCluster } from "./cluster.js";
 import type { History, ReplicaImage } from "./history.js";
 
@@ -32,6 +32,8 @@ export interface InvariantsOptions {
   readonly leastMinimum?: (partition: Partition) => number | undefined;
   /** Below this offset records were deleted on demand, and that was acknowledged. */
   readonly deletedBefore?: (partition: { readonly topicId: TopicId; readonly partition: number }) => number;
+  /** Nobody writes to ZooKeeper by hand: states of partitions come from the controller in office only. */
+  readonly noHands?: boolean;
 }
 
 /** What a partition's znode said last. */
@@ -61,6 +63,12 @@ interface CommittedLog {
  * - While a partition's state says `fsync`, what the high watermark passes is on the disk of every in-sync replica.
  * - In ZooKeeper the leader is in sync, a new leader was in sync or eligible before, and no role is ahead of its epoch.
  * - The controller epoch grows, in ZooKeeper and for each broker.
+ * - States of partitions are written by the session that raised the controller epoch last.
+ * - Who is taken in is somebody whom the leader waits for by then, as the process that the leader saw.
+ * - Who leads was given its seat under the registration that it has.
+ * - A leader counts no fetch of a process of a follower once a later one has fetched.
+ * - A follower has no batch above the epoch that it follows, and where its log and the leader's part it cuts off nothing that
+ *   is committed.
  */
 export class Invariants {
   readonly #leaders = new Map<string, string>();
@@ -70,6 +78,8 @@ export class Invariants {
   readonly #states = new Map<string, SeenState>();
   readonly #controllerEpochs = new WeakMap<SimBroker, { readonly process: unknown; readonly epoch: number }>();
   readonly #topics = new Set<string>();
+  /** By leadership and follower: the process that fetched last. */
+  readonly #fetchers = new WeakMap<object, Map<BrokerId, bigint>>();
   /** Log ends, by broker and partition, of replicas that live and of those that did. */
   readonly #ends = new Map<string, number>();
   /** By broker and partition. */
@@ -82,12 +92,16 @@ export class Invariants {
   #lastZxid = -1n;
   /** Records may be lost: unclean elections are on, or every disk lost its power. */
   lossAllowed = false;
+  /** Found in the middle of an event: said behind it. */
+  #broken: string | undefined;
 
   constructor(
     private readonly cluster: SimCluster,
     private readonly history?: History,
     private readonly options: InvariantsOptions = {},
-  ) {}
+  ) {
+    cluster.onLine((host, _level, sentence) => this.#checkCut(host, sentence));
+  }
 
   /** The end of what any replica has called committed. */
   committedEnd(key: string): number {
@@ -147,6 +161,7 @@ export class Invariants {
   /** Looks where something may have changed: in ZooKeeper after a transaction, in brokers whose code has run. */
   check(): void {
     const { zookeeper, brokers, simulation } = this.cluster;
+    if (this.#broken !== undefined) throw new Error(this.#broken);
     if (zookeeper.lastZxid !== this.#lastZxid) {
       this.#lastZxid = zookeeper.lastZxid;
       this.#checkControllerEpoch();
@@ -214,6 +229,8 @@ export class Invariants {
       if (state === undefined) continue;
       this.#states.set(path, { topicCzxid: topicNode.czxid, mzxid: node.mzxid, state });
       this.#checkState(`${topic}-${partition}`, state, before?.state);
+      this.#checkWriter(`${topic}-${partition}`, node.mzxid);
+      if (before !== undefined) this.#checkJoin({ topic, partition }, state, before.state);
       const topicId = this.cluster.topicId(topic);
       if (topicId !== undefined) this.checkSeats(topicId, topic, partition);
     }
@@ -237,8 +254,72 @@ export class Invariants {
     }
   }
 
+  /** The transaction that wrote the state is one of the session that is in office. */
+  #checkWriter(name: string, mzxid: bigint): void {
+    if (this.options.noHands !== true) return;
+    const { zookeeper } = this.cluster;
+    const office = zookeeper.node(paths.controllerEpoch);
+    const inOffice = office && zookeeper.writerOf(office.mzxid);
+    const writer = zookeeper.writerOf(mzxid);
+    if (writer !== inOffice)
+      throw new Error(`${name}: its state was written by session ${writer}, in office is ${inOffice}`);
+  }
+
+  /** Whoever is taken in while the leader stays is one whom it waits for, and the process that it has seen (KIP-497, KIP-903). */
+  #checkJoin(
+    { topic, partition }: { readonly topic: string; readonly partition: number },
+    state: PartitionStateZnode,
+    before: PartitionStateZnode,
+  ): void {
+    if (state.leader < 0 || state.leader !== before.leader || state.leaderEpoch !== before.leaderEpoch) return;
+    const role = this.cluster.partition(state.leader, topic, partition)?.role;
+    if (role?.kind !== "leader" || role.epoch !== state.leaderEpoch) return;
+    const waitedFor = role.isr.state.kind === "pending" ? role.isr.state.proposed : role.isr.state.isr;
+    for (const id of state.isr) {
+      if (before.isr.includes(id)) continue;
+      const name = `${topic}-${partition}: broker ${id} was taken in`;
+      if (!waitedFor.has(id)) throw new Error(`${name}, and leader ${state.leader} does not wait for it`);
+      const seen = role.followers.get(id)?.brokerEpoch;
+      const seat = state.brokerEpochs?.get(id);
+      if (seen !== undefined && seat !== undefined && BigInt(seat) > BigInt(seen))
+        throw new Error(`${name} as process ${seat}, and leader ${state.leader} has heard of process ${seen} only`);
+    }
+  }
+
+  /** A follower is about to cut its log where it and the leader's part: what is committed is the leader's as well. */
+  #checkCut(host: string, sentence: string): void {
+    const found = / ?(\S+)-(\d+): truncates its log from \d+ to (\d+), where it and the log of leader/.exec(sentence);
+    const slot = [...this.cluster.brokers.values()].find((one) => one.host.name === host);
+    if (found === null || slot === undefined || this.lossAllowed) return;
+    const [, topic = "", partition = "", target = ""] = found;
+    const replica = this.cluster.partition(slot.id, topic, Number(partition));
+    if (replica === undefined || replica.log.damage.length > 0) return;
+    const key = partitionKey(replica.topicId, replica.partition);
+    const held = this.committedOnDisk(key, slot.id, topic, replica.partition);
+    if (held > Number(target))
+      this.#broken ??= `${topic}-${partition} on broker ${slot.id}: it cuts its log to ${target}, and has what was committed up to ${held}`;
+  }
+
+  /** A late fetch of a process that was replaced moves nothing. */
+  #checkFetchers(partition: Partition, name: string): void {
+    const { role } = partition;
+    if (role.kind !== "leader") return;
+    const known = this.#fetchers.get(role) ?? new Map<BrokerId, bigint>();
+    this.#fetchers.set(role, known);
+    for (const id of role.followers.ids) {
+      const epoch = BigInt(role.followers.get(id)?.brokerEpoch ?? 0);
+      const before = known.get(id) ?? epoch;
+      if (epoch < before)
+        throw new Error(
+          `${name}: it counts a fetch of process ${epoch} of broker ${id}; process ${before} has fetched`,
+        );
+      known.set(id, epoch);
+    }
+  }
+
   #checkReplica(slot: SimBroker, partition: Partition): void {
     const { role, log } = partition;
+    this.#checkFetchers(partition, `${partition.name} on broker ${slot.id}`);
     const { highWatermark, logEndOffset, logStartOffset } = log;
     const before = this.#seen.get(partition);
     if (
@@ -259,6 +340,8 @@ export class Invariants {
     if (highWatermark < logStartOffset)
       throw new Error(`${name}: high watermark ${highWatermark} is below the log start ${logStartOffset}`);
     this.#checkSteps(slot, partition, name, before);
+    if (role.kind === "follower" && (log.lastEpoch ?? 0) > role.epoch)
+      throw new Error(`${name}: it follows epoch ${role.epoch}, and its log has epoch ${log.lastEpoch}`);
     if (role.kind === "leader") {
       if (before?.role !== role) this.#checkLeader(slot, partition, role.epoch);
       const key = partitionKey(partition.topicId, partition.partition);
@@ -351,7 +434,11 @@ export class Invariants {
     for (const id of [...state.isr, ...state.elr]) {
       const slot = this.cluster.broker(id);
       const log = slot.broker?.partitions?.get(topicId, partition)?.log;
-      if (log === undefined || state.unverified.includes(id)) continue;
+      if (state.unverified.includes(id)) continue;
+      if (log === undefined) {
+        this.#checkDead(slot, key, committedEnd, `${topic}-${partition}: broker ${id} is dead and has a seat`);
+        continue;
+      }
       const name = `${topic}-${partition}: broker ${id} is ${state.isr.includes(id) ? "in sync" : "eligible"}`;
       if (log.logEndOffset < committedEnd)
         throw new Error(
@@ -362,6 +449,14 @@ export class Invariants {
       if (logStart < deletedBefore)
         throw new Error(`${name}, its log may begin at ${logStart}, and what is below ${deletedBefore} was deleted`);
     }
+  }
+
+  /** One that was killed has what it had; of one that lost its power it is known when it is back. */
+  #checkDead(slot: SimBroker, key: string, committedEnd: number, name: string): void {
+    if (slot.process !== undefined || slot.lostPower) return;
+    const end = this.#ends.get(`${slot.id} ${key}`);
+    if (end !== undefined && end < committedEnd)
+      throw new Error(`${name}, its log ended at ${end}, and what is below ${committedEnd} was committed`);
   }
 
   /** Where records are synced before they are acknowledged: the disks of all in-sync replicas have the last one of them. */
@@ -401,6 +496,14 @@ export class Invariants {
     const isSame = this.cluster.topicId(partition.topic) === partition.topicId;
     if (isSame && state !== undefined && state.leaderEpoch < epoch)
       throw new Error(`${partition.name} is led at epoch ${epoch}, ZooKeeper is at ${state.leaderEpoch}`);
+    const seat = state?.brokerEpochs?.get(slot.id);
+    const registered = this.cluster.zookeeper.node(paths.broker(slot.id))?.czxid;
+    const own = slot.broker?.epoch;
+    const isRegistered = own !== undefined && registered?.toString() === own;
+    if (isSame && isRegistered && state?.leaderEpoch === epoch && seat !== undefined && seat !== own)
+      throw new Error(
+        `${partition.name} at epoch ${epoch} is led by process ${own}, its leadership was given to process ${seat}`,
+      );
   }
 
   #checkCommitted(slot: SimBroker, partition: Partition, name: string): void {

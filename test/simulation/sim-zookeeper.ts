@@ -78,6 +78,7 @@ export class SimZooKeeper {
   readonly #connections = new Set<SimConnection>();
   readonly #clientsByProcess = new WeakMap<SimProcess, SimZooKeeperClient>();
   readonly #traps = new Set<WriteTrap>();
+  readonly #writers = new Map<bigint, string>();
   /** The leader's: every transaction so far. */
   readonly #tree = new SimTree();
   #zxid = 0n;
@@ -273,6 +274,11 @@ export class SimZooKeeper {
     return this.#tree.paths();
   }
 
+  /** The session whose write this transaction was. */
+  writerOf(zxid: bigint): string | undefined {
+    return this.#writers.get(zxid);
+  }
+
   /** Ids of the sessions that live. */
   sessionIds(): string[] {
     return [...this.#sessions.keys()];
@@ -449,6 +455,7 @@ export class SimZooKeeper {
     const { code, changes, results } = this.#tree.transact(operations, session.id, this.#zxid + 1n);
     // A refused write takes a transaction id too.
     const zxid = this.#commit(changes, { applied: true });
+    this.#writers.set(zxid, session.id);
     if (request.kind === "multi") return { result: { code, results }, zxid };
     return { result: { code, ...results[0] }, zxid };
   }

@@ -95,6 +95,7 @@ class Swarm {
       (key) => invariants.highWatermarkOf(key),
     );
     const invariants: Invariants = new Invariants(cluster, history, {
+      noHands: true,
       leastMinimum: ({ topicId }) => topics.byId(topicId)?.leastMinimum(cluster.nowMs),
       deletedBefore: ({ topicId, partition }) => topics.byId(topicId)?.answeredDeletions.get(partition) ?? 0,
       onRoleChanged: (slot, partition) => {

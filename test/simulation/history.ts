@@ -57,6 +57,15 @@ export interface FinalRead {
   readonly records: readonly { readonly offset: number; readonly value: string; readonly leaderEpoch: number }[];
 }
 
+/** A leader did not know what it had acknowledged, or its predecessor, of an idempotent producer. */
+export interface Ignorance {
+  readonly producer: string;
+  readonly partition: string;
+  readonly brokerId: number;
+  readonly sequence: number;
+  readonly error: string;
+}
+
 /** Where a log began, as somebody was told at some time. */
 interface LogStart {
   readonly partition: string;
@@ -113,6 +122,7 @@ export class History {
   readonly logStarts: LogStart[] = [];
   readonly losses: PermittedLoss[] = [];
   readonly deletions: AnsweredDeletion[] = [];
+  readonly ignorances: (Ignorance & { readonly atMs: number })[] = [];
   /** In the order in which they were written to ZooKeeper. */
   readonly controllerEpochs: number[] = [];
   #okCount = 0;
@@ -170,6 +180,10 @@ export class History {
 
   deleted(deletion: Omit<AnsweredDeletion, "atMs">): void {
     this.deletions.push({ ...deletion, atMs: this.nowMs() });
+  }
+
+  ignorant(ignorance: Ignorance): void {
+    this.ignorances.push({ ...ignorance, atMs: this.nowMs() });
   }
 
   /** The partition to which the value was handed over. */

@@ -96,6 +96,8 @@ export async function produceOnce(
 
 interface PendingBatch {
   readonly operation: ProduceOperation;
+  /** How many batches were handed over before it under this id. */
+  readonly number: number;
   readonly sequence: number;
   readonly batch: Buffer;
   readonly deadlineMs: number;
@@ -114,6 +116,7 @@ export class IdempotentWriter {
   #identity: { readonly producerId: number; readonly producerEpoch: number } | undefined;
   #identities = 0;
   #nextSequence = 0;
+  #nextNumber = 0;
   /** Until the first acknowledgement one batch is under way: a second one could only be refused if it came first. */
   #isKnown = false;
   #isRunning = false;
@@ -162,6 +165,7 @@ export class IdempotentWriter {
     this.#nextSequence += values.length;
     this.#queue.push({
       operation,
+      number: this.#nextNumber++,
       sequence,
       batch: encodeBatch(values, clock.wallMs(), { ...identity, baseSequence: sequence }),
       deadlineMs: clock.monotonicMs() + this.deliveryTimeoutMs,
@@ -181,6 +185,7 @@ export class IdempotentWriter {
         this.#identity = { producerId: body.producerId, producerEpoch: body.producerEpoch };
         this.#identities += 1;
         this.#nextSequence = 0;
+        this.#nextNumber = 0;
         this.#isKnown = false;
         return this.#identity;
       } catch {
@@ -225,16 +230,21 @@ export class IdempotentWriter {
     for (let sent = 0; sent < IN_FLIGHT_MAX * 4 && !failed; sent += 1) {
       const limit = this.#isKnown ? IN_FLIGHT_MAX : 1;
       const next = this.#queue.find(({ inFlight }) => !inFlight);
+      const oldest = this.#queue[0]?.number ?? 0;
       const inFlight = this.#queue.filter((one) => one.inFlight).length;
-      if (next === undefined || inFlight >= limit) {
+      // A broker remembers the newest few: the oldest without an outcome stays among them.
+      if (next === undefined || inFlight >= limit || next.number >= oldest + IN_FLIGHT_MAX) {
         if (answers.size === 0) break;
         await Promise.race(answers);
         continue;
       }
       next.inFlight = true;
       next.operation.leaderEpoch = leader.leaderEpoch;
+      const isNext = this.#isKnown && next.number === oldest;
+      const isKnown = this.#isKnown;
       const answer = produceOnce(this.client, leader, this.target, "all", next.batch).then((attempt) => {
         next.inFlight = false;
+        if (attempt.kind !== "ok" && isKnown) this.#noteIgnorance(next, leader, attempt.error, isNext);
         if (!this.#onAttempt(next, attempt)) failed = true;
         answers.delete(answer);
       });
@@ -242,6 +252,20 @@ export class IdempotentWriter {
     }
     await Promise.all(answers);
     return failed;
+  }
+
+  /**
+   * Whoever leads has what was acknowledged under this id, and remembers it: it does not say that it knows nothing of the
+   * producer, nor that something is missing in front of the oldest batch, nor that it has forgotten where one of the last is.
+   */
+  #noteIgnorance(pending: PendingBatch, leader: { readonly brokerId: number }, error: string, isNext: boolean): void {
+    const isIgnorant =
+      error === "UNKNOWN_PRODUCER_ID" ||
+      error === "DUPLICATE_SEQUENCE_NUMBER" ||
+      (error === "OUT_OF_ORDER_SEQUENCE_NUMBER" && isNext);
+    if (!isIgnorant) return;
+    const { producer, partition } = pending.operation;
+    this.history.ignorant({ producer, partition, sequence: pending.sequence, error, ...leader });
   }
 
   /** Returns whether it went well. */

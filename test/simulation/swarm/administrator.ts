@@ -11,7 +11,7 @@ import type { Deadlines } from "./deadlines.js";
 import type { FaultLog } from "./fault-log.js";
 import { SwarmTopic } from "./topics.js";
 import type { SwarmTopics } from "./topics.js";
-import type { World } from "./world.js";
+import type { Act, World } from "./world.js";
 import { minimums, topicPlan } from "./world.js";
 
 const TOPICS_MAX = 5;
@@ -88,20 +88,26 @@ export class Administrator {
     const { random, topics, cluster } = this.#parts;
     const brokers = cluster.brokers.size;
     const topic = topics.live.length > 0 ? random.pick(topics.live) : undefined;
-    const kinds: readonly [number, string, () => Promise<void>][] = [
+    const { acts } = this.#parts.world;
+    const whether = (act: Act, possible: boolean): number => (possible ? (acts[act] ?? 0) : 0);
+    const kinds: readonly [number, Act, () => Promise<void>][] = [
       [
-        topics.all.length < TOPICS_MAX ? 2 : 0,
+        whether("create", topics.all.length < TOPICS_MAX),
         "create",
         () => this.#create(topicPlan(random, this.#freeName(), brokers)),
       ],
-      [topics.live.length > 1 ? 1 : 0, "delete", () => this.#delete(topic!, false)],
-      [1, "recreate", () => this.#delete(topic!, true)],
-      [topic !== undefined && topic.partitions < PARTITIONS_MAX ? 1 : 0, "more partitions", () => this.#grow(topic!)],
-      [2, "durability", () => this.#changeDurability(topic!)],
-      [2, "min.insync.replicas", () => this.#changeMinimum(topic!)],
-      [1, "segments", () => this.#changeSegments(topic!)],
-      [2, "elect leaders", () => this.#electLeaders(topic!)],
-      [3, "delete records", () => this.#deleteRecords(topic!)],
+      [whether("delete", topics.live.length > 1), "delete", () => this.#delete(topic!, false)],
+      [whether("recreate", true), "recreate", () => this.#delete(topic!, true)],
+      [
+        whether("more partitions", topic !== undefined && topic.partitions < PARTITIONS_MAX),
+        "more partitions",
+        () => this.#grow(topic!),
+      ],
+      [whether("durability", true), "durability", () => this.#changeDurability(topic!)],
+      [whether("min.insync.replicas", true), "min.insync.replicas", () => this.#changeMinimum(topic!)],
+      [whether("segments", true), "segments", () => this.#changeSegments(topic!)],
+      [whether("elect leaders", true), "elect leaders", () => this.#electLeaders(topic!)],
+      [whether("delete records", true), "delete records", () => this.#deleteRecords(topic!)],
     ];
     const usable = kinds.filter(([weight, kind]) => weight > 0 && (topic !== undefined || kind === "create"));
     let left = random.float() * usable.reduce((sum, [weight]) => sum + weight, 0);
@@ -278,7 +284,7 @@ export class Administrator {
     const log = leader < 0 ? undefined : cluster.partition(leader, topic.name, partition)?.log;
     if (log === undefined) return;
     const span = log.highWatermark - log.logStartOffset;
-    const before = log.logStartOffset + Math.floor(span * random.pick([0.3, 0.7, 1]));
+    const before = log.logStartOffset + Math.floor(span * random.pick(this.#parts.world.deletedShares));
     if (before === 0) return;
     topic.noteDeletionAsked(partition, before);
     const [answer] = await this.#call(`delete records of ${topic.name}-${partition}`, (admin) =>

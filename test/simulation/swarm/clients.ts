@@ -10,11 +10,10 @@ import type { SimRandom } from "../sim-random.js";
 import { IdempotentWriter, PlainWriter, Reader } from "../workload.js";
 import type { Deadlines } from "./deadlines.js";
 import type { SwarmTopic, SwarmTopics } from "./topics.js";
+import type { World } from "./world.js";
 
 const DELIVERY_TIMEOUT_MS = 8000;
 const PENDING_MAX = 8;
-/** How long a broker holds a question back. Long: news must reach readers by itself, and idle questions cost time. */
-const FETCH_WAIT_MS = 3000;
 /** After an error that it may try again. */
 const RESTART_MS = 300;
 /** A client that could not connect tries again after so long. */
@@ -57,7 +56,7 @@ export interface SwarmClientsParts {
   readonly topics: SwarmTopics;
   readonly deadlines: Deadlines;
   readonly random: SimRandom;
-  readonly writeIntervalMs: number;
+  readonly world: World;
   /** A client of the library gave up for a reason that is none. */
   readonly onFailure: (sentence: string) => void;
 }
@@ -222,7 +221,7 @@ export class SwarmClients {
   }
 
   #serveIn(into: ClientProcess, topic: SwarmTopic, fromPartition: number): void {
-    const { history, random } = this.#parts;
+    const { history, random, world } = this.#parts;
     for (let partition = fromPartition; partition < topic.partitions; partition += 1) {
       const target = { topicId: topic.topicId, partition };
       const key = partitionKey(target.topicId, partition);
@@ -235,7 +234,7 @@ export class SwarmClients {
       if (random.chance(0.3))
         into.writers.push({ key, topic, writer: new PlainWriter(into.client, history, name("plain"), target) });
       if (random.chance(0.2)) {
-        const reader = new Reader(into.client, history, name("reader"), target, FETCH_WAIT_MS);
+        const reader = new Reader(into.client, history, name("reader"), target, world.fetchWaitMs);
         reader.start();
         into.readers.push({ topic, reader });
         into.tails.push({
@@ -267,6 +266,7 @@ export class SwarmClients {
       `${into.name} consumer ${topic.name}`,
       topic,
       topics,
+      this.#parts.world.fetchWaitMs,
       (sentence) => {
         if (!topic.isLeaving && !into.process.dead) onFailure(sentence);
       },
@@ -279,8 +279,8 @@ export class SwarmClients {
   #tick(): void {
     if (this.#stopped) return;
     if (!this.#quiet) this.#burst();
-    const { cluster, random, writeIntervalMs } = this.#parts;
-    cluster.simulation.scheduler.after(random.delayMs(writeIntervalMs), "workload", () => this.#tick());
+    const { cluster, random, world } = this.#parts;
+    cluster.simulation.scheduler.after(random.delayMs(world.writeIntervalMs), "workload", () => this.#tick());
   }
 
   /** One writer hands over one batch, or a few at once. */
@@ -292,7 +292,7 @@ export class SwarmClients {
     if (awake.length === 0) return;
     const chosen = random.pick(random.pick(awake).writers);
     if (chosen.topic.isLeaving && chosen.writer instanceof SwarmWriter) return;
-    const count = random.pick([1, 1, 1, 2, 5]);
+    const count = random.pick(this.#parts.world.bursts);
     for (let index = 0; index < count; index += 1) {
       const { writer } = chosen;
       if (writer instanceof PlainWriter ? !writer.isIdle : writer.pendingCount >= PENDING_MAX) return;
@@ -302,7 +302,7 @@ export class SwarmClients {
 
   #newValues(count: number): string[] {
     this.#values += 1;
-    const padding = "x".repeat(this.#parts.random.pick([0, 0, 20, 150]));
+    const padding = "x".repeat(this.#parts.random.pick(this.#parts.world.paddings));
     return Array.from({ length: count }, (_, index) => `v${this.#values}.${index}${padding}`);
   }
 
@@ -395,13 +395,14 @@ class SwarmReader implements Tail {
     readonly name: string,
     private readonly topic: SwarmTopic,
     private readonly topics: SwarmTopics,
+    fetchWaitMs: number,
     private readonly onFailure: (sentence: string) => void,
   ) {
     this.#partitionsFirst = topic.partitions;
     this.#consumer = library.consumer({
       topic: topic.name,
       from: "earliest",
-      fetchWaitMs: FETCH_WAIT_MS,
+      fetchWaitMs,
       onOutOfRange: "earliest",
     });
   }

@@ -29,8 +29,10 @@ export class Nemesis {
   readonly #cluster: SimCluster;
   /** The ends of faults that last. */
   readonly #ends = new Set<() => void>();
-  /** Looks for damage that nobody may have met yet. */
-  readonly #rotten: (() => void)[] = [];
+  /** Damage that nobody may have met yet, and how to look for it. */
+  readonly #rotten: { readonly topic: SwarmTopic; readonly partition: number; readonly find: () => void }[] = [];
+  /** Topics some of whose records have rotted, at some time. */
+  readonly rotted = new Set<SwarmTopic>();
   #active = false;
 
   constructor(parts: NemesisParts) {
@@ -65,7 +67,7 @@ export class Nemesis {
 
   /** Once everything is up: what is still rotten is found. */
   findRot(): void {
-    for (const find of this.#rotten.splice(0)) find();
+    for (const { find } of this.#rotten.splice(0)) find();
   }
 
   #next(): void {
@@ -132,8 +134,15 @@ export class Nemesis {
         say(host);
         this.#countKill(id);
         cluster.crash(id);
-        this.#later(between(300, 4000), () => cluster.start(id));
+        this.#later(this.#downMs() * 1.5, () => cluster.start(id));
         return role;
+      case "totalCrash":
+        say("everybody");
+        for (const one of cluster.brokers.keys()) {
+          cluster.crash(one);
+          this.#later(this.#downMs(), () => cluster.start(one));
+        }
+        return "everybody";
       case "restart":
         say(host);
         this.#countKill(id);
@@ -223,6 +232,42 @@ export class Nemesis {
         );
         return role;
       }
+      case "controllerLink": {
+        const controller = this.#controller();
+        if (controller === undefined) return undefined;
+        const other = this.#random.pick([...cluster.brokers.values()].filter((one) => one !== controller));
+        const [from, to] = this.#random.chance(0.5) ? [controller, other] : [other, controller];
+        const oneWay = this.#random.chance(0.5);
+        say(`${from.host.name} ${oneWay ? "to" : "and"} ${to.host.name}`);
+        network.partition(from.host.name, to.host.name, { oneWay });
+        this.#later(between(200, 2500), () => network.heal(from.host.name, to.host.name));
+        return this.#roleOf(other.id);
+      }
+      case "lateMessages": {
+        const other = this.#random.pick([...cluster.brokers.values()].filter((one) => one !== slot)).host.name;
+        const delayMeanMs = this.#random.pick([300, 800, 2000]);
+        say(`what ${host} sends ${other} now arrives after ${delayMeanMs} ms`);
+        network.setLink(host, other, { delayMeanMs });
+        this.#later(this.#random.pick([5, 30, 150]), () => {
+          network.setLink(host, other, {});
+          if (slot.process === undefined || !this.#active) return;
+          const what = this.#random.pick([
+            "restart",
+            "restart",
+            "powerCut",
+            "expiry",
+            "reset",
+            "pause",
+            "nothing",
+          ] as const);
+          if (what === "restart") cluster.restart(id);
+          else if (what === "powerCut") this.#cutPower([id]);
+          else if (what === "expiry") this.#inject("expiry", id);
+          else if (what === "reset") network.resetAll(host);
+          else if (what === "pause") this.#inject("shortPause", id);
+        });
+        return role;
+      }
       case "zookeeperPartition":
       case "zookeeperOneWay": {
         const servers = this.#servers();
@@ -282,6 +327,38 @@ export class Nemesis {
         this.#later(6000, disarm);
         return role;
       }
+      case "lateWrite": {
+        const controller = this.#controller();
+        if (controller?.process === undefined) return undefined;
+        const { process } = controller;
+        const role = this.#roleOf(controller.id);
+        say(`what ${controller.host.name} writes now arrives when it is dead`);
+        for (const server of this.#servers()) network.partition(controller.host.name, server, { oneWay: true });
+        this.#later(between(30, 500), () => {
+          if (controller.process !== process || !this.#active) return;
+          this.#countKill(controller.id);
+          cluster.crash(controller.id);
+        });
+        this.#later(between(600, 1800), () => {
+          for (const server of this.#servers()) network.heal(controller.host.name, server);
+          cluster.start(controller.id);
+        });
+        return role;
+      }
+      case "bounceInReload": {
+        const controller = this.#controller();
+        if (controller?.process === undefined) return undefined;
+        const { process } = controller;
+        const victim = this.#random.pick([...cluster.brokers.keys()].filter((one) => one !== controller.id));
+        say(`broker-${victim} loses its power, and ${controller.host.name} an answer a little later`);
+        this.#cutPower([victim]);
+        const disarm = cluster.zookeeper.trapWrite(process, 1 + this.#random.below(6), "done", () => {
+          this.#parts.log.count("a reply was lost", "controller");
+          cluster.zookeeper.loseAnswers(process);
+        });
+        this.#later(1500, disarm);
+        return this.#roleOf(victim);
+      }
       case "diskFull": {
         const { disk } = slot.host;
         say(host);
@@ -330,6 +407,12 @@ export class Nemesis {
     }
   }
 
+  /** How long somebody is away who was killed. */
+  #downMs(): number {
+    const [least, most] = this.#parts.world.downMs;
+    return least + this.#random.float() * (most - least);
+  }
+
   #countKill(id: BrokerId): void {
     if (this.#cluster.controllerId === id && this.#parts.administrator.underWay > 0)
       this.#parts.log.count("controller killed in administration");
@@ -346,7 +429,7 @@ export class Nemesis {
     for (const id of ids) this.#countKill(id);
     this.#cluster.powerCut(...ids);
     survivors.look();
-    for (const id of ids) this.#later(200 + this.#random.float() * 2500, () => this.#cluster.start(id));
+    for (const id of ids) this.#later(this.#downMs(), () => this.#cluster.start(id));
   }
 
   /** Never on the only copy of a record: what nobody has any more cannot be brought back. */
@@ -356,6 +439,7 @@ export class Nemesis {
     const number = this.#random.below(topic.partitions);
     const partition = this.#cluster.partition(id, topic.name, number);
     if (!this.#isWhole() || partition === undefined || topic.replicationFactor < 2) return false;
+    if (this.#rotten.some((one) => one.topic === topic && one.partition === number)) return false;
     const { disk } = this.#cluster.broker(id).host;
     const directory = `/data/logs/${topic.name}-${number}`;
     const names = disk.namesIn(directory).filter((name) => name.endsWith(".log"));
@@ -375,8 +459,9 @@ export class Nemesis {
         });
     };
     // Readers may find it, or recovery, or the scrubber, which comes late. A look may not come to its end.
-    if (this.#random.chance(0.5)) find();
-    this.#rotten.push(find);
+    this.rotted.add(topic);
+    this.#rotten.push({ topic, partition: number, find });
+    if (this.#random.chance(this.#parts.world.findsRot)) find();
     return true;
   }
 
@@ -388,12 +473,13 @@ export class Nemesis {
         (replicas) => replicas.length === 1 && replicas.includes(slot.id),
       ),
     );
-    if (alone) return false;
+    // Another copy may be damaged: then there must be a third.
+    if (alone || this.#rotten.some(({ topic }) => topic.replicationFactor < 3)) return false;
     say(slot.host.name);
     this.#cluster.powerCut(slot.id);
     slot.host.disk.replace();
     this.#parts.survivors.look();
-    this.#later(200 + this.#random.float() * 2500, () => this.#cluster.start(slot.id));
+    this.#later(this.#downMs(), () => this.#cluster.start(slot.id));
     return true;
   }
 

@@ -115,7 +115,7 @@ class Swarm {
       topics,
       deadlines,
       random: random.stream("clients"),
-      writeIntervalMs: world.writeIntervalMs,
+      world,
       onFailure: (sentence) => this.#failures.push(`${sentence} at ${this.cluster.nowMs.toFixed(0)} ms`),
     });
     this.#clients = clients;
@@ -302,6 +302,7 @@ class Swarm {
         ),
         ...replicaDifferences(this.#invariants.replicaImages()),
         ...this.#unwantedDeletions(),
+        ...this.#forgottenProducers(),
         ...this.#unexpected(),
         ...this.#proposals.violations,
         ...unconverged(clusterImages(cluster, images), {
@@ -342,6 +343,27 @@ class Swarm {
       if (logStartOffset <= asked) return [];
       const sentence = `${topic.name}-${number} begins at ${logStartOffset} by way of ${via}; asked was to delete what is below ${asked}`;
       return [{ id: "L1", sentence }];
+    });
+  }
+
+  /**
+   * A producer is remembered where nobody was told to forget it: by settings, with the records that go by retention or on
+   * demand, with damaged ones, or with those that were lost with permission.
+   */
+  #forgottenProducers(): Violation[] {
+    if (forgetsProducers(this.#world)) return [];
+    return this.#history.ignorances.flatMap(({ producer, partition, brokerId, sequence, error, atMs }) => {
+      const topic = this.#topics.byPartition(partition);
+      const number = Number(partition.slice(partition.lastIndexOf(":") + 1));
+      const mayForget =
+        topic === undefined ||
+        topic.hasRetention ||
+        topic.askedDeletions.has(number) ||
+        this.#nemesis.rotted.has(topic) ||
+        this.#survivors.hadLoss(partition);
+      if (mayForget) return [];
+      const sentence = `broker ${brokerId} told ${producer} ${error} for sequence ${sequence} of ${topic.name}-${number} at ${atMs.toFixed(0)} ms`;
+      return [{ id: "L5", sentence }];
     });
   }
 

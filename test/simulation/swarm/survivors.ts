@@ -27,6 +27,7 @@ interface OpenLoss {
  */
 export class Survivors {
   readonly #open = new Map<PartitionKey, OpenLoss>();
+  readonly #lossy = new Set<PartitionKey>();
   /** How often acknowledged records were lost with permission. */
   permitted = 0;
 
@@ -36,6 +37,11 @@ export class Survivors {
     private readonly invariants: Invariants,
     private readonly history: History,
   ) {}
+
+  /** Whether records of the partition were ever lost with permission. */
+  hadLoss(key: PartitionKey): boolean {
+    return this.#lossy.has(key);
+  }
 
   /** After a power cut or the loss of a disk. */
   look(): void {
@@ -66,6 +72,7 @@ export class Survivors {
     if (syncedSinceMs !== undefined && this.cluster.nowMs - syncedSinceMs > SYNC_SPREAD_MS) return;
     this.cluster.note(`${topic.name}-${partition} may lose what is behind ${left}; committed was ${committedEnd}`);
     this.permitted += 1;
+    this.#lossy.add(key);
     const before = this.#open.get(key);
     if (before !== undefined) before.fromOffset = Math.min(before.fromOffset, left);
     else

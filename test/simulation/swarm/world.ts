@@ -1,11 +1,14 @@
 import type { BrokerId } from "../../../protocol/types.js";
 import { SimRandom } from "../sim-random.js";
+import type { Draft, ThemeName } from "./themes.js";
+import { applyTheme, themeNames } from "./themes.js";
 
 /** What may go wrong. Each is counted by the role of whom it hit. */
 export const faultKinds = [
   // Processes.
   "crash",
   "restart",
+  "totalCrash",
   "stop",
   "shortPause",
   "longPause",
@@ -23,6 +26,8 @@ export const faultKinds = [
   "isolation",
   "reset",
   "slowLink",
+  "controllerLink",
+  "lateMessages",
   // ZooKeeper.
   "zookeeperPartition",
   "zookeeperOneWay",
@@ -32,6 +37,8 @@ export const faultKinds = [
   "quorumLoss",
   // The controller, at a step of what it does.
   "controllerStep",
+  "lateWrite",
+  "bounceInReload",
   // Disks.
   "diskFull",
   "diskSlow",
@@ -44,6 +51,20 @@ export const faultKinds = [
   "clientIdle",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
+
+/** What an administrator does, by its weight where a world says nothing else. */
+export const usualActs = {
+  create: 2,
+  delete: 1,
+  recreate: 1,
+  "more partitions": 1,
+  durability: 2,
+  "min.insync.replicas": 2,
+  segments: 1,
+  "elect leaders": 2,
+  "delete records": 3,
+} as const;
+export type Act = keyof typeof usualActs;
 
 /** A topic as it is created; an administrator may change all of it later. */
 export interface TopicPlan {
@@ -85,7 +106,38 @@ export interface World {
   readonly administrationIntervalMs: number;
   /** From one burst of writes to the next, over all writers, on the average. */
   readonly writeIntervalMs: number;
+  /** What it is all about, if it is about something. */
+  readonly theme: ThemeName | undefined;
+  /** The weight of each act of administration. */
+  readonly acts: Readonly<Partial<Record<Act, number>>>;
+  /** Which share of a partition's records is deleted on demand. */
+  readonly deletedShares: readonly number[];
+  /** How many batches are handed over at once. */
+  readonly bursts: readonly number[];
+  /** By how many bytes values are longer than need be. */
+  readonly paddings: readonly number[];
+  /** How long a machine or a process is away that was killed: from, to. */
+  readonly downMs: readonly [number, number];
+  /** How long a broker holds a question of a consumer back. Long: news must reach readers by itself, and idle questions cost time. */
+  readonly fetchWaitMs: number;
+  /** The share of rot that is found by looking at once. */
+  readonly findsRot: number;
 }
+
+/** What a world has that says nothing else. */
+const usual = {
+  theme: undefined,
+  acts: usualActs,
+  deletedShares: [0.3, 0.7, 1],
+  bursts: [1, 1, 1, 2, 5],
+  paddings: [0, 0, 20, 150],
+  downMs: [200, 2700],
+  fetchWaitMs: 3000,
+  findsRot: 0.5,
+} as const;
+
+/** The share of worlds that are about something. */
+const THEMED = 0.75;
 
 /** Brokers forget producers so soon that one may be forgotten between two attempts: what is sent again may stand twice. */
 export function forgetsProducers({ settings }: World): boolean {
@@ -98,6 +150,7 @@ export const SESSION_MS = 2000;
 const baseWeights: Readonly<Record<FaultKind, number>> = {
   crash: 3,
   restart: 3,
+  totalCrash: 1,
   stop: 2,
   shortPause: 1,
   longPause: 2,
@@ -113,6 +166,8 @@ const baseWeights: Readonly<Record<FaultKind, number>> = {
   isolation: 2,
   reset: 2,
   slowLink: 1,
+  controllerLink: 1,
+  lateMessages: 1,
   zookeeperPartition: 2,
   zookeeperOneWay: 1,
   expiry: 2,
@@ -120,6 +175,8 @@ const baseWeights: Readonly<Record<FaultKind, number>> = {
   zookeeperServer: 1,
   quorumLoss: 1,
   controllerStep: 4,
+  lateWrite: 1,
+  bounceInReload: 1,
   diskFull: 1,
   diskSlow: 2,
   diskError: 1,
@@ -161,7 +218,8 @@ export function worldOf(seed: number): World {
   ) as Record<FaultKind, number>;
   if (Object.values(weights).every((weight) => weight === 0)) weights.crash = 1;
   const hosts = ids.map((id) => `broker-${id}`);
-  return {
+  const draft: Draft = {
+    ...usual,
     seed,
     machines,
     zookeeperServers: random.pick([1, 3] as const),
@@ -177,6 +235,8 @@ export function worldOf(seed: number): World {
     administrationIntervalMs: random.pick([600, 1500, 4000]),
     writeIntervalMs: random.pick([75, 120, 200]),
   };
+  if (random.chance(THEMED)) applyTheme(draft, random.pick(themeNames), random);
+  return draft;
 }
 
 /**
@@ -188,6 +248,7 @@ export function measuredWorld(seed: number): World {
   const config = { "segment.bytes": "4096", "index.interval.bytes": "256", "min.insync.replicas": "2" };
   const topic = { partitions: 2, replicationFactor: 3, config };
   return {
+    ...usual,
     seed,
     machines: new Map([1, 2, 3].map((id) => [id, machine])),
     zookeeperServers: 1,

@@ -1,0 +1,234 @@
+import type { SimRandom } from "../sim-random.js";
+import type { Act, FaultKind, TopicPlan, World } from "./world.js";
+
+/** A world while it is drawn. */
+export type Draft = { -readonly [Key in keyof World]: World[Key] };
+
+/**
+ * What some worlds are all about. A theme makes the situations of one mechanism frequent, those in which a mistake in it
+ * would show, and leaves most other faults out; a general world meets them too, and seldom.
+ */
+export type ThemeName = keyof typeof themes;
+
+const themes = {
+  /** Many producers, several batches of each on their way, answers that are lost, leaders that move. */
+  producers(draft: Draft, random: SimRandom): void {
+    const forgets = random.chance(0.5);
+    set(draft, {
+      "producers.per.partition.max": forgets ? random.pick(["1", "1", "2", "3"]) : undefined,
+      "producer.id.expiration.ms": forgets && random.chance(0.3) ? random.pick(["200", "700"]) : undefined,
+      "replica.lag.time.max.ms": "1000",
+    });
+    keepAll(draft);
+    few(draft, random, { most: 2, partitions: [1, 2] });
+    configure(draft, { "segment.bytes": random.pick(["1024", "4096"]) });
+    slowReplication(draft, random, [2, 8, 20]);
+    only(draft, { reset: 4, crash: 2, restart: 3, partition: 1, isolation: 1, zookeeperPartition: 1, longPause: 1 });
+    if (random.chance(0.5)) also(draft, { powerCut: 2, rot: 2, clientIdle: 3 });
+    act(draft, random.pick([250, 500]), { "elect leaders": 3, "min.insync.replicas": 1, segments: 1 });
+    draft.writeIntervalMs = random.pick([15, 25, 40]);
+    draft.bursts = [1, 2, 5, 5];
+    draft.faultIntervalMs = random.pick([150, 300]);
+  },
+
+  /** Nothing is in memory, disks are slow, and leaders move while they read. */
+  coldReads(draft: Draft, random: SimRandom): void {
+    set(draft, {
+      "log.tail.bytes": "0",
+      "replica.lag.time.max.ms": "3000",
+      "replica.fetch.wait.max.ms": random.pick(["500", "2500"]),
+      "replica.fetch.max.bytes": random.pick(["1024", "1048576"]),
+    });
+    keepAll(draft);
+    few(draft, random, { most: 3, partitions: [2, 3] });
+    configure(draft, { durability: random.pick(["page-cache", "fsync"]) });
+    machines(draft, { readDelayMs: random.pick([2, 10, 30]) });
+    only(draft, { diskSlow: 4, controllerLink: 5, partition: 2, oneWayPartition: 1, restart: 1, expiry: 2, rot: 1 });
+    act(draft, random.pick([200, 400]), { "elect leaders": 4, "delete records": 1, segments: 1 });
+    draft.writeIntervalMs = random.pick([20, 40]);
+    draft.fetchWaitMs = 12_000;
+    draft.faultIntervalMs = random.pick([200, 400]);
+  },
+
+  /** Bits rot where everything is in sync, and somebody reads it: a new consumer, a follower that lost its disk. */
+  rot(draft: Draft, random: SimRandom): void {
+    few(draft, random, { most: 2, partitions: [1, 2], replicas: 3 });
+    keepAll(draft);
+    configure(draft, { "segment.bytes": random.pick(["1024", "4096", "65536"]) });
+    only(draft, { rot: 4, diskLost: 3, clientCrash: 4 });
+    if (random.chance(0.4)) also(draft, { restart: 1 });
+    act(draft, 3000, { "elect leaders": 1 });
+    draft.faultIntervalMs = random.pick([700, 1200]);
+    draft.downMs = [50, 400];
+    draft.findsRot = 0.15;
+  },
+
+  /** Machines lose their power together, with much that is not synced, and are back at once. */
+  power(draft: Draft, random: SimRandom): void {
+    few(draft, random, { most: 3, partitions: [1, 2] });
+    configure(draft, { "flush.ms": "60000", "segment.bytes": random.pick(["4096", "65536"]) });
+    if (random.chance(0.7)) configure(draft, { durability: "page-cache" });
+    only(draft, { totalPowerCut: 3, pairPowerCut: 3, powerCut: 2, rackPowerCut: 1 });
+    if (random.chance(0.5)) also(draft, { expiry: 1, longPause: 1 });
+    draft.downMs = random.pick([
+      [30, 400],
+      [100, 1500],
+      [100, 2600],
+    ]);
+    draft.paddings = [0, 150, 700];
+    draft.writeIntervalMs = random.pick([20, 50]);
+    draft.faultIntervalMs = random.pick([700, 1500]);
+    act(draft, 3000, { "elect leaders": 1, "min.insync.replicas": 1 });
+  },
+
+  /** The durability of topics changes, syncs are slow, and the power fails meanwhile. */
+  durability(draft: Draft, random: SimRandom): void {
+    few(draft, random, { most: 2, partitions: [1, 2] });
+    configure(draft, { "flush.ms": "60000", "segment.bytes": "65536", durability: "page-cache" });
+    machines(draft, { syncDelayMs: random.pick([10, 60, 200]) });
+    only(draft, { powerCut: 4, pairPowerCut: 1, totalPowerCut: 1, isolation: 1 });
+    if (random.chance(0.4)) also(draft, { controllerStep: 2, longPause: 1 });
+    act(draft, random.pick([300, 600]), { durability: 4 });
+    draft.downMs = [30, 300];
+    draft.writeIntervalMs = random.pick([30, 80]);
+    draft.faultIntervalMs = random.pick([400, 800]);
+  },
+
+  /** Leaders come and go without a record of their own, and processes are killed. */
+  idleEpochs(draft: Draft, random: SimRandom): void {
+    few(draft, random, { most: 2, partitions: [1, 2] });
+    only(draft, { restart: 4, crash: 3, expiry: 2, totalCrash: 2, powerCut: 1 });
+    act(draft, random.pick([200, 400]), { "elect leaders": 1 });
+    draft.writeIntervalMs = random.pick([300, 800]);
+    draft.bursts = [1];
+    draft.downMs = [50, 800];
+    draft.faultIntervalMs = random.pick([200, 400]);
+  },
+
+  /** Everything is deleted, again and again, while replicas are away. */
+  deletions(draft: Draft, random: SimRandom): void {
+    few(draft, random, { most: 2, partitions: [1, 2] });
+    configure(draft, { "file.delete.delay.ms": random.pick(["0", "300"]), "segment.bytes": "1024" });
+    only(draft, { crash: 3, restart: 3, totalCrash: 1, powerCut: 1, totalPowerCut: 1, expiry: 1, diskLost: 0.5 });
+    act(draft, random.pick([150, 300]), { "delete records": 5, "elect leaders": 1 });
+    draft.deletedShares = [0.5, 1, 1];
+    draft.downMs = [50, 2000];
+    draft.writeIntervalMs = random.pick([100, 300]);
+    draft.faultIntervalMs = random.pick([300, 600]);
+  },
+
+  /** What was sent arrives when its sender is another process, or when somebody else is in office. */
+  lateMessages(draft: Draft, random: SimRandom): void {
+    set(draft, { "replica.lag.time.max.ms": "1000" });
+    few(draft, random, { most: 3, partitions: [1, 2] });
+    only(draft, { lateMessages: 6, lateWrite: 3, expiry: 1, controllerLink: 1, longPause: 1 });
+    act(draft, random.pick([100, 200]), { "elect leaders": 3, "min.insync.replicas": 2, segments: 1, durability: 1 });
+    draft.downMs = [10, 200];
+    draft.writeIntervalMs = random.pick([20, 50]);
+    draft.faultIntervalMs = random.pick([400, 800]);
+  },
+
+  /** The controller loses answers and reads everything again while machines lose their power and are back in no time. */
+  reloads(draft: Draft, random: SimRandom): void {
+    few(draft, random, { most: 3, partitions: [1, 2], replicas: 3 });
+    configure(draft, { durability: "page-cache", "flush.ms": "60000", "segment.bytes": "65536" });
+    only(draft, { bounceInReload: 6, lostReply: 1, powerCut: 1, controllerStep: 1 });
+    act(draft, random.pick([100, 200]), { "elect leaders": 3, "min.insync.replicas": 1, durability: 1 });
+    draft.downMs = [10, 150];
+    draft.writeIntervalMs = random.pick([20, 40]);
+    draft.faultIntervalMs = random.pick([500, 900]);
+  },
+
+  /** Some replicas are far behind and catch up in small steps while the others fail. */
+  stragglers(draft: Draft, random: SimRandom): void {
+    set(draft, {
+      "replica.fetch.max.bytes": "1024",
+      "replica.lag.time.max.ms": "1000",
+      "replica.high.watermark.checkpoint.interval.ms": random.pick(["1000", "5000"]),
+    });
+    few(draft, random, { most: 2, partitions: [1, 2], replicas: 3 });
+    slowReplication(draft, random, [5, 20, 40]);
+    only(draft, { crash: 4, totalCrash: 2, longPause: 1, isolation: 2, partition: 2, restart: 1 });
+    act(draft, 1500, { "elect leaders": 2, "min.insync.replicas": 1 });
+    draft.downMs = [50, 2500];
+    draft.paddings = [20, 150];
+    draft.writeIntervalMs = random.pick([20, 40]);
+    draft.faultIntervalMs = random.pick([300, 600]);
+  },
+} as const satisfies Record<string, (draft: Draft, random: SimRandom) => void>;
+
+export const themeNames = Object.keys(themes) as ThemeName[];
+
+/** The same world, about this. */
+export function applyTheme(draft: Draft, name: ThemeName, random: SimRandom): void {
+  draft.theme = name;
+  draft.rounds = 4;
+  draft.roundMs = random.pick([3000, 5000]);
+  themes[name](draft, random);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+function set(draft: Draft, settings: Readonly<Record<string, string | undefined>>): void {
+  const all = { ...draft.settings, ...settings };
+  draft.settings = Object.fromEntries(
+    Object.entries(all).filter(([, value]) => value !== undefined),
+  ) as World["settings"];
+}
+
+/** Fewer topics and partitions, so that more happens to each. */
+function few(
+  draft: Draft,
+  random: SimRandom,
+  {
+    most,
+    partitions,
+    replicas,
+  }: { readonly most: number; readonly partitions: readonly number[]; readonly replicas?: number },
+): void {
+  draft.topics = draft.topics.slice(0, most).map((topic) => ({
+    ...topic,
+    partitions: random.pick(partitions),
+    replicationFactor: replicas ?? Math.max(2, topic.replicationFactor),
+  }));
+}
+
+function configure(draft: Draft, config: Readonly<Record<string, string>>): void {
+  draft.topics = draft.topics.map((topic): TopicPlan => ({ ...topic, config: { ...topic.config, ...config } }));
+}
+
+/** Nothing is deleted by itself. */
+function keepAll(draft: Draft): void {
+  draft.topics = draft.topics.map((topic) => {
+    const config = { ...topic.config };
+    delete config["retention.ms"];
+    delete config["retention.bytes"];
+    return { ...topic, config };
+  });
+}
+
+function machines(draft: Draft, plan: Partial<{ readDelayMs: number; syncDelayMs: number }>): void {
+  draft.machines = new Map([...draft.machines].map(([id, machine]) => [id, { ...machine, ...plan }]));
+}
+
+/** Records and acknowledgements take their time between brokers, on each way its own. */
+function slowReplication(draft: Draft, random: SimRandom, delays: readonly number[]): void {
+  const hosts = [...draft.machines.keys()].map((id) => `broker-${id}`);
+  draft.slowLinks = hosts.flatMap((from) =>
+    hosts.flatMap((to) => (from === to || random.chance(0.3) ? [] : [{ from, to, delayMs: random.pick(delays) }])),
+  );
+}
+
+function only(draft: Draft, weights: Partial<Record<FaultKind, number>>): void {
+  const none = Object.fromEntries(Object.keys(draft.weights).map((kind) => [kind, 0])) as World["weights"];
+  draft.weights = { ...none, ...weights };
+}
+
+function also(draft: Draft, weights: Partial<Record<FaultKind, number>>): void {
+  draft.weights = { ...draft.weights, ...weights };
+}
+
+function act(draft: Draft, intervalMs: number, acts: Partial<Record<Act, number>>): void {
+  draft.administrationIntervalMs = intervalMs;
+  draft.acts = acts;
+}

@@ -196,6 +196,19 @@ export class Nemesis {
         say("everybody");
         this.#cutPower([...cluster.brokers.keys()]);
         return "everybody";
+      case "powerCutThenDeath": {
+        // The machine that went dark says nothing, so its session stands while the other one's death is noticed at once.
+        const other = this.#random.pick([...cluster.brokers.keys()].filter((one) => one !== id));
+        const how = this.#random.pick(["crash", "restart", "stop"] as const);
+        say(`${host}, then broker-${other} by a ${how}`);
+        this.#cutPower([id]);
+        this.#later(this.#random.pick([5, 50, 500]) * (0.5 + this.#random.float()), () => {
+          const { process } = cluster.broker(other);
+          if (process === undefined || !this.#active) return;
+          this.#inject(how, other);
+        });
+        return role;
+      }
       case "clockJump": {
         const byMs = Math.round(between(-1, 1) * this.#random.pick([2000, 60_000, 600_000]));
         say(`${host} by ${byMs} ms`);

@@ -68,7 +68,7 @@ const themes = {
     few(draft, random, { most: 3, partitions: [1, 2] });
     configure(draft, { "flush.ms": "60000", "segment.bytes": random.pick(["4096", "65536"]) });
     if (random.chance(0.7)) configure(draft, { durability: "page-cache" });
-    only(draft, { totalPowerCut: 3, pairPowerCut: 3, powerCut: 2, rackPowerCut: 1 });
+    only(draft, { totalPowerCut: 3, pairPowerCut: 3, powerCut: 2, rackPowerCut: 1, powerCutThenDeath: 3 });
     if (random.chance(0.5)) also(draft, { expiry: 1, longPause: 1 });
     draft.downMs = random.pick([
       [30, 400],

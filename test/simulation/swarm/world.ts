@@ -19,6 +19,7 @@ export const faultKinds = [
   "pairPowerCut",
   "rackPowerCut",
   "totalPowerCut",
+  "powerCutThenDeath",
   "clockJump",
   // Links.
   "partition",
@@ -160,6 +161,7 @@ const baseWeights: Readonly<Record<FaultKind, number>> = {
   pairPowerCut: 1,
   rackPowerCut: 1,
   totalPowerCut: 2,
+  powerCutThenDeath: 2,
   clockJump: 1,
   partition: 2,
   oneWayPartition: 2,

@@ -4,12 +4,13 @@ import type { Log } from "../../broker/log/log.js";
 import type { Partition } from "../../broker/partition/partition.js";
 import {
   ZnodeFormatError,
+  decodeConfig,
   decodeController,
   decodePartitionState,
   decodeTopic,
   paths,
 } from "../../broker/zookeeper/znodes.js";
-import type { PartitionStateZnode } from "../../broker/zookeeper/znodes.js";
+import type { ConfigZnode, PartitionStateZnode } from "../../broker/zookeeper/znodes.js";
 import { ZooKeeper } from "../../broker/zookeeper/zookeeper.js";
 import { sleep } from "../../common/env/time.js";
 import type { LogFields, Logger } from "../../common/logger.js";
@@ -314,6 +315,11 @@ export class SimCluster {
 
   assignmentOf(topic: string): readonly (readonly BrokerId[])[] | undefined {
     return this.#read(paths.topic(topic), decodeTopic)?.assignment;
+  }
+
+  /** What was set for the topic. */
+  configOf(topic: string): ConfigZnode | undefined {
+    return this.#read(paths.topicConfig(topic), decodeConfig);
   }
 
   stateOf(topic: string, partition: number): PartitionStateZnode | undefined {

@@ -233,15 +233,7 @@ export class Administrator {
   }
 
   async #changeDurability(topic: SwarmTopic): Promise<void> {
-    const { cluster, random } = this.#parts;
-    const durability = random.pick(["page-cache", "fsync"]);
-    const before = topic.syncedSinceMs;
-    topic.syncedSinceMs = undefined;
-    topic.durabilityChanges += 1;
-    const change = topic.durabilityChanges;
-    await this.#alter(topic, { durability });
-    // Another one at the same time may have come before or after.
-    if (durability === "fsync" && topic.durabilityChanges === change) topic.syncedSinceMs = before ?? cluster.nowMs;
+    await this.#alter(topic, { durability: this.#parts.random.pick(["page-cache", "fsync"]) });
   }
 
   async #changeMinimum(topic: SwarmTopic): Promise<void> {

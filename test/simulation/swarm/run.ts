@@ -229,7 +229,21 @@ class Swarm {
   async #settled(): Promise<void> {
     const { cluster } = this;
     for (const { name } of this.#topics.all)
-      await cluster.until(() => cluster.isSettled(name), `${name} is settled`, CONVERGE_MS, LOOK_MS);
+      await cluster.until(
+        () => cluster.isSettled(name) && this.#isDurabilitySettled(name),
+        `${name} is settled`,
+        CONVERGE_MS,
+        LOOK_MS,
+      );
+  }
+
+  /** Whether what was acknowledged can be trusted to survive as much as the topic's setting says. */
+  #isDurabilitySettled(topic: string): boolean {
+    const wanted = this.cluster.configOf(topic)?.get("durability") ?? "page-cache";
+    const partitions = this.cluster.assignmentOf(topic)?.length ?? 0;
+    return Array.from({ length: partitions }, (_, partition) => this.cluster.stateOf(topic, partition)).every(
+      (state) => state?.durability === wanted,
+    );
   }
 
   /** No client of the library and no broker gave up for a reason that is none. */

@@ -7,8 +7,6 @@ import type { SwarmTopic, SwarmTopics } from "./topics.js";
 
 /** Answers and deliveries may be on their way for so long. */
 const ON_THE_WAY_MS = 1500;
-/** A topic counts as synced when it was told to be so long ago. */
-const SYNC_SPREAD_MS = 5000;
 
 interface OpenLoss {
   readonly topic: SwarmTopic;
@@ -23,7 +21,7 @@ interface OpenLoss {
 /**
  * Says which acknowledged records may be lost when machines lose their power, by looking at what is left on the disks: a
  * record is lost with permission only when no replica has it any more that was in sync or eligible. Whoever has it must be
- * waited for, elected and copied from. Where the topic syncs before it acknowledges, nothing may be lost at all.
+ * waited for, elected and copied from. While the state of the partition says `fsync` nothing may be lost at all.
  */
 export class Survivors {
   readonly #open = new Map<PartitionKey, OpenLoss>();
@@ -68,8 +66,8 @@ export class Survivors {
     const counted = [...state.isr, ...state.elr, ...state.unverified];
     const left = Math.max(0, ...counted.map((id) => this.invariants.committedOnDisk(key, id, topic.name, partition)));
     if (left >= committedEnd) return;
-    const { syncedSinceMs } = topic;
-    if (syncedSinceMs !== undefined && this.cluster.nowMs - syncedSinceMs > SYNC_SPREAD_MS) return;
+    // Every in-sync replica has said that it has synced what was there, and what came since is synced before it counts.
+    if (state.durability === "fsync") return;
     this.cluster.note(`${topic.name}-${partition} may lose what is behind ${left}; committed was ${committedEnd}`);
     this.permitted += 1;
     this.#lossy.add(key);

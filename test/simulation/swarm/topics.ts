@@ -7,10 +7,6 @@ import type { TopicId } from "../../../protocol/types.js";
 export class SwarmTopic {
   /** Acts of administration on it that are under way or whose outcome is unknown keep both values in force. */
   readonly minimums: { readonly value: number; readonly sinceMs: number; untilMs: number }[];
-  /** Since when every acknowledged record is synced by all in-sync replicas; undefined: not promised now. */
-  syncedSinceMs: number | undefined;
-  /** How often somebody began to change that. */
-  durabilityChanges = 0;
   /** Records may go by themselves. */
   hasRetention: boolean;
   /** Clients use it. One that was created again waits until no broker knows the former one only. */
@@ -30,7 +26,6 @@ export class SwarmTopic {
     nowMs: number,
   ) {
     this.minimums = [{ value: Number(config["min.insync.replicas"] ?? 1), sinceMs: nowMs, untilMs: Infinity }];
-    this.syncedSinceMs = config["durability"] === "fsync" ? nowMs : undefined;
     this.hasRetention = config["retention.ms"] !== undefined || config["retention.bytes"] !== undefined;
   }
 

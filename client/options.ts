@@ -85,7 +85,8 @@ export interface ProducerOptions {
    */
   readonly bufferBytes?: number;
   /**
-   * How long a record may take from `send` to its acknowledgement, retries included, in milliseconds.
+   * How long a record may take from `send` to its acknowledgement, in milliseconds: waiting for its topic to be known or
+   * for memory, and retries, included. Records of one batch share the time of the oldest.
    * @defaultValue 120000
    */
   readonly deliveryTimeoutMs?: number;

@@ -96,9 +96,9 @@ export class Producer implements AsyncDisposable {
     });
     this.#turn = new ProducerTurn(env);
     this.#waiting = new WaitingRecords(env.clock, settings.deliveryTimeoutMs, {
-      tryAppend: (topic, record, timestamp, onAcknowledged) => {
+      tryAppend: (topic, record, timestamp, deadlineMs, onAcknowledged) => {
         const queues = this.#queuesOf(topic);
-        return queues !== undefined && this.#append(queues, record, timestamp, onAcknowledged);
+        return queues !== undefined && this.#append(queues, record, timestamp, deadlineMs, onAcknowledged);
       },
       onFailed: (error, onAcknowledged) => {
         if (onAcknowledged === undefined) this.#unreported ??= error;
@@ -190,7 +190,7 @@ export class Producer implements AsyncDisposable {
       this.#wakeIn(CHECK_MS);
       return this.#waiting.awaitTopic(topic, record, timestamp, onAcknowledged);
     }
-    if (this.#waiting.isMemoryShort || !this.#append(queues, record, timestamp, onAcknowledged)) {
+    if (this.#waiting.isMemoryShort || !this.#append(queues, record, timestamp, undefined, onAcknowledged)) {
       this.#wakeIn(CHECK_MS);
       return this.#waiting.awaitMemory(topic, record, timestamp, onAcknowledged);
     }
@@ -286,12 +286,13 @@ export class Producer implements AsyncDisposable {
     topic: TopicQueues,
     record: ProducerRecord,
     timestamp: number,
+    deadlineMs: number | undefined,
     onAcknowledged: OnAcknowledged | undefined,
   ): boolean {
     const queue = topic.queueOf(record);
     const { headers } = record;
     const list = headers === undefined ? undefined : headerList(headers);
-    if (!queue.accumulator.append(timestamp, record.key, record.value, list, onAcknowledged)) return false;
+    if (!queue.accumulator.append(timestamp, record.key, record.value, list, deadlineMs, onAcknowledged)) return false;
     if (!queue.isListed) {
       this.#turn.list(queue);
       // From now on deadlines are watched; `#onTimer` goes on as long as there is something.

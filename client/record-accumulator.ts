@@ -64,24 +64,25 @@ export class RecordAccumulator {
   }
 
   /**
-   * Encodes a record into the open batch, or a new one; false when there is no memory for that. Throws
-   * RecordTooLargeError.
+   * Encodes a record into the open batch, or a new one; false when there is no memory for that. A new batch has the
+   * deadline of this record, its oldest; undefined: the record was handed over only now. Throws RecordTooLargeError.
    */
   append(
     timestamp: number,
     key: EncodableBytes,
     value: EncodableBytes,
     headers: readonly EncodableHeader[] | undefined,
+    deadlineMs: number | undefined,
     onAcknowledged: OnAcknowledged | undefined,
   ): boolean {
     let batch = this.#open;
     if (batch === undefined || !batch.encoder.tryAppend(timestamp, key, value, headers)) {
       if (this.closeOpen()) this.events.onFull();
-      batch = this.#newBatch();
+      batch = this.#newBatch(deadlineMs);
       if (batch === undefined) return false;
       if (!batch.encoder.tryAppend(timestamp, key, value, headers)) {
         this.host.pool.give(batch.buffer, true);
-        batch = this.#newLargeBatch(singleRecordBatchBytes(key, value, headers));
+        batch = this.#newLargeBatch(singleRecordBatchBytes(key, value, headers), deadlineMs);
         if (batch === undefined) return false;
         const fits = batch.encoder.tryAppend(timestamp, key, value, headers);
         invariant(fits, () => "a record does not fit into a batch of its own size");
@@ -127,7 +128,7 @@ export class RecordAccumulator {
     return this.#open === undefined ? [...this.#ready] : [...this.#ready, this.#open];
   }
 
-  /** A batch whose deadline is over; undefined when there is none. */
+  /** A batch whose deadline is over; undefined when there is none. Deadlines stand in the order of the records. */
   takeExpired(nowMs: number): ProducerBatch | undefined {
     const oldest = this.#ready[0];
     if (oldest !== undefined && nowMs >= oldest.deadlineMs) return this.#ready.shift();
@@ -154,25 +155,25 @@ export class RecordAccumulator {
   }
 
   /** A batch of the usual size; undefined when there is no memory for one. */
-  #newBatch(): ProducerBatch | undefined {
+  #newBatch(deadlineMs: number | undefined): ProducerBatch | undefined {
     const buffer = this.host.pool.take(0);
-    return buffer && this.#batchIn(buffer, this.#limitBytes);
+    return buffer && this.#batchIn(buffer, deadlineMs, this.#limitBytes);
   }
 
   /** A batch for a record that takes so many bytes, alone; undefined when there is no memory for one. */
-  #newLargeBatch(bytes: number): ProducerBatch | undefined {
+  #newLargeBatch(bytes: number, deadlineMs: number | undefined): ProducerBatch | undefined {
     if (bytes > this.batchBytesMax) {
       // It may have been raised meanwhile, perhaps because of this very error.
       this.host.refresh();
       throw new RecordTooLargeError(bytes, this.batchBytesMax, "max.message.bytes of the topic", this.place);
     }
     const buffer = this.host.pool.take(REQUEST_HEADROOM_BYTES + bytes);
-    return buffer && this.#batchIn(buffer);
+    return buffer && this.#batchIn(buffer, deadlineMs);
   }
 
-  #batchIn(buffer: Buffer, limitBytes?: number): ProducerBatch {
+  #batchIn(buffer: Buffer, deadlineMs: number | undefined, limitBytes?: number): ProducerBatch {
     const nowMs = this.host.env.clock.monotonicMs();
-    return new ProducerBatch(buffer, nowMs, nowMs + this.host.settings.deliveryTimeoutMs, limitBytes);
+    return new ProducerBatch(buffer, nowMs, deadlineMs ?? nowMs + this.host.settings.deliveryTimeoutMs, limitBytes);
   }
 
   #isOpenDue(nowMs: number): boolean {

@@ -13,6 +13,7 @@ export interface WaitingHost {
     topic: string,
     record: ProducerRecord,
     timestamp: number,
+    deadlineMs: number,
     onAcknowledged: OnAcknowledged | undefined,
   ): boolean;
   /** A record has failed without having been encoded. */
@@ -24,6 +25,7 @@ interface WaitingRecord {
   readonly record: ProducerRecord;
   readonly timestamp: number;
   readonly onAcknowledged: OnAcknowledged | undefined;
+  /** Of the monotonic clock; the record's own, wherever it waits. */
   readonly deadlineMs: number;
   /** Called when the record is encoded or has failed. */
   resolve: () => void;
@@ -31,8 +33,8 @@ interface WaitingRecord {
 
 /**
  * Records of a producer that cannot be encoded yet: each waits for its topic to be known, then for memory, at most
- * `timeoutMs`. Whoever handed one over holds a promise for it; that is the back-pressure, and the only bound on how many
- * wait here.
+ * `timeoutMs`. What is left of that goes along with it: it is the time for its delivery. Whoever handed one over holds a
+ * promise for it; that is the back-pressure, and the only bound on how many wait here.
  */
 export class WaitingRecords {
   /** In the order of their calls. */
@@ -114,7 +116,7 @@ export class WaitingRecords {
     for (const [topic, line] of [...this.#forTopic]) {
       if (!isKnown(topic)) continue;
       this.#forTopic.delete(topic);
-      for (let waiting = line.shift(); waiting !== undefined; waiting = line.shift()) this.#forMemory.push(waiting);
+      this.#lineUp(line);
     }
     this.admit();
   }
@@ -154,6 +156,14 @@ export class WaitingRecords {
     }
   }
 
+  /** Merges a line into that for memory; both are in the order of their calls, which is that of their deadlines. */
+  #lineUp(line: FifoQueue<WaitingRecord>): void {
+    const all: WaitingRecord[] = [];
+    for (const part of [this.#forMemory, line])
+      for (let waiting = part.shift(); waiting !== undefined; waiting = part.shift()) all.push(waiting);
+    for (const waiting of all.sort((left, right) => left.deadlineMs - right.deadlineMs)) this.#forMemory.push(waiting);
+  }
+
   #lines(): FifoQueue<WaitingRecord>[] {
     return [this.#forMemory, ...this.#forTopic.values()];
   }
@@ -173,9 +183,9 @@ export class WaitingRecords {
 
   /** False when it must go on waiting for memory. */
   #admit(waiting: WaitingRecord): boolean {
-    const { topic, record, timestamp, onAcknowledged } = waiting;
+    const { topic, record, timestamp, deadlineMs, onAcknowledged } = waiting;
     try {
-      if (!this.host.tryAppend(topic, record, timestamp, onAcknowledged)) return false;
+      if (!this.host.tryAppend(topic, record, timestamp, deadlineMs, onAcknowledged)) return false;
     } catch (error) {
       this.#fail(waiting, error instanceof ClientError ? error : unencodable(topic, error));
       return true;

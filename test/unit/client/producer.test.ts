@@ -389,6 +389,29 @@ describe("Producer", () => {
     expect(error).toMatchObject({ code: "DEADLINE_EXCEEDED" });
   });
 
+  it("counts the time for which a record waited for its topic among that for its delivery", async () => {
+    const clock = new ClockAhead(nodeEnv().clock);
+    fake = await FakeCluster.start(1);
+    cluster = await connect({
+      env: nodeEnv({ clock }),
+      bootstrapBrokers: fake.bootstrapBrokers,
+      unknownTopicTimeoutMs: 60_000,
+    });
+    onProduce(() => "silence");
+    const producer = cluster.producer({ deliveryTimeoutMs: 10_000 });
+    let error: ClientError | undefined;
+    void producer.produce("t", { value: "a" }, (failure) => {
+      error = failure;
+    });
+    clock.aheadMs = 6000;
+    fake.createTopic("t");
+    await until(() => fake.broker(1).bodies("produce").length > 0, "it is sent");
+    expect(error).toBeUndefined();
+    clock.aheadMs = 12_000;
+    await until(() => error !== undefined, "time is up", 2000);
+    expect(error).toMatchObject({ code: "OUTCOME_UNKNOWN" });
+  });
+
   it("says that the topic could not be looked up, and not that memory is short, when no broker answers", async () => {
     await start();
     const producer = cluster.producer({ deliveryTimeoutMs: 200 });

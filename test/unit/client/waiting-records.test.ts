@@ -1,6 +1,7 @@
 import type { ClientError } from "../../../client/errors.js";
 import { WaitingRecords } from "../../../client/waiting-records.js";
 import { nodeEnv } from "../../../common/env/node-env.js";
+import { ManualTime } from "../../support/manual-time.js";
 
 describe("WaitingRecords", () => {
   it("admits each record once and in order, also when admitting one makes room for others", async () => {
@@ -45,5 +46,52 @@ describe("WaitingRecords", () => {
     await Promise.all(done);
     expect(admitted).toEqual(["b"]);
     expect(failed).toMatchObject([{ code: "INVALID_ARGUMENT", cause: fault }]);
+  });
+
+  it("hands each record on with the deadline of its call, however long it waited", () => {
+    const time = new ManualTime();
+    const deadlines: number[] = [];
+    const waiting = new WaitingRecords(time, 1000, {
+      tryAppend: (_topic, _record, _timestamp, deadlineMs) => deadlines.push(deadlineMs) > 0,
+      onFailed: (error) => {
+        throw error;
+      },
+    });
+    const firstCallMs = time.monotonicMs();
+    void waiting.awaitTopic("t", { value: "a" }, 0, undefined);
+    time.advance(600);
+    void waiting.awaitTopic("t", { value: "b" }, 0, undefined);
+    time.advance(300);
+    waiting.onTopics(() => true);
+    expect(deadlines).toEqual([firstCallMs + 1000, firstCallMs + 1600]);
+  });
+
+  it("admits and fails records in the order of their calls, though some waited for their topic before", () => {
+    const time = new ManualTime();
+    const failed: unknown[] = [];
+    const admitted: unknown[] = [];
+    let room = 0;
+    const waiting = new WaitingRecords(time, 1000, {
+      tryAppend: (_, { value }) => {
+        if (room === 0) return false;
+        room -= 1;
+        admitted.push(value);
+        return true;
+      },
+      onFailed: ({ topic }) => failed.push(topic),
+    });
+    void waiting.awaitTopic("early", { value: "a" }, 0, undefined);
+    time.advance(100);
+    void waiting.awaitMemory("known", { value: "b" }, 0, undefined);
+    time.advance(100);
+    void waiting.awaitTopic("early", { value: "c" }, 0, undefined);
+    time.advance(100);
+    void waiting.awaitMemory("known", { value: "d" }, 0, undefined);
+    waiting.onTopics(() => true);
+    waiting.expire(time.monotonicMs() + 700);
+    expect(failed).toEqual(["early"]);
+    room = 3;
+    waiting.admit();
+    expect(admitted).toEqual(["b", "c", "d"]);
   });
 });

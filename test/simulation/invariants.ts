@@ -3,6 +3,7 @@ import type { Partition, PartitionRole } from "../../broker/partition/partition.
 import { decodeControllerEpoch, paths } from "../../broker/zookeeper/znodes.js";
 import type { PartitionStateZnode } from "../../broker/zookeeper/znodes.js";
 import { BatchFault, readBatch } from "../../protocol/record-batch.js";
+import type { RecordBatch } from "../../protocol/record-batch.js";
 import { partitionKey } from "../../protocol/types.js";
 import type { BrokerId, TopicId } from "../../protocol/types.js";
 import type { SimBroker, SimCluster } from "./cluster.js";
@@ -570,6 +571,15 @@ function durableLogStart({ host: { disk } }: SimBroker, key: string): number {
   return line === undefined ? 0 : Number(line.slice(key.length + 1));
 }
 
+/** The first whole batch behind a position where there is none, if all that is missing is below the offset. */
+function nextBefore(bytes: Buffer, position: number, offset: number): RecordBatch | undefined {
+  for (let at = position + 1; at < bytes.length; at += 1) {
+    const batch = readable(() => readBatch(bytes, at));
+    if (batch?.stampMatches === true && batch.crcMatches) return batch.baseOffset <= offset ? batch : undefined;
+  }
+  return undefined;
+}
+
 /** Whether the batch that holds the offset is on the disk as it is in the page cache; true where there is none. */
 function isSynced({ host: { disk } }: SimBroker, topic: string, partition: number, offset: number): boolean {
   const directory = `/data/logs/${topic}-${partition}`;
@@ -588,7 +598,10 @@ function isSynced({ host: { disk } }: SimBroker, topic: string, partition: numbe
   return true;
 }
 
-/** The batches in the files of a replica that reach into a range of offsets. Throws BatchFault at damage, or ends there. */
+/**
+ * The batches in the files of a replica that reach into a range of offsets. Throws BatchFault at damage, or ends there. What
+ * is damaged in front of the range is passed over, because the log may begin behind it.
+ */
 function batchesOnDisk(
   slot: SimBroker,
   topic: string,
@@ -607,8 +620,9 @@ function batchesOnDisk(
     const view = disk.viewOf(`${directory}/${name}`) ?? new Uint8Array(0);
     const bytes = Buffer.from(view.buffer, view.byteOffset, view.byteLength);
     for (let position = 0; position < bytes.length;) {
-      const batch = upToDamage ? readable(() => readBatch(bytes, position)) : readBatch(bytes, position);
-      if (batch === undefined) return found;
+      const form = readable(() => readBatch(bytes, position));
+      if (form === undefined && upToDamage) return found;
+      const batch = form ?? nextBefore(bytes, position, from) ?? readBatch(bytes, position);
       const { baseOffset, endOffset, leaderEpoch, crc } = batch;
       // What lies before was looked at when it was written.
       if (endOffset > from && (!batch.stampMatches || !batch.crcMatches)) {

@@ -7,8 +7,11 @@ import type { ZooKeeperServer } from "./server-list.js";
 /** How long one server may take before the next is asked. */
 const attemptMaxMs = 1000;
 const pauseMs = 50;
-/** Only proposed: the session has its timeout already. */
-const proposedTimeoutMs = 10_000;
+/**
+ * Whoever takes a session up gives it another timeout. The least that the servers grant: if the end does not reach them, it is
+ * over soon all the same, and its nodes do not stand for a process that is gone.
+ */
+const proposedTimeoutMs = 1;
 
 /**
  * Takes up a session and ends it, asking one server after the other until one confirms that it is over, or says that it is

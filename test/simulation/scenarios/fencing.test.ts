@@ -56,6 +56,23 @@ describe("a leader that dies", () => {
   });
 });
 
+describe("a broker that is dead", () => {
+  it("is registered no longer than its session lasts, though a start has tried to end that and heard nothing", async () => {
+    await withCluster({ seed: 23, settings: { "fast.fencing.enable": "false" } }, async (cluster) => {
+      const dead = [1, 2, 3].find((id) => id !== cluster.controllerId) ?? 1;
+      cluster.crash(dead);
+      cluster.simulation.network.partition("zk1", host(dead), { oneWay: true });
+      cluster.start(dead);
+      await cluster.run(500);
+      cluster.crash(dead);
+      expect(registration(cluster, dead)).toBeDefined();
+      const diedMs = cluster.nowMs;
+      await cluster.until(() => registration(cluster, dead) === undefined, "it is registered no longer");
+      expect(cluster.nowMs - diedMs).toBeLessThan(2800);
+    });
+  });
+});
+
 describe("a leader that lives", () => {
   it("keeps its place when all its connections are reset", async () => {
     await withCluster({ seed: 23 }, async (cluster) => {

@@ -64,4 +64,15 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
     showed: "nobody looked again for rot when the first look was cut short by a crash",
     test: "the seed itself",
   },
+  {
+    seed: 7175,
+    showed: "a record that had waited for its topic was given all of its time anew",
+    test: "test/unit/client/waiting-records.test.ts",
+  },
+  {
+    seed: 7114,
+    showed:
+      "a start that could not end the former process's session made it live longer, and its broker was not waited for",
+    test: "test/simulation/scenarios/fencing.test.ts",
+  },
 ];

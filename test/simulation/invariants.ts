@@ -229,15 +229,23 @@ export class Invariants {
       // A test has made it unreadable.
       if (state === undefined) continue;
       this.#states.set(path, { topicCzxid: topicNode.czxid, mzxid: node.mzxid, state });
-      this.#checkState(`${topic}-${partition}`, state, before?.state);
+      const topicId = this.cluster.topicId(topic);
+      const held = (id: number): number =>
+        topicId === undefined ? 0 : this.committedOnDisk(partitionKey(topicId, partition), id, topic, partition);
+      this.#checkState(`${topic}-${partition}`, state, before?.state, held);
       this.#checkWriter(`${topic}-${partition}`, node.mzxid);
       if (before !== undefined) this.#checkJoin({ topic, partition }, state, before.state);
-      const topicId = this.cluster.topicId(topic);
       if (topicId !== undefined) this.checkSeats(topicId, topic, partition);
     }
   }
 
-  #checkState(name: string, state: PartitionStateZnode, before: PartitionStateZnode | undefined): void {
+  /** `held`: up to where a broker's disk has what was committed. */
+  #checkState(
+    name: string,
+    state: PartitionStateZnode,
+    before: PartitionStateZnode | undefined,
+    held: (id: number) => number,
+  ): void {
     if (state.leader >= 0 && !state.isr.includes(state.leader))
       throw new Error(`${name}: leader ${state.leader} is not among the in-sync replicas ${state.isr.join(",")}`);
     if (state.isr.length === 0) throw new Error(`${name}: no replica is in sync`);
@@ -247,8 +255,11 @@ export class Invariants {
     const isNewLeader = state.leader >= 0 && state.leader !== before.leader;
     if (isNewLeader && state.leaderEpoch === before.leaderEpoch)
       throw new Error(`${name}: leader ${state.leader} got the epoch ${state.leaderEpoch} of leader ${before.leader}`);
-    const mayLead = [...before.isr, ...before.elr, ...before.unverified];
-    if (isNewLeader && !this.lossAllowed && !mayLead.includes(state.leader)) {
+    const seats = [...before.isr, ...before.elr];
+    if (!isNewLeader || this.lossAllowed || [...seats, ...before.unverified].includes(state.leader)) return;
+    // When all members have lost their disks, somebody from outside may have kept most.
+    const isLeft = seats.every((id) => before.unverified.includes(id) && held(id) <= held(state.leader));
+    if (!isLeft) {
       throw new Error(
         `${name}: ${state.leader} was elected, in sync were ${before.isr.join(",")}, eligible ${before.elr.join(",")}`,
       );

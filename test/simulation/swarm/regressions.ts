@@ -75,4 +75,10 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
       "a start that could not end the former process's session made it live longer, and its broker was not waited for",
     test: "test/simulation/scenarios/fencing.test.ts",
   },
+  {
+    seed: 7240,
+    showed:
+      "when the last member had lost its disk, one from outside the ISR that had kept all was elected, and was not to be",
+    test: "the seed itself",
+  },
 ];

@@ -1,3 +1,4 @@
+import { crc32 } from "node:zlib";
 import type { Log } from "../../broker/log/log.js";
 import type { Partition, PartitionRole } from "../../broker/partition/partition.js";
 import { decodeControllerEpoch, paths } from "../../broker/zookeeper/znodes.js";
@@ -194,6 +195,37 @@ export class Invariants {
       }
     }
     return images;
+  }
+
+  /**
+   * What snapshots say of producers is what the log says before them: the next start believes them. To be called while nobody
+   * cuts a log.
+   */
+  checkSnapshots(): void {
+    for (const slot of this.cluster.brokers.values()) {
+      for (const { name, log } of slot.broker?.partitions?.all() ?? []) {
+        if (log.damage.length > 0) continue;
+        const snapshots = snapshotsOf(slot, log.topic, log.partition).filter(
+          ({ offset }) => offset <= log.logEndOffset,
+        );
+        if (snapshots.length === 0) continue;
+        const batches = readable(() => batchesOnDisk(slot, log.topic, log.partition, 0, Infinity)) ?? [];
+        for (const { offset, producers } of snapshots) {
+          for (const { producerId, sequence, baseOffset } of producers) {
+            const last = batches.findLast((one) => one.producerId === producerId && one.baseOffset < offset);
+            const isSo =
+              last === undefined
+                ? baseOffset < (batches[0]?.baseOffset ?? Infinity)
+                : last.baseOffset === baseOffset && last.baseSequence === sequence;
+            if (!isSo)
+              throw new Error(
+                `${name} on broker ${slot.id}: the snapshot at ${offset} has sequence ${sequence} at ${baseOffset} as the last of producer ${producerId}; ` +
+                  `in the log that is ${last === undefined ? "none" : `sequence ${last.baseSequence} at ${last.baseOffset}`}`,
+              );
+          }
+        }
+      }
+    }
   }
 
   #checkControllerEpoch(): void {
@@ -557,6 +589,8 @@ interface BatchFacts {
   readonly endOffset: number;
   readonly leaderEpoch: number;
   readonly crc: number;
+  readonly producerId: number;
+  readonly baseSequence: number;
 }
 
 const lineOf = (batch: BatchFacts): string =>
@@ -609,6 +643,42 @@ function isSynced({ host: { disk } }: SimBroker, topic: string, partition: numbe
   return true;
 }
 
+interface SnapshotFacts {
+  readonly offset: number;
+  /** The last batch of each producer. */
+  readonly producers: readonly {
+    readonly producerId: number;
+    readonly sequence: number;
+    readonly baseOffset: number;
+  }[];
+}
+
+/** The snapshots of producers in a replica's directory, as far as they are whole. */
+function snapshotsOf({ host: { disk } }: SimBroker, topic: string, partition: number): SnapshotFacts[] {
+  const directory = `/data/logs/${topic}-${partition}`;
+  return disk
+    .namesIn(directory)
+    .filter((name) => /^\d+\.snapshot$/.test(name))
+    .flatMap((name) => {
+      const text = Buffer.from(disk.contentOf(`${directory}/${name}`) ?? []).toString();
+      const end = text.lastIndexOf("crc32 ");
+      const sum = crc32(text.slice(0, Math.max(0, end)))
+        .toString(16)
+        .padStart(8, "0");
+      if (end < 0 || text.slice(end) !== `crc32 ${sum}\n`) return [];
+      const producers = text
+        .slice(0, end)
+        .split("\n")
+        .slice(2, -1)
+        .map((line) => {
+          const words = line.split(" ");
+          const [sequence, , baseOffset] = (words.at(-1) ?? "").split(",").map(Number);
+          return { producerId: Number(words[0]), sequence: sequence ?? -1, baseOffset: baseOffset ?? -1 };
+        });
+      return [{ offset: Number.parseInt(name, 10), producers }];
+    });
+}
+
 /**
  * The batches in the files of a replica that reach into a range of offsets. Throws BatchFault at damage, or ends there. What
  * is damaged in front of the range is passed over, because the log may begin behind it.
@@ -634,7 +704,7 @@ function batchesOnDisk(
       const form = readable(() => readBatch(bytes, position));
       if (form === undefined && upToDamage) return found;
       const batch = form ?? nextBefore(bytes, position, from) ?? readBatch(bytes, position);
-      const { baseOffset, endOffset, leaderEpoch, crc } = batch;
+      const { baseOffset, endOffset, leaderEpoch, crc, producerId, baseSequence } = batch;
       // What lies before was looked at when it was written.
       if (endOffset > from && (!batch.stampMatches || !batch.crcMatches)) {
         if (upToDamage) return found;
@@ -643,7 +713,7 @@ function batchesOnDisk(
       position = batch.end;
       // What was written last may be beyond what counts.
       if (baseOffset >= end) return found;
-      if (endOffset > from) found.push({ baseOffset, endOffset, leaderEpoch, crc });
+      if (endOffset > from) found.push({ baseOffset, endOffset, leaderEpoch, crc, producerId, baseSequence });
     }
   }
   return found;

@@ -484,7 +484,8 @@ export async function fetchOnce(
   };
 }
 
-function decodeRecords(records: Buffer | undefined): { offset: number; value: string; leaderEpoch: number }[] {
+/** Every batch is verified. Throws BatchFault. */
+export function decodeRecords(records: Buffer | undefined): { offset: number; value: string; leaderEpoch: number }[] {
   if (records === undefined) return [];
   const decoded: { offset: number; value: string; leaderEpoch: number }[] = [];
   for (const batch of readBatches(records)) {

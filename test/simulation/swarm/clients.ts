@@ -9,6 +9,7 @@ import type { SimProcess } from "../sim-process.js";
 import type { SimRandom } from "../sim-random.js";
 import { IdempotentWriter, PlainWriter, Reader } from "../workload.js";
 import type { Deadlines } from "./deadlines.js";
+import { SessionReader } from "./session-reader.js";
 import type { SwarmTopic, SwarmTopics } from "./topics.js";
 import type { World } from "./world.js";
 
@@ -33,7 +34,7 @@ class ClientProcess {
   readonly tails: { readonly topic: SwarmTopic; readonly tail: Tail }[] = [];
   readonly consumers: { readonly topic: SwarmTopic; readonly reader: SwarmReader }[] = [];
   /** They go by the topic's id. */
-  readonly readers: { readonly topic: SwarmTopic; readonly reader: Reader }[] = [];
+  readonly readers: { readonly topic: SwarmTopic; readonly reader: Reader | SessionReader }[] = [];
   library: Cluster | undefined;
   producer: Producer | undefined;
   /** How often the library was connected: each time other producers. */
@@ -243,7 +244,31 @@ export class SwarmClients {
         });
       }
     }
+    if (fromPartition === 0 && random.chance(world.sessionReaders)) this.#readInSessions(into, topic);
     this.#serveByLibrary(into, topic, fromPartition);
+  }
+
+  #readInSessions(into: ClientProcess, topic: SwarmTopic): void {
+    const { cluster, history, world, onFailure } = this.#parts;
+    const partitionsFirst = topic.partitions;
+    const reader = new SessionReader(
+      new SimClient(
+        into.process,
+        [...cluster.brokers.values()].map(({ address }) => address),
+      ),
+      history,
+      `${into.name} sessions ${topic.name}`,
+      topic,
+      [...cluster.brokers.keys()],
+      world.fetchWaitMs,
+      onFailure,
+    );
+    reader.start();
+    into.readers.push({ topic, reader });
+    // One that came later is found when it asks for metadata again.
+    const isLater = (key: PartitionKey): boolean => Number(key.slice(key.lastIndexOf(":") + 1)) >= partitionsFirst;
+    const position = (key: PartitionKey): number => (isLater(key) ? Infinity : reader.position(key));
+    into.tails.push({ topic, tail: { name: reader.name, position } });
   }
 
   #serveByLibrary(into: ClientProcess, topic: SwarmTopic, fromPartition: number): void {

@@ -455,7 +455,10 @@ export class Nemesis {
     if (this.#rotten.some((one) => one.topic === topic && one.partition === number)) return false;
     const { disk } = this.#cluster.broker(id).host;
     const directory = `/data/logs/${topic.name}-${number}`;
-    const names = disk.namesIn(directory).filter((name) => name.endsWith(".log"));
+    // What lies before the log start is read by nobody.
+    const names = disk
+      .namesIn(directory)
+      .filter((name) => name.endsWith(".log") && Number.parseInt(name, 10) >= partition.log.logStartOffset);
     const path = names.length === 0 ? undefined : `${directory}/${this.#random.pick(names)}`;
     const size = path === undefined ? 0 : (disk.contentOf(path)?.length ?? 0);
     if (path === undefined || size === 0) return false;

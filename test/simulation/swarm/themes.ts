@@ -47,6 +47,7 @@ const themes = {
     act(draft, random.pick([200, 400]), { "elect leaders": 4, "delete records": 1, segments: 1 });
     draft.writeIntervalMs = random.pick([20, 40]);
     draft.fetchWaitMs = 12_000;
+    draft.sessionReaders = 1;
     draft.faultIntervalMs = random.pick([200, 400]);
   },
 
@@ -147,12 +148,12 @@ const themes = {
       "replica.high.watermark.checkpoint.interval.ms": random.pick(["1000", "5000"]),
     });
     few(draft, random, { most: 2, partitions: [1, 2], replicas: 3 });
-    slowReplication(draft, random, [5, 20, 40]);
+    slowReplication(draft, random, [2, 5, 15]);
     only(draft, { crash: 4, totalCrash: 2, longPause: 1, isolation: 2, partition: 2, restart: 1 });
     act(draft, 1500, { "elect leaders": 2, "min.insync.replicas": 1 });
     draft.downMs = [50, 2500];
-    draft.paddings = [20, 150];
-    draft.writeIntervalMs = random.pick([20, 40]);
+    draft.paddings = [0, 20];
+    draft.writeIntervalMs = random.pick([40, 60]);
     draft.faultIntervalMs = random.pick([300, 600]);
   },
 } as const satisfies Record<string, (draft: Draft, random: SimRandom) => void>;

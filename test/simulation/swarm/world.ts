@@ -121,6 +121,8 @@ export interface World {
   readonly downMs: readonly [number, number];
   /** How long a broker holds a question of a consumer back. Long: news must reach readers by itself, and idle questions cost time. */
   readonly fetchWaitMs: number;
+  /** The share of topics, for each process of clients, that are read as followers read. */
+  readonly sessionReaders: number;
   /** The share of rot that is found by looking at once. */
   readonly findsRot: number;
 }
@@ -134,6 +136,7 @@ const usual = {
   paddings: [0, 0, 20, 150],
   downMs: [200, 2700],
   fetchWaitMs: 3000,
+  sessionReaders: 0.15,
   findsRot: 0.5,
 } as const;
 

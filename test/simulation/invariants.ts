@@ -303,7 +303,9 @@ export class Invariants {
     if (this.options.noHands !== true) return;
     const { zookeeper } = this.cluster;
     const office = zookeeper.node(paths.controllerEpoch);
-    const inOffice = office && zookeeper.writerOf(office.mzxid);
+    // A topic may be looked at for the first time when the controller that made it is not in office any more.
+    if (office === undefined || mzxid < office.mzxid) return;
+    const inOffice = zookeeper.writerOf(office.mzxid);
     const writer = zookeeper.writerOf(mzxid);
     if (writer !== inOffice)
       throw new Error(`${name}: its state was written by session ${writer}, in office is ${inOffice}`);

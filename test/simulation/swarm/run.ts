@@ -188,6 +188,8 @@ class Swarm {
     await cluster.untilUp();
     this.#nemesis.findRot();
     await cluster.until(() => this.#administrator.underWay === 0, "administration ends", CONVERGE_MS, LOOK_MS);
+    // Who was made to fall behind, by more than a slow link carries, could not catch up while that goes on.
+    this.#clients.quiet = this.#world.theme === "stragglers";
     await this.#settled();
     this.#clients.quiet = true;
     await this.#quiet(CATCH_UP_MS);

@@ -17,6 +17,7 @@ import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerId, LeaderEpoch, PartitionEpoch, TopicId } from "../protocol/types.js";
 import type { BrokerAddress, BrokerDirectory, ConnectionSettings } from "./broker-connections.js";
 import { BrokerConnections, openConnection } from "./broker-connections.js";
+import { MetadataProbe } from "./metadata-probe.js";
 import type { Deadline } from "./retry.js";
 
 /** A partition as the cluster last described it. */
@@ -109,6 +110,8 @@ export class Metadata implements BrokerDirectory {
   #turn = 0;
   #pause: { readonly timer: Timer; readonly wake: () => void } | undefined;
   #ageTimer: Timer | undefined;
+  /** Ends the question that is under way, if one is. */
+  #giveUpQuestion: () => void = () => undefined;
   #closed = false;
 
   constructor(env: Env, logger: Logger, settings: MetadataSettings, bootstrap: readonly BrokerAddress[]) {
@@ -143,6 +146,10 @@ export class Metadata implements BrokerDirectory {
 
   addressOf(brokerId: BrokerId): BrokerAddress | undefined {
     return this.#brokers.get(brokerId);
+  }
+
+  epochOf(brokerId: BrokerId): string | undefined {
+    return this.#brokers.get(brokerId)?.epoch;
   }
 
   topic(name: string): KnownTopic | undefined {
@@ -314,6 +321,7 @@ export class Metadata implements BrokerDirectory {
     this.#ageTimer?.cancel();
     this.#pause?.wake();
     this.control.close();
+    this.#giveUpQuestion();
     for (const done of [...this.#waiting]) done();
     this.#listeners.clear();
   }
@@ -358,47 +366,68 @@ export class Metadata implements BrokerDirectory {
     throwUncaught(this.#env.timers, error);
   }
 
-  /** Resolves with the first answer; asks the next source when one fails, or stays silent for SILENCE_MS. */
+  /**
+   * Resolves with the first answer. Asks the next source when one fails, or stays silent for SILENCE_MS. When all were
+   * asked it goes round again as long as some of them may still answer, over connections of their own: behind the silent
+   * ones may be processes that are gone, whose successors know nothing of the question.
+   */
   #ask(request: Init<MetadataRequest>, turn = 0): Promise<MetadataResponse> {
     const sources = this.#sources(turn);
+    const probes = sources.map((source) => this.#probeOf(source));
     return new Promise((resolve, reject) => {
       let next = 0;
       let waitingFor = 0;
-      let settled = false;
-      let lastError: unknown = new TransportError("connect", true, undefined, "no broker is known");
       let timer: Timer | undefined;
+      let settled = false;
       const settle = (act: () => void): void => {
         if (settled) return;
         settled = true;
         timer?.cancel();
+        for (const probe of probes) probe.end();
         act();
       };
+      const fail = (error: unknown): void => settle(() => reject(error as Error));
+      this.#giveUpQuestion = () => fail(new TransportError("connect", true, undefined, "the client is closed"));
       const askNext = (): void => {
         if (settled) return;
         timer?.cancel();
-        const source = sources[next];
-        if (this.#closed || source === undefined) {
-          if (waitingFor === 0) settle(() => reject(lastError as Error));
+        const index = next % sources.length;
+        const source = sources[index];
+        if (source === undefined) {
+          fail(new TransportError("connect", true, undefined, "no broker is known"));
           return;
         }
-        next += 1;
-        waitingFor += 1;
-        timer = this.#env.timers.after(SILENCE_MS, () => {
+        const suspect = (): void => {
           if ("brokerId" in source) this.suspect(source.brokerId);
+        };
+        timer = this.#env.timers.after(SILENCE_MS, () => {
+          suspect();
           askNext();
         });
+        next += 1;
+        if (next > sources.length) {
+          probes[index]?.ask(request).then((response) => response && settle(() => resolve(response)), fail);
+          return;
+        }
+        waitingFor += 1;
         this.#askOne(source, request).then(
           (response) => settle(() => resolve(response)),
           (error: unknown) => {
             waitingFor -= 1;
-            lastError = error;
-            if ("brokerId" in source) this.suspect(source.brokerId);
-            askNext();
+            suspect();
+            if (next < sources.length) askNext();
+            else if (waitingFor === 0) fail(error);
           },
         );
       };
       askNext();
     });
+  }
+
+  #probeOf(source: Source): MetadataProbe {
+    const address = "brokerId" in source ? this.#brokers.get(source.brokerId) : source.address;
+    const host = { clusterId: this.#clusterId, adopt: (connection: RpcConnection) => this.control.adopt(connection) };
+    return new MetadataProbe(this.#env, this.#settings, host, address);
   }
 
   async #askOne(source: Source, request: Init<MetadataRequest>): Promise<MetadataResponse> {

@@ -2,9 +2,11 @@ import { Metadata, mergeTopic } from "../../../client/metadata.js";
 import type { KnownPartition } from "../../../client/metadata.js";
 import { parseAddresses } from "../../../client/options.js";
 import { Deadline } from "../../../client/retry.js";
+import { nodeEnv } from "../../../common/env/node-env.js";
 import { silentLogger } from "../../../common/logger.js";
 import { codecs } from "../../../protocol/messages.js";
 import { FakeCluster, surfacingIn, until } from "../../support/fake-broker.js";
+import { ManualTime } from "../../support/manual-time.js";
 
 const partition = (leaderId: number, leaderEpoch: number, partitionEpoch = 0): KnownPartition => ({
   partition: 0,
@@ -49,6 +51,102 @@ describe("mergeTopic", () => {
     const told = codecs.TopicMetadata.decode(codecs.TopicMetadata.encode(topic("id", partition(2, 0))).finish());
     const [entry] = mergeTopic(undefined, told).partitions;
     expect({ ...entry }).toEqual(partition(2, 0));
+  });
+});
+
+/** Time that a test moves, in the real event loop. */
+function slowEnv(time: ManualTime) {
+  const real = nodeEnv();
+  const { timers } = real;
+  return nodeEnv({
+    clock: time,
+    timers: {
+      after: (delayMs, callback) => time.after(delayMs, callback),
+      soon: (callback) => timers.soon(callback),
+      afterThisTurn: (callback) => timers.afterThisTurn(callback),
+    },
+  });
+}
+
+describe("Metadata, when no broker answers a question", () => {
+  const settings = { clientId: "c", requestTimeoutMs: 30_000, connectTimeoutMs: 1000, metadataMaxAgeMs: 600_000 };
+  const time = new ManualTime();
+  let fake: FakeCluster;
+  let metadata: Metadata;
+  let answered: boolean;
+
+  const start = async (brokers: number): Promise<void> => {
+    fake = await FakeCluster.start(brokers);
+    metadata = new Metadata(slowEnv(time), silentLogger, settings, parseAddresses(fake.bootstrapBrokers));
+    await metadata.start(new Deadline(time, 1000));
+    answered = false;
+    metadata.onChange(() => (answered = true));
+  };
+  const questions = (): number =>
+    fake.brokers.reduce((sum, { requests }) => sum + requests.filter(({ kind }) => kind === "metadata").length, 0);
+  /** Lets time pass in small steps, each with some turns of the event loop. */
+  const pass = async (forMs: number): Promise<void> => {
+    for (let passedMs = 0; passedMs < forMs; passedMs += 50) {
+      time.advance(50);
+      for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+
+  afterEach(async () => {
+    metadata.close();
+    await fake[Symbol.asyncDispose]();
+  });
+
+  it.each([1, 3])("goes round again over fresh connections until one of %i does", async (brokers) => {
+    await start(brokers);
+    const before = questions();
+    // Those that were there are gone without a word; what was asked of them is never answered.
+    for (const broker of fake.brokers) broker.isSilent = true;
+    metadata.refreshSoon();
+    await pass(4000);
+    expect(answered).toBe(false);
+    // A handshake that is not answered takes no question.
+    expect(questions() - before).toBe(1);
+    for (const broker of fake.brokers) broker.isSilent = false;
+    await pass(2000);
+    expect(answered).toBe(true);
+  });
+
+  it("gives slow ones their time, asks each but little meanwhile, and ends no connection", async () => {
+    await start(3);
+    for (const broker of fake.brokers) {
+      broker.answer = ({ kind }) =>
+        kind === "metadata" ? new Promise((resolve) => time.after(2000, () => resolve(undefined))) : undefined;
+    }
+    const before = questions();
+    metadata.refreshSoon();
+    await pass(1950);
+    expect(answered).toBe(false);
+    expect(questions() - before).toBeLessThanOrEqual(2 * 3);
+    const kept = fake.brokers.filter(({ id }) => metadata.control.isOpen(id));
+    expect(kept).toHaveLength(3);
+    await pass(300);
+    expect(answered).toBe(true);
+    expect(fake.brokers.map(({ id }) => metadata.control.isOpen(id))).toEqual([true, true, true]);
+    await until(
+      () => fake.brokers.every(({ connectionCount }) => connectionCount === 1),
+      "only those that are kept stay",
+    );
+  });
+
+  it("asks no more than two at a time of each, however long it lasts", async () => {
+    await start(1);
+    const before = questions();
+    const held: (() => void)[] = [];
+    fake.broker(1).answer = ({ kind }) =>
+      kind === "metadata" ? new Promise((resolve) => held.push(() => resolve(undefined))) : undefined;
+    metadata.refreshSoon();
+    await pass(25_000);
+    expect(fake.broker(1).connectionCount).toBe(2);
+    expect(questions() - before).toBeLessThanOrEqual(6);
+    for (const answer of held) answer();
+    await pass(100);
+    expect(answered).toBe(true);
   });
 });
 

@@ -1,4 +1,5 @@
 import type { Env } from "../common/env/env.js";
+import type { Timer } from "../common/env/time.js";
 import { ApiError, errorCodes, errorNameOf } from "../protocol/error-codes.js";
 import type { ErrorName } from "../protocol/error-codes.js";
 import type { RequestKind } from "../protocol/api-keys.js";
@@ -215,8 +216,9 @@ export class BrokerCaller {
     // Before anything is armed, as it may throw.
     const body = call.body();
     return new Promise((resolve, reject) => {
+      let watch: Timer | undefined;
       const settle = (act: () => void): void => {
-        watch.cancel();
+        watch?.cancel();
         stopListening();
         call.signal?.removeEventListener("abort", onAbort);
         act();
@@ -224,10 +226,15 @@ export class BrokerCaller {
       const onAbort = (): void => settle(() => reject(call.signal?.reason as Error));
       let isSilent = false;
       let stopListening = (): void => undefined;
-      const watch = this.env.timers.after(SILENCE_MS, () => {
-        isSilent = true;
-        this.metadata.onTrouble(brokerId);
-      });
+      // Again and again: the first to be asked may not have heard yet that another one is right, or that it is gone.
+      const watchOn = (): void => {
+        watch = this.env.timers.after(SILENCE_MS, () => {
+          isSilent = true;
+          this.metadata.onTrouble(brokerId);
+          watchOn();
+        });
+      };
+      watchOn();
       stopListening = this.metadata.onChange(() => {
         if (!isSilent) return;
         const right = call.target();

@@ -17,6 +17,10 @@ export interface BrokerDirectory {
   /** Empty as long as it is not known. */
   readonly clusterId: string;
   addressOf(brokerId: BrokerId): BrokerAddress | undefined;
+  /** The epoch of its registration as it was last told, decimal digits; undefined: it is not among the live brokers. */
+  epochOf(brokerId: BrokerId): string | undefined;
+  /** Calls `listener` after each change; returns what ends that. */
+  onChange(listener: () => void): () => void;
   /** A broker could not be reached, or its connection ended: what is known of the cluster may be outdated. */
   onTrouble(brokerId: BrokerId): void;
 }
@@ -34,6 +38,10 @@ const CLIENT_VERSION = "0.1.0";
 interface Slot {
   readonly backoff: Backoff;
   connection: RpcConnection | undefined;
+  /** Of the registration that the process at the other end of `connection` had; greater ones are of its successors. */
+  epoch: bigint;
+  /** It had none yet: the next one that is told of is its own, and no successor's. */
+  awaitsEpoch: boolean;
   opening: Promise<RpcConnection> | undefined;
   /** No attempt before this time of the monotonic clock. */
   notBeforeMs: number;
@@ -45,9 +53,14 @@ interface Slot {
  * The connections of one purpose, one for each broker: data, fetching and control each have their own set, so that four
  * megabytes of the one never stand in the way of the other. Connects when asked for a connection, at most one attempt at
  * a time for each broker, with a growing pause after a failure. Never retries by itself: its owner asks again.
+ *
+ * A machine that loses power ends no connection, and what was received there before is never answered. So a connection is
+ * dropped when the directory tells of a newer registration of its broker. A process that lives and had to register anew
+ * loses its connections too: whoever asked it asks again.
  */
 export class BrokerConnections {
   readonly #slots = new Map<BrokerId, Slot>();
+  readonly #stopListening: () => void;
   #closed = false;
 
   constructor(
@@ -57,7 +70,9 @@ export class BrokerConnections {
     /** A connection was opened. Never called from within a call to the set. */
     private readonly onOpened: () => void = () => undefined,
     private readonly allocate?: (bytes: number) => Buffer,
-  ) {}
+  ) {
+    this.#stopListening = directory.onChange(() => this.#dropFormer());
+  }
 
   /** The open connection to a broker; undefined when there is none, and then one is being made, and `onOpened` will tell. */
   tryGet(brokerId: BrokerId): RpcConnection | undefined {
@@ -98,7 +113,7 @@ export class BrokerConnections {
       connection.close();
       return undefined;
     }
-    slot.connection = connection;
+    this.#keep(slot, connection);
     return () => this.#onEnded(brokerId, slot, connection);
   }
 
@@ -114,6 +129,7 @@ export class BrokerConnections {
   /** Ends all. Idempotent. */
   close(): void {
     this.#closed = true;
+    this.#stopListening();
     for (const slot of this.#slots.values()) slot.connection?.close();
   }
 
@@ -123,6 +139,8 @@ export class BrokerConnections {
       slot = {
         backoff: new Backoff(this.env.random),
         connection: undefined,
+        epoch: 0n,
+        awaitsEpoch: false,
         opening: undefined,
         notBeforeMs: 0,
         lastError: undefined,
@@ -143,7 +161,7 @@ export class BrokerConnections {
         slot.opening = undefined;
         // One was adopted meanwhile.
         if (slot.connection !== undefined) connection.close();
-        const kept = (slot.connection ??= connection);
+        const kept = slot.connection ?? this.#keep(slot, connection);
         slot.isFailing = false;
         slot.backoff.reset();
         this.#tellOpened();
@@ -160,6 +178,29 @@ export class BrokerConnections {
     );
     slot.opening = opening;
     return opening;
+  }
+
+  #keep(slot: Slot, connection: RpcConnection): RpcConnection {
+    const { brokerId, brokerEpoch } = connection.peer;
+    slot.connection = connection;
+    slot.epoch = epochNumber(brokerEpoch) || this.#toldEpoch(brokerId);
+    slot.awaitsEpoch = epochNumber(brokerEpoch) === 0n;
+    return connection;
+  }
+
+  #toldEpoch(brokerId: BrokerId): bigint {
+    return epochNumber(this.directory.epochOf(brokerId));
+  }
+
+  /** Drops the connections to processes that others have replaced. */
+  #dropFormer(): void {
+    for (const [brokerId, slot] of this.#slots) {
+      const told = slot.connection === undefined ? 0n : this.#toldEpoch(brokerId);
+      if (told <= slot.epoch) continue;
+      if (!slot.awaitsEpoch) this.drop(brokerId);
+      slot.epoch = told;
+      slot.awaitsEpoch = false;
+    }
   }
 
   /** A fault of the owner is not one of the connection, and must not pass in silence. */
@@ -212,6 +253,10 @@ export class BrokerConnections {
     if (!this.#closed) this.directory.onTrouble(brokerId);
   }
 }
+
+/** 0, which no registration has: it is not known. */
+const epochNumber = (digits: string | undefined): bigint =>
+  digits !== undefined && /^\d+$/.test(digits) ? BigInt(digits) : 0n;
 
 /** A connection to whatever broker listens there. Rejects with TransportError or ApiError. */
 export function openConnection(

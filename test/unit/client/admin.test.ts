@@ -114,6 +114,21 @@ describe("Admin", () => {
     }
   });
 
+  it("goes on asking who is right while it waits, and leaves a silent leader whose successor comes late", async () => {
+    await start(2);
+    fake.createTopic("t");
+    fake.broker(1).answer = ({ kind }) => (kind === "listOffsets" ? "silence" : undefined);
+    const asked = cluster.admin().listOffsets([{ topic: "t", partition: 0, query: "latest" }]);
+    await until(() => fake.broker(1).bodies("listOffsets").length > 0, "the leader is asked");
+    const questions = (): number => fake.brokers.reduce((sum, one) => sum + one.bodies("metadata").length, 0);
+    const before = questions();
+    await until(() => questions() > before, "the cluster is asked, which knows no other leader yet");
+    fake.moveLeader("t", 0, 2);
+    const handed = questions();
+    await until(() => questions() > handed, "the cluster is asked again", 2000);
+    expect(await asked).toMatchObject([{ topic: "t", partition: 0, offset: 0 }]);
+  });
+
   it("leaves a controller that stays silent as soon as there is another", async () => {
     await start(2);
     const begun = Date.now();

@@ -18,6 +18,8 @@ describe("BrokerConnections", () => {
       {
         clusterId: "fake-cluster",
         addressOf: () => address,
+        epochOf: () => undefined,
+        onChange: () => () => undefined,
         onTrouble: (brokerId) => troubled.push(brokerId),
       },
       settings,
@@ -35,6 +37,52 @@ describe("BrokerConnections", () => {
     await until(() => fake.broker(1).connectionCount === 0, "it has ended");
   });
 
+  it("drops a connection when a newer registration of its broker is told of, and only then", async () => {
+    await using fake = await FakeCluster.start();
+    let registeredEpoch = "";
+    fake.broker(1).answer = ({ kind }) =>
+      kind === "handshake"
+        ? { body: { clusterId: "fake-cluster", brokerId: 1, brokerEpoch: registeredEpoch } }
+        : undefined;
+    let toldEpoch: string | undefined;
+    let onChange = (): void => undefined;
+    const connections = new BrokerConnections(
+      nodeEnv(),
+      {
+        clusterId: "fake-cluster",
+        addressOf: () => ({ host: "127.0.0.1", port: fake.broker(1).port }),
+        epochOf: () => toldEpoch,
+        onChange: (listener) => {
+          onChange = listener;
+          return () => undefined;
+        },
+        onTrouble: () => undefined,
+      },
+      { clientId: "c", connectTimeoutMs: 5000, requestTimeoutMs: 5000 },
+    );
+    const keeps = (epoch: string | undefined): boolean => {
+      toldEpoch = epoch;
+      onChange();
+      return connections.isOpen(1);
+    };
+    registeredEpoch = "9";
+    const first = await connections.open(1);
+    for (const epoch of [undefined, "", "0", "8", "9"]) expect(keeps(epoch)).toBe(true);
+    expect(keeps("10")).toBe(false);
+    await until(() => !first.isOpen, "it is closed");
+    // The news of it come late, and from a broker that is behind.
+    registeredEpoch = "11";
+    await connections.open(1);
+    for (const epoch of ["10", "9", "11"]) expect(keeps(epoch)).toBe(true);
+    expect(keeps("12")).toBe(false);
+    // A process that is not registered yet: the next registration is its own.
+    registeredEpoch = "";
+    await connections.open(1);
+    for (const epoch of ["12", "11", "13", "13"]) expect(keeps(epoch)).toBe(true);
+    expect(keeps("14")).toBe(false);
+    connections.close();
+  });
+
   it("lets surface what its owner throws when a connection is opened, and keeps the connection", async () => {
     await using fake = await FakeCluster.start();
     const surfaced: unknown[] = [];
@@ -44,6 +92,8 @@ describe("BrokerConnections", () => {
       {
         clusterId: "fake-cluster",
         addressOf: () => ({ host: "127.0.0.1", port: fake.broker(1).port }),
+        epochOf: () => undefined,
+        onChange: () => () => undefined,
         onTrouble: () => undefined,
       },
       { clientId: "c", connectTimeoutMs: 5000, requestTimeoutMs: 5000 },

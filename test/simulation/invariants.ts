@@ -102,7 +102,7 @@ export class Invariants {
     private readonly history?: History,
     private readonly options: InvariantsOptions = {},
   ) {
-    cluster.onLine((host, _level, sentence) => this.#checkCut(host, sentence));
+    cluster.onLine((host, _level, sentence, fields) => this.#checkCut(host, sentence, fields["leaderEpoch"]));
   }
 
   /** The end of what any replica has called committed. */
@@ -332,14 +332,19 @@ export class Invariants {
     }
   }
 
-  /** A follower is about to cut its log where it and the leader's part: what is committed is the leader's as well. */
-  #checkCut(host: string, sentence: string): void {
+  /**
+   * A follower is about to cut its log where it and the leader's part: what is committed is the leader's as well. Of the leader
+   * that ZooKeeper has, that is: a replica that still follows one before has not been in sync since, and what that one lacked
+   * may have been committed later.
+   */
+  #checkCut(host: string, sentence: string, leaderEpoch: unknown): void {
     const found = / ?(\S+)-(\d+): truncates its log from \d+ to (\d+), where it and the log of leader/.exec(sentence);
     const slot = [...this.cluster.brokers.values()].find((one) => one.host.name === host);
     if (found === null || slot === undefined || this.lossAllowed) return;
     const [, topic = "", partition = "", target = ""] = found;
     const replica = this.cluster.partition(slot.id, topic, Number(partition));
     if (replica === undefined || replica.log.damage.length > 0) return;
+    if (this.cluster.stateOf(topic, replica.partition)?.leaderEpoch !== leaderEpoch) return;
     const key = partitionKey(replica.topicId, replica.partition);
     const held = this.committedOnDisk(key, slot.id, topic, replica.partition);
     if (held > Number(target))

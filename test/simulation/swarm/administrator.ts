@@ -75,11 +75,16 @@ export class Administrator {
     this.#stopped = true;
   }
 
+  /** Something is changed now, if it may. */
+  actNow(): void {
+    if (!this.#stopped && !this.#paused && this.#underWay < AT_ONCE_MAX) this.#begin();
+  }
+
   #later(): void {
     const { cluster, random, world } = this.#parts;
     cluster.simulation.scheduler.after(random.delayMs(world.administrationIntervalMs), "administration", () => {
       if (this.#stopped) return;
-      if (!this.#paused && this.#underWay < AT_ONCE_MAX) this.#begin();
+      this.actNow();
       this.#later();
     });
   }

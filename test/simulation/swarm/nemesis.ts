@@ -257,30 +257,14 @@ export class Nemesis {
         return this.#roleOf(other.id);
       }
       case "lateMessages": {
-        const other = this.#random.pick([...cluster.brokers.values()].filter((one) => one !== slot)).host.name;
-        const delayMeanMs = this.#random.pick([300, 800, 2000]);
-        say(`what ${host} sends ${other} now arrives after ${delayMeanMs} ms`);
-        network.setLink(host, other, { delayMeanMs });
-        this.#later(this.#random.pick([5, 30, 150]), () => {
-          network.setLink(host, other, {});
-          if (slot.process === undefined || !this.#active) return;
-          const what = this.#random.pick([
-            "restart",
-            "restart",
-            "powerCut",
-            "expiry",
-            "reset",
-            "pause",
-            "nothing",
-          ] as const);
-          if (what === "restart") cluster.restart(id);
-          else if (what === "powerCut") this.#cutPower([id]);
-          else if (what === "expiry") this.#inject("expiry", id);
-          else if (what === "reset") network.resetAll(host);
-          else if (what === "pause") this.#inject("shortPause", id);
-        });
+        const other = this.#random.pick([...cluster.brokers.values()].filter((one) => one !== slot));
+        this.#sendLate(slot, other);
         return role;
       }
+      case "lateProposal":
+        return this.#proposeLate(say);
+      case "deafFollower":
+        return this.#deafen(say);
       case "zookeeperPartition":
       case "zookeeperOneWay": {
         const servers = this.#servers();
@@ -346,6 +330,7 @@ export class Nemesis {
         const { process } = controller;
         const role = this.#roleOf(controller.id);
         say(`what ${controller.host.name} writes now arrives when it is dead`);
+        this.#parts.administrator.actNow();
         for (const server of this.#servers()) network.partition(controller.host.name, server, { oneWay: true });
         this.#later(between(30, 500), () => {
           if (controller.process !== process || !this.#active) return;
@@ -381,7 +366,7 @@ export class Nemesis {
       }
       case "diskSlow": {
         const { disk } = slot.host;
-        const slowness = this.#random.pick([20, 100, 400]);
+        const slowness = this.#random.pick(this.#parts.world.slowReadsMs);
         say(`${host}: reads take ${slowness} ms`);
         disk.readDelayMeanMs = slowness;
         // Back to what the world has, and not to what was before: two of these on one disk may end in any order.
@@ -418,6 +403,103 @@ export class Nemesis {
         return "client";
       }
     }
+  }
+
+  /** What one sends another arrives late, and meanwhile one of them is another process, or somebody else is in office. */
+  #sendLate(slot: SimBroker, other: SimBroker): void {
+    const { network } = this.#cluster.simulation;
+    const [from, to] = [slot.host.name, other.host.name];
+    const delayMeanMs = this.#random.pick([100, 400, 1200]);
+    this.#cluster.note(`FAULT lateMessages: what ${from} sends ${to} now takes ${delayMeanMs} ms`);
+    network.setLink(from, to, { delayMeanMs });
+    // What the controller sends is what somebody wants changed.
+    if (slot.id === this.#cluster.controllerId) this.#parts.administrator.actNow();
+    const startMs = this.#random.pick([10, 30, 150]);
+    const restoreMs = startMs + this.#random.pick([0, 0, 300, 1000]);
+    this.#later(restoreMs, () => network.setLink(from, to, {}));
+    // The receiver hears nothing of a change from the controller.
+    const controller = this.#controller();
+    if (controller !== undefined && controller !== other && this.#random.chance(0.4)) {
+      network.partition(controller.host.name, to, { oneWay: true });
+      this.#later(1000 + this.#random.float() * 1500, () => network.heal(controller.host.name, to));
+    }
+    this.#later(startMs, () => {
+      if (slot.process === undefined || !this.#active) return;
+      const what = this.#random.pick(["restart", "restart", "powerCut", "expiry", "expiry", "shortPause"] as const);
+      if (what === "restart") this.#cluster.restart(slot.id);
+      else if (what === "powerCut") this.#cutPower([slot.id]);
+      else this.#inject(what, this.#random.chance(0.6) ? other.id : slot.id);
+    });
+  }
+
+  /** A partition of three replicas at least, and who plays which part in it. */
+  #cast(): { readonly leader: SimBroker; readonly follower: SimBroker; readonly controller: SimBroker } | undefined {
+    const topic = this.#topic();
+    const controller = this.#controller();
+    if (topic === undefined || controller === undefined) return undefined;
+    const state = this.#cluster.stateOf(topic.name, this.#random.below(topic.partitions));
+    const followers = (state?.isr ?? []).filter((id) => id !== state?.leader && id !== controller.id);
+    if (state === undefined || state.leader < 0 || followers.length === 0) return undefined;
+    const [leader, follower] = [state.leader, this.#random.pick(followers)].map((id) => this.#cluster.broker(id));
+    return leader?.process === undefined || follower?.process === undefined
+      ? undefined
+      : { leader, follower, controller };
+  }
+
+  /**
+   * A follower leaves and catches up, and the leader's proposal to take it in gets to the controller late: when the follower
+   * is another process, or has left again.
+   */
+  #proposeLate(say: (what: string) => void): string | undefined {
+    const cast = this.#cast();
+    if (cast === undefined || cast.leader === cast.controller) return undefined;
+    const [leader, follower, controller] = [cast.leader, cast.follower, cast.controller].map(({ host }) => host.name);
+    if (leader === undefined || follower === undefined || controller === undefined) return undefined;
+    const { network } = this.#cluster.simulation;
+    const random = this.#random;
+    say(`${leader} takes ${follower} in again, and ${controller} hears of it late`);
+    this.#cluster.restart(cast.follower.id);
+    const lateMs = random.pick([300, 700, 1500, 4000]);
+    const isCut = random.chance(0.5);
+    // The first copy may be on its way for long while the next one gets through.
+    if (isCut) network.partition(leader, controller, { oneWay: true });
+    else network.setLink(leader, controller, { delayMeanMs: lateMs });
+    this.#later(random.pick([400, 800, 1600]), () => {
+      if (!isCut) network.setLink(leader, controller, {});
+      if (!this.#active) return;
+      network.partition(leader, follower);
+      this.#later(500 + random.float() * 2000, () => network.heal(leader, follower));
+      if (random.chance(0.7)) {
+        if (random.chance(0.5)) this.#cluster.restart(cast.follower.id);
+        else this.#cutPower([cast.follower.id]);
+      }
+    });
+    this.#later(500 + random.float() * lateMs, () => isCut && network.heal(leader, controller));
+    return "leader";
+  }
+
+  /** A follower hears nobody but its leader, whose disk is slow; and the leader is replaced. */
+  #deafen(say: (what: string) => void): string | undefined {
+    const cast = this.#cast();
+    if (cast === undefined) return undefined;
+    const { leader, follower } = cast;
+    const { network } = this.#cluster.simulation;
+    say(`${follower.host.name} hears ${leader.host.name} only, which reads slowly and is replaced`);
+    this.#inject("diskSlow", leader.id);
+    const others = [...this.#cluster.brokers.values()].filter((one) => one !== leader && one !== follower);
+    const one = this.#random.pick(others);
+    // Somebody lacks what the leader has.
+    network.partition(one.host.name, leader.host.name, { oneWay: true });
+    this.#later(100 + this.#random.float() * 300, () => {
+      network.heal(one.host.name, leader.host.name);
+      if (!this.#active) return;
+      for (const other of others) network.partition(other.host.name, follower.host.name, { oneWay: true });
+      this.#inject("expiry", leader.id);
+    });
+    this.#later(1000 + this.#random.float() * 2000, () => {
+      for (const other of others) network.heal(other.host.name, follower.host.name);
+    });
+    return "leader";
   }
 
   /** How long somebody is away who was killed. */

@@ -87,8 +87,9 @@ export class SessionReader {
         const { leaderEpoch } = leader;
         const offset = this.position(partitionKey(topicId, partition));
         const before = named.get(partition);
-        if (before?.offset !== offset || before.leaderEpoch !== leaderEpoch)
-          news.set(partition, { offset, leaderEpoch, sessionEpoch, isAnswered: false });
+        const isNews = before?.offset !== offset || before.leaderEpoch !== leaderEpoch;
+        // One at a time, so that another question is asked while the disk is read for the first.
+        if (isNews && news.size === 0) news.set(partition, { offset, leaderEpoch, sessionEpoch, isAnswered: false });
       }
       const forgotten = [...named.keys()].filter((partition) => !led.has(partition));
       if (led.size === 0 && inFlight.size === 0) return;

@@ -31,24 +31,26 @@ const themes = {
     draft.faultIntervalMs = random.pick([150, 300]);
   },
 
-  /** Nothing is in memory, disks are slow, and leaders move while they read. */
+  /** Little is in memory, disks are slow, and leaders move while they read. */
   coldReads(draft: Draft, random: SimRandom): void {
     set(draft, {
-      "log.tail.bytes": "0",
+      "log.tail.bytes": random.pick(["0", "0", "2048"]),
       "replica.lag.time.max.ms": "3000",
       "replica.fetch.wait.max.ms": random.pick(["500", "2500"]),
       "replica.fetch.max.bytes": random.pick(["1024", "1048576"]),
     });
     keepAll(draft);
-    few(draft, random, { most: 3, partitions: [2, 3] });
+    few(draft, random, { most: 2, partitions: [2, 3], replicas: 3 });
     configure(draft, { durability: random.pick(["page-cache", "fsync"]) });
     machines(draft, { readDelayMs: random.pick([2, 10, 30]) });
-    only(draft, { diskSlow: 4, controllerLink: 5, partition: 2, oneWayPartition: 1, restart: 1, expiry: 2, rot: 1 });
-    act(draft, random.pick([200, 400]), { "elect leaders": 4, "delete records": 1, segments: 1 });
-    draft.writeIntervalMs = random.pick([20, 40]);
+    only(draft, { diskSlow: 3, deafFollower: 5, controllerLink: 1, restart: 1, rot: 3 });
+    act(draft, random.pick([500, 1000]), { "elect leaders": 4, "delete records": 1, segments: 1 });
+    draft.writeIntervalMs = random.pick([40, 80]);
     draft.fetchWaitMs = 12_000;
-    draft.sessionReaders = 1;
-    draft.faultIntervalMs = random.pick([200, 400]);
+    draft.sessionReaders = 0.6;
+    draft.findsRot = 1;
+    draft.slowReadsMs = [100, 400, 1500];
+    draft.faultIntervalMs = random.pick([300, 600]);
   },
 
   /** Bits rot where everything is in sync, and somebody reads it: a new consumer, a follower that lost its disk. */
@@ -95,15 +97,16 @@ const themes = {
     draft.faultIntervalMs = random.pick([400, 800]);
   },
 
-  /** Leaders come and go without a record of their own, and processes are killed. */
+  /** Leaders come and go with hardly a record of their own, and processes are killed. */
   idleEpochs(draft: Draft, random: SimRandom): void {
-    few(draft, random, { most: 2, partitions: [1, 2] });
-    only(draft, { restart: 4, crash: 3, expiry: 2, totalCrash: 2, powerCut: 1 });
-    act(draft, random.pick([200, 400]), { "elect leaders": 1 });
-    draft.writeIntervalMs = random.pick([300, 800]);
-    draft.bursts = [1];
-    draft.downMs = [50, 800];
-    draft.faultIntervalMs = random.pick([200, 400]);
+    few(draft, random, { most: 2, partitions: [1, 2], replicas: random.pick([2, 3]) });
+    slowReplication(draft, random, [0.2, 5, 30]);
+    configure(draft, { "min.insync.replicas": "2", "flush.ms": random.pick(["20", "200", "1000"]) });
+    only(draft, { restart: 3, crash: 5, expiry: 2, totalCrash: 2 });
+    act(draft, random.pick([400, 1000]), { "elect leaders": 1 });
+    draft.writeIntervalMs = random.pick([60, 150, 400]);
+    draft.downMs = [50, 600];
+    draft.faultIntervalMs = random.pick([150, 300]);
   },
 
   /** Everything is deleted, again and again, while replicas are away. */
@@ -121,11 +124,11 @@ const themes = {
   /** What was sent arrives when its sender is another process, or when somebody else is in office. */
   lateMessages(draft: Draft, random: SimRandom): void {
     set(draft, { "replica.lag.time.max.ms": "1000" });
-    few(draft, random, { most: 3, partitions: [1, 2] });
-    only(draft, { lateMessages: 6, lateWrite: 3, expiry: 1, controllerLink: 1, longPause: 1 });
-    act(draft, random.pick([100, 200]), { "elect leaders": 3, "min.insync.replicas": 2, segments: 1, durability: 1 });
+    few(draft, random, { most: 2, partitions: [1, 2], replicas: 3 });
+    only(draft, { lateMessages: 6, lateProposal: 5, lateWrite: 3, controllerLink: 1 });
+    act(draft, random.pick([150, 400]), { "elect leaders": 3, "min.insync.replicas": 2, segments: 1 });
     draft.downMs = [10, 200];
-    draft.writeIntervalMs = random.pick([20, 50]);
+    draft.writeIntervalMs = random.pick([40, 80]);
     draft.faultIntervalMs = random.pick([400, 800]);
   },
 

@@ -29,6 +29,7 @@ export const faultKinds = [
   "slowLink",
   "controllerLink",
   "lateMessages",
+  "deafFollower",
   // ZooKeeper.
   "zookeeperPartition",
   "zookeeperOneWay",
@@ -39,6 +40,7 @@ export const faultKinds = [
   // The controller, at a step of what it does.
   "controllerStep",
   "lateWrite",
+  "lateProposal",
   "bounceInReload",
   // Disks.
   "diskFull",
@@ -123,6 +125,8 @@ export interface World {
   readonly fetchWaitMs: number;
   /** The share of topics, for each process of clients, that are read as followers read. */
   readonly sessionReaders: number;
+  /** How long reads from a disk take that is slow for a while. */
+  readonly slowReadsMs: readonly number[];
   /** The share of rot that is found by looking at once. */
   readonly findsRot: number;
 }
@@ -137,6 +141,7 @@ const usual = {
   downMs: [200, 2700],
   fetchWaitMs: 3000,
   sessionReaders: 0.15,
+  slowReadsMs: [20, 100, 400],
   findsRot: 0.5,
 } as const;
 
@@ -173,6 +178,7 @@ const baseWeights: Readonly<Record<FaultKind, number>> = {
   slowLink: 1,
   controllerLink: 1,
   lateMessages: 1,
+  deafFollower: 0.5,
   zookeeperPartition: 2,
   zookeeperOneWay: 1,
   expiry: 2,
@@ -181,6 +187,7 @@ const baseWeights: Readonly<Record<FaultKind, number>> = {
   quorumLoss: 1,
   controllerStep: 4,
   lateWrite: 1,
+  lateProposal: 1,
   bounceInReload: 1,
   diskFull: 1,
   diskSlow: 2,

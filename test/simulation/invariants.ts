@@ -198,13 +198,14 @@ export class Invariants {
   }
 
   /**
-   * What snapshots say of producers is what the log says before them: the next start believes them. To be called while nobody
-   * cuts a log.
+   * What stands beside the batches of a log is what the batches say: where each epoch ends, and what snapshots say of
+   * producers, which the next start believes. To be called while nobody cuts a log.
    */
-  checkSnapshots(): void {
+  checkDerived(): void {
     for (const slot of this.cluster.brokers.values()) {
       for (const { name, log } of slot.broker?.partitions?.all() ?? []) {
         if (log.damage.length > 0) continue;
+        checkEpochs(slot, log, `${name} on broker ${slot.id}`);
         const snapshots = snapshotsOf(slot, log.topic, log.partition).filter(
           ({ offset }) => offset <= log.logEndOffset,
         );
@@ -648,6 +649,25 @@ function isSynced({ host: { disk } }: SimBroker, topic: string, partition: numbe
     return durable !== undefined && batch.bytes.equals(durable);
   }
   return true;
+}
+
+/** An epoch that has batches ends where the first batch of a later one begins. */
+function checkEpochs(slot: SimBroker, log: Log, name: string): void {
+  const batches = readable(() => batchesOnDisk(slot, log.topic, log.partition, log.logStartOffset, log.logEndOffset));
+  let later: BatchFacts | undefined;
+  for (const batch of (batches ?? []).reverse()) {
+    if (later?.leaderEpoch === batch.leaderEpoch) {
+      later = batch;
+      continue;
+    }
+    const end = later?.baseOffset ?? log.logEndOffset;
+    const said = log.endOffsetForEpoch(batch.leaderEpoch);
+    if (said?.epoch !== batch.leaderEpoch || said.endOffset !== end)
+      throw new Error(
+        `${name}: epoch ${batch.leaderEpoch} ends at ${end}, it says ${said === undefined ? "nothing" : `epoch ${said.epoch} ends at ${said.endOffset}`}`,
+      );
+    later = batch;
+  }
 }
 
 interface SnapshotFacts {

@@ -148,6 +148,8 @@ export class Nemesis {
         this.#countKill(id);
         cluster.restart(id);
         return role;
+      case "turnByTurn":
+        return this.#leadTurnByTurn(say);
       case "stop":
         if (slot.state !== "up") return undefined;
         say(host);
@@ -343,20 +345,8 @@ export class Nemesis {
         });
         return role;
       }
-      case "bounceInReload": {
-        const controller = this.#controller();
-        if (controller?.process === undefined) return undefined;
-        const { process } = controller;
-        const victim = this.#random.pick([...cluster.brokers.keys()].filter((one) => one !== controller.id));
-        say(`broker-${victim} loses its power, and ${controller.host.name} an answer a little later`);
-        this.#cutPower([victim]);
-        const disarm = cluster.zookeeper.trapWrite(process, 1 + this.#random.below(6), "done", () => {
-          this.#parts.log.count("a reply was lost", "controller");
-          cluster.zookeeper.loseAnswers(process);
-        });
-        this.#later(1500, disarm);
-        return this.#roleOf(victim);
-      }
+      case "bounceInReload":
+        return this.#bounceInReload(say);
       case "diskFull": {
         const { disk } = slot.host;
         say(host);
@@ -476,6 +466,67 @@ export class Nemesis {
     });
     this.#later(500 + random.float() * lateMs, () => isCut && network.heal(leader, controller));
     return "leader";
+  }
+
+  /** A leader has more than its followers and is killed, one of them leads for a while and is killed, and the first one leads again. */
+  #leadTurnByTurn(say: (what: string) => void): string | undefined {
+    const topic = this.#topic();
+    const state = topic && this.#cluster.stateOf(topic.name, this.#random.below(topic.partitions));
+    const followers = (state?.isr ?? []).filter((id) => id !== state?.leader);
+    if (state === undefined || state.leader < 0 || followers.length === 0) return undefined;
+    const { leader } = state;
+    const heir = this.#random.pick(followers);
+    const hosts = followers.map((id) => `broker-${id}`);
+    const cluster = this.#cluster;
+    const { network } = cluster.simulation;
+    const draw = (least: number, most: number): number => least + this.#random.float() * (most - least);
+    say(`broker-${leader}, then broker-${heir}, then broker-${leader}`);
+    for (const host of hosts) network.partition(host, `broker-${leader}`, { oneWay: true });
+    let atMs = draw(20, 150);
+    const then = (what: () => void): void => {
+      this.#later(atMs, () => this.#active && what());
+    };
+    this.#later(atMs, () => {
+      for (const host of hosts) network.heal(host, `broker-${leader}`);
+    });
+    then(() => {
+      for (const id of cluster.brokers.keys()) if (id !== heir) cluster.crash(id);
+    });
+    atMs += draw(150, 600);
+    then(() => cluster.crash(heir));
+    atMs += 20;
+    then(() => cluster.start(leader));
+    atMs += draw(50, 400);
+    then(() => cluster.start(heir));
+    atMs += draw(100, 500);
+    then(() => cluster.restart(heir));
+    this.#later(atMs + draw(0, 1000), () => {
+      for (const id of cluster.brokers.keys()) cluster.start(id);
+    });
+    return "leader";
+  }
+
+  /**
+   * A machine loses its power and is back, the controller does not hear of it, writes something, and hears nothing of that
+   * either: it, or the next one, has to find out from what it reads.
+   */
+  #bounceInReload(say: (what: string) => void): string | undefined {
+    const controller = this.#controller();
+    const process = controller?.process;
+    if (controller === undefined || process === undefined) return undefined;
+    const cluster = this.#cluster;
+    const { network } = cluster.simulation;
+    const victim = this.#random.pick([...cluster.brokers.keys()].filter((one) => one !== controller.id));
+    const role = this.#roleOf(victim);
+    say(`broker-${victim} loses its power while ${controller.host.name} hears nothing of ZooKeeper`);
+    for (const server of this.#servers()) network.partition(server, controller.host.name, { oneWay: true });
+    this.#cutPower([victim]);
+    this.#later(250 + this.#random.float() * 300, () => this.#parts.administrator.actNow());
+    this.#later(this.#random.pick([500, 700, 1400, 1700]), () => {
+      if (controller.process === process) cluster.zookeeper.loseAnswers(process);
+      for (const server of this.#servers()) network.heal(server, controller.host.name);
+    });
+    return role;
   }
 
   /** A follower hears nobody but its leader, whose disk is slow; and the leader is replaced. */

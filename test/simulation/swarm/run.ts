@@ -193,7 +193,7 @@ class Swarm {
     await this.#settled();
     this.#clients.quiet = true;
     await this.#quiet(CATCH_UP_MS);
-    this.#invariants.checkSnapshots();
+    this.#invariants.checkDerived();
     this.#proposals.beginCalm();
     for (let probe = 0; probe < PROBES; probe += 1) {
       this.#clients.quiet = false;

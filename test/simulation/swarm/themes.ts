@@ -24,7 +24,7 @@ const themes = {
     configure(draft, { "segment.bytes": random.pick(["1024", "4096"]) });
     slowReplication(draft, random, [2, 8, 20]);
     only(draft, { reset: 4, crash: 2, restart: 3, partition: 1, isolation: 1, zookeeperPartition: 1, longPause: 1 });
-    if (random.chance(0.5)) also(draft, { powerCut: 2, rot: 2, clientIdle: 3 });
+    if (random.chance(0.5)) also(draft, { totalPowerCut: 2, rot: 2, clientIdle: 3 });
     act(draft, random.pick([250, 500]), { "elect leaders": 3, "min.insync.replicas": 1, segments: 1 });
     draft.writeIntervalMs = random.pick([15, 25, 40]);
     draft.bursts = [1, 2, 5, 5];
@@ -90,7 +90,7 @@ const themes = {
     configure(draft, { "flush.ms": "60000", "segment.bytes": "65536", durability: "page-cache" });
     machines(draft, { syncDelayMs: random.pick([10, 60, 200]) });
     only(draft, { powerCut: 4, pairPowerCut: 1, totalPowerCut: 1, isolation: 1 });
-    if (random.chance(0.4)) also(draft, { controllerStep: 2, longPause: 1 });
+    if (random.chance(0.4)) also(draft, { longPause: 1 });
     act(draft, random.pick([300, 600]), { durability: 4 });
     draft.downMs = [30, 300];
     draft.writeIntervalMs = random.pick([30, 80]);
@@ -101,19 +101,19 @@ const themes = {
   idleEpochs(draft: Draft, random: SimRandom): void {
     few(draft, random, { most: 2, partitions: [1, 2], replicas: random.pick([2, 3]) });
     slowReplication(draft, random, [0.2, 5, 30]);
-    configure(draft, { "min.insync.replicas": "2", "flush.ms": random.pick(["20", "200", "1000"]) });
-    only(draft, { restart: 3, crash: 5, expiry: 2, totalCrash: 2 });
+    configure(draft, { "min.insync.replicas": "2", "flush.ms": random.pick(["100", "200"]) });
+    only(draft, { turnByTurn: 5, restart: 1, expiry: 1 });
     act(draft, random.pick([400, 1000]), { "elect leaders": 1 });
-    draft.writeIntervalMs = random.pick([60, 150, 400]);
+    draft.writeIntervalMs = random.pick([20, 60, 300]);
     draft.downMs = [50, 600];
-    draft.faultIntervalMs = random.pick([150, 300]);
+    draft.faultIntervalMs = random.pick([900, 1800]);
   },
 
   /** Everything is deleted, again and again, while replicas are away. */
   deletions(draft: Draft, random: SimRandom): void {
     few(draft, random, { most: 2, partitions: [1, 2] });
     configure(draft, { "file.delete.delay.ms": random.pick(["0", "300"]), "segment.bytes": "1024" });
-    only(draft, { crash: 3, restart: 3, totalCrash: 1, powerCut: 1, totalPowerCut: 1, expiry: 1, diskLost: 0.5 });
+    only(draft, { crash: 3, restart: 3, totalCrash: 1, totalPowerCut: 1, expiry: 1, diskLost: 0.5 });
     act(draft, random.pick([150, 300]), { "delete records": 5, "elect leaders": 1 });
     draft.deletedShares = [0.5, 1, 1];
     draft.downMs = [50, 2000];
@@ -134,13 +134,19 @@ const themes = {
 
   /** The controller loses answers and reads everything again while machines lose their power and are back in no time. */
   reloads(draft: Draft, random: SimRandom): void {
-    few(draft, random, { most: 3, partitions: [1, 2], replicas: 3 });
-    configure(draft, { durability: "page-cache", "flush.ms": "60000", "segment.bytes": "65536" });
-    only(draft, { bounceInReload: 6, lostReply: 1, powerCut: 1, controllerStep: 1 });
-    act(draft, random.pick([100, 200]), { "elect leaders": 3, "min.insync.replicas": 1, durability: 1 });
+    set(draft, { "replica.lag.time.max.ms": "1000" });
+    few(draft, random, { most: 2, partitions: [1, 2], replicas: 3 });
+    configure(draft, {
+      durability: "page-cache",
+      "flush.ms": "60000",
+      "segment.bytes": "65536",
+      "min.insync.replicas": random.pick(["2", "3"]),
+    });
+    only(draft, { bounceInReload: 6, lostReply: 1 });
+    act(draft, 1000, { "elect leaders": 3, "min.insync.replicas": 1 });
     draft.downMs = [10, 150];
-    draft.writeIntervalMs = random.pick([20, 40]);
-    draft.faultIntervalMs = random.pick([500, 900]);
+    draft.writeIntervalMs = random.pick([30, 60]);
+    draft.faultIntervalMs = random.pick([700, 1200]);
   },
 
   /** Some replicas are far behind and catch up in small steps while the others fail. */

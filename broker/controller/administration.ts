@@ -298,17 +298,25 @@ export class Administration {
 
   /**
    * Leaders hear of another min.insync.replicas with a new partition epoch, together with who is eligible by it. A proposal
-   * that builds on the former state is refused. The weaker durability is in the state before a leader hears of it.
+   * that builds on the former state is refused. The weaker durability is in the state before a leader hears of it. Where a
+   * smaller minimum costs the eligible their place, the leader is asked first whether it is there, and the rest of the
+   * change follows its answer (`Controller.#electMissing`).
    */
   #withOtherSettings(
     topics: readonly Topic[],
     rulesOf: (topic: Topic) => ReturnType<PartitionChanges["rules"]>,
   ): PartitionChange[] {
+    const costsEligible = (topic: Topic): boolean =>
+      [...topic.partitions.values()].some(
+        (from) => from.elr.length > 0 && from.isr.length >= rulesOf(topic)(from).minInsyncReplicas,
+      );
+    if (topics.some(costsEligible)) this.#parts.onDoubt();
     return topics.flatMap((topic) => {
-      const rules = rulesOf(topic);
+      const rulesFor = rulesOf(topic);
       return [...topic.partitions.values()].flatMap((from) => {
-        const { minInsyncReplicas, durability } = rules(from);
-        const move = withSettings(from, { minInsyncReplicas, durability });
+        const rules = rulesFor(from);
+        const { minInsyncReplicas, durability } = rules;
+        const move = withSettings(from, rules);
         const isMinimum = minInsyncReplicas !== from.minInsyncReplicas;
         const why = isMinimum ? `min.insync.replicas is ${minInsyncReplicas} now` : `durability is ${durability} now`;
         return move === undefined ? [] : [{ topic, from, to: move.to, renewed: true, why }];

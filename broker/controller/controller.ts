@@ -539,7 +539,8 @@ export class Controller implements ControllerApi {
         isr,
         elr,
         unverified,
-        minInsyncReplicas: rulesOf({ replicas }).minInsyncReplicas,
+        // As long as somebody is eligible the leader must not move the high watermark, whatever was set meanwhile.
+        minInsyncReplicas: Math.max(rulesOf({ replicas }).minInsyncReplicas, elr.length > 0 ? isr.length + 1 : 0),
         lost,
         brokerEpochs: brokerEpochs ?? new Map(),
         durability,
@@ -775,6 +776,8 @@ export class Controller implements ControllerApi {
           (from) => withoutUncertain(from, rules),
           // Members that stop, and could not give up their seats when they asked to.
           ...this.#stoppingMembers(partition).map((id) => (from: Partition) => withStopping(from, id, rules)),
+          // A smaller min.insync.replicas may have waited for the leader's answer.
+          (from) => withSettings(from, rules),
         ),
       ),
     );

@@ -214,9 +214,18 @@ export function withUnverifiedLeader(partition: Partition, leader: BrokerId): Pa
   };
 }
 
-/** After min.insync.replicas changed: who is eligible is only known while the ISR is too small. */
-export function withMinInsyncReplicas(partition: Partition, minInsyncReplicas: number): PartitionMove | undefined {
-  const elr = partition.isr.length < minInsyncReplicas ? partition.elr : [];
+/**
+ * After min.insync.replicas changed: who is eligible is only known while the ISR is too small. Where it has become large enough
+ * by a smaller minimum, the eligible are given up for the sake of a leader that is there: one that lost its power unnoticed has
+ * less than they. While nobody leads the high watermark stands, and they stay.
+ */
+export function withMinInsyncReplicas(
+  partition: Partition,
+  { minInsyncReplicas, isReached }: Pick<ElectionRules, "minInsyncReplicas" | "isReached">,
+): PartitionMove | undefined {
+  const isLargeEnough = partition.isr.length >= minInsyncReplicas;
+  if (isLargeEnough && partition.elr.length > 0 && !isReached(partition.leader)) return undefined;
+  const elr = isLargeEnough ? [] : partition.elr;
   if (partition.minInsyncReplicas === minInsyncReplicas && elr.length === partition.elr.length) return undefined;
   return { to: { ...moved(partition, { elr }), minInsyncReplicas } };
 }
@@ -235,12 +244,12 @@ function withDurability(partition: Partition, setting: string): PartitionMove | 
 /** After settings changed, all that stands in the state of a partition and follows from them. */
 export function withSettings(
   partition: Partition,
-  { minInsyncReplicas, durability }: Pick<ElectionRules, "minInsyncReplicas" | "durability">,
+  rules: Pick<ElectionRules, "minInsyncReplicas" | "durability" | "isReached">,
 ): PartitionMove | undefined {
   return inTurn(
     partition,
-    (from) => withMinInsyncReplicas(from, minInsyncReplicas),
-    (from) => withDurability(from, durability),
+    (from) => withMinInsyncReplicas(from, rules),
+    (from) => withDurability(from, rules.durability),
   );
 }
 

@@ -1,4 +1,5 @@
 import { decodeBroker, paths } from "../../../broker/zookeeper/znodes.js";
+import { ConfigResource } from "../../../protocol/messages.js";
 import type { BrokerId } from "../../../protocol/types.js";
 import type { SimCluster } from "../cluster.js";
 import { withCluster } from "../cluster.js";
@@ -53,6 +54,25 @@ describe("the last in-sync replica", () => {
       await expectNothingLost(cluster, letters, { leader: 2, others: [3] });
     });
   });
+
+  it.each(["before", "after"] as const)(
+    "loses its power, and the eligible one leads though fewer in sync are enough since %s that was noticed",
+    async (when) => {
+      await withCluster({ seed: 19, brokers: 4 }, async (cluster) => {
+        const [one = 0, two = 0, three = 0] = [1, 2, 3, 4].filter((id) => id !== cluster.controllerId);
+        const letters = await Letters.create(cluster, { assignment: [one, two, three] });
+        await leaveOneInSync(cluster, letters, { behind: three, eligible: two });
+        expect(cluster.stateOf("letters", 0)).toMatchObject({ isr: [one], elr: [two] });
+        cluster.powerCut(one);
+        if (when === "after") await cluster.until(() => cluster.leaderOf("letters") === -1, "nobody leads");
+        const config = [{ name: "min.insync.replicas", value: "1" }];
+        const request = { resource: ConfigResource.TOPIC, name: "letters", config };
+        await cluster.complete(cluster.admin.administer("alterConfigs", request));
+        await expectNoLeaderOnReturn(cluster, one);
+        await expectNothingLost(cluster, letters, { leader: two, others: [three] });
+      });
+    },
+  );
 
   it("crashes and comes back alone, and leads with all it had, because its page cache survived", async () => {
     await withCluster({ seed: 12 }, async (cluster) => {

@@ -263,19 +263,23 @@ describe("other moves", () => {
   it("remember who is eligible exactly while the ISR is too small", () => {
     expect(withIsr(partition(), [1], 2).to.elr).toEqual([2, 3]);
     expect(withIsr(partition({ isr: [1], elr: [2, 3] }), [1, 3], 2).to.elr).toEqual([]);
-    expect(withMinInsyncReplicas(partition({ isr: [1], elr: [2] }), 1)?.to.elr).toEqual([]);
-    expect(withMinInsyncReplicas(partition({ isr: [1], elr: [2] }), 2)).toBeUndefined();
-    expect(withMinInsyncReplicas(partition({ isr: [1], elr: [2] }), 3)?.to).toMatchObject({
+    const minimum = (minInsyncReplicas: number) => ({ minInsyncReplicas, isReached: (id: number) => id === 1 });
+    expect(withMinInsyncReplicas(partition({ isr: [1], elr: [2] }), minimum(1))?.to.elr).toEqual([]);
+    expect(withMinInsyncReplicas(partition({ isr: [1], elr: [2] }), minimum(2))).toBeUndefined();
+    expect(withMinInsyncReplicas(partition({ isr: [1], elr: [2] }), minimum(3))?.to).toMatchObject({
       elr: [2],
       minInsyncReplicas: 3,
     });
-    expect(withMinInsyncReplicas(partition(), 1)?.to).toMatchObject({ elr: [], minInsyncReplicas: 1 });
+    expect(withMinInsyncReplicas(partition(), minimum(1))?.to).toMatchObject({ elr: [], minInsyncReplicas: 1 });
+    // Nobody leads, or a leader that has not answered: the eligible may be the only ones that have everything.
+    expect(withMinInsyncReplicas(partition({ leader: -1, isr: [1], elr: [2] }), minimum(1))).toBeUndefined();
+    expect(withMinInsyncReplicas(partition({ leader: 3, isr: [3], elr: [2] }), minimum(1))).toBeUndefined();
   });
 });
 
 describe("the durability of a partition", () => {
   const under = (durability: Partition["durability"], setting: string) =>
-    withSettings(partition({ durability }), { minInsyncReplicas: 2, durability: setting })?.to.durability;
+    withSettings(partition({ durability }), { ...rules([1, 2, 3]), durability: setting })?.to.durability;
 
   it("grows by a confirmation only, and shrinks at once", () => {
     expect(under("page-cache", "fsync")).toBe("syncing");

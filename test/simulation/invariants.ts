@@ -76,6 +76,8 @@ export class Invariants {
   readonly #leaders = new Map<string, string>();
   readonly #seen = new WeakMap<Partition, Seen>();
   readonly #verifiedTo = new WeakMap<Log, number>();
+  /** Where in its files the look at a log went on from: what comes next stands there. */
+  readonly #places = new WeakMap<Log, Place>();
   readonly #committed = new Map<string, CommittedLog>();
   readonly #states = new Map<string, SeenState>();
   readonly #controllerEpochs = new WeakMap<SimBroker, { readonly process: unknown; readonly epoch: number }>();
@@ -519,7 +521,8 @@ export class Invariants {
       const slot = this.cluster.broker(id);
       const log = slot.broker?.partitions?.get(topicId, partition)?.log;
       if (log === undefined || log.damage.length > 0 || state.unverified.includes(id)) continue;
-      if (log.logEndOffset >= highWatermark && !isSynced(slot, topic, partition, highWatermark - 1))
+      const place = this.#places.get(log);
+      if (log.logEndOffset >= highWatermark && !isSynced(slot, topic, partition, highWatermark - 1, place))
         throw new Error(`${name}: high watermark ${highWatermark}, and broker ${id} has not synced what is below it`);
     }
   }
@@ -573,8 +576,11 @@ export class Invariants {
       endOffset: from,
     };
     this.#committed.set(key, committed);
-    const batches = readable(() => batchesOnDisk(slot, log.topic, log.partition, from, end));
+    const place = this.#places.get(log);
+    const reached: Place = { segment: "", position: 0, offset: 0 };
+    const batches = readable(() => batchesOnDisk(slot, log.topic, log.partition, from, end, { place, reached }));
     if (batches === undefined) return;
+    this.#places.set(log, reached);
     for (const batch of batches) {
       const line = lineOf(batch);
       const known = committed.batches.get(batch.baseOffset);
@@ -634,18 +640,25 @@ function nextBefore(bytes: Buffer, position: number, offset: number): RecordBatc
 }
 
 /** Whether the batch that holds the offset is on the disk as it is in the page cache; true where there is none. */
-function isSynced({ host: { disk } }: SimBroker, topic: string, partition: number, offset: number): boolean {
+function isSynced(
+  { host: { disk } }: SimBroker,
+  topic: string,
+  partition: number,
+  offset: number,
+  place: Place | undefined,
+): boolean {
   const directory = `/data/logs/${topic}-${partition}`;
-  const segments = disk.namesIn(directory).filter((name) => name.endsWith(".log"));
-  const segment = segments.filter((name) => Number.parseInt(name, 10) <= offset).at(-1);
+  const names = disk.namesIn(directory);
+  const segment = names.findLast((name) => name.endsWith(".log") && Number.parseInt(name, 10) <= offset);
   if (segment === undefined) return true;
-  const bytes = Buffer.from(disk.contentOf(`${directory}/${segment}`)?.buffer ?? new ArrayBuffer(0));
-  for (let position = 0; position < bytes.length;) {
+  const bytes = bytesOf(disk.viewOf(`${directory}/${segment}`));
+  const start = place !== undefined && place.segment === segment && place.offset <= offset ? place : undefined;
+  for (let position = startIn(bytes, start); position < bytes.length;) {
     const batch = readable(() => readBatch(bytes, position));
     if (batch === undefined) return true;
     position = batch.end;
     if (batch.endOffset <= offset) continue;
-    const durable = disk.durableContentOf(`${directory}/${segment}`)?.subarray(batch.start, batch.end);
+    const durable = disk.durableViewOf(`${directory}/${segment}`)?.subarray(batch.start, batch.end);
     return durable !== undefined && batch.bytes.equals(durable);
   }
   return true;
@@ -706,9 +719,27 @@ function snapshotsOf({ host: { disk } }: SimBroker, topic: string, partition: nu
     });
 }
 
+/** A place in the files of a log, and the base offset of the batch that begins there, or will. */
+interface Place {
+  segment: string;
+  position: number;
+  offset: number;
+}
+
+/** The position to read from. The log may have become another one since: then the whole segment is read. */
+function startIn(bytes: Buffer, place: Place | undefined): number {
+  if (place === undefined || place.position >= bytes.length) return 0;
+  return readable(() => readBatch(bytes, place.position))?.baseOffset === place.offset ? place.position : 0;
+}
+
+function bytesOf(view: Uint8Array | undefined): Buffer {
+  return view === undefined ? Buffer.alloc(0) : Buffer.from(view.buffer, view.byteOffset, view.byteLength);
+}
+
 /**
  * The batches in the files of a replica that reach into a range of offsets. Throws BatchFault at damage, or ends there. What
  * is damaged in front of the range is passed over, because the log may begin behind it.
+ * `place`: where an earlier look ended. `reached`: is told where this one does.
  */
 function batchesOnDisk(
   slot: SimBroker,
@@ -716,7 +747,7 @@ function batchesOnDisk(
   partition: number,
   from: number,
   end: number,
-  { upToDamage = false } = {},
+  { upToDamage = false, place, reached }: { upToDamage?: boolean; place?: Place | undefined; reached?: Place } = {},
 ): BatchFacts[] {
   const directory = `/data/logs/${topic}-${partition}`;
   const { disk } = slot.host;
@@ -725,9 +756,9 @@ function batchesOnDisk(
   for (const [index, name] of segments.entries()) {
     const next = segments[index + 1];
     if (Number.parseInt(name, 10) >= end || (next !== undefined && Number.parseInt(next, 10) <= from)) continue;
-    const view = disk.viewOf(`${directory}/${name}`) ?? new Uint8Array(0);
-    const bytes = Buffer.from(view.buffer, view.byteOffset, view.byteLength);
-    for (let position = 0; position < bytes.length;) {
+    const bytes = bytesOf(disk.viewOf(`${directory}/${name}`));
+    const start = place !== undefined && place.segment === name && place.offset === from ? place : undefined;
+    for (let position = startIn(bytes, start); position < bytes.length;) {
       const form = readable(() => readBatch(bytes, position));
       if (form === undefined && upToDamage) return found;
       const batch = form ?? nextBefore(bytes, position, from) ?? readBatch(bytes, position);
@@ -741,6 +772,11 @@ function batchesOnDisk(
       // What was written last may be beyond what counts.
       if (baseOffset >= end) return found;
       if (endOffset > from) found.push({ baseOffset, endOffset, leaderEpoch, crc, producerId, baseSequence });
+      if (reached !== undefined) {
+        reached.segment = name;
+        reached.position = position;
+        reached.offset = endOffset;
+      }
     }
   }
   return found;

@@ -108,15 +108,20 @@ export class SimDisk {
 
   /** What is there for certain after a power cut, by names that are there for certain. For checks by the test. */
   durableContentOf(path: string): Uint8Array | undefined {
+    return this.durableViewOf(path)?.slice();
+  }
+
+  /** The same without a copy: not to be kept nor changed. */
+  durableViewOf(path: string): Uint8Array | undefined {
     let node: Node | undefined = this.#root;
     for (const name of namesOf(path)) node = node instanceof Directory ? node.durableEntries.get(name) : undefined;
-    return node instanceof FileNode ? node.durableContent() : undefined;
+    return node instanceof FileNode ? node.durableView() : undefined;
   }
 
   /** Names in a directory, sorted; none where there is no such directory. For checks by the test. */
-  namesIn(path: string): string[] {
+  namesIn(path: string): readonly string[] {
     const node = this.#find(path);
-    return node instanceof Directory ? [...node.entries.keys()].sort() : [];
+    return node instanceof Directory ? node.sortedNames : [];
   }
 
   /** Paths of all files, sorted. For checks by the test. */
@@ -205,7 +210,7 @@ export class SimDisk {
   }
 
   list(path: string): string[] {
-    return [...this.#directory(path, "list").entries.keys()].sort();
+    return [...this.#directory(path, "list").sortedNames];
   }
 
   makeDirectory(path: string): void {
@@ -382,10 +387,36 @@ interface Fault {
 type Node = Directory | FileNode;
 
 class Directory {
-  /** As the page cache has it. */
-  entries = new Map<string, Node>();
+  #entries = new Map<string, Node>();
+  #sortedNames: readonly string[] | undefined;
   /** As a power cut leaves it, but for what `SimDisk` holds as uncertain. */
   readonly durableEntries = new Map<string, Node>();
+
+  /** As the page cache has it. To be changed by `change` only. */
+  get entries(): ReadonlyMap<string, Node> {
+    return this.#entries;
+  }
+
+  set entries(entries: Map<string, Node>) {
+    this.#entries = entries;
+    this.#sortedNames = undefined;
+  }
+
+  /** Checks look after every event, and names seldom change. */
+  get sortedNames(): readonly string[] {
+    return (this.#sortedNames ??= [...this.#entries.keys()].sort());
+  }
+
+  /** Undefined: the name goes. */
+  change(name: string, node: Node | undefined): void {
+    this.#sortedNames = undefined;
+    setOrDelete(this.#entries, name, node);
+  }
+}
+
+function setOrDelete(map: Map<string, Node>, name: string, node: Node | undefined): void {
+  if (node === undefined) map.delete(name);
+  else map.set(name, node);
 }
 
 interface NamedNode {
@@ -404,16 +435,8 @@ class NameChange {
 
   apply(where: "cached" | "durable" | "both"): void {
     for (const { directory, name, node } of this.names) {
-      const maps =
-        where === "cached"
-          ? [directory.entries]
-          : where === "durable"
-            ? [directory.durableEntries]
-            : [directory.entries, directory.durableEntries];
-      for (const map of maps) {
-        if (node === undefined) map.delete(name);
-        else map.set(name, node);
-      }
+      if (where !== "durable") directory.change(name, node);
+      if (where !== "cached") setOrDelete(directory.durableEntries, name, node);
     }
   }
 
@@ -462,8 +485,8 @@ class FileNode {
     return this.#cached.view();
   }
 
-  durableContent(): Uint8Array {
-    return this.#durable.slice();
+  durableView(): Uint8Array {
+    return this.#durable.view();
   }
 
   write(bytes: Uint8Array, position: number): void {

@@ -14,6 +14,7 @@ export class Scheduler {
   readonly #events: SimEvent[] = [];
   readonly #checks: (() => void)[] = [];
   readonly #lines: string[] | undefined;
+  readonly #labelHashes = new Map<string, number>();
   #nowMs = 0;
   #sequence = 0;
   #eventCount = 0;
@@ -49,9 +50,12 @@ export class Scheduler {
     return this.#lines ?? [];
   }
 
-  /** Calls `action` as an event of its own, `delayMs` from now. The label names it in the trace. */
-  after(delayMs: number, label: string, action: () => void): SimEvent {
-    const event = new SimEvent(this.#nowMs + Math.max(0, delayMs), this.#sequence, label, action);
+  /**
+   * Calls `action` as an event of its own, `delayMs` from now. Label and detail name it in the trace: what often happens
+   * has a label that was made before, and what differs each time is a number beside it.
+   */
+  after(delayMs: number, label: string, action: () => void, detail = 0): SimEvent {
+    const event = new SimEvent(this.#nowMs + Math.max(0, delayMs), this.#sequence, label, detail, action);
     this.#sequence += 1;
     this.#push(event);
     return event;
@@ -59,7 +63,7 @@ export class Scheduler {
 
   /** Adds a line to the trace without an event: a fault, a decision of the test. */
   note(label: string): void {
-    this.#record(label);
+    this.#record(label, 0);
   }
 
   /** Calls `check` after every event; it throws when an invariant is broken, which ends the run. Returns its removal. */
@@ -167,7 +171,7 @@ export class Scheduler {
       throw this.failure(`time stands still: ${event.label} and others repeat for ever`);
     this.#nowMs = event.timeMs;
     this.#eventCount += 1;
-    this.#record(event.label);
+    this.#record(event.label, event.detail);
     try {
       event.fire();
     } catch (error) {
@@ -198,9 +202,20 @@ export class Scheduler {
     this.#rejection ??= { reason };
   };
 
-  #record(label: string): void {
-    this.#hash = hashText(label, (Math.imul(this.#hash, 31) + Math.floor(this.#nowMs * 1000)) >>> 0);
-    this.#lines?.push(`${this.#nowMs.toFixed(3)} ${label}`);
+  #record(label: string, detail: number): void {
+    const mixed = Math.imul(this.#hash, 31) + Math.floor(this.#nowMs * 1000) + Math.imul(detail, 0x9e3779b1);
+    this.#hash = Math.imul(mixed ^ this.#hashOf(label), 0x01000193) >>> 0;
+    this.#lines?.push(`${this.#nowMs.toFixed(3)} ${label}${detail === 0 ? "" : ` ${detail}`}`);
+  }
+
+  #hashOf(label: string): number {
+    let hash = this.#labelHashes.get(label);
+    if (hash === undefined) {
+      hash = hashText(label, 0);
+      if (this.#labelHashes.size >= KNOWN_LABELS_MAX) this.#labelHashes.clear();
+      this.#labelHashes.set(label, hash);
+    }
+    return hash;
   }
 
   // A binary heap: the parent of the event at i stands at (i - 1) / 2 and comes before it.
@@ -251,6 +266,7 @@ export class SimEvent {
     readonly timeMs: number,
     private readonly sequence: number,
     readonly label: string,
+    readonly detail: number,
     action: () => void,
   ) {
     this.#action = action;
@@ -280,6 +296,8 @@ export class SimEvent {
 export class SimulationFailure extends Error {
   override readonly name = "SimulationFailure";
 }
+
+const KNOWN_LABELS_MAX = 5000;
 
 /** Events at one instant before it is taken for an endless loop. */
 const sameInstantMax = 100_000;

@@ -728,11 +728,7 @@ class SimFileSystem implements FileSystem {
   }
 
   /** Does `work` in one instant, after a wait for a thread and a drawn delay. `ifCut` is what a death in between does. */
-  inPool<T>(
-    label: string,
-    work: () => T,
-    options: { readonly meanMs?: number; readonly ifCut?: () => void } = {},
-  ): Promise<T> {
+  inPool<T>(label: string, work: () => T, options: PoolOptions = {}): Promise<T> {
     return new Promise((resolve, reject) => {
       if (this.process.dead) return;
       const start = (): void => {
@@ -743,15 +739,21 @@ class SimFileSystem implements FileSystem {
           if (this.disk.random.chance(0.5)) options.ifCut?.();
         });
         // The device finishes whether or not the process runs; the process learns of it when it does.
-        const done = this.process.scheduler.after(delayMs, `${this.process.name} ${label}`, () => {
+        const done = this.process.scheduler.after(delayMs, this.process.labelled(label), () => {
           forget();
           this.#busyThreads -= 1;
           let settle: () => void;
           try {
             const result = work();
-            settle = () => resolve(result);
+            settle = () => {
+              options.onEnd?.();
+              resolve(result);
+            };
           } catch (error) {
-            settle = () => reject(error as Error);
+            settle = () => {
+              options.onEnd?.();
+              reject(error as Error);
+            };
           }
           this.#waiting.shift()?.();
           this.process.arrive("io", settle);
@@ -773,9 +775,18 @@ class SimFileSystem implements FileSystem {
   }
 }
 
+interface PoolOptions {
+  readonly meanMs?: number;
+  /** What a death before the end does. */
+  readonly ifCut?: () => void;
+  /** Called when the process learns of the end. */
+  readonly onEnd?: () => void;
+}
+
 class SimFile implements File {
   #closed: Promise<void> | undefined;
   #inFlight = 0;
+  readonly #labels = new Map<string, string>();
   #onIdle: (() => void) | undefined;
 
   constructor(
@@ -806,17 +817,18 @@ class SimFile implements File {
     });
   }
 
-  async read(target: Uint8Array, position: number): Promise<number> {
+  read(target: Uint8Array, position: number): Promise<number> {
+    const refusal = this.#unreadable("read");
+    if (refusal !== undefined) return Promise.reject(refusal);
     this.disk.countRead(this.path, 1);
     const forget = this.process.onDeath(() => this.disk.countRead(this.path, -1));
-    try {
-      return await this.#inPool("read", () => this.disk.read(this.node, this.path, target, position), {
-        meanMs: this.disk.readDelayMeanMs ?? this.disk.delayMeanMs,
-      });
-    } finally {
-      forget();
-      this.disk.countRead(this.path, -1);
-    }
+    return this.#inPool("read", () => this.disk.read(this.node, this.path, target, position), {
+      meanMs: this.disk.readDelayMeanMs ?? this.disk.delayMeanMs,
+      onEnd: () => {
+        forget();
+        this.disk.countRead(this.path, -1);
+      },
+    });
   }
 
   readSync(target: Uint8Array, position: number): number {
@@ -847,38 +859,46 @@ class SimFile implements File {
     await this.files.inPool(`close ${this.path}`, () => this.files.closeNode(this.node));
   }
 
-  async #inPool<T>(
-    operation: string,
-    work: () => T,
-    options: { readonly meanMs?: number; readonly ifCut?: () => void } = {},
-  ): Promise<T> {
-    if (operation === "write" || operation === "truncate") this.#checkWritable(operation);
-    else this.#checkOpen(operation);
+  #inPool<T>(operation: string, work: () => T, options: PoolOptions = {}): Promise<T> {
+    const refusal =
+      operation === "read" || operation === "sync" ? this.#unreadable(operation) : this.#unwritable(operation);
+    if (refusal !== undefined) return Promise.reject(refusal);
     this.#inFlight += 1;
-    try {
-      return await this.files.inPool(`${operation} ${this.path}`, work, options);
-    } finally {
+    let label = this.#labels.get(operation);
+    if (label === undefined) this.#labels.set(operation, (label = `${operation} ${this.path}`));
+    const onEnd = (): void => {
+      options.onEnd?.();
       this.#inFlight -= 1;
       if (this.#inFlight === 0) this.#onIdle?.();
-    }
+    };
+    return this.files.inPool(label, work, { ...options, onEnd });
   }
 
   #checkWritable(operation: string): void {
-    this.#checkOpen(operation);
-    if (!this.writable)
-      throw new StorageFailure("io", this.path, operation, { cause: new Error("the file was opened to read") });
+    const refusal = this.#unwritable(operation);
+    if (refusal !== undefined) throw refusal;
   }
 
   #checkOpen(operation: string): void {
-    if (this.#closed !== undefined)
-      throw new StorageFailure("io", this.path, operation, { cause: new Error("the file was closed here") });
+    const refusal = this.#unreadable(operation);
+    if (refusal !== undefined) throw refusal;
+  }
+
+  #unwritable(operation: string): StorageFailure | undefined {
+    if (this.writable) return this.#unreadable(operation);
+    return new StorageFailure("io", this.path, operation, { cause: new Error("the file was opened to read") });
+  }
+
+  #unreadable(operation: string): StorageFailure | undefined {
+    if (this.#closed === undefined) return undefined;
+    return new StorageFailure("io", this.path, operation, { cause: new Error("the file was closed here") });
   }
 }
 
 function joined(pieces: readonly Uint8Array[]): Uint8Array {
   let length = 0;
   for (const piece of pieces) length += piece.length;
-  const bytes = new Uint8Array(length);
+  const bytes = Buffer.allocUnsafe(length);
   let offset = 0;
   for (const piece of pieces) {
     bytes.set(piece, offset);

@@ -34,6 +34,7 @@ export class SimNetwork {
   readonly #blocked = new Map<string, Set<string>>();
   readonly #links = new Map<string, Link>();
   readonly #stalledPipes = new Set<Pipe>();
+  readonly #labels = new Map<string, Readonly<Record<Packet["kind"], string>>>();
 
   constructor(readonly scheduler: Scheduler) {
     this.random = scheduler.random.stream("network");
@@ -69,8 +70,12 @@ export class SimNetwork {
   /** How long a packet sent now would travel. */
   drawDelayMs(from: string, to: string): number {
     return this.random.delayMs(
-      from === to ? this.delayMeanMs / 10 : (this.#links.get(linkKey(from, to))?.delayMeanMs ?? this.delayMeanMs),
+      from === to ? this.delayMeanMs / 10 : (this.#link(from, to)?.delayMeanMs ?? this.delayMeanMs),
     );
+  }
+
+  #link(from: string, to: string): Link | undefined {
+    return this.#links.size === 0 ? undefined : this.#links.get(linkKey(from, to));
   }
 
   /** From now on nothing gets from one to the other, nor back unless `oneWay`. */
@@ -133,12 +138,30 @@ export class SimNetwork {
   /** When `bytes` sent now arrive. */
   arrivalMs(from: string, to: string, bytes: number): number {
     let sentMs = this.scheduler.nowMs;
-    const link = this.#links.get(linkKey(from, to));
+    const link = this.#link(from, to);
     if (link !== undefined && link.bytesPerMs < Number.POSITIVE_INFINITY) {
       sentMs = Math.max(sentMs, link.freeAtMs) + bytes / link.bytesPerMs;
       link.freeAtMs = sentMs;
     }
     return sentMs + this.drawDelayMs(from, to);
+  }
+
+  /** What packets from one host to the other are called in the trace. */
+  labelsOf(from: string, to: string): Readonly<Record<Packet["kind"], string>> {
+    const key = linkKey(from, to);
+    let labels = this.#labels.get(key);
+    if (labels === undefined) {
+      const label = (what: string): string => `${from}->${to} ${what}`;
+      labels = {
+        connected: label("connected"),
+        data: label("bytes"),
+        fin: label("fin"),
+        reset: label("reset"),
+        acknowledged: label("acknowledged"),
+      };
+      this.#labels.set(key, labels);
+    }
+    return labels;
   }
 
   #block(from: string, to: string): void {
@@ -380,13 +403,16 @@ class Pipe {
   #lastArrivalMs = 0;
   #moving = false;
   #stalledAtMs = 0;
+  readonly #labels: Readonly<Record<Packet["kind"], string>>;
 
   constructor(
     private readonly network: SimNetwork,
     private readonly from: string,
     private readonly to: string,
     private readonly receiver: Endpoint,
-  ) {}
+  ) {
+    this.#labels = network.labelsOf(from, to);
+  }
 
   push(packet: Packet): void {
     const bytes = packet.kind === "data" ? packet.bytes.length : 0;
@@ -407,22 +433,28 @@ class Pipe {
     this.#moving = true;
     const { scheduler } = this.network;
     const delayMs = Math.max(0, first.arrivalMs - scheduler.nowMs) + extraMs;
-    scheduler.after(delayMs, `${this.from}->${this.to} ${describePacket(first.packet)}`, () => {
-      if (!this.network.reaches(this.from, this.to)) {
-        this.#stalledAtMs = scheduler.nowMs;
-        this.network.stalled(this);
-        return;
-      }
-      this.#moving = false;
-      this.#packets.shift();
-      this.receiver.arrived(first.packet);
-      this.#move(0);
-    });
+    const { packet } = first;
+    scheduler.after(
+      delayMs,
+      this.#labels[packet.kind],
+      this.#onArrival,
+      packet.kind === "data" ? packet.bytes.length : 0,
+    );
   }
-}
 
-function describePacket(packet: Packet): string {
-  return packet.kind === "data" ? `${packet.bytes.length} bytes` : packet.kind;
+  readonly #onArrival = (): void => {
+    const { scheduler } = this.network;
+    if (!this.network.reaches(this.from, this.to)) {
+      this.#stalledAtMs = scheduler.nowMs;
+      this.network.stalled(this);
+      return;
+    }
+    this.#moving = false;
+    const first = this.#packets.shift();
+    if (first === undefined) return;
+    this.receiver.arrived(first.packet);
+    this.#move(0);
+  };
 }
 
 interface PendingSend {
@@ -599,7 +631,7 @@ class Endpoint implements Socket {
   #readLater(): void {
     if (!this.#mayRead()) return;
     this.#readScheduled = true;
-    this.process.schedule(0, `reads :${this.localPort}`, this.#onReadable);
+    this.process.schedule(0, "reads", this.#onReadable, "io", this.localPort);
   }
 
   readonly #onReadable = (): void => {
@@ -664,7 +696,7 @@ class Endpoint implements Socket {
 
   /** Gives the kernel what it has room for. Bytes are copied when the kernel takes them, not when they are handed in. */
   #transmit(): void {
-    const sent: (() => void)[] = [];
+    let sent: (() => void)[] | undefined;
     let room = this.network.windowBytes - this.#heldBytes;
     for (let first = this.#pending[0]; first !== undefined; first = this.#pending[0]) {
       const count = Math.min(room, remainingBytes(first));
@@ -676,12 +708,12 @@ class Endpoint implements Socket {
       }
       if (remainingBytes(first) > 0) break;
       this.#pending.shift();
-      if (first.onSent !== undefined) sent.push(first.onSent);
+      if (first.onSent !== undefined) (sent ??= []).push(first.onSent);
     }
     this.#sendFinWhenSent();
-    if (sent.length === 0 && !this.#drainOwed) return;
+    if (sent === undefined && !this.#drainOwed) return;
     this.process.timers.afterThisTurn(() => {
-      for (const onSent of sent) onSent();
+      for (const onSent of sent ?? []) onSent();
       if (this.#drainOwed && this.#unsentBytes === 0 && this.#end === undefined) {
         this.#drainOwed = false;
         this.#handler?.onDrained();
@@ -740,7 +772,8 @@ function remainingBytes(send: PendingSend): number {
 
 /** Copies the next `count` bytes out of a send. */
 function takeBytes(send: PendingSend, count: number): Uint8Array {
-  const bytes = new Uint8Array(count);
+  // Of Node's pool: an array of its own costs several times as much.
+  const bytes = Buffer.allocUnsafe(count);
   let filled = 0;
   while (filled < count) {
     const piece = send.pieces[send.piece] as Uint8Array;

@@ -25,6 +25,7 @@ export class SimProcess {
   readonly #otherCalls: (() => void)[] = [];
   #catchingUp = false;
   readonly #deathHooks = new Set<(death: Death) => void>();
+  readonly #labels = new Map<string, string>();
 
   constructor(
     readonly scheduler: Scheduler,
@@ -101,8 +102,19 @@ export class SimProcess {
   }
 
   /** Calls into the program `delayMs` from now. Cancelling works until the event fires, not while the call is piled up. */
-  schedule(delayMs: number, label: string, callback: () => void, kind: CallbackKind = "io"): SimEvent {
-    return this.scheduler.after(delayMs, `${this.name} ${label}`, () => this.arrive(kind, callback));
+  schedule(delayMs: number, label: string, callback: () => void, kind: CallbackKind = "io", detail = 0): SimEvent {
+    return this.scheduler.after(delayMs, this.labelled(label), () => this.arrive(kind, callback), detail);
+  }
+
+  /** A label that says whose the event is. Most are asked for again and again. */
+  labelled(label: string): string {
+    let whole = this.#labels.get(label);
+    if (whole === undefined) {
+      whole = `${this.name} ${label}`;
+      if (this.#labels.size >= KNOWN_LABELS_MAX) this.#labels.clear();
+      this.#labels.set(label, whole);
+    }
+    return whole;
   }
 
   /** Calls into the program now, or when it can. The caller is an event of its own. */
@@ -138,35 +150,7 @@ export class SimProcess {
   }
 
   #timer(delayMs: number, callback: () => void): Timer {
-    let cancelled = false;
-    // Node has no shorter timeout than a millisecond.
-    let dueMs = Math.max(1, delayMs) + this.nowMs;
-    let suspendedMs = this.suspendedMs();
-    const wait = (): SimEvent =>
-      this.schedule(
-        dueMs - this.scheduler.nowMs,
-        "timer",
-        () => {
-          if (cancelled) return;
-          // What was left of it when the machine was suspended is left of it now.
-          const stoodStillMs = this.suspendedMs() - suspendedMs;
-          if (stoodStillMs > 0) {
-            dueMs += stoodStillMs;
-            suspendedMs += stoodStillMs;
-            event = wait();
-          } else {
-            callback();
-          }
-        },
-        "timer",
-      );
-    let event = wait();
-    return {
-      cancel: () => {
-        cancelled = true;
-        event.cancel();
-      },
-    };
+    return new SimTimer(this, this.suspendedMs, delayMs, callback);
   }
 
   #hasPile(): boolean {
@@ -186,6 +170,50 @@ export class SimProcess {
     });
   }
 }
+
+class SimTimer implements Timer {
+  #cancelled = false;
+  #dueMs: number;
+  #suspendedMs: number;
+  #event: SimEvent;
+
+  constructor(
+    private readonly process: SimProcess,
+    private readonly suspendedMs: () => number,
+    delayMs: number,
+    private readonly callback: () => void,
+  ) {
+    // Node has no shorter timeout than a millisecond.
+    this.#dueMs = Math.max(1, delayMs) + process.nowMs;
+    this.#suspendedMs = suspendedMs();
+    this.#event = this.#wait();
+  }
+
+  cancel(): void {
+    this.#cancelled = true;
+    this.#event.cancel();
+  }
+
+  #wait(): SimEvent {
+    const { process } = this;
+    return process.schedule(this.#dueMs - process.scheduler.nowMs, "timer", this.#onDue, "timer");
+  }
+
+  readonly #onDue = (): void => {
+    if (this.#cancelled) return;
+    // What was left of it when the machine was suspended is left of it now.
+    const stoodStillMs = this.suspendedMs() - this.#suspendedMs;
+    if (stoodStillMs > 0) {
+      this.#dueMs += stoodStillMs;
+      this.#suspendedMs += stoodStillMs;
+      this.#event = this.#wait();
+    } else {
+      this.callback();
+    }
+  };
+}
+
+const KNOWN_LABELS_MAX = 1000;
 
 /** What one turn of an event loop takes at least. */
 const turnMs = 0.001;

@@ -157,8 +157,9 @@ export class History {
   }
 
   deliver(delivery: Omit<Delivery, "atMs">): void {
-    const highWatermark = this.highWatermarkOf(delivery.partition);
-    this.deliveries.push({ ...delivery, atMs: this.nowMs(), highWatermark });
+    const { consumer, partition, offset, value } = delivery;
+    const highWatermark = this.highWatermarkOf(partition);
+    this.deliveries.push({ consumer, partition, offset, value, atMs: this.nowMs(), highWatermark });
   }
 
   moved(move: Omit<LoudMove, "atMs">): void {
@@ -354,12 +355,14 @@ export function differentValues(history: History): Violation[] {
     offset,
     value,
   }));
-  for (const seen of [...acks, ...observations(history)]) {
-    const before = values.get(place(seen));
-    if (before === undefined) values.set(place(seen), seen.value);
+  const look = (seen: Omit<Observation, "at">, at: string): void => {
+    const before = values.get(at);
+    if (before === undefined) values.set(at, seen.value);
     else if (before !== seen.value)
-      violations.push({ id: "L4", sentence: `${place(seen)} held ${before}, and for ${seen.by} ${seen.value}` });
-  }
+      violations.push({ id: "L4", sentence: `${at} held ${before}, and for ${seen.by} ${seen.value}` });
+  };
+  for (const ack of acks) look(ack, place(ack));
+  for (const seen of observations(history)) look(seen, seen.at);
   return violations;
 }
 
@@ -371,9 +374,9 @@ export function duplicates(history: History): Violation[] {
   for (const seen of observations(history)) {
     if (!unique.has(seen.value)) continue;
     const before = places.get(seen.value);
-    if (before === undefined) places.set(seen.value, place(seen));
-    else if (before !== place(seen))
-      violations.push({ id: "L5", sentence: `${seen.value} stands at ${before} and at ${place(seen)}` });
+    if (before === undefined) places.set(seen.value, seen.at);
+    else if (before !== seen.at)
+      violations.push({ id: "L5", sentence: `${seen.value} stands at ${before} and at ${seen.at}` });
   }
   return violations;
 }
@@ -668,17 +671,31 @@ interface Observation {
   readonly partition: string;
   readonly offset: number;
   readonly value: string;
+  readonly at: string;
 }
 
+/** What was read in a history of so many entries. Several checkers ask for it. */
+const known = new WeakMap<
+  History,
+  { readonly deliveries: number; readonly reads: number; readonly seen: Observation[] }
+>();
+
 /** Everything that anybody has read. */
-function observations(history: History): Observation[] {
-  const delivered = history.deliveries.flatMap((entry) =>
-    "offset" in entry ? [{ by: entry.consumer, ...entry }] : [],
-  );
-  const read = history.finalReads.flatMap(({ via, partition, records }) =>
-    records.map(({ offset, value }) => ({ by: `the final read by way of ${via}`, partition, offset, value })),
-  );
-  return [...delivered, ...read];
+function observations(history: History): readonly Observation[] {
+  const { deliveries, finalReads } = history;
+  const before = known.get(history);
+  if (before?.deliveries === deliveries.length && before.reads === finalReads.length) return before.seen;
+  const seen: Observation[] = [];
+  const add = (by: string, partition: string, offset: number, value: string): void =>
+    void seen.push({ by, partition, offset, value, at: `${partition}@${offset}` });
+  for (const entry of deliveries)
+    if ("offset" in entry) add(entry.consumer, entry.partition, entry.offset, entry.value);
+  for (const { via, partition, records } of finalReads) {
+    const by = `the final read by way of ${via}`;
+    for (const { offset, value } of records) add(by, partition, offset, value);
+  }
+  known.set(history, { deliveries: deliveries.length, reads: finalReads.length, seen });
+  return seen;
 }
 
 function acknowledged(history: History): Acknowledged[] {

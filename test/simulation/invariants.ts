@@ -93,7 +93,7 @@ export class Invariants {
   /** The greatest high watermark that any leader had, by partition. */
   readonly #highest = new Map<string, number>();
   #controllerEpoch = { mzxid: -1n, value: 0 };
-  #lastZxid = -1n;
+  #lastChangeZxid = -1n;
   /** Records may be lost: unclean elections are on, or every disk lost its power. */
   lossAllowed = false;
   /** Found in the middle of an event: said behind it. */
@@ -154,7 +154,7 @@ export class Invariants {
   /** Looks at these topics too. */
   watchTopic(topic: string): void {
     this.#topics.add(topic);
-    this.#lastZxid = -1n;
+    this.#lastChangeZxid = -1n;
   }
 
   /** Checks after each event from now on. Returns the end of it. */
@@ -166,8 +166,8 @@ export class Invariants {
   check(): void {
     const { zookeeper, brokers, simulation } = this.cluster;
     if (this.#broken !== undefined) throw new Error(this.#broken);
-    if (zookeeper.lastZxid !== this.#lastZxid) {
-      this.#lastZxid = zookeeper.lastZxid;
+    if (zookeeper.lastChangeZxid !== this.#lastChangeZxid) {
+      this.#lastChangeZxid = zookeeper.lastChangeZxid;
       this.#checkControllerEpoch();
       for (const topic of this.#topics) this.#checkStates(topic);
     }

@@ -52,8 +52,8 @@ const syncLimitTicks = 10;
 const clientDelayMs = { least: 0.1, spread: 0.6 };
 const serverDelayMs = { least: 0.2, spread: 1.5 };
 const electionMs = { least: 200, spread: 200 };
-/** How often a packet that could not get through is sent again. */
-const retransmitMs = 50;
+/** When a packet that could not get through is sent again: as with TCP, each time later, up to a limit. */
+const retransmitMs = { first: 50, most: 400 };
 
 /**
  * An ensemble of ZooKeeper servers in memory, at the level of one connection: sessions, ephemeral nodes, one-shot
@@ -82,6 +82,7 @@ export class SimZooKeeper {
   /** The leader's: every transaction so far. */
   readonly #tree = new SimTree();
   #zxid = 0n;
+  #lastChangeZxid = 0n;
   #lastSessionNumber = 0;
   #leader: Host | undefined;
   #quorumLost = false;
@@ -255,9 +256,9 @@ export class SimZooKeeper {
 
   // What tests look at.
 
-  /** Of the newest transaction: while it is the same, no node has changed. */
-  get lastZxid(): bigint {
-    return this.#zxid;
+  /** Of the newest transaction that changed a node: while it is the same, none has changed. */
+  get lastChangeZxid(): bigint {
+    return this.#lastChangeZxid;
   }
 
   get leader(): string | undefined {
@@ -464,6 +465,7 @@ export class SimZooKeeper {
   #commit(changes: readonly Change[], options: { readonly applied?: boolean } = {}): bigint {
     this.#zxid += 1n;
     const zxid = this.#zxid;
+    if (changes.length > 0) this.#lastChangeZxid = zxid;
     if (!options.applied) for (const change of changes) this.#tree.apply(change, zxid);
     for (const host of this.#hosts) {
       if (!host.up) continue;
@@ -861,6 +863,9 @@ class SimConnection implements ZooKeeperConnection {
 /** One direction: messages arrive in order, each a little later, and wait while nothing gets through. */
 class Wire {
   #queue: (() => void)[] = [];
+  /** Messages that could not get through: one timer for them all. */
+  #held = 0;
+  #retryMs = retransmitMs.first;
 
   constructor(
     private readonly parts: SimZooKeeperParts,
@@ -882,7 +887,26 @@ class Wire {
     this.parts.timers.after(delayMs, () => {
       if (this.#queue.length === 0) return;
       if (this.isOpen()) this.#queue.shift()?.();
-      else this.#deliverIn(retransmitMs);
+      else this.#hold();
+    });
+  }
+
+  #hold(): void {
+    this.#held += 1;
+    if (this.#held === 1) this.#retryIn(this.#retryMs);
+  }
+
+  #retryIn(delayMs: number): void {
+    this.parts.timers.after(delayMs, () => {
+      if (this.#queue.length > 0 && !this.isOpen()) {
+        this.#retryMs = Math.min(retransmitMs.most, 2 * this.#retryMs);
+        this.#retryIn(this.#retryMs);
+        return;
+      }
+      const held = this.#held;
+      this.#held = 0;
+      this.#retryMs = retransmitMs.first;
+      for (let count = Math.min(held, this.#queue.length); count > 0; count -= 1) this.#deliverIn(0);
     });
   }
 }

@@ -40,7 +40,7 @@ export class SimProcess {
       // A turn takes a little time; without that, code that polls with `soon` would stop the clock.
       soon: (callback) => void this.schedule(turnMs, "soon", callback),
       afterThisTurn: (callback) =>
-        process.nextTick(() => {
+        this.scheduler.afterThisTurn(() => {
           if (!this.dead) callback();
         }),
     };

@@ -211,7 +211,8 @@ export class Scheduler {
         throw this.failure(`an invariant is broken: ${String(error)}`, error);
       }
     }
-    this.touched.clear();
+    // Even of an empty set it would make a new table.
+    if (this.touched.size > 0) this.touched.clear();
     return condition();
   }
 

@@ -11,7 +11,7 @@ const makeWorld = world === "measured" ? measuredWorld : worldOf;
 
 /** Each seed that this divides is run again: the same must happen. */
 const AGAIN_EACH = 16;
-/** Errors are expected by the thousand, and where they were made is asked only of a seed that fails. */
+/** Many errors are expected, and where they were made is asked only of a seed that fails. */
 const FRAMES_OF_FAILURE = 30;
 Error.stackTraceLimit = 0;
 

@@ -154,6 +154,8 @@ export function forgetsProducers({ settings }: World): boolean {
   return settings["producer.id.expiration.ms"] !== undefined || settings["producers.per.partition.max"] !== undefined;
 }
 
+const READ_DELAY_MAX_MS = 50;
+
 /** ZooKeeper's session timeout in every world. */
 export const SESSION_MS = 2000;
 
@@ -220,7 +222,8 @@ export function worldOf(seed: number): World {
           rack: hasRacks ? `rack-${id % 2}` : "",
           clockAheadMs: random.chance(0.3) ? Math.round((random.float() - 0.5) * 240_000) : 0,
           diskDelayMs: 0.1 * slowness,
-          readDelayMs: readDelayMs * slowness,
+          // A start reads each small segment of many: with more it would take minutes.
+          readDelayMs: Math.min(READ_DELAY_MAX_MS, readDelayMs * slowness),
           syncDelayMs: random.pick([0.5, 1, 4]) * slowness,
           writeStallMs,
         },

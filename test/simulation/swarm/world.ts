@@ -155,6 +155,7 @@ export function forgetsProducers({ settings }: World): boolean {
 }
 
 const READ_DELAY_MAX_MS = 50;
+const SLOW_READS_MS = 5;
 
 /** ZooKeeper's session timeout in every world. */
 export const SESSION_MS = 2000;
@@ -253,6 +254,9 @@ export function worldOf(seed: number): World {
     writeIntervalMs: random.pick([75, 120, 200]),
   };
   if (random.chance(THEMED)) applyTheme(draft, random.pick(themeNames), random);
+  // Whoever may hold most is waited for that long, and a start on a slow disk takes its time.
+  const slowestMs = Math.max(...[...draft.machines.values()].map((machine) => machine.readDelayMs));
+  if (slowestMs >= SLOW_READS_MS) draft.settings = { ...draft.settings, "unclean.recovery.wait.ms": "20000" };
   return draft;
 }
 

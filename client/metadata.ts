@@ -185,6 +185,8 @@ export class Metadata implements BrokerDirectory {
       this.#wanted.set(name, undefined);
     }
     for (const topic of topics) this.#applyTopic(topic);
+    // Records may wait for one of them: whatever is handed over from now on comes behind those.
+    this.#tell();
     return () => {
       for (const name of names) {
         const count = this.#borrowed.get(name);

@@ -96,6 +96,10 @@ class LogRecovery {
     await this.#checkSegments();
     await this.#dropBehindLogStart();
     if (this.context.lastStop !== "clean") await this.#copyWhatMayNotBeOnDisk();
+    // Files that were removed by a process that died then may be back after a power cut: segments behind what is appended to
+    // the others from now on, snapshots of producers whose batches were cut off.
+    if (this.context.lastStop !== "clean")
+      await this.context.syncs.run(() => this.#files.syncDirectory(this.directory));
     const logEnd = this.#logEnd();
     await this.#startNewSegmentBehindDamage(logEnd);
     const logStart = this.#logStart(logEnd);

@@ -374,9 +374,17 @@ export class Administration {
       );
     }
     if (from.leader !== NO_LEADER) return new ApiError("ELECTION_NOT_NEEDED", `${name}: broker ${from.leader} leads`);
-    // The operator has decided: nobody is waited for, and nobody who lost its power is spared.
+    const certain = withLeader(from, { ...rules, uncleanAllowed: false });
+    const next = [...from.isr, ...from.elr].find((id) => !from.unverified.includes(id) && rules.isAwaited(id));
+    if (certain === undefined && next !== undefined) {
+      return new ApiError(
+        "ELIGIBLE_LEADERS_NOT_AVAILABLE",
+        `${name}: broker ${next} lost nothing and has just been asked whether it is there; it leads when it answers`,
+      );
+    }
+    // The operator has decided: nobody is waited for longer, and nobody who lost its power is spared.
     const move =
-      withLeader(from, { ...rules, uncleanAllowed: false }) ??
+      certain ??
       withLeader({ ...from, unverified: [] }, { ...rules, uncleanAllowed: true, isAlive: rules.isElectable });
     return move ?? new ApiError("ELIGIBLE_LEADERS_NOT_AVAILABLE", `${name}: none of ${from.replicas.join()} is alive`);
   }

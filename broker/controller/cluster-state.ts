@@ -87,6 +87,8 @@ export class ClusterState {
   /** Brokers that answered under this epoch, and how many doubts there had been when they were asked. */
   readonly #answered = new Map<BrokerId, { readonly epoch: BrokerEpoch; readonly doubts: number }>();
   #doubts = 0;
+  /** When it was first asked what it has not answered yet; of a broker that is reached it means nothing. */
+  readonly #askedMs = new Map<BrokerId, number>();
   /** Brokers nobody answers for at their address, under this epoch. */
   readonly unreachable = new Map<BrokerId, BrokerEpoch>();
   /** Brokers that asked to stop, under this epoch. */
@@ -122,12 +124,24 @@ export class ClusterState {
     return this.#doubts;
   }
 
+  /** A process is registered. `nowMs`: it is asked from then on whether it is there. */
+  addBroker(broker: Broker, nowMs: number): void {
+    this.brokers.set(broker.id, broker);
+    this.#askedMs.set(broker.id, nowMs);
+  }
+
   /**
    * Something happened that others may have met with too, and registrations outlive processes by a session timeout: from
    * here on those are known to live that answer what they are asked from here on.
    */
-  doubtRegistrations(): void {
+  doubtRegistrations(nowMs: number): void {
+    for (const broker of this.brokers.values()) if (this.isReached(broker)) this.#askedMs.set(broker.id, nowMs);
     this.#doubts += 1;
+  }
+
+  /** For how long it has not answered; 0: it has, or it is not registered. However often it was asked meanwhile. */
+  silentForMs(broker: Broker, nowMs: number): number {
+    return this.isReached(broker) ? 0 : nowMs - (this.#askedMs.get(broker.id) ?? nowMs);
   }
 
   /** The broker answered what it was asked when there had been so many doubts. Returns whether it is reached by that. */
@@ -147,6 +161,7 @@ export class ClusterState {
   removeBroker(brokerId: BrokerId): void {
     this.brokers.delete(brokerId);
     this.#answered.delete(brokerId);
+    this.#askedMs.delete(brokerId);
     this.unreachable.delete(brokerId);
     this.stopping.delete(brokerId);
   }

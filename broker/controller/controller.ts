@@ -5,7 +5,13 @@ import { sleep } from "../../common/env/time.js";
 import type { Logger } from "../../common/logger.js";
 import { reasonOf } from "../../common/logger.js";
 import { ApiError } from "../../protocol/error-codes.js";
-import type { AlterPartitionsRequest, AlterPartitionsResponse, Init, IsrAnswer } from "../../protocol/messages.js";
+import type {
+  AlterPartitionsRequest,
+  AlterPartitionsResponse,
+  Init,
+  IsrAnswer,
+  IsrProposal,
+} from "../../protocol/messages.js";
 import type { BrokerEpoch, BrokerId, PartitionKey } from "../../protocol/types.js";
 import { partitionKey } from "../../protocol/types.js";
 import type { BrokerRegistration } from "../zookeeper/broker-registration.js";
@@ -62,8 +68,8 @@ export interface ControllerParts {
  */
 const GRACE_MS = 1000;
 /**
- * After a reason to doubt that registered brokers live, whoever is to lead is waited for so long. Answers take a round trip; one
- * that takes longer comes from a process that is busy, or from nobody.
+ * Whoever is to lead and was asked whether it lives is waited for so long. Answers take a round trip; one that takes longer
+ * comes from a process that is busy, or from nobody.
  */
 const ANSWER_PATIENCE_MS = 100;
 /** A request of an operator fails after this time when ZooKeeper is away. */
@@ -82,8 +88,6 @@ interface PendingProposal {
   readonly request: AlterPartitionsRequest;
   readonly resolve: (response: Init<AlterPartitionsResponse>) => void;
   readonly reject: (error: ApiError) => void;
-  /** A leader gives itself up in it, and those that are to lead were asked for that whether they live. */
-  isDoubted: boolean;
 }
 
 /**
@@ -111,8 +115,8 @@ export class Controller implements ControllerApi {
   /** Rejections of requests that wait, called when this controller ends. */
   readonly #waiting = new Set<(error: ApiError) => void>();
   readonly #electedAtMs: number;
-  /** When there was last a reason to doubt that registered brokers live. */
-  #doubtedAtMs: number;
+  /** States whose leader wants to give itself up, and for whose sake all were asked whether they live. */
+  readonly #resigning = new WeakSet<Partition>();
   /** Whether memory holds what ZooKeeper holds; no order leaves otherwise. */
   #isLoaded = false;
   /** Registrations whose consequences for leaders and in-sync replicas are not committed yet. */
@@ -129,7 +133,6 @@ export class Controller implements ControllerApi {
     this.#logger = logger;
     this.#parts = parts;
     this.#electedAtMs = env.clock.monotonicMs();
-    this.#doubtedAtMs = this.#electedAtMs;
     const state = this.#state;
     const channels = this.#channels;
     const isElectable = (brokerId: BrokerId): boolean => this.#isElectable(brokerId);
@@ -270,7 +273,7 @@ export class Controller implements ControllerApi {
         this.#proposals.splice(former, 1)[0]?.reject(superseded);
       }
       // Proposals that wait together are written together.
-      this.#proposals.push({ request, resolve, reject, isDoubted: false });
+      this.#proposals.push({ request, resolve, reject });
       this.#queue.add({ kind: "IsrProposed" });
     });
 
@@ -435,7 +438,6 @@ export class Controller implements ControllerApi {
     await Promise.all([this.#checkOffice(), isFirst ? this.#store.ensureBasePaths() : undefined]);
     this.#stopped.signal.throwIfAborted();
     this.#watch ??= zookeeper.watchChildren(paths.brokerIds, () => this.#queue.add({ kind: "BrokersChanged" }));
-    if (isFirst) this.#doubtRegistrations();
     // First of all, so that connections are made while the rest is read.
     this.#syncBrokers(await this.#readBrokers());
     const unreadable: UnreadableNodes = new Map();
@@ -612,15 +614,20 @@ export class Controller implements ControllerApi {
 
   #isElectable(brokerId: BrokerId): boolean {
     const broker = this.#state.brokers.get(brokerId);
-    if (broker === undefined || this.#state.isStopping(broker) || this.#state.isUnreachable(broker)) return false;
-    if (this.#fencing.isSuspected(brokerId, broker.epoch)) return false;
+    if (broker === undefined || this.#isGoing(broker)) return false;
     return this.#state.hasShakenHands(broker) || this.#env.clock.monotonicMs() - this.#electedAtMs < GRACE_MS;
+  }
+
+  /** It is about to stop, or something says that it is not there any more. */
+  #isGoing(broker: Broker): boolean {
+    if (this.#state.isStopping(broker) || this.#state.isUnreachable(broker)) return true;
+    return this.#fencing.isSuspected(broker.id, broker.epoch);
   }
 
   #isAwaited(brokerId: BrokerId): boolean {
     const broker = this.#state.brokers.get(brokerId);
-    if (broker === undefined || this.#state.isReached(broker) || !this.#isElectable(brokerId)) return false;
-    return this.#env.clock.monotonicMs() - this.#doubtedAtMs < ANSWER_PATIENCE_MS;
+    if (broker === undefined || this.#state.isReached(broker) || this.#isGoing(broker)) return false;
+    return this.#state.silentForMs(broker, this.#env.clock.monotonicMs()) < ANSWER_PATIENCE_MS;
   }
 
   /** Rejects when this controller was abandoned meanwhile: connections made from here on would be closed by nobody. */
@@ -672,12 +679,24 @@ export class Controller implements ControllerApi {
 
   /** From here on those brokers are known to live that answer the order which leaves for each of them now. */
   #doubtRegistrations(): void {
-    this.#state.doubtRegistrations();
-    this.#doubtedAtMs = this.#env.clock.monotonicMs();
+    this.#state.doubtRegistrations(this.#env.clock.monotonicMs());
     for (const channel of this.#channels.values()) channel.clusterChanged();
-    this.#patience?.cancel();
-    // Whoever is not reached by then is not waited for any more, which can only be noticed by looking.
-    this.#patience = this.#env.timers.after(ANSWER_PATIENCE_MS, () => this.#queue.add({ kind: "LeadersWanted" }));
+    this.#lookWhenPatienceEnds();
+  }
+
+  /** Whoever has not answered by then is not waited for any more, which can only be noticed by looking. */
+  #lookWhenPatienceEnds(): void {
+    if (this.#patience !== undefined || this.#stopped.signal.aborted) return;
+    const nowMs = this.#env.clock.monotonicMs();
+    const waits = [...this.#state.brokers.values()]
+      .filter(({ id }) => this.#isAwaited(id))
+      .map((broker) => ANSWER_PATIENCE_MS - this.#state.silentForMs(broker, nowMs));
+    if (waits.length === 0) return;
+    this.#patience = this.#env.timers.after(Math.min(...waits), () => {
+      this.#patience = undefined;
+      this.#queue.add({ kind: "LeadersWanted" });
+      this.#lookWhenPatienceEnds();
+    });
   }
 
   #dropBroker(brokerId: BrokerId): void {
@@ -717,9 +736,10 @@ export class Controller implements ControllerApi {
       onNewerController: () => this.doubtOffice(),
       onOtherEpoch: () => this.#queue.add({ kind: "BrokersChanged" }),
     });
-    this.#state.brokers.set(id, broker);
+    this.#state.addBroker(broker, this.#env.clock.monotonicMs());
     this.#channels.set(id, channel);
     channel.start();
+    this.#lookWhenPatienceEnds();
   }
 
   async #onBrokersChanged(): Promise<void> {
@@ -743,7 +763,10 @@ export class Controller implements ControllerApi {
     if (dead.length === 0) return;
     // Before their registrations go, so that the answers are here when it is done.
     this.#doubtRegistrations();
+    const askedMs = this.#env.clock.monotonicMs();
     await this.#store.fence(dead);
+    // ZooKeeper took its time, and whoever has answered may have lost its power in it.
+    if (this.#env.clock.monotonicMs() - askedMs > ANSWER_PATIENCE_MS) this.#doubtRegistrations();
     for (const { id } of dead) this.#dropBroker(id);
     await this.#onRegistrations(new Set(dead.map(({ id }) => id)), []);
     await this.#electMissing("brokers were fenced");
@@ -813,6 +836,7 @@ export class Controller implements ControllerApi {
 
   async #onIsrProposed(): Promise<void> {
     const proposals = this.#proposals.splice(0);
+    if (proposals.some((proposal) => this.#noteResignations(proposal))) this.#doubtRegistrations();
     const undecided = proposals.filter((proposal) => this.#waitsForSuccessor(proposal));
     this.#proposals.push(...undecided);
     const decided = proposals.filter((proposal) => !undecided.includes(proposal));
@@ -833,19 +857,21 @@ export class Controller implements ControllerApi {
   }
 
   /**
-   * Whether a leader gives itself up in it for the sake of members that were not asked yet whether they live, or may still
-   * answer. Its seat goes to them, and it speaks for itself only. The answers, or the end of the wait, bring it up again.
+   * Notes where a leader gives itself up: its seat goes to the others, and it speaks for itself only. Returns whether they have
+   * to be asked for that. Once for a state, so that an answer that takes longer than the wait counts when it proposes again.
    */
-  #waitsForSuccessor(pending: PendingProposal): boolean {
-    const { brokerId, partitions } = pending.request;
-    const successors = partitions.flatMap(({ isr }) => {
-      const members = isr.map((member) => member.brokerId);
-      return members.includes(brokerId) ? [] : members;
-    });
-    if (successors.length === 0) return false;
-    if (!pending.isDoubted) this.#doubtRegistrations();
-    pending.isDoubted = true;
-    return successors.some((id) => this.#isAwaited(id));
+  #noteResignations(proposal: PendingProposal): boolean {
+    const states = resignations(proposal).flatMap(
+      ({ topicId, partition }) => this.#state.topicsById.get(topicId)?.partitions.get(partition) ?? [],
+    );
+    const fresh = states.filter((state) => !this.#resigning.has(state));
+    for (const state of fresh) this.#resigning.add(state);
+    return fresh.length > 0;
+  }
+
+  /** Whether somebody who is to lead may still answer. The answer, or the end of the wait, brings the proposal up again. */
+  #waitsForSuccessor(proposal: PendingProposal): boolean {
+    return resignations(proposal).some(({ isr }) => isr.some(({ brokerId }) => this.#isAwaited(brokerId)));
   }
 
   #judge(
@@ -897,6 +923,11 @@ export class Controller implements ControllerApi {
     const partition = this.#state.topicsById.get(answer.topicId ?? "")?.partitions.get(answer.partition ?? -1);
     return partition === undefined ? answer : { ...answer, state: partitionState(partition) };
   }
+}
+
+/** The parts of it in which its leader leaves the ISR. */
+function resignations({ request }: PendingProposal): readonly IsrProposal[] {
+  return request.partitions.filter(({ isr }) => !isr.some(({ brokerId }) => brokerId === request.brokerId));
 }
 
 /** Brokers that are not the process any more to which a partition's state gave a seat. */

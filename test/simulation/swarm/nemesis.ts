@@ -34,6 +34,8 @@ export class Nemesis {
   /** Topics some of whose records have rotted, at some time. */
   readonly rotted = new Set<SwarmTopic>();
   #active = false;
+  /** Leaders are killed one after the other. */
+  #isTurning = false;
 
   constructor(parts: NemesisParts) {
     this.#parts = parts;
@@ -259,6 +261,7 @@ export class Nemesis {
         return this.#roleOf(other.id);
       }
       case "lateMessages": {
+        if (this.#random.chance(0.4)) return this.#fetchLate(say);
         const other = this.#random.pick([...cluster.brokers.values()].filter((one) => one !== slot));
         this.#sendLate(slot, other);
         return role;
@@ -422,6 +425,28 @@ export class Nemesis {
     });
   }
 
+  /** What a follower asks its leader arrives when its next process has asked, and perhaps the leader has not heard of that one. */
+  #fetchLate(say: (what: string) => void): string | undefined {
+    const cast = this.#cast();
+    if (cast === undefined) return undefined;
+    const { network } = this.#cluster.simulation;
+    const random = this.#random;
+    const [leader, follower, controller] = [cast.leader, cast.follower, cast.controller].map(({ host }) => host.name);
+    if (leader === undefined || follower === undefined || controller === undefined) return undefined;
+    say(`${follower} asks ${leader} late`);
+    network.setLink(follower, leader, { delayMeanMs: random.pick([600, 2000]) });
+    const isDeaf = cast.leader !== cast.controller && random.chance(0.5);
+    if (isDeaf) network.partition(controller, leader, { oneWay: true });
+    this.#later(random.pick([30, 60, 120]), () => {
+      network.setLink(follower, leader, {});
+      if (cast.follower.process === undefined || !this.#active) return;
+      if (random.chance(0.6)) this.#cluster.restart(cast.follower.id);
+      else this.#cutPower([cast.follower.id]);
+    });
+    this.#later(1500 + random.float() * 1000, () => isDeaf && network.heal(controller, leader));
+    return "follower";
+  }
+
   /** A partition of three replicas at least, and who plays which part in it. */
   #cast(): { readonly leader: SimBroker; readonly follower: SimBroker; readonly controller: SimBroker } | undefined {
     const topic = this.#topic();
@@ -473,8 +498,9 @@ export class Nemesis {
     const topic = this.#topic();
     const state = topic && this.#cluster.stateOf(topic.name, this.#random.below(topic.partitions));
     const followers = (state?.isr ?? []).filter((id) => id !== state?.leader);
-    if (state === undefined || state.leader < 0 || followers.length === 0) return undefined;
+    if (this.#isTurning || state === undefined || state.leader < 0 || followers.length === 0) return undefined;
     const { leader } = state;
+    this.#isTurning = true;
     const heir = this.#random.pick(followers);
     const hosts = followers.map((id) => `broker-${id}`);
     const cluster = this.#cluster;
@@ -482,7 +508,7 @@ export class Nemesis {
     const draw = (least: number, most: number): number => least + this.#random.float() * (most - least);
     say(`broker-${leader}, then broker-${heir}, then broker-${leader}`);
     for (const host of hosts) network.partition(host, `broker-${leader}`, { oneWay: true });
-    let atMs = draw(20, 150);
+    let atMs = draw(50, 250);
     const then = (what: () => void): void => {
       this.#later(atMs, () => this.#active && what());
     };
@@ -492,15 +518,16 @@ export class Nemesis {
     then(() => {
       for (const id of cluster.brokers.keys()) if (id !== heir) cluster.crash(id);
     });
-    atMs += draw(150, 600);
+    atMs += draw(250, 700);
     then(() => cluster.crash(heir));
     atMs += 20;
     then(() => cluster.start(leader));
-    atMs += draw(50, 400);
+    atMs += draw(200, 600);
     then(() => cluster.start(heir));
-    atMs += draw(100, 500);
+    atMs += draw(140, 400);
     then(() => cluster.restart(heir));
     this.#later(atMs + draw(0, 1000), () => {
+      this.#isTurning = false;
       for (const id of cluster.brokers.keys()) cluster.start(id);
     });
     return "leader";
@@ -584,7 +611,10 @@ export class Nemesis {
     if (topic === undefined) return false;
     const number = this.#random.below(topic.partitions);
     const partition = this.#cluster.partition(id, topic.name, number);
-    if (!this.#isWhole() || partition === undefined || topic.replicationFactor < 2) return false;
+    const state = this.#cluster.stateOf(topic.name, number);
+    const hasAll =
+      state?.isr.length === topic.replicationFactor && state.isr.every((one) => this.#cluster.upIds.includes(one));
+    if (!hasAll || partition === undefined || topic.replicationFactor < 2) return false;
     if (this.#rotten.some((one) => one.topic === topic && one.partition === number)) return false;
     const { disk } = this.#cluster.broker(id).host;
     const directory = `/data/logs/${topic.name}-${number}`;
@@ -611,6 +641,12 @@ export class Nemesis {
     this.rotted.add(topic);
     this.#rotten.push({ topic, partition: number, find });
     if (this.#random.chance(this.#parts.world.findsRot)) find();
+    // Somebody fetches everything from there.
+    const others = state.isr.filter((one) => one !== id);
+    if (others.length > 1 && this.#parts.world.weights.diskLost > 0 && this.#random.chance(0.5))
+      this.#later(20 + this.#random.float() * 200, () => {
+        if (this.#active) this.#inject("diskLost", this.#random.pick(others));
+      });
     return true;
   }
 

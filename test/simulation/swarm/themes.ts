@@ -26,9 +26,9 @@ const themes = {
     only(draft, { reset: 4, crash: 2, restart: 3, partition: 1, isolation: 1, zookeeperPartition: 1, longPause: 1 });
     if (random.chance(0.5)) also(draft, { totalPowerCut: 2, rot: 2, clientIdle: 3 });
     act(draft, random.pick([250, 500]), { "elect leaders": 3, "min.insync.replicas": 1, segments: 1 });
-    draft.writeIntervalMs = random.pick([15, 25, 40]);
+    draft.writeIntervalMs = random.pick([40, 80]);
     draft.bursts = [1, 2, 5, 5];
-    draft.faultIntervalMs = random.pick([150, 300]);
+    draft.faultIntervalMs = random.pick([200, 400]);
   },
 
   /** Little is in memory, disks are slow, and leaders move while they read. */
@@ -72,7 +72,7 @@ const themes = {
     configure(draft, { "flush.ms": "60000", "segment.bytes": random.pick(["4096", "65536"]) });
     if (random.chance(0.7)) configure(draft, { durability: "page-cache" });
     only(draft, { totalPowerCut: 3, pairPowerCut: 3, powerCut: 2, rackPowerCut: 1, powerCutThenDeath: 3 });
-    if (random.chance(0.5)) also(draft, { expiry: 1, longPause: 1 });
+    if (random.chance(0.6)) also(draft, { expiry: 1, isolation: 3 });
     draft.downMs = random.pick([
       [30, 400],
       [100, 1500],
@@ -99,25 +99,30 @@ const themes = {
 
   /** Leaders come and go with hardly a record of their own, and processes are killed. */
   idleEpochs(draft: Draft, random: SimRandom): void {
-    few(draft, random, { most: 2, partitions: [1, 2], replicas: random.pick([2, 3]) });
-    slowReplication(draft, random, [0.2, 5, 30]);
-    configure(draft, { "min.insync.replicas": "2", "flush.ms": random.pick(["100", "200"]) });
-    only(draft, { turnByTurn: 5, restart: 1, expiry: 1 });
-    act(draft, random.pick([400, 1000]), { "elect leaders": 1 });
-    draft.writeIntervalMs = random.pick([20, 60, 300]);
-    draft.downMs = [50, 600];
-    draft.faultIntervalMs = random.pick([900, 1800]);
+    few(draft, random, { most: 2, partitions: [1, 2], replicas: random.pick([2, 2, 3]) });
+    configure(draft, {
+      "min.insync.replicas": "2",
+      "flush.ms": random.pick(["100", "200"]),
+      durability: random.pick(["page-cache", "page-cache", "fsync"]),
+    });
+    only(draft, { turnByTurn: 6, expiry: 0.5 });
+    act(draft, 4000, { "elect leaders": 1 });
+    draft.writeIntervalMs = random.pick([15, 30, 300]);
+    draft.faultIntervalMs = 800;
   },
 
   /** Everything is deleted, again and again, while replicas are away. */
   deletions(draft: Draft, random: SimRandom): void {
     few(draft, random, { most: 2, partitions: [1, 2] });
     configure(draft, { "file.delete.delay.ms": random.pick(["0", "300"]), "segment.bytes": "1024" });
-    only(draft, { crash: 3, restart: 3, totalCrash: 1, totalPowerCut: 1, expiry: 1, diskLost: 0.5 });
+    only(draft, { crash: 3, restart: 4, totalCrash: 1, totalPowerCut: 1, expiry: 1, diskLost: 3 });
     act(draft, random.pick([150, 300]), { "delete records": 5, "elect leaders": 1 });
     draft.deletedShares = [0.5, 1, 1];
-    draft.downMs = [50, 2000];
-    draft.writeIntervalMs = random.pick([100, 300]);
+    draft.downMs = random.pick([
+      [50, 400],
+      [50, 2000],
+    ]);
+    draft.writeIntervalMs = random.pick([100, 300, 1000]);
     draft.faultIntervalMs = random.pick([300, 600]);
   },
 

@@ -496,41 +496,62 @@ export class Nemesis {
   /** A leader has more than its followers and is killed, one of them leads for a while and is killed, and the first one leads again. */
   #leadTurnByTurn(say: (what: string) => void): string | undefined {
     const topic = this.#topic();
-    const state = topic && this.#cluster.stateOf(topic.name, this.#random.below(topic.partitions));
+    const partition = topic === undefined ? 0 : this.#random.below(topic.partitions);
+    const state = topic && this.#cluster.stateOf(topic.name, partition);
     const followers = (state?.isr ?? []).filter((id) => id !== state?.leader);
-    if (this.#isTurning || state === undefined || state.leader < 0 || followers.length === 0) return undefined;
+    if (this.#isTurning || topic === undefined || state === undefined || state.leader < 0 || followers.length === 0)
+      return undefined;
     const { leader } = state;
-    this.#isTurning = true;
     const heir = this.#random.pick(followers);
     const hosts = followers.map((id) => `broker-${id}`);
     const cluster = this.#cluster;
     const { network } = cluster.simulation;
     const draw = (least: number, most: number): number => least + this.#random.float() * (most - least);
+    const leads = (id: BrokerId): boolean => cluster.partition(id, topic.name, partition)?.role.kind === "leader";
+    const end = (id: BrokerId): number => cluster.partition(id, topic.name, partition)?.log.logEndOffset ?? -1;
     say(`broker-${leader}, then broker-${heir}, then broker-${leader}`);
+    this.#isTurning = true;
     for (const host of hosts) network.partition(host, `broker-${leader}`, { oneWay: true });
-    let atMs = draw(50, 250);
-    const then = (what: () => void): void => {
-      this.#later(atMs, () => this.#active && what());
-    };
-    this.#later(atMs, () => {
+    this.#later(draw(50, 250), () => {
       for (const host of hosts) network.heal(host, `broker-${leader}`);
-    });
-    then(() => {
+      if (!this.#active) return;
       for (const id of cluster.brokers.keys()) if (id !== heir) cluster.crash(id);
+      this.#when(
+        () => leads(heir),
+        draw(50, 400),
+        () => {
+          cluster.crash(heir);
+          cluster.start(leader);
+          this.#when(
+            () => leads(leader),
+            draw(0, 100),
+            () => {
+              cluster.start(heir);
+              this.#when(
+                () => end(heir) >= 0 && end(heir) === end(leader),
+                draw(0, 150),
+                () => cluster.restart(heir),
+              );
+            },
+          );
+        },
+      );
     });
-    atMs += draw(250, 700);
-    then(() => cluster.crash(heir));
-    atMs += 20;
-    then(() => cluster.start(leader));
-    atMs += draw(200, 600);
-    then(() => cluster.start(heir));
-    atMs += draw(140, 400);
-    then(() => cluster.restart(heir));
-    this.#later(atMs + draw(0, 1000), () => {
+    this.#later(5000, () => {
       this.#isTurning = false;
       for (const id of cluster.brokers.keys()) cluster.start(id);
     });
     return "leader";
+  }
+
+  /** So long after something has come true; not at all, if it does not within a while or the faults end. */
+  #when(condition: () => boolean, delayMs: number, act: () => void, triesLeft = 200): void {
+    const isSo = condition();
+    this.#later(isSo ? delayMs : 10, () => {
+      if (!this.#active) return;
+      if (isSo) act();
+      else if (triesLeft > 0) this.#when(condition, delayMs, act, triesLeft - 1);
+    });
   }
 
   /**

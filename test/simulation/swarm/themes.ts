@@ -108,7 +108,8 @@ const themes = {
     only(draft, { turnByTurn: 6, expiry: 0.5 });
     act(draft, 4000, { "elect leaders": 1 });
     draft.writeIntervalMs = random.pick([15, 30, 300]);
-    draft.faultIntervalMs = 800;
+    draft.faultIntervalMs = 600;
+    draft.roundMs = 6000;
   },
 
   /** Everything is deleted, again and again, while replicas are away. */

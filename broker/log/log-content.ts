@@ -31,6 +31,8 @@ export interface RecoveredLog {
   readonly damage: readonly DamagedRange[];
   /** Whether the log has a directory on the disk. */
   readonly hasDirectory: boolean;
+  /** The directory, and the names in it, are there after any power cut. */
+  readonly isDirectoryDurable: boolean;
   readonly wasCut: boolean;
   /** The process alone had died, and yet something written is not there as it was: the disk or the kernel has lost it. */
   readonly lostInCrash: boolean;
@@ -63,7 +65,7 @@ export class LogContent {
   ) {
     const { env } = context;
     this.offsets = recovered.offsets;
-    this.directory = new LogDirectory(context, identity, state, recovered.hasDirectory);
+    this.directory = new LogDirectory(context, identity, state, recovered);
     this.damage = new LogDamage(state, context.logger, () => this.offsets.logStart, recovered.damage);
     this.segments = new SegmentList(context, this.directory, recovered.segments, this.damage, () => this.settings);
     this.epochs = new LogEpochs(env.files, join(this.directory.path, EPOCHS_FILE), recovered.epochs);

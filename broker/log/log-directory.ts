@@ -13,18 +13,23 @@ export class LogDirectory {
   #metadataFile: File | undefined;
   #namesChanged = false;
   #isNew = false;
+  #isMade: boolean;
+  /** Made by a process that may have died before it was durable. */
+  #isUnproven: boolean;
 
   constructor(
     private readonly context: LogContext,
     private readonly identity: LogIdentity,
     private readonly state: LogState,
-    private isMade: boolean,
+    { hasDirectory, isDirectoryDurable }: { readonly hasDirectory: boolean; readonly isDirectoryDurable: boolean },
   ) {
     this.path = join(context.directory, identity.directoryName);
+    this.#isMade = hasDirectory;
+    this.#isUnproven = !isDirectoryDurable;
   }
 
   get exists(): boolean {
-    return this.isMade;
+    return this.#isMade;
   }
 
   /** Fine when it exists. Throws StorageFailure. */
@@ -38,7 +43,7 @@ export class LogDirectory {
     metadata.writeSync([content], 0);
     this.#metadataFile = metadata;
     this.#isNew = true;
-    this.isMade = true;
+    this.#isMade = true;
   }
 
   /** Files in it were made or removed. */
@@ -47,6 +52,11 @@ export class LogDirectory {
   }
 
   async syncMetadata(): Promise<void> {
+    if (this.#isUnproven) {
+      this.make();
+      this.namesChanged();
+      this.#isUnproven = false;
+    }
     const metadata = this.#metadataFile;
     if (metadata === undefined) return;
     await this.state.syncOrFail(() => metadata.sync());

@@ -198,6 +198,7 @@ export class LogManager {
         producers: new ProducerStates(),
         damage: [],
         hasDirectory: false,
+        isDirectoryDurable: true,
         wasCut: false,
         lostInCrash: false,
       },

@@ -72,6 +72,8 @@ class LogRecovery {
   #damage: DamagedRange[] = [];
   #wasCut = false;
   #lostInCrash = false;
+  /** Bytes were copied, and all names made durable with them. */
+  #hasCopied = false;
   /** Epochs of the batches that were scanned, in order. */
   readonly #scannedEpochs: { epoch: LeaderEpoch; offset: Offset }[] = [];
   /** Where the recovery point lies: the first byte that must be copied after a crash. */
@@ -113,6 +115,7 @@ class LogRecovery {
       producers,
       damage: this.#damage,
       hasDirectory: true,
+      isDirectoryDurable: this.context.lastStop === "clean" || this.#hasCopied,
       wasCut: this.#wasCut,
       lostInCrash: this.#lostInCrash,
     };
@@ -376,7 +379,9 @@ class LogRecovery {
     await this.context.syncs.run(() => this.#files.syncDirectory(dirname(this.directory)));
     for (const segment of this.#segments.slice(first)) {
       const position = segment === from.segment ? from.position : 0;
-      if (segment.sizeBytes > position) await this.#copySegment(segment, position);
+      if (segment.sizeBytes <= position) continue;
+      await this.#copySegment(segment, position);
+      this.#hasCopied = true;
     }
   }
 

@@ -81,4 +81,9 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
       "when the last member had lost its disk, one from outside the ISR that had kept all was elected, and was not to be",
     test: "the seed itself",
   },
+  {
+    seed: 8126,
+    showed: "a log whose first write was torn by a crash was synced from then on, and its directory was not",
+    test: "test/unit/broker/log/log-recovery.test.ts",
+  },
 ];

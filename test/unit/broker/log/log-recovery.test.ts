@@ -333,6 +333,33 @@ describe("power cuts", () => {
   });
 });
 
+describe("a start that finds only the torn first write of a file", () => {
+  it.each([
+    ["the first segment", 0],
+    ["a later segment", 3],
+  ])("loses nothing that is synced from then on, by a power cut (%s)", async (_, before) => {
+    // Each draws anew what the disk keeps of names and writes that were not synced.
+    for (let seed = 1; seed <= 12; seed += 1) {
+      const settings = { durability: "fsync", segmentBytes: 200 } as const;
+      const world = await LogWorld.open({ seed, settings });
+      const append = (mark: number): Promise<void> =>
+        world.complete(world.log(settings).appendAsLeader(batch({ mark, valueBytes: 100 }), 0).written!);
+      for (let mark = 0; mark < before; mark += 1) await append(mark);
+      // The checkpoint knows that all of it is durable.
+      await world.run(6_000);
+      world.disk.fail("write", (path) => path.endsWith(".log"), { reason: "io", times: 1 });
+      expect(() => world.log(settings).appendAsLeader(batch({ mark: 9, valueBytes: 100 }), 0)).toThrow();
+      world.kill();
+      await world.start({ settings });
+      await append(before);
+      world.powerCut();
+      await world.start({ settings });
+      const expected = Array.from({ length: before + 1 }, (_, offset) => `${offset}-${offset}@0:${offset}`);
+      expect([seed, await world.contents()]).toEqual([seed, expected]);
+    }
+  });
+});
+
 describe("how the last run ended", () => {
   it("is told by mark and boot id, and stays told until it was reported", async () => {
     const world = await LogWorld.open();

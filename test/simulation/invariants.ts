@@ -209,16 +209,18 @@ export class Invariants {
         if (log.damage.length > 0) continue;
         checkEpochs(slot, log, `${name} on broker ${slot.id}`);
         const snapshots = snapshotsOf(slot, log.topic, log.partition).filter(
-          ({ offset }) => offset <= log.logEndOffset,
+          ({ offset }) => offset > log.logStartOffset && offset <= log.logEndOffset,
         );
         if (snapshots.length === 0) continue;
-        const batches = readable(() => batchesOnDisk(slot, log.topic, log.partition, 0, Infinity)) ?? [];
+        // In front of the log start some files may be back after a power cut, and others not.
+        const { logStartOffset } = log;
+        const batches = readable(() => batchesOnDisk(slot, log.topic, log.partition, logStartOffset, Infinity)) ?? [];
         for (const { offset, producers } of snapshots) {
           for (const { producerId, sequence, baseOffset } of producers) {
             const last = batches.findLast((one) => one.producerId === producerId && one.baseOffset < offset);
             const isSo =
               last === undefined
-                ? baseOffset < (batches[0]?.baseOffset ?? Infinity)
+                ? baseOffset < (batches[0]?.baseOffset ?? Infinity) || baseOffset < logStartOffset
                 : last.baseOffset === baseOffset && last.baseSequence === sequence;
             if (!isSo)
               throw new Error(

@@ -435,6 +435,8 @@ export class Controller implements ControllerApi {
     const startedMs = this.#env.clock.monotonicMs();
     await zookeeper.whenConnected(zookeeper.negotiatedTimeoutMs);
     const isFirst = this.#watch === undefined;
+    // Something took its time, or failed: whoever has answered before it may have lost its power meanwhile.
+    if (!isFirst) this.#doubtRegistrations();
     await Promise.all([this.#checkOffice(), isFirst ? this.#store.ensureBasePaths() : undefined]);
     this.#stopped.signal.throwIfAborted();
     this.#watch ??= zookeeper.watchChildren(paths.brokerIds, () => this.#queue.add({ kind: "BrokersChanged" }));

@@ -126,6 +126,40 @@ describe("records that were deleted", () => {
     });
   });
 
+  it("leave nothing of a former leader behind that nobody else has", async () => {
+    await withCluster({ seed: 304, brokers: 4 }, async (cluster) => {
+      const assignment = [1, 2, 3, 4].filter((id) => id !== cluster.controllerId).slice(0, 2);
+      const [preferred = 0, former = 0] = assignment;
+      const letters = await Letters.create(cluster, { assignment, config: { "min.insync.replicas": "1" } });
+      await letters.write(20);
+      const elect = async (id: BrokerId): Promise<void> => {
+        await cluster.until(() => cluster.partition(id, "letters")?.role.kind === "leader", `broker ${id} leads`);
+      };
+      cluster.crash(preferred);
+      await elect(former);
+      cluster.start(preferred);
+      await cluster.untilUp();
+      await cluster.untilSettled("letters");
+      await cluster.until(() => cluster.log(preferred, "letters").highWatermark === 20, "it knows that", 1000);
+      const hosts = [preferred, former].map((id) => `broker-${id}`) as [string, string];
+      cluster.simulation.network.partition(...hosts);
+      const waiting = letters.writer.write(letters.values(2));
+      await cluster.until(() => cluster.log(former, "letters").logEndOffset > 20, "it has what nobody else has", 1000);
+      await cluster.complete(
+        cluster.admin.administer("electLeaders", { partitions: [letters.target], unclean: false }),
+      );
+      await elect(preferred);
+      const deletions = await Deletions.begin(cluster, letters);
+      const deletion = deletions.deleteBefore(20);
+      await cluster.until(() => cluster.log(preferred, "letters").logStartOffset === 20, "it has deleted all", 1000);
+      cluster.simulation.network.heal();
+      await cluster.complete(deletion);
+      await cluster.complete(waiting);
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
   it.each(["whole", "damaged"] as const)(
     "are followed by a %s replica that names its position anew before it has heard of it, and is in sync",
     async (disk) => {

@@ -74,6 +74,25 @@ describe("the last in-sync replica", () => {
     },
   );
 
+  it("loses its power, and is not elected as long as the eligible one is registered, though nobody reaches it", async () => {
+    await withCluster({ seed: 20, brokers: 4 }, async (cluster) => {
+      const controller = cluster.controllerId ?? 0;
+      const [one = 0, two = 0, three = 0] = [1, 2, 3, 4].filter((id) => id !== controller);
+      const letters = await Letters.create(cluster, { assignment: [one, two, three] });
+      await leaveOneInSync(cluster, letters, { behind: three, eligible: two });
+      cluster.powerCut(one);
+      await expectNoLeaderOnReturn(cluster, one);
+      cluster.simulation.network.partition(`broker-${controller}`, `broker-${two}`);
+      // Longer than the controller waits for replicas that lost their power.
+      await expectNoLeaderOnReturn(cluster, two, 10_000);
+      cluster.simulation.network.heal();
+      await cluster.until(() => cluster.leaderOf("letters") === two, "it leads");
+      cluster.start(three);
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
   it("crashes and comes back alone, and leads with all it had, because its page cache survived", async () => {
     await withCluster({ seed: 12 }, async (cluster) => {
       const letters = await Letters.create(cluster);

@@ -244,12 +244,13 @@ export class Administrator {
   async #changeMinimum(topic: SwarmTopic): Promise<void> {
     const { cluster, random } = this.#parts;
     const value = random.pick(minimums(topic.replicationFactor));
-    topic.minimumMayBe(value, cluster.nowMs, SPREAD_MS);
+    topic.beginMinimum(value, cluster.nowMs);
+    let isMade = false;
     try {
       await this.#alter(topic, { "min.insync.replicas": value });
-    } catch (error) {
-      topic.minimumIsUncertain();
-      throw error;
+      isMade = true;
+    } finally {
+      topic.endMinimum(isMade, cluster.nowMs, SPREAD_MS);
     }
   }
 

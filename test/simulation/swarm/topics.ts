@@ -7,6 +7,9 @@ import type { TopicId } from "../../../protocol/types.js";
 export class SwarmTopic {
   /** Acts of administration on it that are under way or whose outcome is unknown keep both values in force. */
   readonly minimums: { readonly value: number; readonly sinceMs: number; untilMs: number }[];
+  /** How many changes of it are under way. */
+  #minimumChanges = 0;
+  #isMinimumClear = true;
   /** Records may go by themselves. */
   hasRetention: boolean;
   /** Clients use it. One that was created again waits until no broker knows the former one only. */
@@ -34,15 +37,22 @@ export class SwarmTopic {
     return Math.min(...this.minimums.filter(({ untilMs }) => untilMs >= nowMs).map(({ value }) => value));
   }
 
-  /** From now on this value may be in force, and the ones before for a while. */
-  minimumMayBe(value: number, nowMs: number, spreadMs: number): void {
-    for (const each of this.minimums) each.untilMs = Math.min(each.untilMs, nowMs + spreadMs);
+  /** From now on this value may be in force. */
+  beginMinimum(value: number, nowMs: number): void {
+    this.#minimumChanges += 1;
+    this.#isMinimumClear = this.#minimumChanges === 1;
     this.minimums.push({ value, sinceMs: nowMs, untilMs: Infinity });
   }
 
-  /** The change may not have been made: what was in force may still be. */
-  minimumIsUncertain(): void {
-    for (const each of this.minimums) each.untilMs = Infinity;
+  /**
+   * The change has ended. If it was certainly made, and by itself, what was in force before is for a while only. Of changes
+   * that overlap, and are repeated when their answers are lost, nobody knows which was the last.
+   */
+  endMinimum(isMade: boolean, nowMs: number, spreadMs: number): void {
+    this.#minimumChanges -= 1;
+    if (!isMade) this.#isMinimumClear = false;
+    if (this.#minimumChanges > 0 || !this.#isMinimumClear) return;
+    for (const each of this.minimums.slice(0, -1)) each.untilMs = Math.min(each.untilMs, nowMs + spreadMs);
   }
 
   noteDeletionAsked(partition: number, before: number): void {

@@ -99,6 +99,8 @@ describe("brokers that are gone", () => {
     // One that was eligible only is not waited for where one in sync has answered.
     const eligible = partition({ isr: [1, 3], elr: [2] });
     expect(withoutBrokers(eligible, gone(1), rules([2, 3], early))?.to).toMatchObject({ leader: 3 });
+    const two = partition({ isr: [1], elr: [2, 3] });
+    expect(withoutBrokers(two, gone(1), rules([2, 3], early))?.to).toMatchObject({ leader: -1, elr: [2, 3] });
     const late: Partial<ElectionRules> = { ...early, isAwaited: () => false };
     expect(withoutBrokers(partition(), gone(1), rules([2, 3], late))?.to).toMatchObject({ leader: 3 });
   });

@@ -47,6 +47,8 @@ interface Followed {
   saidUnfit: boolean;
   /** Records that came for this offset were not what follows here, and were asked for again. */
   refusedAt: Offset | undefined;
+  /** What the leader sent did not match its checksum. */
+  gotDamage: boolean;
 }
 
 /** A partition was named in this request of the session, with this position. */
@@ -122,6 +124,7 @@ export class ReplicaFetcher {
       busy: false,
       saidUnfit: false,
       refusedAt: undefined,
+      gotDamage: false,
     };
     this.#followed.set(key, followed);
     this.#markChanged(followed);
@@ -239,6 +242,7 @@ export class ReplicaFetcher {
       logStartOffset: log.durableLogStart,
       flushedOffset: log.flushedOffset,
       damagedFromPlusOne: damaged === undefined ? 0 : damaged.from + 1,
+      verify: followed.gotDamage,
       diskFull: log.isFull,
     };
   }
@@ -352,6 +356,7 @@ export class ReplicaFetcher {
     }
     try {
       const { written } = log.appendAsFollower(records, epoch);
+      followed.gotDamage = false;
       if (written === undefined) {
         this.#changed.add(followed);
         return undefined;
@@ -375,7 +380,9 @@ export class ReplicaFetcher {
   /** What is no fault of this disk is asked for again at once, but not again and again. */
   #onUnfitRecords(followed: Followed, offset: Offset, error: ApiError): void {
     const why = `records of the leader were not taken: ${error.message}`;
-    if (error.errorName !== "INVALID_RECORD" || followed.refusedAt === offset) {
+    // The leader does not check what it sends: it reads its disk again when it hears of it, and lets another one lead.
+    followed.gotDamage = error.errorName === "CORRUPT_MESSAGE";
+    if (!(followed.gotDamage || error.errorName === "INVALID_RECORD") || followed.refusedAt === offset) {
       this.#onNotTaken(followed, why);
       return;
     }

@@ -147,6 +147,23 @@ describe("a replica with damaged records", () => {
     });
   });
 
+  it("is found by a follower that fetches everything, and hands its leadership over", async () => {
+    await withCluster({ seed: 43, settings: { "log.tail.bytes": "0" } }, async (cluster) => {
+      const letters = await Letters.create(cluster);
+      await letters.write(20);
+      const leader = cluster.leaderOf("letters");
+      const [follower = 0] = cluster.followersOf("letters");
+      flipBitOfBatch(cluster, leader, 3);
+      cluster.crash(follower);
+      cluster.broker(follower).host.disk.replace();
+      await cluster.run(500);
+      cluster.start(follower);
+      await cluster.until(() => cluster.logged("a reader got a damaged batch"), "the leader hears of it", 5000);
+      await cluster.untilUp();
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
   it("leaves the in-sync replicas as a follower before it cuts its log, and returns", async () => {
     await withCluster({ seed: 54 }, async (cluster) => {
       const letters = await Letters.create(cluster);

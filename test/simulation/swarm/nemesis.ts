@@ -636,6 +636,10 @@ export class Nemesis {
     const hasAll =
       state?.isr.length === topic.replicationFactor && state.isr.every((one) => this.#cluster.upIds.includes(one));
     if (!hasAll || partition === undefined || topic.replicationFactor < 2) return false;
+    // A member may lag behind what is not committed yet.
+    const { logEndOffset } = partition.log;
+    const endOf = (one: BrokerId): number => this.#cluster.partition(one, topic.name, number)?.log.logEndOffset ?? 0;
+    if (state.isr.some((one) => endOf(one) < logEndOffset)) return false;
     if (this.#rotten.some((one) => one.topic === topic && one.partition === number)) return false;
     const { disk } = this.#cluster.broker(id).host;
     const directory = `/data/logs/${topic.name}-${number}`;

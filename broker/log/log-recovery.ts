@@ -77,7 +77,7 @@ class LogRecovery {
   /** Epochs of the batches that were scanned, in order. */
   readonly #scannedEpochs: { epoch: LeaderEpoch; offset: Offset }[] = [];
   /** Where the recovery point lies: the first byte that must be copied after a crash. */
-  #copyFrom: { segment: Segment; position: number } | undefined;
+  #copyFrom: { segment: Segment; position: number; offset: Offset } | undefined;
   readonly #recoveryPoint: Offset;
   /** From here on every byte is checked. */
   readonly #checkFrom: Offset;
@@ -230,7 +230,7 @@ class LogRecovery {
       },
       trusted,
       (batch, position, afterDamage) => {
-        if (batch.endOffset > trusted) this.#copyFrom ??= { segment, position };
+        if (batch.endOffset > trusted) this.#copyFrom ??= { segment, position, offset: batch.baseOffset };
         if (this.#scannedEpochs.at(-1)?.epoch !== batch.leaderEpoch)
           this.#scannedEpochs.push({ epoch: batch.leaderEpoch, offset: batch.baseOffset });
         segment.plannedBytes = position;
@@ -378,9 +378,9 @@ class LogRecovery {
     await writeCheckpoint(this.#files, metadata, (await readCheckpoint(this.#files, metadata)) ?? []);
     await this.context.syncs.run(() => this.#files.syncDirectory(dirname(this.directory)));
     for (const segment of this.#segments.slice(first)) {
-      const position = segment === from.segment ? from.position : 0;
+      const { position, offset } = segment === from.segment ? from : { position: 0, offset: segment.baseOffset };
       if (segment.sizeBytes <= position) continue;
-      await this.#copySegment(segment, position);
+      await this.#copySegment(segment, position, offset);
       this.#hasCopied = true;
     }
   }
@@ -402,9 +402,9 @@ class LogRecovery {
    * something in front of them. Steps, and what a crash after each leaves: the copy (removed at the next start); its name
    * (the old segment holds the same batches, and is cut where the next one begins); the cut.
    */
-  async #copySegment(segment: Segment, position: number): Promise<void> {
+  async #copySegment(segment: Segment, position: number, offset: Offset): Promise<void> {
     const old = segment.files as SegmentFiles;
-    const base = position === 0 ? segment.baseOffset : await this.#offsetAt(segment, old, position);
+    const base = position === 0 ? segment.baseOffset : await this.#offsetAt(segment, old, position, offset);
     const copy = new Segment(this.#files, this.directory, base);
     const path = `${copy.path("log")}.copy`;
     const file = await this.#files.open(path, "create");
@@ -435,11 +435,14 @@ class LogRecovery {
     await this.#checkSegment(copy, undefined);
   }
 
-  async #offsetAt(segment: Segment, files: SegmentFiles, position: number): Promise<Offset> {
+  /** `offset`: of the batch at the position. */
+  async #offsetAt(segment: Segment, files: SegmentFiles, position: number, offset: Offset): Promise<Offset> {
     // The old end: where the batch in front of the position ends. A new segment always begins where the last one ended.
     const indexed = files.index.floor(this.#recoveryPoint - segment.baseOffset - 1);
     const end = await scanBatches(files.file, { ...segment.scanFrom(indexed), endPosition: position }, () => true);
-    return end.offset;
+    // What is in front of it may be damaged, and not known to be, because it needs no check: nobody must take the offsets of
+    // what is there for the first ones of the new segment.
+    return end.position < position ? offset : end.offset;
   }
 
   /** Nothing is appended behind bytes that cannot be read. */

@@ -5,6 +5,8 @@ import type { Logger } from "../../common/logger.js";
 import { reasonOf } from "../../common/logger.js";
 import { ApiError, errorNameOf } from "../../protocol/error-codes.js";
 import type { FetchedPartition, FetchPartition, Init, PartitionName } from "../../protocol/messages.js";
+import type { RecordBatch } from "../../protocol/record-batch.js";
+import { BatchFault, readBatch } from "../../protocol/record-batch.js";
 import type { RpcConnection, RpcOutcome } from "../../protocol/rpc-connection.js";
 import type { BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionKey } from "../../protocol/types.js";
 import { parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
@@ -372,8 +374,18 @@ export class ReplicaFetcher {
       return written;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      this.#onUnfitRecords(followed, offset, error);
-      return undefined;
+      const good = error.errorName === "CORRUPT_MESSAGE" ? beforeDamage(records) : 0;
+      if (good === 0) {
+        this.#onUnfitRecords(followed, offset, error);
+        return undefined;
+      }
+      // So that the next question names the damage itself, and the leader looks for it there.
+      this.#parts.logger.info(
+        `${partition.name}: records of the leader were taken as far as they are good: ${error.message}`,
+      );
+      const written = this.#append(followed, offset, records.subarray(0, good));
+      followed.gotDamage = true;
+      return written;
     }
   }
 
@@ -563,4 +575,20 @@ export class ReplicaFetcher {
       this.#changed.add(followed);
     }
   }
+}
+
+/** How many bytes stand before the first batch that is not as its leader stamped it; 0 also where none is. */
+function beforeDamage(records: Buffer): number {
+  for (let position = 0; position < records.length;) {
+    let batch: RecordBatch;
+    try {
+      batch = readBatch(records, position);
+    } catch (error) {
+      if (error instanceof BatchFault) return position;
+      throw error;
+    }
+    if (!batch.stampMatches || !batch.crcMatches) return position;
+    position = batch.end;
+  }
+  return 0;
 }

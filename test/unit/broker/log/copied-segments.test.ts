@@ -69,6 +69,24 @@ describe("bytes that a start after a crash copies to a segment of their own", ()
     expect(offsetsOnDisk(world)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   });
 
+  it("begin at their own offset, also where the last batch in front of them is damaged", async () => {
+    const world = await LogWorld.open({ settings: { ...settings, indexIntervalBytes: 1 } });
+    const log = world.log({ ...settings, indexIntervalBytes: 1 });
+    for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 1 }), 1);
+    await world.complete(log.flush());
+    await world.run(6_000);
+    for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 2 }), 1);
+    await world.run(10);
+    const path = `${DIRECTORY}/orders-0/00000000000000000000.log`;
+    const fourth = readBatches(Buffer.from(world.disk.contentOf(path) ?? []))[4];
+    world.disk.flipBit(path, (fourth?.start ?? 0) + 20, 1);
+    world.kill();
+    await world.start({ settings: { ...settings, indexIntervalBytes: 1 } });
+    const found = await world.complete(world.log().verifyRange(offset(4)));
+    expect(found).toMatchObject([{ from: 4, to: 5 }]);
+    expect(() => world.log().read(offset(4), { maxBytes: 1000 })).toThrow(/offsets 4 to 4 are damaged/);
+  });
+
   it("do not come back where the log is cut at their beginning", async () => {
     for (const afterMs of moments) {
       const world = await startThatEnds(afterMs);

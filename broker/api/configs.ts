@@ -1,4 +1,3 @@
-import { unreachable } from "../../common/assert.js";
 import { ApiError, errorNameOf, errorReport } from "../../protocol/error-codes.js";
 import type { DescribedConfig, Init } from "../../protocol/messages.js";
 import { ConfigResource } from "../../protocol/messages.js";
@@ -52,7 +51,7 @@ export function describeConfigsHandler(
       case ConfigResource.CLIENT:
         throw new ApiError("INVALID_CONFIG", "clients have no settings at brokers yet");
       default:
-        return unreachable(request.resource);
+        throw new ApiError("INVALID_REQUEST", `this broker knows no kind of resource ${String(request.resource)}`);
     }
   };
 }

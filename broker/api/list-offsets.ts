@@ -1,7 +1,6 @@
 import { ApiError } from "../../protocol/error-codes.js";
 import type { Init, ListedOffset, ListOffsetsPartition } from "../../protocol/messages.js";
 import { OffsetSpec } from "../../protocol/messages.js";
-import { unreachable } from "../../common/assert.js";
 import { parseOffset } from "../../protocol/types.js";
 import { Limiter } from "../../common/limiter.js";
 import type { MetadataCache } from "../metadata/metadata-cache.js";
@@ -74,6 +73,6 @@ async function found(
         : { offset: record.offset, timestamp: record.timestamp, leaderEpoch };
     }
     default:
-      return unreachable(asked.spec);
+      throw new ApiError("INVALID_REQUEST", `this broker knows no position ${String(asked.spec)} to list`);
   }
 }

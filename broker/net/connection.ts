@@ -218,6 +218,8 @@ export class Connection implements RequestContext, SocketHandler {
       release();
       if (request.kind === "handshake") this.#greeted(request.body as HandshakeRequest, answer);
       if (answer !== undefined) this.#send(answer);
+      // Requests may stand behind it already, meant for another broker or another cluster.
+      if (this.#state === "shaking-hands") this.#endGently();
     });
   }
 
@@ -236,7 +238,7 @@ export class Connection implements RequestContext, SocketHandler {
   }
 
   #greeted(handshake: HandshakeRequest, answer: EncodedAnswer | undefined): void {
-    if (this.#state !== "shaking-hands" || answer === undefined) return;
+    if (this.#state !== "shaking-hands" || answer === undefined || answer.isRefusal === true) return;
     this.clientId = handshake.clientId.slice(0, 256);
     this.#state = "open";
   }
@@ -312,11 +314,22 @@ export class Connection implements RequestContext, SocketHandler {
 
   #end(kind: string, sentence: string, gently = false): void {
     this.parts.onMisuse(kind, sentence);
+    if (gently) {
+      this.#endGently();
+      return;
+    }
     this.#stopReading();
     this.#state = "ending";
     this.#endedMs = this.parts.clock.monotonicMs();
-    if (gently) this.socket.end();
-    else this.socket.destroy();
+    this.socket.destroy();
+  }
+
+  /** What was sent arrives first. */
+  #endGently(): void {
+    this.#stopReading();
+    this.#state = "ending";
+    this.#endedMs = this.parts.clock.monotonicMs();
+    this.socket.end();
   }
 }
 

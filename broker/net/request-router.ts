@@ -11,6 +11,8 @@ import type { Answer, Handler, Handlers, RequestContext } from "./request-contex
 export interface EncodedAnswer {
   readonly pieces: readonly Uint8Array[];
   readonly onSent?: () => void;
+  /** The request was refused as a whole. */
+  readonly isRefusal?: boolean;
 }
 
 /**
@@ -36,7 +38,7 @@ export class RequestRouter {
         });
     };
     const refused = (error: unknown): void =>
-      respond({ pieces: encodeErrorResponse(correlationId, this.#report(error, kind)) });
+      respond({ pieces: encodeErrorResponse(correlationId, this.#report(error, kind)), isRefusal: true });
     try {
       this.#assertAllowed(kind, context);
       const handler = this.handlers[kind] as Handler<RequestKind>;

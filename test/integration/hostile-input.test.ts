@@ -157,6 +157,14 @@ describe("bytes that are not ours", () => {
 });
 
 describe("who may say what", () => {
+  it("serves nothing on a connection whose handshake it refused", async () => {
+    const stranger = Buffer.concat(encodeRequest(1, "handshake", { clusterId: "another" }));
+    const { received } = await sendRaw(cluster.port(leader), [
+      Buffer.concat([stranger, Buffer.concat(encodeRequest(2, "metadata", {}))]),
+    ]);
+    expect(refusalsIn(received)).toEqual(["INCONSISTENT_CLUSTER_ID"]);
+  });
+
   it("has the memory back of frames that never end", async () => {
     const begun = await Promise.all(
       [1, 2].map(
@@ -295,6 +303,19 @@ describe("records that may not be appended", () => {
     expect(await to("00000000-0000-4000-8000-000000000000", 0)).toBe("UNKNOWN_TOPIC_ID");
     expect(await to("__proto__", 0)).toBe("UNKNOWN_TOPIC_ID");
     expect(await to(topicId, 5)).toBe("UNKNOWN_TOPIC_OR_PARTITION");
+    connection.close();
+  });
+});
+
+describe("values that this broker does not know yet", () => {
+  it("are refused, and end nothing", async () => {
+    const connection = await cluster.connect(leader);
+    const { body } = await connection.request("listOffsets", {
+      partitions: [{ topicId, partition: 0, spec: 7 as never }],
+    });
+    expect(errorNameOf(body.partitions[0]?.error?.code ?? 0)).toBe("INVALID_REQUEST");
+    const described = connection.request("describeConfigs", { resource: 7 as never, name: "orders" });
+    await expect(described).rejects.toMatchObject({ errorName: "INVALID_REQUEST" });
     connection.close();
   });
 });

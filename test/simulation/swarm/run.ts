@@ -188,9 +188,8 @@ class Swarm {
     await cluster.untilUp();
     this.#nemesis.findRot();
     await cluster.until(() => this.#administrator.underWay === 0, "administration ends", CONVERGE_MS, LOOK_MS);
-    // Who fell behind what a slow link carries in small fetches could not catch up while writes go on.
-    const { settings, slowLinks } = this.#world;
-    this.#clients.quiet = settings["replica.fetch.max.bytes"] === "1024" && slowLinks.length > 0;
+    // Who fell behind what a slow link or disk carries in small fetches could not catch up while writes go on.
+    this.#clients.quiet = this.#world.settings["replica.fetch.max.bytes"] === "1024";
     await this.#settled();
     this.#clients.quiet = true;
     await this.#quiet(CATCH_UP_MS);

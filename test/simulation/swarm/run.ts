@@ -189,7 +189,7 @@ class Swarm {
     this.#nemesis.findRot();
     await cluster.until(() => this.#administrator.underWay === 0, "administration ends", CONVERGE_MS, LOOK_MS);
     // Who fell behind what a slow link or disk carries in small fetches could not catch up while writes go on.
-    this.#clients.quiet = this.#world.settings["replica.fetch.max.bytes"] === "1024";
+    this.#clients.quiet = Number(this.#world.settings["replica.fetch.max.bytes"] ?? Infinity) <= 4096;
     await this.#settled();
     this.#clients.quiet = true;
     await this.#quiet(CATCH_UP_MS);
@@ -303,7 +303,9 @@ class Swarm {
     await this.#quiet(CATCH_UP_MS);
     this.#clients.stop();
     await this.#settled();
+    // Who was told to lead by then has heard of it, and all others too.
     await cluster.run(500);
+    await this.#settled();
     const targets = this.#topics.all.flatMap((topic) => this.#targetsOf(topic));
     const brokers = [...cluster.brokers.keys()];
     for (const id of [brokers[0], brokers[brokers.length - 1]]) {

@@ -10,6 +10,7 @@ import { randomInt } from "node:crypto";
 import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { plantEdits } from "./plants.mjs";
 import { build, giveUp, install, requireNode } from "./prepare.mjs";
 
 /** Fresh seeds lie here, far from those that anybody types. */
@@ -135,6 +136,7 @@ async function main() {
   await install();
   await build();
   const { plant, measure } = values;
+  if (plant !== "") plantEdits(plant);
   const wanted = values.seeds ?? (measure ? "1..10" : undefined);
   const seeds = wanted === undefined ? freshSeeds() : range(wanted);
   const seconds = values.seconds === undefined ? (wanted === undefined ? 60 : Infinity) : Number(values.seconds);
@@ -144,6 +146,7 @@ async function main() {
     return false;
   };
   const results = await runSeeds({ seeds, seconds, jobs, plant, world: measure ? "measured" : "", onResult });
+  if (results.length === 0) throw new Error(`no seed was run: ${wanted ?? `${seconds} seconds`} are none`);
   const broken = results.filter(isBroken);
   const sum = (of) => results.reduce((total, result) => total + of(result), 0);
   const virtualS = sum(({ virtualMs }) => virtualMs) / 1000;

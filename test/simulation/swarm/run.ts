@@ -21,6 +21,8 @@ import type { World } from "./world.js";
 import { forgetsProducers, SESSION_MS, worldOf } from "./world.js";
 
 const CLIENTS = 2;
+/** A long log on a slow disk. */
+const READ_ALL_MS = 600_000;
 const CONVERGE_MS = 40_000;
 /** A reader that was far behind may take so long to catch up in calm. */
 const CATCH_UP_MS = 30_000;
@@ -311,7 +313,7 @@ class Swarm {
     for (const id of [brokers[0], brokers[brokers.length - 1]]) {
       const client = cluster.client(id);
       for (const { target } of targets)
-        history.finalRead(await cluster.complete(readToEnd(client, `broker ${id}`, target)));
+        history.finalRead(await cluster.complete(readToEnd(client, `broker ${id}`, target), READ_ALL_MS));
     }
     const images = targets.map(({ name, target }) => ({ topic: name, ...target }));
     return {

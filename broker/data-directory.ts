@@ -119,6 +119,8 @@ async function makeDirectoryDurably(files: FileSystem, path: string): Promise<vo
     made.push(missing);
   }
   await files.makeDirectory(path);
+  // Also when it was there: the process that made it may have died before it synced that.
+  if (made.length === 0) made.push(path);
   for (const directory of made.reverse()) await files.syncDirectory(dirname(directory));
 }
 

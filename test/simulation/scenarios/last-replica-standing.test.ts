@@ -344,6 +344,24 @@ describe("the lost disk of the only in-sync replica", () => {
   });
 });
 
+describe("a broker with a new disk", () => {
+  it("keeps what it syncs, also when its first start there was killed at any moment", async () => {
+    await withCluster({ seed: 27 }, async (cluster) => {
+      const slot = cluster.broker(3);
+      for (let moment = 0; moment < 12; moment += 1) {
+        cluster.crash(3);
+        slot.host.disk.replace();
+        cluster.start(3);
+        await cluster.run(moment / 4);
+        cluster.crash(3);
+        cluster.start(3);
+        await cluster.untilUp();
+        expect([moment, slot.host.disk.durableContentOf("/data/meta.properties")]).not.toEqual([moment, undefined]);
+      }
+    });
+  });
+});
+
 describe("a broker that lost nothing", () => {
   it("is new: it starts a cluster, or joins one, and nobody is alarmed", async () => {
     await withCluster({ seed: 24, startBrokers: false }, async (cluster) => {

@@ -493,7 +493,11 @@ export class Nemesis {
     return "leader";
   }
 
-  /** A leader has more than its followers and is killed, one of them leads for a while and is killed, and the first one leads again. */
+  /**
+   * A leader has more than its followers and is killed, one of them leads for a while, and the first one leads again. Who led
+   * meanwhile has been killed, or lives on: then it has perhaps written down an epoch without a record, cuts that off as it
+   * follows, and is killed when it has caught up.
+   */
   #leadTurnByTurn(say: (what: string) => void): string | undefined {
     const topic = this.#topic();
     const partition = topic === undefined ? 0 : this.#random.below(topic.partitions);
@@ -503,43 +507,72 @@ export class Nemesis {
       return undefined;
     const { leader } = state;
     const heir = this.#random.pick(followers);
-    const hosts = followers.map((id) => `broker-${id}`);
     const cluster = this.#cluster;
     const { network } = cluster.simulation;
     const draw = (least: number, most: number): number => least + this.#random.float() * (most - least);
     const leads = (id: BrokerId): boolean => cluster.partition(id, topic.name, partition)?.role.kind === "leader";
     const end = (id: BrokerId): number => cluster.partition(id, topic.name, partition)?.log.logEndOffset ?? -1;
-    say(`broker-${leader}, then broker-${heir}, then broker-${leader}`);
+    const cut = (from: readonly BrokerId[], to: BrokerId): void => {
+      for (const id of from) network.partition(`broker-${id}`, `broker-${to}`, { oneWay: true });
+    };
+    const heal = (from: readonly BrokerId[], to: BrokerId): void => {
+      for (const id of from) network.heal(`broker-${id}`, `broker-${to}`);
+    };
+    const livesOn = this.#random.chance(0.6);
+    say(`broker-${leader}, then broker-${heir}${livesOn ? ", which lives on" : ""}, then broker-${leader}`);
     this.#isTurning = true;
-    for (const host of hosts) network.partition(host, `broker-${leader}`, { oneWay: true });
-    this.#later(draw(50, 250), () => {
-      for (const host of hosts) network.heal(host, `broker-${leader}`);
-      if (!this.#active) return;
-      for (const id of cluster.brokers.keys()) if (id !== heir) cluster.crash(id);
+    const done = this.#later(5000, () => {
+      this.#isTurning = false;
+      heal([leader], heir);
+      for (const id of cluster.brokers.keys()) cluster.start(id);
+    });
+    const killWhenCaughtUp = (): void =>
       this.#when(
-        () => leads(heir),
-        draw(50, 400),
+        () => end(heir) >= 0 && end(heir) === end(leader),
+        draw(0, 150),
         () => {
-          cluster.crash(heir);
-          cluster.start(leader);
+          cluster.restart(heir);
+          done();
+        },
+      );
+    const endByCrash = (): void => {
+      cluster.crash(heir);
+      cluster.start(leader);
+      this.#when(
+        () => leads(leader),
+        draw(0, 100),
+        () => {
+          cluster.start(heir);
+          killWhenCaughtUp();
+        },
+      );
+    };
+    const endByExpiry = (): void => {
+      // It does not follow the one that has less, and keeps what it has more.
+      cut([leader], heir);
+      cluster.start(leader);
+      this.#when(
+        () => cluster.upIds.includes(leader),
+        draw(0, 100),
+        () => {
+          this.#inject("expiry", heir);
           this.#when(
             () => leads(leader),
-            draw(0, 100),
+            0,
             () => {
-              cluster.start(heir);
-              this.#when(
-                () => end(heir) >= 0 && end(heir) === end(leader),
-                draw(0, 150),
-                () => cluster.restart(heir),
-              );
+              heal([leader], heir);
+              killWhenCaughtUp();
             },
           );
         },
       );
-    });
-    this.#later(5000, () => {
-      this.#isTurning = false;
-      for (const id of cluster.brokers.keys()) cluster.start(id);
+    };
+    cut(followers, leader);
+    this.#later(draw(50, 250), () => {
+      heal(followers, leader);
+      if (!this.#active) return;
+      for (const id of livesOn ? state.isr : cluster.brokers.keys()) if (id !== heir) cluster.crash(id);
+      this.#when(() => leads(heir), livesOn ? draw(50, 1000) : draw(50, 400), livesOn ? endByExpiry : endByCrash);
     });
     return "leader";
   }
@@ -722,11 +755,13 @@ export class Nemesis {
     return Array.from({ length: this.#parts.world.zookeeperServers }, (_, index) => `zk${index + 1}`);
   }
 
-  #later(delayMs: number, end: () => void): void {
+  /** Returns what ends it at once. */
+  #later(delayMs: number, end: () => void): () => void {
     const once = (): void => {
       if (this.#ends.delete(once)) end();
     };
     this.#ends.add(once);
     this.#cluster.simulation.scheduler.after(delayMs, "end of a fault", once);
+    return once;
   }
 }

@@ -197,8 +197,7 @@ export class Nemesis {
         return role;
       }
       case "totalPowerCut":
-        say("everybody");
-        this.#cutPower([...cluster.brokers.keys()]);
+        this.#cutAllPower(say);
         return "everybody";
       case "powerCutThenDeath": {
         // The machine that went dark says nothing, so its session stands while the other one's death is noticed at once.
@@ -657,6 +656,28 @@ export class Nemesis {
     this.#cluster.powerCut(...ids);
     survivors.look();
     for (const id of ids) this.#later(this.#downMs(), () => this.#cluster.start(id));
+  }
+
+  /** Perhaps when somebody is eligible only, and perhaps somebody dies again as soon as it has said what it holds. */
+  #cutAllPower(say: (what: string) => void): void {
+    const cluster = this.#cluster;
+    const random = this.#random;
+    const ids = [...cluster.brokers.keys()];
+    const alone = random.chance(0.4) ? cluster.broker(random.pick(ids)).host.name : undefined;
+    const dies = random.chance(0.5) ? random.pick(ids) : undefined;
+    say(`everybody${alone === undefined ? "" : `, ${alone} when it was alone for long`}`);
+    if (alone !== undefined) cluster.simulation.network.isolate(alone);
+    this.#later(alone === undefined ? 0 : random.pick([1100, 1600, 2600]), () => {
+      if (alone !== undefined) cluster.simulation.network.heal(alone);
+      if (!this.#active) return;
+      this.#cutPower(ids);
+      if (dies !== undefined)
+        this.#when(
+          () => cluster.broker(dies).state !== "down",
+          random.float() * 400,
+          () => cluster.restart(dies),
+        );
+    });
   }
 
   /** Never on the only copy of a record: what nobody has any more cannot be brought back. */

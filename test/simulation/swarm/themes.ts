@@ -71,6 +71,7 @@ const themes = {
     few(draft, random, { most: 3, partitions: [1, 2] });
     configure(draft, { "flush.ms": "60000", "segment.bytes": random.pick(["4096", "65536"]) });
     if (random.chance(0.7)) configure(draft, { durability: "page-cache" });
+    if (random.chance(0.4)) set(draft, { "replica.lag.time.max.ms": "1000" });
     only(draft, { totalPowerCut: 3, pairPowerCut: 3, powerCut: 2, rackPowerCut: 1, powerCutThenDeath: 3 });
     if (random.chance(0.6)) also(draft, { expiry: 1, isolation: 3 });
     draft.downMs = random.pick([

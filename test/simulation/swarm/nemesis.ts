@@ -1,6 +1,6 @@
 import { paths } from "../../../broker/zookeeper/znodes.js";
 import type { BrokerId } from "../../../protocol/types.js";
-import { toOffset } from "../../../protocol/types.js";
+import { partitionKey, toOffset } from "../../../protocol/types.js";
 import type { SimBroker, SimCluster } from "../cluster.js";
 import type { SimRandom } from "../sim-random.js";
 import type { Administrator } from "./administrator.js";
@@ -702,6 +702,14 @@ export class Nemesis {
       .namesIn(directory)
       .filter((name) => name.endsWith(".log") && Number.parseInt(name, 10) >= partition.log.logStartOffset);
     const path = names.length === 0 ? undefined : `${directory}/${this.#random.pick(names)}`;
+    // Behind the recovery point a power cut leaves holes too, and nobody can tell rot from them: only records that were synced
+    // for good may rot where the topic's durability promises that a power cut costs nothing.
+    const next = names[names.indexOf(path?.slice(directory.length + 1) ?? "") + 1];
+    if (
+      state.durability !== "page-cache" &&
+      (next === undefined || Number.parseInt(next, 10) > this.#recoveryPoint(id, topic, number))
+    )
+      return false;
     const size = path === undefined ? 0 : (disk.contentOf(path)?.length ?? 0);
     if (path === undefined || size === 0) return false;
     const position = this.#random.below(size);
@@ -727,6 +735,17 @@ export class Nemesis {
         if (this.#active) this.#inject("diskLost", this.#random.pick(others));
       });
     return true;
+  }
+
+  /** Up to where the next start of a broker believes what is on its disk. */
+  #recoveryPoint(id: BrokerId, { topicId }: SwarmTopic, partition: number): number {
+    const content = this.#cluster.broker(id).host.disk.durableContentOf("/data/logs/recovery-point-offset-checkpoint");
+    const key = `${partitionKey(topicId, partition)} `;
+    const line = Buffer.from(content ?? [])
+      .toString()
+      .split("\n")
+      .find((one) => one.startsWith(key));
+    return line === undefined ? 0 : Number(line.slice(key.length));
   }
 
   /** A new, empty disk in a machine whose replicas are all in sync elsewhere as well. */

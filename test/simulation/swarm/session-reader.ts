@@ -76,6 +76,7 @@ export class SessionReader {
     const named = new Map<number, Naming>();
     const inFlight = new Set<Promise<void>>();
     let failure: unknown;
+    let isOver = false;
     while (!this.#stopped && failure === undefined) {
       const news = new Map<number, Naming>();
       const sessionEpoch = session.epoch + 1;
@@ -123,6 +124,7 @@ export class SessionReader {
           { timeoutMs: this.maxWaitMs + 1000 },
         )
         .then(({ body, records }) => {
+          if (isOver) return;
           session.id = body.sessionId;
           let next = 0;
           for (const fetched of body.partitions) {
@@ -140,8 +142,8 @@ export class SessionReader {
         .finally(() => inFlight.delete(answer)) as Promise<void>;
       inFlight.add(answer);
     }
-    // Answers that are on their way say nothing of the next session.
-    await Promise.allSettled(inFlight);
+    // Answers that are on their way say nothing of the next session, and may be held back for long.
+    isOver = true;
     if (failure !== undefined) throw failure;
   }
 

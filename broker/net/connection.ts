@@ -219,7 +219,7 @@ export class Connection implements RequestContext, SocketHandler {
       if (request.kind === "handshake") this.#greeted(request.body as HandshakeRequest, answer);
       if (answer !== undefined) this.#send(answer);
       // Requests may stand behind it already, meant for another broker or another cluster.
-      if (this.#state === "shaking-hands") this.#endGently();
+      if (this.#state === "shaking-hands") this.#leave(true);
     });
   }
 
@@ -314,22 +314,16 @@ export class Connection implements RequestContext, SocketHandler {
 
   #end(kind: string, sentence: string, gently = false): void {
     this.parts.onMisuse(kind, sentence);
-    if (gently) {
-      this.#endGently();
-      return;
-    }
-    this.#stopReading();
-    this.#state = "ending";
-    this.#endedMs = this.parts.clock.monotonicMs();
-    this.socket.destroy();
+    this.#leave(gently);
   }
 
-  /** What was sent arrives first. */
-  #endGently(): void {
+  /** `gently`: what was sent arrives first. */
+  #leave(gently: boolean): void {
     this.#stopReading();
     this.#state = "ending";
     this.#endedMs = this.parts.clock.monotonicMs();
-    this.socket.end();
+    if (gently) this.socket.end();
+    else this.socket.destroy();
   }
 }
 

@@ -5,7 +5,6 @@ import type { Logger } from "../../common/logger.js";
 import { reasonOf } from "../../common/logger.js";
 import { ApiError, errorNameOf } from "../../protocol/error-codes.js";
 import type { FetchedPartition, FetchPartition, Init, PartitionName } from "../../protocol/messages.js";
-import type { RecordBatch } from "../../protocol/record-batch.js";
 import { BatchFault, readBatch } from "../../protocol/record-batch.js";
 import type { RpcConnection, RpcOutcome } from "../../protocol/rpc-connection.js";
 import type { BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionKey } from "../../protocol/types.js";
@@ -580,15 +579,14 @@ export class ReplicaFetcher {
 /** How many bytes stand before the first batch that is not as its leader stamped it; 0 also where none is. */
 function beforeDamage(records: Buffer): number {
   for (let position = 0; position < records.length;) {
-    let batch: RecordBatch;
     try {
-      batch = readBatch(records, position);
+      const batch = readBatch(records, position);
+      batch.verify();
+      position = batch.end;
     } catch (error) {
       if (error instanceof BatchFault) return position;
       throw error;
     }
-    if (!batch.stampMatches || !batch.crcMatches) return position;
-    position = batch.end;
   }
   return 0;
 }

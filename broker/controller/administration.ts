@@ -306,21 +306,18 @@ export class Administration {
     topics: readonly Topic[],
     rulesOf: (topic: Topic) => ReturnType<PartitionChanges["rules"]>,
   ): PartitionChange[] {
-    const costsEligible = (topic: Topic): boolean =>
-      [...topic.partitions.values()].some(
-        (from) => from.elr.length > 0 && from.isr.length >= rulesOf(topic)(from).minInsyncReplicas,
-      );
-    if (topics.some(costsEligible)) this.#parts.onDoubt();
-    return topics.flatMap((topic) => {
+    const all = topics.flatMap((topic) => {
       const rulesFor = rulesOf(topic);
-      return [...topic.partitions.values()].flatMap((from) => {
-        const rules = rulesFor(from);
-        const { minInsyncReplicas, durability } = rules;
-        const move = withSettings(from, rules);
-        const isMinimum = minInsyncReplicas !== from.minInsyncReplicas;
-        const why = isMinimum ? `min.insync.replicas is ${minInsyncReplicas} now` : `durability is ${durability} now`;
-        return move === undefined ? [] : [{ topic, from, to: move.to, renewed: true, why }];
-      });
+      return [...topic.partitions.values()].map((from) => ({ topic, from, rules: rulesFor(from) }));
+    });
+    if (all.some(({ from, rules }) => from.elr.length > 0 && from.isr.length >= rules.minInsyncReplicas))
+      this.#parts.onDoubt();
+    return all.flatMap(({ topic, from, rules }) => {
+      const { minInsyncReplicas, durability } = rules;
+      const move = withSettings(from, rules);
+      const isMinimum = minInsyncReplicas !== from.minInsyncReplicas;
+      const why = isMinimum ? `min.insync.replicas is ${minInsyncReplicas} now` : `durability is ${durability} now`;
+      return move === undefined ? [] : [{ topic, from, to: move.to, renewed: true, why }];
     });
   }
 

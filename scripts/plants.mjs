@@ -17,9 +17,9 @@ import { clearTimeout } from "node:timers";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { giveUp, install, requireNode, root, run } from "./prepare.mjs";
+import { plantEdits, readPlants } from "./plant-table.mjs";
 import { freshSeeds, isBroken, workerOptions } from "./swarm.mjs";
 
-const TABLE = "test/plants/plants.json";
 const MINUTES = 30;
 /** A run that takes longer, by the clock on the wall, has not ended. */
 const RUN_LIMIT_MS = 600_000;
@@ -27,27 +27,6 @@ const RUN_LIMIT_MS = 600_000;
 const QUICK_SECONDS = 15;
 /** What a test needs of the checkout. */
 const copied = ["broker", "client", "common", "protocol", "test", "tools", "jest.config.mjs", "package.json"];
-
-/**
- * Reads the table: by name, what is broken and what follows (`breaks`), who must catch it (`caughtBy`: `swarm` or the path
- * of a test, with the `reason` why the swarm cannot), how many seconds of CPU time it took the swarm (`seconds`, the average
- * of some hunts), and the replacements (`edits`: `file`, `from`, `to`).
- */
-export function readPlants() {
-  return JSON.parse(readFileSync(join(root, TABLE), "utf8"));
-}
-
-/** The edits of one plant, with files as absolute paths. Throws when a place is not there exactly once. */
-export function plantEdits(name) {
-  const plant = readPlants()[name];
-  if (plant === undefined) throw new Error(`there is no plant ${name} in ${TABLE}`);
-  return plant.edits.map(({ file, from, to }) => {
-    const text = readFileSync(join(root, file), "utf8");
-    const count = text.split(from).length - 1;
-    if (count !== 1) throw new Error(`plant ${name}: its place is in ${file} ${count} times, not once: ${from}`);
-    return { file: join(root, file), from, to };
-  });
-}
 
 /** The name of a plant, drawn by chance, that the swarm catches so soon that every test run can look for it. */
 function drawQuickPlant() {

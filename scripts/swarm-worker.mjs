@@ -1,6 +1,6 @@
 // One process that runs seeds of the swarm which its parent (swarm.mjs) sends it, with at most one plant put in.
 import { register } from "node:module";
-import { plantEdits } from "./plants.mjs";
+import { plantEdits } from "./plant-table.mjs";
 
 const [plant = "", world = ""] = process.argv.slice(2);
 const edits = plant === "" ? [] : plantEdits(plant);

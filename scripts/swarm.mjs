@@ -10,7 +10,7 @@ import { randomInt } from "node:crypto";
 import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { plantEdits } from "./plants.mjs";
+import { plantEdits } from "./plant-table.mjs";
 import { build, giveUp, install, requireNode } from "./prepare.mjs";
 
 /** Fresh seeds lie here, far from those that anybody types. */

@@ -1,4 +1,5 @@
 import { LogManager } from "../../../../broker/log/log-manager.js";
+import type { LogSettings } from "../../../../broker/log/log-settings.js";
 import { silentLogger } from "../../../../common/logger.js";
 import { readBatches } from "../../../../protocol/record-batch.js";
 import { batch, DIRECTORY, LogWorld, offset, SETTINGS, stampedBatch } from "./log-fixtures.js";
@@ -15,14 +16,20 @@ function offsetsOnDisk(world: LogWorld): number[] {
     .map(({ baseOffset }) => baseOffset);
 }
 
-/** Five flushed records and five that are not, and a start after a crash that ends after so many milliseconds. */
-async function startThatEnds(afterMs: number): Promise<LogWorld> {
-  const world = await LogWorld.open({ settings });
-  const log = world.log(settings);
+/** Five flushed records and five that are not. */
+async function halfFlushed(how: Partial<LogSettings> = settings): Promise<LogWorld> {
+  const world = await LogWorld.open({ settings: how });
+  const log = world.log(how);
   for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 1 }), 1);
   await world.complete(log.flush());
   await world.run(6_000);
   for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 2 }), 1);
+  return world;
+}
+
+/** A start after a crash that ends after so many milliseconds. */
+async function startThatEnds(afterMs: number): Promise<LogWorld> {
+  const world = await halfFlushed();
   world.kill();
   void LogManager.open(world.process.env, silentLogger, {
     directory: DIRECTORY,
@@ -49,12 +56,7 @@ describe("bytes that a start after a crash copies to a segment of their own", ()
   });
 
   it("stand in the files once, also when the cut of the old file could not be synced and the power fails later", async () => {
-    const world = await LogWorld.open({ settings });
-    const log = world.log(settings);
-    for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 1 }), 1);
-    await world.complete(log.flush());
-    await world.run(6_000);
-    for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 2 }), 1);
+    const world = await halfFlushed();
     world.disk.writeBack();
     world.kill();
     world.disk.fail("sync", (path) => path.endsWith("/00000000000000000000.log"), { times: 1 });
@@ -70,18 +72,14 @@ describe("bytes that a start after a crash copies to a segment of their own", ()
   });
 
   it("begin at their own offset, also where the last batch in front of them is damaged", async () => {
-    const world = await LogWorld.open({ settings: { ...settings, indexIntervalBytes: 1 } });
-    const log = world.log({ ...settings, indexIntervalBytes: 1 });
-    for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 1 }), 1);
-    await world.complete(log.flush());
-    await world.run(6_000);
-    for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 2 }), 1);
+    const indexed = { ...settings, indexIntervalBytes: 1 };
+    const world = await halfFlushed(indexed);
     await world.run(10);
     const path = `${DIRECTORY}/orders-0/00000000000000000000.log`;
     const fourth = readBatches(Buffer.from(world.disk.contentOf(path) ?? []))[4];
     world.disk.flipBit(path, (fourth?.start ?? 0) + 20, 1);
     world.kill();
-    await world.start({ settings: { ...settings, indexIntervalBytes: 1 } });
+    await world.start({ settings: indexed });
     const found = await world.complete(world.log().verifyRange(offset(4)));
     expect(found).toMatchObject([{ from: 4, to: 5 }]);
     expect(() => world.log().read(offset(4), { maxBytes: 1000 })).toThrow(/offsets 4 to 4 are damaged/);

@@ -97,11 +97,12 @@ class LogRecovery {
     await this.#checkBeginning();
     await this.#checkSegments();
     await this.#dropBehindLogStart();
-    if (this.context.lastStop !== "clean") await this.#copyWhatMayNotBeOnDisk();
-    // Files that were removed by a process that died then may be back after a power cut: segments behind what is appended to
-    // the others from now on, snapshots of producers whose batches were cut off.
-    if (this.context.lastStop !== "clean")
-      await this.context.syncs.run(() => this.#files.syncDirectory(this.directory));
+    if (this.context.lastStop !== "clean") {
+      await this.#copyWhatMayNotBeOnDisk();
+      // Files that were removed by a process that died then may be back after a power cut: segments behind what is appended to
+      // the others from now on, snapshots of producers whose batches were cut off. A copy has made all names durable.
+      if (!this.#hasCopied) await this.context.syncs.run(() => this.#files.syncDirectory(this.directory));
+    }
     const logEnd = this.#logEnd();
     await this.#startNewSegmentBehindDamage(logEnd);
     const logStart = this.#logStart(logEnd);

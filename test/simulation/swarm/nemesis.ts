@@ -241,11 +241,8 @@ export class Nemesis {
         const other = this.#random.pick([...cluster.brokers.values()].filter((one) => one !== slot)).host.name;
         const delayMeanMs = this.#random.pick([5, 30, 100]);
         say(`${host} to ${other}: ${delayMeanMs} ms`);
-        const usual = this.#parts.world.slowLinks.find(({ from, to }) => from === host && to === other);
         network.setLink(host, other, { delayMeanMs });
-        this.#later(between(500, 4000), () =>
-          network.setLink(host, other, usual === undefined ? {} : { delayMeanMs: usual.delayMs }),
-        );
+        this.#later(between(500, 4000), () => this.#restoreLink(host, other));
         return role;
       }
       case "controllerLink": {
@@ -408,7 +405,7 @@ export class Nemesis {
     if (slot.id === this.#cluster.controllerId) this.#parts.administrator.actNow();
     const startMs = this.#random.pick([10, 30, 150]);
     const restoreMs = startMs + this.#random.pick([0, 0, 300, 1000]);
-    this.#later(restoreMs, () => network.setLink(from, to, {}));
+    this.#later(restoreMs, () => this.#restoreLink(from, to));
     // The receiver hears nothing of a change from the controller.
     const controller = this.#controller();
     if (controller !== undefined && controller !== other && this.#random.chance(0.4)) {
@@ -437,7 +434,7 @@ export class Nemesis {
     const isDeaf = cast.leader !== cast.controller && random.chance(0.5);
     if (isDeaf) network.partition(controller, leader, { oneWay: true });
     this.#later(random.pick([30, 60, 120]), () => {
-      network.setLink(follower, leader, {});
+      this.#restoreLink(follower, leader);
       if (cast.follower.process === undefined || !this.#active) return;
       if (random.chance(0.6)) this.#cluster.restart(cast.follower.id);
       else this.#cutPower([cast.follower.id]);
@@ -479,7 +476,7 @@ export class Nemesis {
     if (isCut) network.partition(leader, controller, { oneWay: true });
     else network.setLink(leader, controller, { delayMeanMs: lateMs });
     this.#later(random.pick([400, 800, 1600]), () => {
-      if (!isCut) network.setLink(leader, controller, {});
+      if (!isCut) this.#restoreLink(leader, controller);
       if (!this.#active) return;
       network.partition(leader, follower);
       this.#later(500 + random.float() * 2000, () => network.heal(leader, follower));
@@ -631,6 +628,12 @@ export class Nemesis {
       for (const other of others) network.heal(other.host.name, follower.host.name);
     });
     return "leader";
+  }
+
+  /** As the world has it. */
+  #restoreLink(from: string, to: string): void {
+    const usual = this.#parts.world.slowLinks.find((link) => link.from === from && link.to === to);
+    this.#cluster.simulation.network.setLink(from, to, usual === undefined ? {} : { delayMeanMs: usual.delayMs });
   }
 
   /** How long somebody is away who was killed. */

@@ -35,6 +35,8 @@ export interface OrderingController {
 export interface BrokerChannelParts {
   readonly controller: OrderingController;
   readonly state: ClusterState;
+  /** How often there was a reason to doubt that registered brokers live. */
+  readonly doubts: () => number;
   /** The epoch of the controller's own registration; undefined while it has none. */
   readonly ownEpoch: () => BrokerEpoch | undefined;
   /** Whether orders may leave now. */
@@ -202,7 +204,7 @@ export class BrokerChannel {
       return;
     }
     const { controller } = this.#parts;
-    const { doubts } = this.#parts.state;
+    const doubts = this.#parts.doubts();
     const timeoutMs = reason === "probe" ? this.#parts.probeTimeoutMs() : CONNECT_TIMEOUT_MS;
     void openControlConnection(this.#env, {
       to: this.#broker,
@@ -337,7 +339,7 @@ export class BrokerChannel {
       incomplete: state.unreadableTopics.size > 0,
       brokerConfigUnreadable: !state.isBrokerConfigReadable(this.#broker.id),
     };
-    return { body, isImage, doubts: state.doubts };
+    return { body, isImage, doubts: this.#parts.doubts() };
   }
 
   /** As many of the changed partitions as fit, oldest change first. */

@@ -68,8 +68,8 @@ export interface Topic {
 
 /**
  * The cluster as the controller has committed it, in memory. Plain data: whoever changes it has written ZooKeeper
- * before. What is known of brokers beyond their registration (who shook hands, who cannot be reached, who is about to
- * stop) is here too, and is not in ZooKeeper.
+ * before. What is known of brokers beyond their registration (who cannot be reached, who is about to stop) is here
+ * too, and is not in ZooKeeper; who has answered is in `EvidenceOfLife`.
  */
 export class ClusterState {
   readonly brokers = new Map<BrokerId, Broker>();
@@ -84,11 +84,6 @@ export class ClusterState {
   readonly unreadable = new Map<string, bigint>();
   /** Names of topics that are in ZooKeeper and, because a node of theirs is unreadable, not here. */
   readonly unreadableTopics = new Set<string>();
-  /** Brokers that answered under this epoch, and how many doubts there had been when they were asked. */
-  readonly #answered = new Map<BrokerId, { readonly epoch: BrokerEpoch; readonly doubts: number }>();
-  #doubts = 0;
-  /** When it was first asked what it has not answered yet; of a broker that is reached it means nothing. */
-  readonly #askedMs = new Map<BrokerId, number>();
   /** Brokers nobody answers for at their address, under this epoch. */
   readonly unreachable = new Map<BrokerId, BrokerEpoch>();
   /** Brokers that asked to stop, under this epoch. */
@@ -115,53 +110,9 @@ export class ClusterState {
     return this.brokers.get(brokerId)?.epoch === epoch;
   }
 
-  hasShakenHands(broker: Broker): boolean {
-    return this.#answered.get(broker.id)?.epoch === broker.epoch;
-  }
-
-  /** How often there was a reason to doubt that registered brokers live. */
-  get doubts(): number {
-    return this.#doubts;
-  }
-
-  /** A process is registered. `nowMs`: it is asked from then on whether it is there. */
-  addBroker(broker: Broker, nowMs: number): void {
-    this.brokers.set(broker.id, broker);
-    this.#askedMs.set(broker.id, nowMs);
-  }
-
-  /**
-   * Something happened that others may have met with too, and registrations outlive processes by a session timeout: from
-   * here on those are known to live that answer what they are asked from here on.
-   */
-  doubtRegistrations(nowMs: number): void {
-    for (const broker of this.brokers.values()) if (this.isReached(broker)) this.#askedMs.set(broker.id, nowMs);
-    this.#doubts += 1;
-  }
-
-  /** For how long it has not answered; 0: it has, or it is not registered. However often it was asked meanwhile. */
-  silentForMs(broker: Broker, nowMs: number): number {
-    return this.isReached(broker) ? 0 : nowMs - (this.#askedMs.get(broker.id) ?? nowMs);
-  }
-
-  /** The broker answered what it was asked when there had been so many doubts. Returns whether it is reached by that. */
-  noteAnswer(broker: Broker, doubts: number): boolean {
-    const wasReached = this.isReached(broker);
-    if (!wasReached) this.#answered.set(broker.id, { epoch: broker.epoch, doubts });
-    return !wasReached && this.isReached(broker);
-  }
-
-  /** Whether it has answered since there was last a reason to doubt that it lives. */
-  isReached(broker: Broker): boolean {
-    const answered = this.#answered.get(broker.id);
-    return answered?.epoch === broker.epoch && answered.doubts === this.#doubts;
-  }
-
   /** It is not registered any more. */
   removeBroker(brokerId: BrokerId): void {
     this.brokers.delete(brokerId);
-    this.#answered.delete(brokerId);
-    this.#askedMs.delete(brokerId);
     this.unreachable.delete(brokerId);
     this.stopping.delete(brokerId);
   }

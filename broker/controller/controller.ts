@@ -30,6 +30,7 @@ import { ControllerQueue } from "./controller-event.js";
 import type { ControllerSettings } from "./controller-settings.js";
 import type { StoredTopic, UnreadableNodes } from "./controller-store.js";
 import { ControllerFenced, ControllerStore, StoreDiffers, hindranceSentence, isRefusal } from "./controller-store.js";
+import { EvidenceOfLife } from "./evidence-of-life.js";
 import type { ProbeVerdict, Suspect } from "./fast-fencing.js";
 import { FastFencing } from "./fast-fencing.js";
 import { judgeProposal } from "./isr-proposals.js";
@@ -67,11 +68,6 @@ export interface ControllerParts {
  * not wait for handshakes. Nobody is elected without one.
  */
 const GRACE_MS = 1000;
-/**
- * Whoever is to lead and was asked whether it lives is waited for so long. Answers take a round trip; one that takes longer
- * comes from a process that is busy, or from nobody.
- */
-const ANSWER_PATIENCE_MS = 100;
 /** A request of an operator fails after this time when ZooKeeper is away. */
 const ZOOKEEPER_PATIENCE_MS = 4000;
 /** Of operators' requests that name none. */
@@ -107,6 +103,7 @@ export class Controller implements ControllerApi {
   readonly #changes: PartitionChanges;
   readonly #administration: Administration;
   readonly #fencing: FastFencing;
+  readonly #evidence: EvidenceOfLife;
   readonly #uncertain: UncertainReplicas;
   readonly #channels = new Map<BrokerId, BrokerChannel>();
   readonly #queue = new ControllerQueue();
@@ -124,7 +121,6 @@ export class Controller implements ControllerApi {
   #watch: Watch | undefined;
   #rebalance: Timer | undefined;
   #grace: Timer | undefined;
-  #patience: Timer | undefined;
   #repair: Timer | undefined;
 
   constructor(env: Env, logger: Logger, parts: ControllerParts) {
@@ -136,7 +132,15 @@ export class Controller implements ControllerApi {
     const state = this.#state;
     const channels = this.#channels;
     const isElectable = (brokerId: BrokerId): boolean => this.#isElectable(brokerId);
-    const isAwaited = (brokerId: BrokerId): boolean => this.#isAwaited(brokerId);
+    const evidence = new EvidenceOfLife(env, {
+      brokers: state.brokers,
+      isGoing: (broker) => this.#isGoing(broker),
+      ask: () => {
+        for (const channel of channels.values()) channel.clusterChanged();
+      },
+      onPatienceOver: () => this.#queue.add({ kind: "LeadersWanted" }),
+    });
+    this.#evidence = evidence;
     this.#store = new ControllerStore(zookeeper, logger, office);
     this.#changes = new PartitionChanges(logger, {
       state,
@@ -144,7 +148,8 @@ export class Controller implements ControllerApi {
       settings,
       channels,
       isElectable,
-      isAwaited,
+      isReached: (brokerId) => evidence.isReached(brokerId),
+      isAwaited: (brokerId) => evidence.isAwaited(brokerId),
     });
     this.#administration = new Administration(env, logger, {
       state,
@@ -152,7 +157,7 @@ export class Controller implements ControllerApi {
       changes: this.#changes,
       settings,
       channels,
-      onDoubt: () => this.#doubtRegistrations(),
+      onDoubt: () => evidence.doubt(),
     });
     this.#fencing = new FastFencing(env, logger, settings, {
       registered: () => new Set(state.brokers.keys()),
@@ -194,7 +199,7 @@ export class Controller implements ControllerApi {
     this.#watch?.close();
     this.#rebalance?.cancel();
     this.#grace?.cancel();
-    this.#patience?.cancel();
+    this.#evidence.stop();
     this.#repair?.cancel();
     this.#fencing.stop();
     this.#uncertain.stop();
@@ -436,7 +441,7 @@ export class Controller implements ControllerApi {
     await zookeeper.whenConnected(zookeeper.negotiatedTimeoutMs);
     const isFirst = this.#watch === undefined;
     // Something took its time, or failed: whoever has answered before it may have lost its power meanwhile.
-    if (!isFirst) this.#doubtRegistrations();
+    if (!isFirst) this.#evidence.doubt();
     await Promise.all([this.#checkOffice(), isFirst ? this.#store.ensureBasePaths() : undefined]);
     this.#stopped.signal.throwIfAborted();
     this.#watch ??= zookeeper.watchChildren(paths.brokerIds, () => this.#queue.add({ kind: "BrokersChanged" }));
@@ -617,19 +622,13 @@ export class Controller implements ControllerApi {
   #isElectable(brokerId: BrokerId): boolean {
     const broker = this.#state.brokers.get(brokerId);
     if (broker === undefined || this.#isGoing(broker)) return false;
-    return this.#state.hasShakenHands(broker) || this.#env.clock.monotonicMs() - this.#electedAtMs < GRACE_MS;
+    return this.#evidence.hasShakenHands(broker) || this.#env.clock.monotonicMs() - this.#electedAtMs < GRACE_MS;
   }
 
   /** It is about to stop, or something says that it is not there any more. */
   #isGoing(broker: Broker): boolean {
     if (this.#state.isStopping(broker) || this.#state.isUnreachable(broker)) return true;
     return this.#fencing.isSuspected(broker.id, broker.epoch);
-  }
-
-  #isAwaited(brokerId: BrokerId): boolean {
-    const broker = this.#state.brokers.get(brokerId);
-    if (broker === undefined || this.#state.isReached(broker) || this.#isGoing(broker)) return false;
-    return this.#state.silentForMs(broker, this.#env.clock.monotonicMs()) < ANSWER_PATIENCE_MS;
   }
 
   /** Rejects when this controller was abandoned meanwhile: connections made from here on would be closed by nobody. */
@@ -642,7 +641,7 @@ export class Controller implements ControllerApi {
   /** Takes over the registrations that were read. One with another czxid is another process, however short it was away. */
   #syncBrokers(registered: readonly Broker[]): { readonly gone: Set<BrokerId>; readonly came: Broker[] } {
     const byId = new Map(registered.map((broker) => [broker.id, broker]));
-    this.#doubtIfChanged(byId);
+    this.#evidence.doubtIfChanged(byId);
     const gone = new Set<BrokerId>();
     for (const { id, epoch } of [...this.#state.brokers.values()]) {
       if (byId.get(id)?.epoch === epoch) continue;
@@ -664,48 +663,12 @@ export class Controller implements ControllerApi {
     return { gone, came };
   }
 
-  /**
-   * A power cut or a broken network seldom takes one machine only, and sessions outlive both: others that are still registered
-   * may be gone as well. So each is asked once more when a broker comes back without its power or disk, and when one goes or is
-   * another process, for whatever reason: those that stay keep what it held.
-   */
-  #doubtIfChanged(registered: ReadonlyMap<BrokerId, Broker>): void {
-    const { brokers } = this.#state;
-    const isNew = ({ id, epoch }: Broker): boolean => brokers.get(id)?.epoch !== epoch;
-    const lostSomething = [...registered.values()].some(
-      (broker) => isNew(broker) && (broker.lastStop === "power-cut" || broker.lastStop === "lost"),
-    );
-    const hasGone = [...brokers.values()].some(({ id, epoch }) => registered.get(id)?.epoch !== epoch);
-    if (lostSomething || hasGone) this.#doubtRegistrations();
-  }
-
-  /** From here on those brokers are known to live that answer the order which leaves for each of them now. */
-  #doubtRegistrations(): void {
-    this.#state.doubtRegistrations(this.#env.clock.monotonicMs());
-    for (const channel of this.#channels.values()) channel.clusterChanged();
-    this.#lookWhenPatienceEnds();
-  }
-
-  /** Whoever has not answered by then is not waited for any more, which can only be noticed by looking. */
-  #lookWhenPatienceEnds(): void {
-    if (this.#patience !== undefined || this.#stopped.signal.aborted) return;
-    const nowMs = this.#env.clock.monotonicMs();
-    const waits = [...this.#state.brokers.values()]
-      .filter(({ id }) => this.#isAwaited(id))
-      .map((broker) => ANSWER_PATIENCE_MS - this.#state.silentForMs(broker, nowMs));
-    if (waits.length === 0) return;
-    this.#patience = this.#env.timers.after(Math.min(...waits), () => {
-      this.#patience = undefined;
-      this.#queue.add({ kind: "LeadersWanted" });
-      this.#lookWhenPatienceEnds();
-    });
-  }
-
   #dropBroker(brokerId: BrokerId): void {
     this.#channels.get(brokerId)?.close();
     this.#channels.delete(brokerId);
     this.#fencing.forget(brokerId);
     this.#state.removeBroker(brokerId);
+    this.#evidence.noteGone(brokerId);
   }
 
   #addBroker(broker: Broker): void {
@@ -715,16 +678,17 @@ export class Controller implements ControllerApi {
     const channel = new BrokerChannel(this.#env, this.#logger, broker, {
       controller: { ...identity, epoch: office.epoch, interBrokerListener },
       state: this.#state,
+      doubts: () => this.#evidence.doubts,
       ownEpoch: () => registration.epoch,
       leaseValid: () => this.#isLoaded && !this.#unjudged.has(epoch) && zookeeper.leaseValid(),
       probeTimeoutMs: () => settings.fencingProbeTimeoutMs,
       durability: (topic) => this.#changes.durability(topic),
       onShakenHands: (doubts) => {
-        this.#state.noteAnswer(broker, doubts);
+        this.#evidence.noteAnswer(broker, doubts);
         this.#queue.add({ kind: "LeadersWanted" });
       },
       onAnswered: (doubts) => {
-        if (this.#state.noteAnswer(broker, doubts)) this.#queue.add({ kind: "LeadersWanted" });
+        if (this.#evidence.noteAnswer(broker, doubts)) this.#queue.add({ kind: "LeadersWanted" });
       },
       onEnded: () => {
         // Of our own process we know better.
@@ -738,10 +702,10 @@ export class Controller implements ControllerApi {
       onNewerController: () => this.doubtOffice(),
       onOtherEpoch: () => this.#queue.add({ kind: "BrokersChanged" }),
     });
-    this.#state.addBroker(broker, this.#env.clock.monotonicMs());
+    this.#state.brokers.set(id, broker);
     this.#channels.set(id, channel);
     channel.start();
-    this.#lookWhenPatienceEnds();
+    this.#evidence.noteRegistered(broker);
   }
 
   async #onBrokersChanged(): Promise<void> {
@@ -764,11 +728,10 @@ export class Controller implements ControllerApi {
     });
     if (dead.length === 0) return;
     // Before their registrations go, so that the answers are here when it is done.
-    this.#doubtRegistrations();
+    this.#evidence.doubt();
     const askedMs = this.#env.clock.monotonicMs();
     await this.#store.fence(dead);
-    // ZooKeeper took its time, and whoever has answered may have lost its power in it.
-    if (this.#env.clock.monotonicMs() - askedMs > ANSWER_PATIENCE_MS) this.#doubtRegistrations();
+    this.#evidence.doubtIfLongSince(askedMs);
     for (const { id } of dead) this.#dropBroker(id);
     await this.#onRegistrations(new Set(dead.map(({ id }) => id)), []);
     await this.#electMissing("brokers were fenced");
@@ -838,7 +801,7 @@ export class Controller implements ControllerApi {
 
   async #onIsrProposed(): Promise<void> {
     const proposals = this.#proposals.splice(0);
-    if (proposals.some((proposal) => this.#noteResignations(proposal))) this.#doubtRegistrations();
+    if (proposals.some((proposal) => this.#noteResignations(proposal))) this.#evidence.doubt();
     const undecided = proposals.filter((proposal) => this.#waitsForSuccessor(proposal));
     this.#proposals.push(...undecided);
     const decided = proposals.filter((proposal) => !undecided.includes(proposal));
@@ -873,7 +836,7 @@ export class Controller implements ControllerApi {
 
   /** Whether somebody who is to lead may still answer. The answer, or the end of the wait, brings the proposal up again. */
   #waitsForSuccessor(proposal: PendingProposal): boolean {
-    return resignations(proposal).some(({ isr }) => isr.some(({ brokerId }) => this.#isAwaited(brokerId)));
+    return resignations(proposal).some(({ isr }) => isr.some(({ brokerId }) => this.#evidence.isAwaited(brokerId)));
   }
 
   #judge(

@@ -28,6 +28,7 @@ export interface PartitionChangesParts {
   readonly settings: ControllerSettings;
   readonly channels: ReadonlyMap<BrokerId, BrokerChannel>;
   readonly isElectable: (brokerId: BrokerId) => boolean;
+  readonly isReached: (brokerId: BrokerId) => boolean;
   readonly isAwaited: (brokerId: BrokerId) => boolean;
 }
 
@@ -49,7 +50,7 @@ export class PartitionChanges {
     topic: Topic,
     { config = topic.config, shared }: { readonly config?: ConfigZnode; readonly shared?: ConfigZnode } = {},
   ): (partition: { readonly replicas: readonly BrokerId[] }) => ElectionRules {
-    const { state, settings, isElectable, isAwaited } = this.#parts;
+    const { state, settings, isElectable, isReached, isAwaited } = this.#parts;
     const setting = (name: string): string | undefined =>
       config.get(name) ?? (shared === undefined ? state.sharedSetting(name) : shared.get(name));
     const minimum = setting("min.insync.replicas");
@@ -57,10 +58,7 @@ export class PartitionChanges {
     return ({ replicas }) => ({
       isElectable,
       isAwaited,
-      isReached: (brokerId) => {
-        const broker = state.brokers.get(brokerId);
-        return broker !== undefined && state.isReached(broker);
-      },
+      isReached,
       isAlive: (brokerId) => state.brokers.has(brokerId),
       minInsyncReplicas: minInsyncReplicas(
         minimum === undefined ? settings.minInsyncReplicas : Number(minimum),

@@ -6,6 +6,7 @@ import type { SimRandom } from "../sim-random.js";
 import type { Administrator } from "./administrator.js";
 import type { SwarmClients } from "./clients.js";
 import type { FaultLog } from "./fault-log.js";
+import { FaultSequences } from "./fault-sequences.js";
 import type { Survivors } from "./survivors.js";
 import type { SwarmTopic, SwarmTopics } from "./topics.js";
 import type { FaultKind, World } from "./world.js";
@@ -33,14 +34,28 @@ export class Nemesis {
   readonly #rotten: { readonly topic: SwarmTopic; readonly partition: number; readonly find: () => void }[] = [];
   /** Topics some of whose records have rotted, at some time. */
   readonly rotted = new Set<SwarmTopic>();
+  readonly #sequences: FaultSequences;
   #active = false;
-  /** Leaders are killed one after the other. */
-  #isTurning = false;
 
   constructor(parts: NemesisParts) {
+    const { cluster, random, administrator } = parts;
     this.#parts = parts;
-    this.#random = parts.random;
-    this.#cluster = parts.cluster;
+    this.#random = random;
+    this.#cluster = cluster;
+    this.#sequences = new FaultSequences({
+      cluster,
+      random,
+      administrator,
+      isActive: () => this.#active,
+      later: (delayMs, act) => this.#later(delayMs, act),
+      inject: (kind, id) => void this.#inject(kind, id),
+      cutPower: (ids) => this.#cutPower(ids),
+      restoreLink: (from, to) => this.#restoreLink(from, to),
+      controller: () => this.#controller(),
+      topic: () => this.#topic(),
+      servers: () => this.#servers(),
+      roleOf: (id) => this.#roleOf(id),
+    });
   }
 
   /** A broker ended itself: its disk failed, or that is a fault of ours. */
@@ -151,7 +166,7 @@ export class Nemesis {
         cluster.restart(id);
         return role;
       case "turnByTurn":
-        return this.#leadTurnByTurn(say);
+        return this.#sequences.leadTurnByTurn(say);
       case "stop":
         if (slot.state !== "up") return undefined;
         say(host);
@@ -197,7 +212,7 @@ export class Nemesis {
         return role;
       }
       case "totalPowerCut":
-        this.#cutAllPower(say);
+        this.#sequences.cutAllPower(say);
         return "everybody";
       case "powerCutThenDeath": {
         // The machine that went dark says nothing, so its session stands while the other one's death is noticed at once.
@@ -257,15 +272,15 @@ export class Nemesis {
         return this.#roleOf(other.id);
       }
       case "lateMessages": {
-        if (this.#random.chance(0.4)) return this.#fetchLate(say);
+        if (this.#random.chance(0.4)) return this.#sequences.fetchLate(say);
         const other = this.#random.pick([...cluster.brokers.values()].filter((one) => one !== slot));
-        this.#sendLate(slot, other);
+        this.#sequences.sendLate(slot, other);
         return role;
       }
       case "lateProposal":
-        return this.#proposeLate(say);
+        return this.#sequences.proposeLate(say);
       case "deafFollower":
-        return this.#deafen(say);
+        return this.#sequences.deafen(say);
       case "zookeeperPartition":
       case "zookeeperOneWay": {
         const servers = this.#servers();
@@ -345,7 +360,7 @@ export class Nemesis {
         return role;
       }
       case "bounceInReload":
-        return this.#bounceInReload(say);
+        return this.#sequences.bounceInReload(say);
       case "diskFull": {
         const { disk } = slot.host;
         say(host);
@@ -394,242 +409,6 @@ export class Nemesis {
     }
   }
 
-  /** What one sends another arrives late, and meanwhile one of them is another process, or somebody else is in office. */
-  #sendLate(slot: SimBroker, other: SimBroker): void {
-    const { network } = this.#cluster.simulation;
-    const [from, to] = [slot.host.name, other.host.name];
-    const delayMeanMs = this.#random.pick([100, 400, 1200]);
-    this.#cluster.note(`FAULT lateMessages: what ${from} sends ${to} now takes ${delayMeanMs} ms`);
-    network.setLink(from, to, { delayMeanMs });
-    // What the controller sends is what somebody wants changed.
-    if (slot.id === this.#cluster.controllerId) this.#parts.administrator.actNow();
-    const startMs = this.#random.pick([10, 30, 150]);
-    const restoreMs = startMs + this.#random.pick([0, 0, 300, 1000]);
-    this.#later(restoreMs, () => this.#restoreLink(from, to));
-    // The receiver hears nothing of a change from the controller.
-    const controller = this.#controller();
-    if (controller !== undefined && controller !== other && this.#random.chance(0.4)) {
-      network.partition(controller.host.name, to, { oneWay: true });
-      this.#later(1000 + this.#random.float() * 1500, () => network.heal(controller.host.name, to));
-    }
-    this.#later(startMs, () => {
-      if (slot.process === undefined || !this.#active) return;
-      const what = this.#random.pick(["restart", "restart", "powerCut", "expiry", "expiry", "shortPause"] as const);
-      if (what === "restart") this.#cluster.restart(slot.id);
-      else if (what === "powerCut") this.#cutPower([slot.id]);
-      else this.#inject(what, this.#random.chance(0.6) ? other.id : slot.id);
-    });
-  }
-
-  /** What a follower asks its leader arrives when its next process has asked, and perhaps the leader has not heard of that one. */
-  #fetchLate(say: (what: string) => void): string | undefined {
-    const cast = this.#cast();
-    if (cast === undefined) return undefined;
-    const { network } = this.#cluster.simulation;
-    const random = this.#random;
-    const [leader, follower, controller] = [cast.leader, cast.follower, cast.controller].map(({ host }) => host.name);
-    if (leader === undefined || follower === undefined || controller === undefined) return undefined;
-    say(`${follower} asks ${leader} late`);
-    network.setLink(follower, leader, { delayMeanMs: random.pick([600, 2000]) });
-    const isDeaf = cast.leader !== cast.controller && random.chance(0.5);
-    if (isDeaf) network.partition(controller, leader, { oneWay: true });
-    this.#later(random.pick([30, 60, 120]), () => {
-      this.#restoreLink(follower, leader);
-      if (cast.follower.process === undefined || !this.#active) return;
-      if (random.chance(0.6)) this.#cluster.restart(cast.follower.id);
-      else this.#cutPower([cast.follower.id]);
-    });
-    this.#later(1500 + random.float() * 1000, () => isDeaf && network.heal(controller, leader));
-    return "follower";
-  }
-
-  /** A partition of three replicas at least, and who plays which part in it. */
-  #cast(): { readonly leader: SimBroker; readonly follower: SimBroker; readonly controller: SimBroker } | undefined {
-    const topic = this.#topic();
-    const controller = this.#controller();
-    if (topic === undefined || controller === undefined) return undefined;
-    const state = this.#cluster.stateOf(topic.name, this.#random.below(topic.partitions));
-    const followers = (state?.isr ?? []).filter((id) => id !== state?.leader && id !== controller.id);
-    if (state === undefined || state.leader < 0 || followers.length === 0) return undefined;
-    const [leader, follower] = [state.leader, this.#random.pick(followers)].map((id) => this.#cluster.broker(id));
-    return leader?.process === undefined || follower?.process === undefined
-      ? undefined
-      : { leader, follower, controller };
-  }
-
-  /**
-   * A follower leaves and catches up, and the leader's proposal to take it in gets to the controller late: when the follower
-   * is another process, or has left again.
-   */
-  #proposeLate(say: (what: string) => void): string | undefined {
-    const cast = this.#cast();
-    if (cast === undefined || cast.leader === cast.controller) return undefined;
-    const [leader, follower, controller] = [cast.leader, cast.follower, cast.controller].map(({ host }) => host.name);
-    if (leader === undefined || follower === undefined || controller === undefined) return undefined;
-    const { network } = this.#cluster.simulation;
-    const random = this.#random;
-    say(`${leader} takes ${follower} in again, and ${controller} hears of it late`);
-    this.#cluster.restart(cast.follower.id);
-    const lateMs = random.pick([300, 700, 1500, 4000]);
-    const isCut = random.chance(0.5);
-    // The first copy may be on its way for long while the next one gets through.
-    if (isCut) network.partition(leader, controller, { oneWay: true });
-    else network.setLink(leader, controller, { delayMeanMs: lateMs });
-    this.#later(random.pick([400, 800, 1600]), () => {
-      if (!isCut) this.#restoreLink(leader, controller);
-      if (!this.#active) return;
-      network.partition(leader, follower);
-      this.#later(500 + random.float() * 2000, () => network.heal(leader, follower));
-      if (random.chance(0.7)) {
-        if (random.chance(0.5)) this.#cluster.restart(cast.follower.id);
-        else this.#cutPower([cast.follower.id]);
-      }
-    });
-    this.#later(500 + random.float() * lateMs, () => isCut && network.heal(leader, controller));
-    return "leader";
-  }
-
-  /**
-   * A leader has more than its followers and is killed, one of them leads for a while, and the first one leads again. Who led
-   * meanwhile has been killed, or lives on: then it has perhaps written down an epoch without a record, cuts that off as it
-   * follows, and is killed when it has caught up.
-   */
-  #leadTurnByTurn(say: (what: string) => void): string | undefined {
-    const topic = this.#topic();
-    const partition = topic === undefined ? 0 : this.#random.below(topic.partitions);
-    const state = topic && this.#cluster.stateOf(topic.name, partition);
-    const followers = (state?.isr ?? []).filter((id) => id !== state?.leader);
-    if (this.#isTurning || topic === undefined || state === undefined || state.leader < 0 || followers.length === 0)
-      return undefined;
-    const { leader } = state;
-    const heir = this.#random.pick(followers);
-    const cluster = this.#cluster;
-    const { network } = cluster.simulation;
-    const draw = (least: number, most: number): number => least + this.#random.float() * (most - least);
-    const leads = (id: BrokerId): boolean => cluster.partition(id, topic.name, partition)?.role.kind === "leader";
-    const end = (id: BrokerId): number => cluster.partition(id, topic.name, partition)?.log.logEndOffset ?? -1;
-    const cut = (from: readonly BrokerId[], to: BrokerId): void => {
-      for (const id of from) network.partition(`broker-${id}`, `broker-${to}`, { oneWay: true });
-    };
-    const heal = (from: readonly BrokerId[], to: BrokerId): void => {
-      for (const id of from) network.heal(`broker-${id}`, `broker-${to}`);
-    };
-    const livesOn = this.#random.chance(0.6);
-    say(`broker-${leader}, then broker-${heir}${livesOn ? ", which lives on" : ""}, then broker-${leader}`);
-    this.#isTurning = true;
-    const done = this.#later(5000, () => {
-      this.#isTurning = false;
-      heal([leader], heir);
-      for (const id of cluster.brokers.keys()) cluster.start(id);
-    });
-    const killWhenCaughtUp = (): void =>
-      this.#when(
-        () => end(heir) >= 0 && end(heir) === end(leader),
-        draw(0, 150),
-        () => {
-          cluster.restart(heir);
-          done();
-        },
-      );
-    const endByCrash = (): void => {
-      cluster.crash(heir);
-      cluster.start(leader);
-      this.#when(
-        () => leads(leader),
-        draw(0, 100),
-        () => {
-          cluster.start(heir);
-          killWhenCaughtUp();
-        },
-      );
-    };
-    const endByExpiry = (): void => {
-      // It does not follow the one that has less, and keeps what it has more.
-      cut([leader], heir);
-      cluster.start(leader);
-      this.#when(
-        () => cluster.upIds.includes(leader),
-        draw(0, 100),
-        () => {
-          this.#inject("expiry", heir);
-          this.#when(
-            () => leads(leader),
-            0,
-            () => {
-              heal([leader], heir);
-              killWhenCaughtUp();
-            },
-          );
-        },
-      );
-    };
-    cut(followers, leader);
-    this.#later(draw(50, 250), () => {
-      heal(followers, leader);
-      if (!this.#active) return;
-      for (const id of livesOn ? state.isr : cluster.brokers.keys()) if (id !== heir) cluster.crash(id);
-      this.#when(() => leads(heir), livesOn ? draw(50, 1000) : draw(50, 400), livesOn ? endByExpiry : endByCrash);
-    });
-    return "leader";
-  }
-
-  /** So long after something has come true; not at all, if it does not within a while or the faults end. */
-  #when(condition: () => boolean, delayMs: number, act: () => void, triesLeft = 200): void {
-    const isSo = condition();
-    this.#later(isSo ? delayMs : 10, () => {
-      if (!this.#active) return;
-      if (isSo) act();
-      else if (triesLeft > 0) this.#when(condition, delayMs, act, triesLeft - 1);
-    });
-  }
-
-  /**
-   * A machine loses its power and is back, the controller does not hear of it, writes something, and hears nothing of that
-   * either: it, or the next one, has to find out from what it reads.
-   */
-  #bounceInReload(say: (what: string) => void): string | undefined {
-    const controller = this.#controller();
-    const process = controller?.process;
-    if (controller === undefined || process === undefined) return undefined;
-    const cluster = this.#cluster;
-    const { network } = cluster.simulation;
-    const victim = this.#random.pick([...cluster.brokers.keys()].filter((one) => one !== controller.id));
-    const role = this.#roleOf(victim);
-    say(`broker-${victim} loses its power while ${controller.host.name} hears nothing of ZooKeeper`);
-    for (const server of this.#servers()) network.partition(server, controller.host.name, { oneWay: true });
-    this.#cutPower([victim]);
-    this.#later(250 + this.#random.float() * 300, () => this.#parts.administrator.actNow());
-    this.#later(this.#random.pick([500, 700, 1400, 1700]), () => {
-      if (controller.process === process) cluster.zookeeper.loseAnswers(process);
-      for (const server of this.#servers()) network.heal(server, controller.host.name);
-    });
-    return role;
-  }
-
-  /** A follower hears nobody but its leader, whose disk is slow; and the leader is replaced. */
-  #deafen(say: (what: string) => void): string | undefined {
-    const cast = this.#cast();
-    if (cast === undefined) return undefined;
-    const { leader, follower } = cast;
-    const { network } = this.#cluster.simulation;
-    say(`${follower.host.name} hears ${leader.host.name} only, which reads slowly and is replaced`);
-    this.#inject("diskSlow", leader.id);
-    const others = [...this.#cluster.brokers.values()].filter((one) => one !== leader && one !== follower);
-    const one = this.#random.pick(others);
-    // Somebody lacks what the leader has.
-    network.partition(one.host.name, leader.host.name, { oneWay: true });
-    this.#later(100 + this.#random.float() * 300, () => {
-      network.heal(one.host.name, leader.host.name);
-      if (!this.#active) return;
-      for (const other of others) network.partition(other.host.name, follower.host.name, { oneWay: true });
-      this.#inject("expiry", leader.id);
-    });
-    this.#later(1000 + this.#random.float() * 2000, () => {
-      for (const other of others) network.heal(other.host.name, follower.host.name);
-    });
-    return "leader";
-  }
-
   /** As the world has it. */
   #restoreLink(from: string, to: string): void {
     const usual = this.#parts.world.slowLinks.find((link) => link.from === from && link.to === to);
@@ -659,28 +438,6 @@ export class Nemesis {
     this.#cluster.powerCut(...ids);
     survivors.look();
     for (const id of ids) this.#later(this.#downMs(), () => this.#cluster.start(id));
-  }
-
-  /** Perhaps when somebody is eligible only, and perhaps somebody dies again as soon as it has said what it holds. */
-  #cutAllPower(say: (what: string) => void): void {
-    const cluster = this.#cluster;
-    const random = this.#random;
-    const ids = [...cluster.brokers.keys()];
-    const alone = random.chance(0.4) ? cluster.broker(random.pick(ids)).host.name : undefined;
-    const dies = random.chance(0.5) ? random.pick(ids) : undefined;
-    say(`everybody${alone === undefined ? "" : `, ${alone} when it was alone for long`}`);
-    if (alone !== undefined) cluster.simulation.network.isolate(alone);
-    this.#later(alone === undefined ? 0 : random.pick([1100, 1600, 2600]), () => {
-      if (alone !== undefined) cluster.simulation.network.heal(alone);
-      if (!this.#active) return;
-      this.#cutPower(ids);
-      if (dies !== undefined)
-        this.#when(
-          () => cluster.broker(dies).state !== "down",
-          random.float() * 400,
-          () => cluster.restart(dies),
-        );
-    });
   }
 
   /** Never on the only copy of a record: what nobody has any more cannot be brought back. */

@@ -1,6 +1,7 @@
 import { dirname, join } from "node:path";
 import type { Env } from "../../common/env/env.js";
 import type { Logger } from "../../common/logger.js";
+import type { RecordBatch } from "../../protocol/record-batch.js";
 import { toOffset } from "../../protocol/types.js";
 import type { LeaderEpoch, Offset } from "../../protocol/types.js";
 import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./checkpoint-file.js";
@@ -14,7 +15,7 @@ import { EPOCHS_FILE, METADATA_FILE, parseSegmentFileName } from "./partition-di
 import { removeSnapshots } from "./producer-snapshots.js";
 import type { ProducerStates } from "./producer-states.js";
 import { findBatch, scanBatches, surveySegment } from "./segment-scan.js";
-import type { DamagedRange } from "./segment-scan.js";
+import type { DamagedRange, Survey } from "./segment-scan.js";
 import { Segment, SegmentFiles } from "./segment.js";
 
 const COPY_BYTES = 1024 * 1024;
@@ -251,7 +252,7 @@ class LogRecovery {
     }
     segment.plannedBytes = survey.position;
     if (segment.firstTimestamp === undefined && survey.position > 0) await segment.readFirstTimestamp();
-    if (survey.position < sizeBytes) await this.#cutFile(segment, files, survey.position, survey.fault);
+    if (survey.position < sizeBytes) await this.#cutFile(segment, files, survey);
     else await segment.cutIndexFiles();
     segment.sizeBytes = survey.position;
     segment.syncedBytes = survey.position;
@@ -282,29 +283,30 @@ class LogRecovery {
     return undefined;
   }
 
-  async #cutFile(segment: Segment, files: SegmentFiles, position: number, fault: string | undefined): Promise<void> {
+  async #cutFile(segment: Segment, files: SegmentFiles, survey: Survey): Promise<void> {
+    const { position, fault } = survey;
     this.context.logger.warn(
       `${segment.path("log")}: cut at offset ${segment.endOffset}, byte ${position}; ${segment.sizeBytes - position} bytes dropped: ${fault ?? "they do not belong to it"}`,
     );
-    await this.#lookBehind(segment, files, position);
+    if (await this.#isLossInCrash(segment, files, survey)) this.#noteLoss(segment);
     await files.file.truncate(position);
     await this.context.syncs.run(() => files.file.sync());
     await segment.cutIndexFiles();
   }
 
-  /** A process that dies tears the last write only. If a whole batch stands behind what is cut off, that is not the reason. */
-  async #lookBehind(segment: Segment, { file }: SegmentFiles, position: number): Promise<void> {
-    if (this.context.lastStop !== "crash" || this.#lostInCrash) return;
-    const found = await findBatch(
-      file,
-      position + 1,
-      segment.sizeBytes,
-      (batch) => batch.baseOffset > segment.endOffset,
-    );
-    if (found !== undefined) this.#noteLoss(segment);
+  /**
+   * A process that dies leaves the beginning of its last write, and the kernel every byte that it got. Bytes that begin no
+   * batch are not that, nor is a batch behind the one that is torn: its length is what is wrong.
+   */
+  async #isLossInCrash(segment: Segment, { file }: SegmentFiles, survey: Survey): Promise<boolean> {
+    if (this.context.lastStop !== "crash") return false;
+    if (survey.stop !== "torn") return survey.stop === "bad";
+    const isLater = (batch: RecordBatch): boolean => batch.baseOffset > segment.endOffset;
+    return (await findBatch(file, survey.position + 1, segment.sizeBytes, isLater)) !== undefined;
   }
 
   #noteLoss(segment: Segment): void {
+    if (this.#lostInCrash) return;
     this.#lostInCrash = true;
     this.context.logger.error(
       `${segment.path("log")}: from offset ${segment.endOffset} on records are lost that had been written, though only the process had died`,

@@ -30,9 +30,14 @@ export interface ScanEnd {
   readonly epoch: LeaderEpoch;
   /** Why the byte at `position` is not the first of a good batch; undefined when all bytes were good or nothing follows. */
   readonly fault: string | undefined;
-  /** The scan stopped in front of a good batch of the next segment. */
-  readonly reachedNextSegment: boolean;
+  readonly stop: ScanStop;
 }
+
+/**
+ * What stands where a scan stopped. `nothing`: it saw all bytes, or `visit` had enough. `torn`: the beginning of a batch,
+ * as a write that was cut short leaves it. `bad`: what no write leaves. `next-segment`: a good batch of the next segment.
+ */
+export type ScanStop = "nothing" | "torn" | "bad" | "next-segment";
 
 /**
  * Walks the batches of a segment file and checks all that can be checked: form, both checksums, ascending offsets, epochs
@@ -49,12 +54,12 @@ export async function scanBatches(
   let chunk: Buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(CHUNK_BYTES, start.endPosition - start.position)));
   let { position, offset } = start;
   let epoch = start.epoch ?? 0;
-  const ended = (fault?: string, reachedNextSegment = false): ScanEnd => ({
+  const ended = (fault?: string, stop: ScanStop = fault === undefined ? "nothing" : "bad"): ScanEnd => ({
     position,
     offset,
     epoch,
     fault,
-    reachedNextSegment,
+    stop,
   });
   while (position < start.endPosition) {
     const wanted = Math.min(chunk.length, start.endPosition - position);
@@ -73,7 +78,7 @@ export async function scanBatches(
       }
       if (batch.baseOffset < offset) return ended(`offset ${batch.baseOffset} where ${offset} or more must come`);
       if (batch.leaderEpoch < epoch) return ended(`leader epoch ${batch.leaderEpoch} behind ${epoch}`);
-      if (start.endOffset !== undefined && batch.baseOffset >= start.endOffset) return ended(undefined, true);
+      if (start.endOffset !== undefined && batch.baseOffset >= start.endOffset) return ended(undefined, "next-segment");
       const goOn = visit(batch, position);
       at += batch.sizeBytes;
       position += batch.sizeBytes;
@@ -87,7 +92,7 @@ export async function scanBatches(
     if (bytes < wanted) return ended(`the file ends at byte ${position + bytes}`);
     const size = batchSizeAt(chunk, 0, bytes);
     if (size === undefined || position + size > start.endPosition || size > BATCH_BYTES_MAX)
-      return ended("the last batch is not whole");
+      return ended("the last batch is not whole", "torn");
     chunk = Buffer.allocUnsafeSlow(size);
   }
   return ended();
@@ -180,6 +185,7 @@ export interface Survey {
   readonly epoch: LeaderEpoch;
   /** Why the bytes from `position` on are no batches of this segment; undefined when there are none. */
   readonly fault: string | undefined;
+  readonly stop: ScanStop;
 }
 
 /**
@@ -211,9 +217,9 @@ export async function surveySegment(
       },
       pace,
     );
-    const { position, offset, epoch } = end;
-    const fault = end.reachedNextSegment ? "batches that the next segment holds too" : end.fault;
-    if (isStopped || offset >= trusted) return { damage, position, offset, epoch, fault };
+    const { position, offset, epoch, stop } = end;
+    const fault = stop === "next-segment" ? "batches that the next segment holds too" : end.fault;
+    if (isStopped || offset >= trusted) return { damage, position, offset, epoch, fault, stop };
     const found =
       end.fault === undefined
         ? undefined
@@ -225,7 +231,7 @@ export async function surveySegment(
           );
     const reason = end.fault ?? "the file ends too early";
     damage.push({ from: offset, to: found?.baseOffset ?? trusted, reason });
-    if (found === undefined) return { damage, position, offset: trusted, epoch, fault };
+    if (found === undefined) return { damage, position, offset: trusted, epoch, fault, stop };
     from = { ...start, position: found.position, offset: found.baseOffset, epoch };
   }
 }

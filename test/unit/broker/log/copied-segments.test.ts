@@ -19,6 +19,7 @@ function offsetsOnDisk(world: LogWorld): number[] {
 /** Five flushed records and five that are not. */
 async function halfFlushed(how: Partial<LogSettings> = settings): Promise<LogWorld> {
   const world = await LogWorld.open({ settings: how });
+  await world.complete(world.manager.recoveryReported());
   const log = world.log(how);
   for (let index = 0; index < 5; index += 1) log.appendAsLeader(batch({ mark: 1 }), 1);
   await world.complete(log.flush());
@@ -52,6 +53,8 @@ describe("bytes that a start after a crash copies to a segment of their own", ()
     for (const afterMs of moments) {
       const world = await startThatEnds(afterMs);
       expect([afterMs, offsetsOnDisk(world)]).toEqual([afterMs, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]);
+      // What two segments held is not lost.
+      expect([afterMs, world.manager.untoldStop]).toEqual([afterMs, "crash"]);
     }
   });
 

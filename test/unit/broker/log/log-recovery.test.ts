@@ -395,6 +395,11 @@ describe("how the last run ended", () => {
         (size: number, path: string, world: LogWorld) => world.disk.flipBit(path, size / 2),
         "lost",
       ],
+      [
+        "the last batch is there as a whole and bad",
+        (size: number, path: string, world: LogWorld) => world.disk.flipBit(path, size - 5),
+        "lost",
+      ],
     ] as const) {
       const world = await LogWorld.open({ settings: { flushMs } });
       await world.complete(world.manager.recoveryReported());

@@ -1,5 +1,6 @@
 import { crc32 } from "node:zlib";
 import type { Log } from "../../broker/log/log.js";
+import type { FollowerProgress } from "../../broker/partition/followers.js";
 import type { Partition, PartitionRole } from "../../broker/partition/partition.js";
 import { decodeControllerEpoch, paths } from "../../broker/zookeeper/znodes.js";
 import type { PartitionStateZnode } from "../../broker/zookeeper/znodes.js";
@@ -82,8 +83,8 @@ export class Invariants {
   readonly #states = new Map<string, SeenState>();
   readonly #controllerEpochs = new WeakMap<SimBroker, { readonly process: unknown; readonly epoch: number }>();
   readonly #topics = new Set<string>();
-  /** By leadership and follower: the process that fetched last. */
-  readonly #fetchers = new WeakMap<object, Map<BrokerId, bigint>>();
+  /** By leadership and follower: the fetch that counts. */
+  readonly #fetchers = new WeakMap<object, Map<BrokerId, FollowerProgress>>();
   /** Log ends, by broker and partition, of replicas that live and of those that did. */
   readonly #ends = new Map<string, number>();
   /** By broker and partition. */
@@ -357,25 +358,25 @@ export class Invariants {
   }
 
   /** A late fetch of a process that was replaced moves nothing. */
-  #checkFetchers(partition: Partition, name: string): void {
-    const { role } = partition;
+  #checkFetchers(slot: SimBroker, { role, name }: Partition): void {
     if (role.kind !== "leader") return;
-    const known = this.#fetchers.get(role) ?? new Map<BrokerId, bigint>();
-    this.#fetchers.set(role, known);
+    let known = this.#fetchers.get(role);
+    if (known === undefined) this.#fetchers.set(role, (known = new Map()));
     for (const id of role.followers.ids) {
-      const epoch = BigInt(role.followers.get(id)?.brokerEpoch ?? 0);
-      const before = known.get(id) ?? epoch;
-      if (epoch < before)
+      const now = role.followers.get(id);
+      const before = known.get(id);
+      if (now === undefined || now === before) continue;
+      if (before !== undefined && BigInt(now.brokerEpoch) < BigInt(before.brokerEpoch))
         throw new Error(
-          `${name}: it counts a fetch of process ${epoch} of broker ${id}; process ${before} has fetched`,
+          `${name} on broker ${slot.id}: it counts a fetch of process ${now.brokerEpoch} of broker ${id}; process ${before.brokerEpoch} has fetched`,
         );
-      known.set(id, epoch);
+      known.set(id, now);
     }
   }
 
   #checkReplica(slot: SimBroker, partition: Partition): void {
     const { role, log } = partition;
-    this.#checkFetchers(partition, `${partition.name} on broker ${slot.id}`);
+    this.#checkFetchers(slot, partition);
     const { highWatermark, logEndOffset, logStartOffset } = log;
     const before = this.#seen.get(partition);
     if (

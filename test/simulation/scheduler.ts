@@ -16,7 +16,6 @@ export class Scheduler {
   /** What is called when the event of now has returned. */
   readonly #turnCalls: (() => void)[] = [];
   readonly #lines: string[] | undefined;
-  readonly #labelHashes = new Map<string, number>();
   #nowMs = 0;
   #sequence = 0;
   #eventCount = 0;
@@ -54,9 +53,9 @@ export class Scheduler {
 
   /**
    * Calls `action` as an event of its own, `delayMs` from now. Label and detail name it in the trace: what often happens
-   * has a label that was made before, and what differs each time is a number beside it.
+   * has a `Label` that was made before, and what differs each time is a number beside it.
    */
-  after(delayMs: number, label: string, action: () => void, detail = 0): SimEvent {
+  after(delayMs: number, label: string | Label, action: () => void, detail = 0): SimEvent {
     const event = new SimEvent(this.#nowMs + Math.max(0, delayMs), this.#sequence, label, detail, action);
     this.#sequence += 1;
     this.#push(event);
@@ -178,7 +177,7 @@ export class Scheduler {
       throw this.failure(`time stands still: ${event.label} and others repeat for ever`);
     this.#nowMs = event.timeMs;
     this.#eventCount += 1;
-    this.#record(event.label, event.detail);
+    this.#record(event.named, event.detail);
     try {
       event.fire();
       this.#settle();
@@ -220,20 +219,11 @@ export class Scheduler {
     this.#rejection ??= { reason };
   };
 
-  #record(label: string, detail: number): void {
+  #record(label: string | Label, detail: number): void {
     const mixed = Math.imul(this.#hash, 31) + Math.floor(this.#nowMs * 1000) + Math.imul(detail, 0x9e3779b1);
-    this.#hash = Math.imul(mixed ^ this.#hashOf(label), 0x01000193) >>> 0;
-    this.#lines?.push(`${this.#nowMs.toFixed(3)} ${label}${detail === 0 ? "" : ` ${detail}`}`);
-  }
-
-  #hashOf(label: string): number {
-    let hash = this.#labelHashes.get(label);
-    if (hash === undefined) {
-      hash = hashText(label, 0);
-      if (this.#labelHashes.size >= KNOWN_LABELS_MAX) this.#labelHashes.clear();
-      this.#labelHashes.set(label, hash);
-    }
-    return hash;
+    const hash = typeof label === "string" ? hashText(label, 0) : label.hash;
+    this.#hash = Math.imul(mixed ^ hash, 0x01000193) >>> 0;
+    this.#lines?.push(`${this.#nowMs.toFixed(3)} ${String(label)}${detail === 0 ? "" : ` ${detail}`}`);
   }
 
   // A binary heap: the parent of the event at i stands at (i - 1) / 2 and comes before it.
@@ -276,6 +266,19 @@ export interface SchedulerOptions {
   readonly keepTrace?: boolean;
 }
 
+/** What events of one kind are called in the trace. What happens often has one that is made once. */
+export class Label {
+  readonly hash: number;
+
+  constructor(readonly text: string) {
+    this.hash = hashText(text, 0);
+  }
+
+  toString(): string {
+    return this.text;
+  }
+}
+
 /** Something that will happen. */
 export class SimEvent {
   #action: (() => void) | undefined;
@@ -283,11 +286,16 @@ export class SimEvent {
   constructor(
     readonly timeMs: number,
     private readonly sequence: number,
-    readonly label: string,
+    readonly named: string | Label,
     readonly detail: number,
     action: () => void,
   ) {
     this.#action = action;
+  }
+
+  /** What it is called in the trace. */
+  get label(): string {
+    return String(this.named);
   }
 
   /** Idempotent; does nothing once the event has happened. */
@@ -314,8 +322,6 @@ export class SimEvent {
 export class SimulationFailure extends Error {
   override readonly name = "SimulationFailure";
 }
-
-const KNOWN_LABELS_MAX = 5000;
 
 /** Events at one instant before it is taken for an endless loop. */
 const sameInstantMax = 100_000;

@@ -551,6 +551,9 @@ function tornLength(position: number, length: number, random: SimRandom): number
   return Math.max(0, Math.min(length, end - position));
 }
 
+/** Files grow a batch at a time, and to some kilobytes. */
+const BYTES_MIN = 512;
+
 /** A growing array of bytes; what is skipped over is zero. */
 class Bytes {
   #buffer: Uint8Array = new Uint8Array(0);
@@ -581,7 +584,7 @@ class Bytes {
 
   resize(length: number): void {
     if (length > this.#buffer.length) {
-      const larger = new Uint8Array(Math.max(length, 2 * this.#buffer.length));
+      const larger = new Uint8Array(Math.max(length, 2 * this.#buffer.length, BYTES_MIN));
       larger.set(this.#buffer.subarray(0, this.#length));
       this.#buffer = larger;
     } else if (length < this.#length) {
@@ -630,7 +633,7 @@ class SimFileSystem implements FileSystem {
   }
 
   open(path: string, mode: "read" | "write" | "create"): Promise<File> {
-    return this.inPool(`open ${path}`, () => this.openSync(path, mode));
+    return this.inPool("open", path, () => this.openSync(path, mode));
   }
 
   openSync(path: string, mode: "read" | "write" | "create"): File {
@@ -649,11 +652,11 @@ class SimFileSystem implements FileSystem {
   }
 
   list(path: string): Promise<string[]> {
-    return this.inPool(`list ${path}`, () => this.disk.list(path));
+    return this.inPool("list", path, () => this.disk.list(path));
   }
 
   makeDirectory(path: string): Promise<void> {
-    return this.inPool(`make directory ${path}`, () => this.disk.makeDirectory(path));
+    return this.inPool("make directory", path, () => this.disk.makeDirectory(path));
   }
 
   makeDirectorySync(path: string): void {
@@ -661,29 +664,29 @@ class SimFileSystem implements FileSystem {
   }
 
   syncDirectory(path: string): Promise<void> {
-    return this.inPool(`sync directory ${path}`, () => this.disk.syncDirectory(path), {
+    return this.inPool("sync directory", path, () => this.disk.syncDirectory(path), {
       meanMs: this.disk.syncDelayMeanMs,
     });
   }
 
   rename(from: string, to: string): Promise<void> {
-    return this.inPool(`rename ${from} ${to}`, () => this.disk.rename(from, to));
+    return this.inPool("rename", `${from} ${to}`, () => this.disk.rename(from, to));
   }
 
   remove(path: string): Promise<void> {
-    return this.inPool(`remove ${path}`, () => this.disk.remove(path));
+    return this.inPool("remove", path, () => this.disk.remove(path));
   }
 
   removeTree(path: string): Promise<void> {
-    return this.inPool(`remove tree ${path}`, () => this.disk.removeTree(path));
+    return this.inPool("remove tree", path, () => this.disk.removeTree(path));
   }
 
   exists(path: string): Promise<boolean> {
-    return this.inPool(`look for ${path}`, () => this.disk.exists(path));
+    return this.inPool("look for", path, () => this.disk.exists(path));
   }
 
   readFile(path: string): Promise<Uint8Array> {
-    return this.inPool(`read ${path}`, () => {
+    return this.inPool("read", path, () => {
       const node = this.openNode(path, "read");
       try {
         const content = new Uint8Array(node.size);
@@ -698,13 +701,14 @@ class SimFileSystem implements FileSystem {
   async writeFile(path: string, content: Uint8Array | string): Promise<void> {
     const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
     // In two steps, as the kernel sees it: a crash between them leaves an empty file.
-    const node = await this.inPool(`empty ${path}`, () => {
+    const node = await this.inPool("empty", path, () => {
       const opened = this.openNode(path, "create");
       if (opened.size > 0) this.disk.truncate(opened, path, 0);
       return opened;
     });
     await this.inPool(
-      `write ${path}`,
+      "write",
+      path,
       () => {
         try {
           this.disk.write(node, path, bytes.slice(), 0);
@@ -717,18 +721,18 @@ class SimFileSystem implements FileSystem {
   }
 
   freeBytes(path: string): Promise<number> {
-    return this.inPool(`measure ${path}`, () => {
+    return this.inPool("measure", path, () => {
       if (!this.disk.exists(path)) throw new StorageFailure("not-found", path, "measure");
       return this.disk.freeBytes;
     });
   }
 
   lock(path: string): Promise<FileLock | undefined> {
-    return this.inPool(`lock ${path}`, () => this.disk.lock(path, this.process));
+    return this.inPool("lock", path, () => this.disk.lock(path, this.process));
   }
 
   /** Does `work` in one instant, after a wait for a thread and a drawn delay. `ifCut` is what a death in between does. */
-  inPool<T>(label: string, work: () => T, options: PoolOptions = {}): Promise<T> {
+  inPool<T>(operation: string, path: string, work: () => T, options: PoolOptions = {}): Promise<T> {
     return new Promise((resolve, reject) => {
       if (this.process.dead) return;
       const start = (): void => {
@@ -739,7 +743,7 @@ class SimFileSystem implements FileSystem {
           if (this.disk.random.chance(0.5)) options.ifCut?.();
         });
         // The device finishes whether or not the process runs; the process learns of it when it does.
-        const done = this.process.scheduler.after(delayMs, this.process.labelled(label), () => {
+        const done = this.process.scheduler.after(delayMs, this.process.labelledPath(operation, path), () => {
           forget();
           this.#busyThreads -= 1;
           let settle: () => void;
@@ -786,7 +790,6 @@ interface PoolOptions {
 class SimFile implements File {
   #closed: Promise<void> | undefined;
   #inFlight = 0;
-  readonly #labels = new Map<string, string>();
   #onIdle: (() => void) | undefined;
 
   constructor(
@@ -856,7 +859,7 @@ class SimFile implements File {
 
   async #close(): Promise<void> {
     if (this.#inFlight > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
-    await this.files.inPool(`close ${this.path}`, () => this.files.closeNode(this.node));
+    await this.files.inPool("close", this.path, () => this.files.closeNode(this.node));
   }
 
   #inPool<T>(operation: string, work: () => T, options: PoolOptions = {}): Promise<T> {
@@ -864,14 +867,12 @@ class SimFile implements File {
       operation === "read" || operation === "sync" ? this.#unreadable(operation) : this.#unwritable(operation);
     if (refusal !== undefined) return Promise.reject(refusal);
     this.#inFlight += 1;
-    let label = this.#labels.get(operation);
-    if (label === undefined) this.#labels.set(operation, (label = `${operation} ${this.path}`));
     const onEnd = (): void => {
       options.onEnd?.();
       this.#inFlight -= 1;
       if (this.#inFlight === 0) this.#onIdle?.();
     };
-    return this.files.inPool(label, work, { ...options, onEnd });
+    return this.files.inPool(operation, this.path, work, { ...options, onEnd });
   }
 
   #checkWritable(operation: string): void {

@@ -9,6 +9,7 @@ import type {
   SocketEnd,
   SocketHandler,
 } from "../../common/env/network.js";
+import { Label } from "./scheduler.js";
 import type { Scheduler } from "./scheduler.js";
 import type { Death, SimProcess } from "./sim-process.js";
 import type { SimRandom } from "./sim-random.js";
@@ -34,7 +35,7 @@ export class SimNetwork {
   readonly #blocked = new Map<string, Set<string>>();
   readonly #links = new Map<string, Link>();
   readonly #stalledPipes = new Set<Pipe>();
-  readonly #labels = new Map<string, Readonly<Record<Packet["kind"], string>>>();
+  readonly #labels = new Map<string, Readonly<Record<Packet["kind"], Label>>>();
 
   constructor(readonly scheduler: Scheduler) {
     this.random = scheduler.random.stream("network");
@@ -147,11 +148,11 @@ export class SimNetwork {
   }
 
   /** What packets from one host to the other are called in the trace. */
-  labelsOf(from: string, to: string): Readonly<Record<Packet["kind"], string>> {
+  labelsOf(from: string, to: string): Readonly<Record<Packet["kind"], Label>> {
     const key = linkKey(from, to);
     let labels = this.#labels.get(key);
     if (labels === undefined) {
-      const label = (what: string): string => `${from}->${to} ${what}`;
+      const label = (what: string): Label => new Label(`${from}->${to} ${what}`);
       labels = {
         connected: label("connected"),
         data: label("bytes"),
@@ -403,7 +404,7 @@ class Pipe {
   #lastArrivalMs = 0;
   #moving = false;
   #stalledAtMs = 0;
-  readonly #labels: Readonly<Record<Packet["kind"], string>>;
+  readonly #labels: Readonly<Record<Packet["kind"], Label>>;
 
   constructor(
     private readonly network: SimNetwork,

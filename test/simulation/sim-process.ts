@@ -1,5 +1,6 @@
 import type { Env } from "../../common/env/env.js";
 import type { Timer, Timers } from "../../common/env/time.js";
+import { Label } from "./scheduler.js";
 import type { Scheduler, SimEvent } from "./scheduler.js";
 
 /** Timers run before everything else after a pause, as in Node's event loop (a stalled judge). */
@@ -25,7 +26,9 @@ export class SimProcess {
   readonly #otherCalls: (() => void)[] = [];
   #catchingUp = false;
   readonly #deathHooks = new Set<(death: Death) => void>();
-  readonly #labels = new Map<string, string>();
+  readonly #labels = new Map<string, Label>();
+  /** By path, then by what is done. */
+  readonly #pathLabels = new Map<string, Map<string, Label>>();
 
   constructor(
     readonly scheduler: Scheduler,
@@ -107,14 +110,14 @@ export class SimProcess {
   }
 
   /** A label that says whose the event is. Most are asked for again and again. */
-  labelled(label: string): string {
-    let whole = this.#labels.get(label);
-    if (whole === undefined) {
-      whole = `${this.name} ${label}`;
-      if (this.#labels.size >= KNOWN_LABELS_MAX) this.#labels.clear();
-      this.#labels.set(label, whole);
-    }
-    return whole;
+  labelled(label: string): Label {
+    return known(this.#labels, label, () => new Label(`${this.name} ${label}`));
+  }
+
+  /** The same of what is done with a file. */
+  labelledPath(operation: string, path: string): Label {
+    const labels = known(this.#pathLabels, path, () => new Map<string, Label>());
+    return known(labels, operation, () => new Label(`${this.name} ${operation} ${path}`));
   }
 
   /** Calls into the program now, or when it can. The caller is an event of its own. */
@@ -213,7 +216,18 @@ class SimTimer implements Timer {
   };
 }
 
-const KNOWN_LABELS_MAX = 1000;
+/** What the map has for the key, made when it is asked for first. Forgets all when it holds too much. */
+function known<T>(map: Map<string, T>, key: string, make: () => T): T {
+  let value = map.get(key);
+  if (value === undefined) {
+    value = make();
+    if (map.size >= KNOWN_MAX) map.clear();
+    map.set(key, value);
+  }
+  return value;
+}
+
+const KNOWN_MAX = 1000;
 
 /** What one turn of an event loop takes at least. */
 const turnMs = 0.001;

@@ -9,6 +9,7 @@ import type {
   ZooKeeperResult,
   ZooKeeperSessionToken,
 } from "../../common/env/zookeeper-connection.js";
+import { Label } from "./scheduler.js";
 import type { Scheduler } from "./scheduler.js";
 import type { SimProcess } from "./sim-process.js";
 import { SimTree } from "./sim-zookeeper-tree.js";
@@ -105,10 +106,11 @@ export class SimZooKeeper {
   /** An ensemble in the world of this scheduler. */
   static inScheduler(scheduler: Scheduler, options: SimZooKeeperOptions = {}): SimZooKeeper {
     const random = scheduler.random.stream("zookeeper");
+    const label = new Label("zookeeper");
     const timers: Timers = {
-      after: (delayMs, callback) => scheduler.after(delayMs, "zookeeper", callback),
-      soon: (callback) => void scheduler.after(0, "zookeeper", callback),
-      afterThisTurn: (callback) => void scheduler.after(0, "zookeeper", callback),
+      after: (delayMs, callback) => scheduler.after(delayMs, label, callback),
+      soon: (callback) => void scheduler.after(0, label, callback),
+      afterThisTurn: (callback) => void scheduler.after(0, label, callback),
     };
     const clock: Clock = { monotonicMs: () => scheduler.nowMs, wallMs: () => Math.floor(scheduler.nowMs) };
     return new SimZooKeeper({ clock, timers, random }, options);

@@ -22,7 +22,8 @@ function slowNextRead(cluster: SimCluster, id: BrokerId, file: string, delayMs: 
   const after = scheduler.after.bind(scheduler);
   let begun = false;
   scheduler.after = (usualMs, label, action) => {
-    const isIt = !begun && label.startsWith(host(id)) && label.includes(" read ") && label.includes(`/${file}/`);
+    const text = String(label);
+    const isIt = !begun && text.startsWith(host(id)) && text.includes(" read ") && text.includes(`/${file}/`);
     begun ||= isIt;
     return after(isIt ? delayMs : usualMs, label, action);
   };

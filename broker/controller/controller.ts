@@ -772,7 +772,7 @@ export class Controller implements ControllerApi {
     this.#uncertain.look();
   }
 
-  #stoppingMembers({ isr }: Partition): BrokerId[] {
+  #stoppingMembers({ isr }: Pick<Partition, "isr">): BrokerId[] {
     return isr.filter((id) => {
       const broker = this.#state.brokers.get(id);
       return broker !== undefined && this.#state.isStopping(broker);
@@ -819,6 +819,9 @@ export class Controller implements ControllerApi {
       if (answers instanceof ApiError) proposal.reject(answers);
       else proposal.resolve({ partitions: answers.map((answer) => this.#withState(answer)) });
     }
+    // A member that stops can give its seat up to those that are in sync now, if they are there: what they answered when it
+    // asked to stop may be long ago.
+    if ([...changes.values()].some(({ to }) => this.#stoppingMembers(to).length > 0)) this.#evidence.doubt();
   }
 
   /**

@@ -309,6 +309,45 @@ describe("a broker that stops", () => {
     cluster.assertClean();
   });
 
+  it("goes on leading when the one that has just caught up is registered only", async () => {
+    const { cluster, replicas } = await clusterBesideController(68);
+    const [stoppingId, joiningId] = replicas;
+    const epochOf = (id: BrokerId) => [id, cluster.broker(id).epoch!] as const;
+    await propose(cluster, cluster.broker(stoppingId), [epochOf(stoppingId)]);
+    await cluster.settled();
+    const { epoch, node } = cluster.broker(stoppingId);
+    const request = { brokerId: stoppingId, brokerEpoch: epoch! };
+    const ask = () => cluster.simulation.complete(node.requestController("controlledShutdown", request, 5000));
+    await ask();
+    await cluster.simulation.run(100);
+    // It answered when it was asked the last time, and dies as it is taken in.
+    await propose(cluster, cluster.broker(stoppingId), [epochOf(stoppingId), epochOf(joiningId)]);
+    powerCut(cluster, joiningId);
+    for (let attempt = 0; attempt < 5; attempt++) {
+      await ask();
+      await cluster.simulation.run(100);
+    }
+    expect(registered(cluster, joiningId)).toBe(true);
+    expect(cluster.stored("letters")).toMatchObject({ leader: stoppingId, isr: [stoppingId, joiningId] });
+    cluster.assertClean();
+  });
+
+  it("hands over to the one that has just caught up as soon as that one answers", async () => {
+    const { cluster, replicas } = await clusterBesideController(69);
+    const [stoppingId, joiningId] = replicas;
+    const epochOf = (id: BrokerId) => [id, cluster.broker(id).epoch!] as const;
+    await propose(cluster, cluster.broker(stoppingId), [epochOf(stoppingId)]);
+    await cluster.settled();
+    const { epoch, node } = cluster.broker(stoppingId);
+    const request = { brokerId: stoppingId, brokerEpoch: epoch! };
+    await cluster.simulation.complete(node.requestController("controlledShutdown", request, 5000));
+    await cluster.simulation.run(100);
+    await propose(cluster, cluster.broker(stoppingId), [epochOf(stoppingId), epochOf(joiningId)]);
+    await cluster.simulation.runUntil(() => cluster.stored("letters")!.leader === joiningId, 50, "the handing over");
+    expect(cluster.stored("letters")).toMatchObject({ isr: [joiningId] });
+    cluster.assertClean();
+  });
+
   it("loses its seat when the leader has answered since", async () => {
     const { cluster, replicas } = await clusterBesideController(67);
     const [leaderId, stoppingId] = replicas;

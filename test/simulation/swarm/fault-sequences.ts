@@ -217,6 +217,46 @@ export class FaultSequences {
     return "leader";
   }
 
+  /**
+   * A leader stops in good order with records that its followers have not got. It comes back and cuts them off; and when its
+   * log has grown beyond where it had stopped its power fails.
+   */
+  stopAhead(say: (what: string) => void): string | undefined {
+    const topic = this.#stage.topic();
+    const partition = topic === undefined ? 0 : this.#random.below(topic.partitions);
+    const state = topic && this.#cluster.stateOf(topic.name, partition);
+    const followers = (state?.isr ?? []).filter((id) => id !== state?.leader);
+    if (topic === undefined || state === undefined || state.leader < 0 || followers.length === 0) return undefined;
+    const cluster = this.#cluster;
+    const random = this.#random;
+    const { network } = cluster.simulation;
+    const { leader } = state;
+    const slot = cluster.broker(leader);
+    if (slot.state !== "up") return undefined;
+    say(`${slot.host.name}, which is ahead of ${followers.map((id) => `broker-${id}`).join()}`);
+    const end = (): number => cluster.partition(leader, topic.name, partition)?.log.logEndOffset ?? -1;
+    const heal = (): void => {
+      for (const id of followers) network.heal(slot.host.name, `broker-${id}`);
+    };
+    for (const id of followers) network.partition(slot.host.name, `broker-${id}`);
+    this.#stage.later(5000, heal);
+    this.#stage.later(50 + random.float() * 400, () => {
+      if (slot.state !== "up" || !this.#stage.isActive()) return heal();
+      const endBefore = end();
+      void cluster.stop(leader).then(() => {
+        heal();
+        this.#stage.later(random.float() * 300, () => cluster.start(leader));
+        if (random.chance(0.6))
+          this.#when(
+            () => end() > endBefore,
+            random.float() * 200,
+            () => this.#stage.cutPower([leader]),
+          );
+      });
+    });
+    return "leader";
+  }
+
   /** So long after something has come true; not at all, if it does not within a while or the faults end. */
   #when(condition: () => boolean, delayMs: number, act: () => void, triesLeft = 200): void {
     const isSo = condition();

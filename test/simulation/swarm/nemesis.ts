@@ -172,6 +172,8 @@ export class Nemesis {
         say(host);
         void cluster.stop(id).then(() => this.#later(between(100, 2000), () => cluster.start(id)));
         return role;
+      case "stoppedAhead":
+        return this.#sequences.stopAhead(say);
       case "shortPause":
       case "longPause": {
         const durationMs = (kind === "shortPause" ? between(0.1, 0.8) : between(1.2, 2.5)) * SESSION_MS;

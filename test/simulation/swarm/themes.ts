@@ -115,6 +115,24 @@ const themes = {
     draft.roundMs = 10_000;
   },
 
+  /** Leaders stop with records of their own, which they cut off when they are back; snapshots of producers are all there is. */
+  stops(draft: Draft, random: SimRandom): void {
+    few(draft, random, { most: 2, partitions: [1, 2] });
+    keepAll(draft);
+    configure(draft, {
+      "segment.bytes": random.pick(["16384", "65536"]),
+      "flush.ms": random.pick(["20", "200"]),
+      durability: random.pick(["page-cache", "fsync"]),
+    });
+    only(draft, { stoppedAhead: 6, crash: 0.5, stop: 1 });
+    act(draft, 4000, { "elect leaders": 1 });
+    draft.downMs = [50, 400];
+    draft.paddings = [0, 20];
+    draft.bursts = [1, 2, 5];
+    draft.writeIntervalMs = random.pick([20, 40, 80]);
+    draft.faultIntervalMs = random.pick([800, 1500]);
+  },
+
   /** Everything is deleted, again and again, while replicas are away. */
   deletions(draft: Draft, random: SimRandom): void {
     few(draft, random, { most: 2, partitions: [1, 2] });

@@ -257,6 +257,41 @@ export class FaultSequences {
     return "leader";
   }
 
+  /** A leader stops while a follower that was killed catches up, and that one loses its power as soon as it is in sync. */
+  stopBesideOneThatJoins(say: (what: string) => void): string | undefined {
+    const topic = this.#stage.topic();
+    const partition = topic === undefined ? 0 : this.#random.below(topic.partitions);
+    const state = topic && this.#cluster.stateOf(topic.name, partition);
+    const followers = (state?.isr ?? []).filter((id) => id !== state?.leader);
+    if (topic === undefined || state === undefined || state.leader < 0 || followers.length === 0) return undefined;
+    const cluster = this.#cluster;
+    const random = this.#random;
+    const { leader } = state;
+    const joining = random.pick(followers);
+    if (cluster.broker(leader).state !== "up") return undefined;
+    say(`broker-${leader}, and broker-${joining} comes back meanwhile`);
+    for (const id of followers) cluster.crash(id);
+    this.#stage.later(3000 + random.float() * 2000, () => {
+      for (const id of followers) cluster.start(id);
+    });
+    const isIn = (): boolean => cluster.stateOf(topic.name, partition)?.isr.includes(joining) === true;
+    this.#when(
+      () => !isIn(),
+      random.float() * 100,
+      () => {
+        cluster.start(joining);
+        this.#stage.later(random.float() * 100, () => {
+          if (cluster.broker(leader).state !== "up") return;
+          void cluster
+            .stop(leader)
+            .then(() => this.#stage.later(100 + random.float() * 1000, () => cluster.start(leader)));
+          this.#when(isIn, random.pick([0, 5, 30, 90]), () => this.#stage.cutPower([joining]));
+        });
+      },
+    );
+    return "leader";
+  }
+
   /** So long after something has come true; not at all, if it does not within a while or the faults end. */
   #when(condition: () => boolean, delayMs: number, act: () => void, triesLeft = 200): void {
     const isSo = condition();

@@ -1,5 +1,6 @@
 import { paths } from "../../../broker/zookeeper/znodes.js";
 import type { BrokerId } from "../../../protocol/types.js";
+import { readBatches } from "../../../protocol/record-batch.js";
 import { partitionKey, toOffset } from "../../../protocol/types.js";
 import type { SimBroker, SimCluster } from "../cluster.js";
 import type { SimRandom } from "../sim-random.js";
@@ -174,6 +175,8 @@ export class Nemesis {
         return role;
       case "stoppedAhead":
         return this.#sequences.stopAhead(say);
+      case "stopThenPowerCut":
+        return this.#sequences.stopBesideOneThatJoins(say);
       case "shortPause":
       case "longPause": {
         const durationMs = (kind === "shortPause" ? between(0.1, 0.8) : between(1.2, 2.5)) * SESSION_MS;
@@ -463,18 +466,25 @@ export class Nemesis {
     const names = disk
       .namesIn(directory)
       .filter((name) => name.endsWith(".log") && Number.parseInt(name, 10) >= partition.log.logStartOffset);
-    const path = names.length === 0 ? undefined : `${directory}/${this.#random.pick(names)}`;
+    if (names.length === 0) return false;
+    // Or the newest bytes rot, and the process dies before they count as durable.
+    const { weights } = this.#parts.world;
+    const isNewest = state.durability === "page-cache" && weights.restart > 0 && this.#random.chance(0.4);
+    const name = isNewest ? names.at(-1) : this.#random.pick(names);
+    const path = `${directory}/${name}`;
     // Behind the recovery point a power cut leaves holes too, and nobody can tell rot from them: only records that were synced
     // for good may rot where the topic's durability promises that a power cut costs nothing.
-    const next = names[names.indexOf(path?.slice(directory.length + 1) ?? "") + 1];
+    const next = names[names.indexOf(name ?? "") + 1];
     if (
       state.durability !== "page-cache" &&
       (next === undefined || Number.parseInt(next, 10) > this.#recoveryPoint(id, topic, number))
     )
       return false;
-    const size = path === undefined ? 0 : (disk.contentOf(path)?.length ?? 0);
-    if (path === undefined || size === 0) return false;
-    const position = this.#random.below(size);
+    const size = disk.contentOf(path)?.length ?? 0;
+    if (size === 0) return false;
+    const position = isNewest ? size - 1 - this.#random.below(Math.min(size, NEWEST_BYTES)) : this.#random.below(size);
+    // A last batch that seems longer than the file cannot be told from one whose writing was cut short.
+    if (next === undefined && isInLastLength(disk.contentOf(path), position)) return false;
     const base = Number.parseInt(path.slice(directory.length + 1), 10);
     say(`${path} of broker-${id} at ${position}`);
     disk.flipBit(path, position, this.#random.below(8));
@@ -489,7 +499,8 @@ export class Nemesis {
     // Readers may find it, or recovery, or the scrubber, which comes late. A look may not come to its end.
     this.rotted.add(topic);
     this.#rotten.push({ topic, partition: number, find });
-    if (this.#random.chance(this.#parts.world.findsRot)) find();
+    if (isNewest) this.#inject("restart", id);
+    else if (this.#random.chance(this.#parts.world.findsRot)) find();
     // Somebody fetches everything from there.
     const others = state.isr.filter((one) => one !== id);
     if (others.length > 1 && this.#parts.world.weights.diskLost > 0 && this.#random.chance(0.5))
@@ -567,3 +578,15 @@ export class Nemesis {
     return once;
   }
 }
+
+/** Whether the position lies where the length of the last batch stands. */
+function isInLastLength(content: Uint8Array | undefined, position: number): boolean {
+  const last = readBatches(Buffer.from(content ?? [])).at(-1);
+  return last !== undefined && position >= last.start && position < last.start + LENGTH_BYTES_MAX;
+}
+
+/** A batch of a few small records is not shorter. */
+const NEWEST_BYTES = 60;
+
+/** A tag, and the length behind it. */
+const LENGTH_BYTES_MAX = 5;

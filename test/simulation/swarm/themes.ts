@@ -124,7 +124,7 @@ const themes = {
       "flush.ms": random.pick(["20", "200"]),
       durability: random.pick(["page-cache", "fsync"]),
     });
-    only(draft, { stoppedAhead: 6, crash: 0.5, stop: 1 });
+    only(draft, { stoppedAhead: 6, stopThenPowerCut: 3, crash: 0.5, stop: 1 });
     act(draft, 4000, { "elect leaders": 1 });
     draft.downMs = [50, 400];
     draft.paddings = [0, 20];

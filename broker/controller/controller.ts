@@ -781,7 +781,7 @@ export class Controller implements ControllerApi {
 
   async #onReplicasDescribed(described: ReadonlyMap<PartitionKey, readonly ReplicaReport[]>): Promise<void> {
     await this.#changes.commit(
-      this.#changes.collect("all in-sync replicas may have lost records", (partition, _rules, topic) => {
+      this.#changes.collect("all in-sync replicas may have lost records", (partition, rules, topic) => {
         if (partition.leader !== NO_LEADER || partition.unverified.length === 0) return undefined;
         if (this.#uncertain.isCertainThere(partition)) return undefined;
         const candidates = unverifiedCandidates(partition);
@@ -791,7 +791,7 @@ export class Controller implements ControllerApi {
         const { brokerId, brokerEpoch } = best;
         // The one that holds most may have died since it said so: it is waited for as any other, and all are asked again.
         const isThere = this.#state.isCurrent(brokerId, brokerEpoch) && this.#isElectable(brokerId);
-        return isThere ? withUnverifiedLeader(partition, brokerId) : undefined;
+        return isThere ? withUnverifiedLeader(partition, brokerId, rules) : undefined;
       }),
     );
     this.#uncertain.look();

@@ -2,7 +2,7 @@ import { invariant } from "../../common/assert.js";
 import type { BrokerId } from "../../protocol/types.js";
 import { NO_LEADER } from "../zookeeper/znodes.js";
 import type { Partition } from "./cluster-state.js";
-import type { ElectionGround, ElectionRules } from "./leader-election.js";
+import type { Election, ElectionGround, ElectionRules } from "./leader-election.js";
 import { electLeader, nextElr } from "./leader-election.js";
 
 /**
@@ -69,12 +69,11 @@ export function withoutBrokers(
   if (!lostLeader && partition.leader !== NO_LEADER) {
     if (!rules.isReached(partition.leader)) return undefined;
     const isr = partition.isr.filter((id) => id === partition.leader || left.isAlive(id));
-    return { to: moved(partition, { isr, elr: nextElr(partition, isr, rules.minInsyncReplicas) }) };
+    return { to: moved(partition, decided(partition, isr, rules.minInsyncReplicas)) };
   }
   const election = electLeader(partition, leftElectable);
   if (election !== undefined) {
-    const { leader, isr, elr, ground } = election;
-    return { to: moved(partition, { leader, isr, elr }), ground };
+    return elected(partition, election, rules);
   }
   // While nobody leads all keep their seats: they say by whose records an election has to go.
   return partition.leader === NO_LEADER ? undefined : { to: moved(partition, { leader: NO_LEADER }) };
@@ -108,7 +107,7 @@ export function withoutUncertain(partition: Partition, rules: ElectionRules): Pa
   if (leader === NO_LEADER || unverified.includes(leader) || !rules.isReached(leader)) return undefined;
   const isr = partition.isr.filter((id) => id === leader || (rules.isAlive(id) && !unverified.includes(id)));
   if (isr.length === partition.isr.length && unverified.length === 0) return undefined;
-  const to = moved(partition, { isr, elr: nextElr(partition, isr, rules.minInsyncReplicas) });
+  const to = moved(partition, decided(partition, isr, rules.minInsyncReplicas));
   return { to: { ...to, unverified: [], lost: [] } };
 }
 
@@ -138,8 +137,7 @@ export function withLeader(partition: Partition, rules: ElectionRules): Partitio
   if (partition.leader !== NO_LEADER) return undefined;
   const election = electLeader(partition, rules);
   if (election === undefined) return undefined;
-  const { leader, isr, elr, ground } = election;
-  return { to: moved(partition, { leader, isr, elr }), ground };
+  return elected(partition, election, rules);
 }
 
 /** The preferred leader takes over, if it is in sync and may. */
@@ -148,7 +146,11 @@ export function withPreferredLeader(partition: Partition, rules: ElectionRules):
   if (preferred === undefined || preferred === partition.leader) return undefined;
   if (!partition.isr.includes(preferred) || partition.unverified.includes(preferred)) return undefined;
   if (!rules.isElectable(preferred) || !rules.isReached(preferred)) return undefined;
-  return { to: moved(partition, { leader: preferred }), ground: "in sync" };
+  const { isr } = partition;
+  return {
+    to: moved(partition, { leader: preferred, ...decided(partition, isr, rules.minInsyncReplicas) }),
+    ground: "in sync",
+  };
 }
 
 /** The leader proposed these members, and they were found fit. `damaged`: replicas that have lost records. */
@@ -159,7 +161,7 @@ export function withIsr(
   damaged: readonly BrokerId[] = [],
 ): PartitionMove {
   invariant(isr.includes(partition.leader), () => `ISR ${isr.join()} without its leader ${partition.leader}`);
-  return { to: moved(partition, { isr, elr: undamagedElr(partition, isr, minInsyncReplicas, damaged) }) };
+  return { to: moved(partition, decided(partition, isr, minInsyncReplicas, damaged)) };
 }
 
 /** The leader gives its leadership up and leaves the ISR; one of the members that remain leads, if one may. */
@@ -172,19 +174,26 @@ export function withResignation(
   const election = electLeader({ ...partition, isr: remaining, elr: [] }, { ...rules, uncleanAllowed: false });
   if (election === undefined) return undefined;
   const { leader, isr, ground } = election;
-  return {
-    to: moved(partition, { leader, isr, elr: undamagedElr(partition, isr, rules.minInsyncReplicas, damaged) }),
-    ground,
-  };
+  return { to: moved(partition, { leader, ...decided(partition, isr, rules.minInsyncReplicas, damaged) }), ground };
 }
 
-function undamagedElr(
+/**
+ * Who is in sync, who is eligible beside them, and the minimum by which that was decided: the leader acknowledges by that very
+ * number, so it is told all three at once.
+ */
+function decided(
   from: Partition,
   isr: readonly BrokerId[],
   minInsyncReplicas: number,
-  damaged: readonly BrokerId[],
-): readonly BrokerId[] {
-  return nextElr(from, isr, minInsyncReplicas).filter((id) => !damaged.includes(id));
+  damaged: readonly BrokerId[] = [],
+): Pick<Partition, "isr" | "elr" | "minInsyncReplicas"> {
+  const elr = nextElr(from, isr, minInsyncReplicas).filter((id) => !damaged.includes(id));
+  return { isr, elr, minInsyncReplicas };
+}
+
+function elected(partition: Partition, election: Election, { minInsyncReplicas }: ElectionRules): PartitionMove {
+  const { leader, isr, elr, ground } = election;
+  return { to: moved(partition, { leader, isr, elr, minInsyncReplicas }), ground };
 }
 
 /**
@@ -201,15 +210,20 @@ export function withStopping(
   const isrLeft = partition.isr.filter((id) => id !== brokerId);
   if (partition.leader !== brokerId) {
     if (!rules.isReached(partition.leader)) return undefined;
-    return { to: moved(partition, { isr: isrLeft, elr: nextElr(partition, isrLeft, rules.minInsyncReplicas) }) };
+    return { to: moved(partition, decided(partition, isrLeft, rules.minInsyncReplicas)) };
   }
   return withResignation(partition, isrLeft, others, []);
 }
 
 /** The replica that was found to hold most leads, alone: others may hold records that it lost. */
-export function withUnverifiedLeader(partition: Partition, leader: BrokerId): PartitionMove {
+export function withUnverifiedLeader(
+  partition: Partition,
+  leader: BrokerId,
+  { minInsyncReplicas }: Pick<ElectionRules, "minInsyncReplicas">,
+): PartitionMove {
+  const to = moved(partition, { leader, isr: [leader], elr: [], minInsyncReplicas });
   return {
-    to: { ...moved(partition, { leader, isr: [leader], elr: [] }), unverified: [], lost: [] },
+    to: { ...to, unverified: [], lost: [] },
     ground: "unclean",
   };
 }
@@ -227,7 +241,7 @@ export function withMinInsyncReplicas(
   if (isLargeEnough && partition.elr.length > 0 && !isReached(partition.leader)) return undefined;
   const elr = isLargeEnough ? [] : partition.elr;
   if (partition.minInsyncReplicas === minInsyncReplicas && elr.length === partition.elr.length) return undefined;
-  return { to: { ...moved(partition, { elr }), minInsyncReplicas } };
+  return { to: moved(partition, { elr, minInsyncReplicas }) };
 }
 
 /**
@@ -260,7 +274,10 @@ export function withSynced(partition: Partition): PartitionMove | undefined {
     : undefined;
 }
 
-function moved(from: Partition, change: Partial<Pick<Partition, "leader" | "isr" | "elr">>): Partition {
+function moved(
+  from: Partition,
+  change: Partial<Pick<Partition, "leader" | "isr" | "elr" | "minInsyncReplicas">>,
+): Partition {
   const leader = change.leader ?? from.leader;
   const isr = change.isr ?? from.isr;
   // A member is uncertain for as long as it keeps its seat; one that was eligible, until it joins or somebody leads.
@@ -298,7 +315,7 @@ export function contradictionIn({
   return undefined;
 }
 
-/** Whether the two are the same in ZooKeeper. */
+/** Whether the two are the same in ZooKeeper, and for the leader, which is told of another minimum with a new partition epoch. */
 export function isSame(left: Partition, right: Partition): boolean {
   return (
     left.leader === right.leader &&
@@ -307,6 +324,7 @@ export function isSame(left: Partition, right: Partition): boolean {
     isSameList(left.elr, right.elr) &&
     isSameList(left.unverified, right.unverified) &&
     isSameList(left.lost, right.lost) &&
+    left.minInsyncReplicas === right.minInsyncReplicas &&
     left.durability === right.durability
   );
 }

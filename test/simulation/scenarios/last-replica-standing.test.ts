@@ -4,6 +4,7 @@ import type { BrokerId } from "../../../protocol/types.js";
 import type { SimCluster } from "../cluster.js";
 import { withCluster } from "../cluster.js";
 import { Letters } from "../letters.js";
+import { encodeBatch, produceOnce } from "../workload.js";
 
 /**
  * Two replicas leave, and records are written before each does: `behind` is then outside of the in-sync replicas, and
@@ -90,6 +91,32 @@ describe("the last in-sync replica", () => {
       cluster.start(three);
       await letters.write(5);
       expect(await letters.verdict()).toEqual([]);
+    });
+  });
+
+  it("is gone with the eligible one, and whoever is elected instead acknowledges with the smaller minimum that was set meanwhile", async () => {
+    await withCluster({ seed: 23, brokers: 4 }, async (cluster) => {
+      const [one = 0, two = 0, three = 0] = [1, 2, 3, 4].filter((id) => id !== cluster.controllerId);
+      const letters = await Letters.create(cluster, { assignment: [one, two, three] });
+      await leaveOneInSync(cluster, letters, { behind: three, eligible: two });
+      cluster.powerCut(one);
+      await cluster.until(() => cluster.leaderOf("letters") === -1, "nobody leads");
+      const config = [{ name: "min.insync.replicas", value: "1" }];
+      const request = { resource: ConfigResource.TOPIC, name: "letters", config };
+      await cluster.complete(cluster.admin.administer("alterConfigs", request));
+      cluster.start(three);
+      await cluster.run(3000);
+      letters.invariants.lossAllowed = true;
+      const election = { partitions: [letters.target], unclean: true };
+      await cluster.complete(cluster.admin.administer("electLeaders", election));
+      await cluster.until(() => cluster.leaderOf("letters") === three, "the third one leads");
+      await cluster.run(100);
+      const leader = { brokerId: three, leaderEpoch: undefined };
+      const batch = encodeBatch(["a letter"], cluster.nowMs);
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      const attempt = produceOnce(client, leader, letters.target, "all", batch);
+      expect(await cluster.complete(attempt)).toEqual({ kind: "ok", baseOffset: 20, brokerId: three });
     });
   });
 

@@ -4,6 +4,7 @@ import type { ElectionRules } from "../../../../broker/controller/leader-electio
 import { electUnverified, unverifiedCandidates } from "../../../../broker/controller/leader-election.js";
 import type { PartitionMove } from "../../../../broker/controller/partition-state-machine.js";
 import {
+  isSame,
   newPartition,
   withIsr,
   withLeader,
@@ -165,7 +166,10 @@ describe("a broker that is back after a power cut", () => {
     const marked = back(offline, 1, [1])?.to as Partition;
     expect(marked).toMatchObject({ isr: [1], unverified: [1] });
     expect(withLeader(marked, rules([1, 2]))).toBeUndefined();
-    expect(withUnverifiedLeader(marked, 1)).toMatchObject({ ground: "unclean", to: { leader: 1, unverified: [] } });
+    expect(withUnverifiedLeader(marked, 1, rules([1, 2, 3]))).toMatchObject({
+      ground: "unclean",
+      to: { leader: 1, unverified: [] },
+    });
   });
 
   it("is remembered as one that lost its disk as long as it is uncertain", () => {
@@ -177,7 +181,7 @@ describe("a broker that is back after a power cut", () => {
     const again = withRegistrations(marked, { gone: gone(1, 2), cut: gone(), lost: gone() }, rules([1]))?.to ?? marked;
     expect(again).toMatchObject({ unverified: [1], lost: [1] });
     expect(withLeader(again, rules([1, 2]))?.to).toMatchObject({ leader: 2, isr: [2], unverified: [], lost: [] });
-    expect(withUnverifiedLeader(again, 1).to).toMatchObject({ unverified: [], lost: [] });
+    expect(withUnverifiedLeader(again, 1, rules([1, 2, 3])).to).toMatchObject({ unverified: [], lost: [] });
   });
 
   it("gives way to a member that comes back with its records", () => {
@@ -213,7 +217,11 @@ describe("a broker that is back after a power cut", () => {
       ?.to as Partition;
     expect(offline).toMatchObject({ leader: -1, isr: [1], unverified: [1, 3] });
     expect(unverifiedCandidates(offline)).toEqual([1, 3]);
-    expect(withUnverifiedLeader(offline, 3).to).toMatchObject({ leader: 3, isr: [3], unverified: [] });
+    expect(withUnverifiedLeader(offline, 3, rules([1, 2, 3])).to).toMatchObject({
+      leader: 3,
+      isr: [3],
+      unverified: [],
+    });
   });
 
   it("is not elected in the very moment in which others are found gone", () => {
@@ -276,6 +284,29 @@ describe("other moves", () => {
     // Nobody leads, or a leader that has not answered: the eligible may be the only ones that have everything.
     expect(withMinInsyncReplicas(partition({ leader: -1, isr: [1], elr: [2] }), minimum(1))).toBeUndefined();
     expect(withMinInsyncReplicas(partition({ leader: 3, isr: [3], elr: [2] }), minimum(1))).toBeUndefined();
+  });
+});
+
+describe("a smaller min.insync.replicas that waits for the leader's answer", () => {
+  const waiting = { isr: [1], elr: [2], minInsyncReplicas: 2 };
+  const smaller = rules([1, 2, 3], { minInsyncReplicas: 1 });
+
+  it("comes with whatever ends the list of the eligible", () => {
+    const offline = partition({ ...waiting, leader: -1 });
+    const onlyThree = rules([3], { minInsyncReplicas: 1, uncleanAllowed: true });
+    const moves = [
+      withIsr(partition(waiting), [1, 3], 1),
+      withLeader(offline, smaller),
+      withLeader(offline, onlyThree),
+      withUnverifiedLeader({ ...offline, unverified: [1, 2] }, 1, smaller),
+      withStopping(partition({ ...waiting, isr: [1, 3] }), 3, smaller),
+      withPreferredLeader(partition({ ...waiting, leader: 3, isr: [1, 3] }), smaller),
+    ];
+    for (const move of moves) expect(move?.to).toMatchObject({ elr: [], minInsyncReplicas: 1 });
+  });
+
+  it("is another state by itself, which the leader is told of", () => {
+    expect(isSame(partition(), partition({ minInsyncReplicas: 1 }))).toBe(false);
   });
 });
 
@@ -427,7 +458,7 @@ describe("any sequence of failures", () => {
         case "ask":
           if (!this.leads && state.unverified.length > 0 && state.isr.every((one) => alive.has(one))) {
             const longest = [...state.isr].sort((left, right) => (held.get(right) ?? 0) - (held.get(left) ?? 0))[0];
-            this.apply(withUnverifiedLeader(state, longest as number));
+            this.apply(withUnverifiedLeader(state, longest as number, this.rules()));
           }
           break;
         case "prefer":

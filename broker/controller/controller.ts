@@ -84,6 +84,8 @@ interface PendingProposal {
   readonly request: AlterPartitionsRequest;
   readonly resolve: (response: Init<AlterPartitionsResponse>) => void;
   readonly reject: (error: ApiError) => void;
+  /** A leader gives itself up in it, and for its sake all were asked whether they live. */
+  isAsked: boolean;
 }
 
 /**
@@ -112,8 +114,6 @@ export class Controller implements ControllerApi {
   /** Rejections of requests that wait, called when this controller ends. */
   readonly #waiting = new Set<(error: ApiError) => void>();
   readonly #electedAtMs: number;
-  /** States whose leader wants to give itself up, and for whose sake all were asked whether they live. */
-  readonly #resigning = new WeakSet<Partition>();
   /** Whether memory holds what ZooKeeper holds; no order leaves otherwise. */
   #isLoaded = false;
   /** Registrations whose consequences for leaders and in-sync replicas are not committed yet. */
@@ -278,7 +278,7 @@ export class Controller implements ControllerApi {
         this.#proposals.splice(former, 1)[0]?.reject(superseded);
       }
       // Proposals that wait together are written together.
-      this.#proposals.push({ request, resolve, reject });
+      this.#proposals.push({ request, resolve, reject, isAsked: false });
       this.#queue.add({ kind: "IsrProposed" });
     });
 
@@ -801,7 +801,7 @@ export class Controller implements ControllerApi {
 
   async #onIsrProposed(): Promise<void> {
     const proposals = this.#proposals.splice(0);
-    if (proposals.some((proposal) => this.#noteResignations(proposal))) this.#evidence.doubt();
+    this.#askForSuccessors(proposals);
     const undecided = proposals.filter((proposal) => this.#waitsForSuccessor(proposal));
     this.#proposals.push(...undecided);
     const decided = proposals.filter((proposal) => !undecided.includes(proposal));
@@ -825,21 +825,18 @@ export class Controller implements ControllerApi {
   }
 
   /**
-   * Notes where a leader gives itself up: its seat goes to the others, and it speaks for itself only. Returns whether they have
-   * to be asked for that. Once for a state, so that an answer that takes longer than the wait counts when it proposes again.
+   * Where a leader gives itself up its seat goes to the others, and it speaks for itself only: they are asked, once for each time
+   * that it proposes so. What they answered to an earlier one proves nothing, even if it came too late for that.
    */
-  #noteResignations(proposal: PendingProposal): boolean {
-    const states = resignations(proposal).flatMap(
-      ({ topicId, partition }) => this.#state.topicsById.get(topicId)?.partitions.get(partition) ?? [],
-    );
-    const fresh = states.filter((state) => !this.#resigning.has(state));
-    for (const state of fresh) this.#resigning.add(state);
-    return fresh.length > 0;
+  #askForSuccessors(proposals: readonly PendingProposal[]): void {
+    const fresh = proposals.filter((proposal) => !proposal.isAsked && resignations(proposal).length > 0);
+    for (const proposal of fresh) proposal.isAsked = true;
+    if (fresh.length > 0) this.#evidence.doubt();
   }
 
   /** Whether somebody who is to lead may still answer. The answer, or the end of the wait, brings the proposal up again. */
   #waitsForSuccessor(proposal: PendingProposal): boolean {
-    return resignations(proposal).some(({ isr }) => isr.some(({ brokerId }) => this.#evidence.isAwaited(brokerId)));
+    return resignations(proposal).some(({ isr }) => this.#evidence.areAwaited(isr.map(({ brokerId }) => brokerId)));
   }
 
   #judge(

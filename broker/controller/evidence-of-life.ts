@@ -19,6 +19,8 @@ export interface EvidenceOfLifeParts {
  * comes from a process that is busy, or from nobody.
  */
 const ANSWER_PATIENCE_MS = 100;
+/** Somebody for whom there is no substitute, and without whom only something worse could be done, is waited for so long. */
+const LAST_PATIENCE_MS = 2000;
 
 /**
  * Which of the registered brokers live. Registrations outlive processes by a session timeout, so those count that have
@@ -58,7 +60,14 @@ export class EvidenceOfLife {
 
   /** Whether its answer may still be on its way. */
   isAwaited(brokerId: BrokerId): boolean {
-    return this.#patienceLeftMs(brokerId) > 0;
+    return this.#patienceLeftMs(brokerId, ANSWER_PATIENCE_MS) > 0;
+  }
+
+  /** Whether it is worth while to wait for any of them: longer where none has answered yet. */
+  areAwaited(brokerIds: readonly BrokerId[]): boolean {
+    if (brokerIds.some((id) => this.isAwaited(id))) return true;
+    if (brokerIds.some((id) => this.isReached(id))) return false;
+    return brokerIds.some((id) => this.#patienceLeftMs(id, LAST_PATIENCE_MS) > 0);
   }
 
   /** A process is registered, and is asked from now on whether it is there. */
@@ -118,17 +127,19 @@ export class EvidenceOfLife {
   }
 
   /** 0: it has answered, or it is not waited for. */
-  #patienceLeftMs(brokerId: BrokerId): number {
+  #patienceLeftMs(brokerId: BrokerId, patienceMs: number): number {
     const broker = this.#parts.brokers.get(brokerId);
     const askedMs = this.#askedMs.get(brokerId);
     if (broker === undefined || askedMs === undefined || this.isReached(brokerId) || this.#parts.isGoing(broker))
       return 0;
-    return Math.max(0, ANSWER_PATIENCE_MS - (this.#env.clock.monotonicMs() - askedMs));
+    return Math.max(0, patienceMs - (this.#env.clock.monotonicMs() - askedMs));
   }
 
   #watchPatience(): void {
     if (this.#patience !== undefined || this.#stopped) return;
-    const waits = [...this.#parts.brokers.keys()].map((id) => this.#patienceLeftMs(id)).filter((leftMs) => leftMs > 0);
+    const waits = [...this.#parts.brokers.keys()]
+      .flatMap((id) => [ANSWER_PATIENCE_MS, LAST_PATIENCE_MS].map((patienceMs) => this.#patienceLeftMs(id, patienceMs)))
+      .filter((leftMs) => leftMs > 0);
     if (waits.length === 0) return;
     this.#patience = this.#env.timers.after(Math.min(...waits), () => {
       this.#patience = undefined;

@@ -147,3 +147,44 @@ describe("two leaders whose disks fill up one after the other", () => {
     });
   });
 });
+
+describe("a leader that wanted to hand over and could not, and can write again", () => {
+  it("does not hand over later to a follower that has lost its power meanwhile, for an answer of long ago", async () => {
+    await withCluster({ seed: 71, brokers: 4 }, async (cluster) => {
+      const controller = host(cluster.controllerId);
+      const [leader = 0, follower = 0] = [1, 2, 3, 4].filter((id) => id !== cluster.controllerId);
+      const config = { "min.insync.replicas": "1" };
+      const letters = await Letters.create(cluster, { assignment: [leader, follower], config });
+      await letters.write(5);
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      const fillDisk = (): void => {
+        cluster.broker(leader).host.disk.setCapacity(0);
+        const batch = encodeBatch(["a letter"], cluster.nowMs);
+        void produceOnce(client, { brokerId: leader, leaderEpoch: undefined }, letters.target, "leader", batch);
+      };
+      const setDistance = (delayMeanMs: number): void => {
+        cluster.simulation.network.setLink(controller, host(follower), { delayMeanMs });
+        cluster.simulation.network.setLink(host(follower), controller, { delayMeanMs });
+      };
+      // Farther away than the controller waits for an answer.
+      setDistance(5000);
+      fillDisk();
+      await cluster.until(() => cluster.logged("the controller refused the proposed in-sync replicas"), "it goes on");
+      cluster.broker(leader).host.disk.setCapacity(1024 ** 3);
+      await cluster.run(12_000);
+      setDistance(1);
+      await cluster.run(12_000);
+      expect(cluster.stateOf("letters", 0)).toMatchObject({ leader, isr: [leader, follower] });
+      await letters.write(20);
+      cluster.powerCut(follower);
+      fillDisk();
+      await cluster.run(1000);
+      cluster.broker(leader).host.disk.setCapacity(1024 ** 3);
+      await cluster.run(3000);
+      cluster.start(follower);
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});

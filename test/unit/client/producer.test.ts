@@ -389,7 +389,10 @@ describe("Producer", () => {
     expect(error).toMatchObject({ code: "DEADLINE_EXCEEDED" });
   });
 
-  it("counts the time for which a record waited for its topic among that for its delivery", async () => {
+  it.each([
+    ["a record", 1],
+    ["one that has a batch of its own, larger than others,", 3000],
+  ])("counts the time for which %s waited for its topic among that for its delivery", async (_, bytes) => {
     const clock = new ClockAhead(nodeEnv().clock);
     fake = await FakeCluster.start(1);
     cluster = await connect({
@@ -398,9 +401,9 @@ describe("Producer", () => {
       unknownTopicTimeoutMs: 60_000,
     });
     onProduce(() => "silence");
-    const producer = cluster.producer({ deliveryTimeoutMs: 10_000 });
+    const producer = cluster.producer({ deliveryTimeoutMs: 10_000, batchBytes: 1024 });
     let error: ClientError | undefined;
-    void producer.produce("t", { value: "a" }, (failure) => {
+    void producer.produce("t", { value: "a".repeat(bytes) }, (failure) => {
       error = failure;
     });
     clock.aheadMs = 6000;

@@ -313,6 +313,30 @@ describe("a disk that fails", () => {
     expect(await world.complete(readAll(log, 2).then(summary))).toEqual(["2-2@0:2"]);
   });
 
+  it("leaves nothing in the index file of what was cut off behind something rotten", async () => {
+    const { length } = batch();
+    // Every second batch has an entry.
+    const settings = { indexIntervalBytes: 2 * length };
+    const world = await LogWorld.open({ tailBytesMax: 0, settings });
+    for (let mark = 0; mark < 8; mark += 1) world.log(settings).appendAsLeader(batch({ mark }), 0);
+    await world.stopCleanly();
+    await world.start({ tailBytesMax: 0, settings });
+    const log = world.log();
+    world.disk.flipBit(world.disk.paths().find(isLog)!, 2 * length + 3, 4);
+    // The batch behind it gets an entry now, between those that are in the file.
+    expect(await world.complete(log.verifyRange(offset(2)))).toMatchObject([{ from: 2, to: 3 }]);
+    await world.complete(log.truncateTo(offset(5)));
+    // Where one began that was cut off, another one has its middle.
+    for (const mark of [10, 11, 12]) log.appendAsLeader(batch({ mark, records: 2 }), 1);
+    log.advanceHighWatermark(offset(11));
+    await world.complete(log.advanceLogStart(offset(4)));
+    await world.stopCleanly();
+    await world.start({ tailBytesMax: 0, settings });
+    const behind = await world.complete(readAll(world.log(), 6).then(summary));
+    expect(behind).toEqual(["5-6@1:10", "7-8@1:11", "9-10@1:12"]);
+    expect(world.log().damage).toEqual([]);
+  });
+
   it("serves a log whose start stands behind something rotten", async () => {
     const world = await LogWorld.open({ tailBytesMax: 0 });
     const log = world.log();

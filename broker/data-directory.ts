@@ -112,16 +112,29 @@ export class DataDirectory {
   }
 }
 
-/** Synced records are worth nothing in a directory whose own name a power cut takes away. */
+/**
+ * Synced records are worth nothing in a directory whose own name a power cut takes away, or that of one above it. They are
+ * made one by one, so that of those that are there only the last one may not be durable: the process that made it may have
+ * died before it synced that.
+ */
 async function makeDirectoryDurably(files: FileSystem, path: string): Promise<void> {
-  const made: string[] = [];
-  for (let missing = path; dirname(missing) !== missing && !(await files.exists(missing)); missing = dirname(missing)) {
-    made.push(missing);
+  const missing: string[] = [];
+  let there = path;
+  for (; dirname(there) !== there && !(await files.exists(there)); there = dirname(there)) missing.push(there);
+  if (dirname(there) !== there) await syncMadeByUs(files, dirname(there));
+  for (const directory of missing.reverse()) {
+    await files.makeDirectory(directory);
+    await files.syncDirectory(dirname(directory));
   }
-  await files.makeDirectory(path);
-  // Also when it was there: the process that made it may have died before it synced that.
-  if (made.length === 0) made.push(path);
-  for (const directory of made.reverse()) await files.syncDirectory(dirname(directory));
+}
+
+/** Where this user may not even look, or nobody may write, it has made nothing that were to be synced. */
+async function syncMadeByUs(files: FileSystem, directory: string): Promise<void> {
+  try {
+    await files.syncDirectory(directory);
+  } catch (error) {
+    if (!(error instanceof StorageFailure) || !["not-permitted", "read-only"].includes(error.reason)) throw error;
+  }
 }
 
 /** Either the old content or the new one survives a power cut at any moment; once this resolves, the new one. */

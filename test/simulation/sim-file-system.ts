@@ -226,7 +226,8 @@ export class SimDisk {
 
   syncDirectory(path: string): void {
     const directory = this.#directory(path, "sync directory");
-    if (this.#drawFault("sync", path) !== undefined) throw new StorageFailure("io", path, "sync directory");
+    const reason = this.#drawFault("sync", path);
+    if (reason !== undefined) throw new StorageFailure(reason, path, "sync directory");
     const certain = this.#uncertainNames.filter((change) => change.concerns(directory));
     this.#uncertainNames = this.#uncertainNames.filter((change) => !change.concerns(directory));
     for (const change of certain) {

@@ -252,11 +252,15 @@ class LogRecovery {
     }
     segment.plannedBytes = survey.position;
     if (segment.firstTimestamp === undefined && survey.position > 0) await segment.readFirstTimestamp();
-    if (survey.position < sizeBytes) await this.#cutFile(segment, files, survey);
-    else await segment.cutIndexFiles();
+    const reachesNext = next === undefined || survey.offset === next.baseOffset;
+    if (survey.position < sizeBytes) {
+      // Where the next segment goes on, what is cut off stands there too: a start was killed in the middle of copying it.
+      const isDoubled = next !== undefined && reachesNext;
+      if (!isDoubled && (await this.#isLossInCrash(segment, files, survey))) this.#noteLoss(segment);
+      await this.#cutFile(segment, files, survey);
+    } else await segment.cutIndexFiles();
     segment.sizeBytes = survey.position;
     segment.syncedBytes = survey.position;
-    const reachesNext = next === undefined || survey.offset === next.baseOffset;
     if (!reachesNext) return false;
     // What two segments hold is not lost by cutting it from the first.
     if (survey.fault !== undefined && next === undefined) this.#wasCut = true;
@@ -288,7 +292,6 @@ class LogRecovery {
     this.context.logger.warn(
       `${segment.path("log")}: cut at offset ${segment.endOffset}, byte ${position}; ${segment.sizeBytes - position} bytes dropped: ${fault ?? "they do not belong to it"}`,
     );
-    if (await this.#isLossInCrash(segment, files, survey)) this.#noteLoss(segment);
     await files.file.truncate(position);
     await this.context.syncs.run(() => files.file.sync());
     await segment.cutIndexFiles();

@@ -58,6 +58,13 @@ describe("bytes that a start after a crash copies to a segment of their own", ()
     }
   });
 
+  it("are not missed by the next start, whenever that one is killed: a crash has cost nothing", async () => {
+    for (const afterMs of moments) {
+      const { manager } = await startThatEnds(afterMs);
+      expect([afterMs, manager.untoldStop]).toEqual([afterMs, "crash"]);
+    }
+  });
+
   it("stand in the files once, also when the cut of the old file could not be synced and the power fails later", async () => {
     const world = await halfFlushed();
     world.disk.writeBack();

@@ -20,6 +20,8 @@ export interface SessionPartition {
   divergence: Divergence | undefined;
   /** The reader got a damaged batch from here. */
   verify: boolean;
+  /** For which question (`asked`) that is being done, or was. */
+  verifying: number | undefined;
   /** Grows each time the reader asks: what comes of an older question is no answer to a newer one. */
   asked: number;
   /** Records are being read or were sent, so the reader's next position is not known until it asks again. */
@@ -65,6 +67,18 @@ export class FetchSession implements PartitionObserver {
     this.#changed.delete(partition);
   }
 
+  /** The disk is read again where the reader got damage. It is told nothing of the partition before that is done. */
+  verify(entry: SessionPartition): void {
+    const { partition, asked } = entry;
+    if (partition === undefined || entry.verifying === asked) return;
+    entry.verifying = asked;
+    void partition.verify(entry.fetchOffset).then(() => {
+      if (entry.asked !== asked || entry.partition !== partition) return;
+      entry.verify = false;
+      this.#noteChange(partition, "records");
+    });
+  }
+
   /** No records are sent after all, so it is not for the reader to ask again: what has changed meanwhile is to be told. */
   nothingRead(entry: SessionPartition, asked: number): void {
     if (entry.asked !== asked || !entry.awaitsReader || entry.partition === undefined) return;
@@ -89,6 +103,7 @@ export class FetchSession implements PartitionObserver {
         refusal: undefined,
         divergence: undefined,
         verify: false,
+        verifying: undefined,
         asked: 0,
         awaitsReader: false,
         changedMeanwhile: false,

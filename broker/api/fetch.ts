@@ -295,7 +295,12 @@ export class FetchApi {
     if (partition === undefined) return this.#refusal(entry, context, notHere(this.#parts.metadata, topicId, index));
     if (refusal !== undefined) return this.#refusal(entry, context, refusal.report);
     const news = withoutRecords(entry);
-    if (entry.verify) return late(news, this.#verified(entry, session, context, maxBytes));
+    if (entry.verify) {
+      if (session.id === 0) return late(news, this.#verified(entry, session, context, maxBytes));
+      // Reading a whole segment takes its time, and an answer that waits for it would hold up all other partitions.
+      session.verify(entry);
+      return undefined;
+    }
     if (divergence !== undefined) {
       const diverging = { leaderEpochPlusOne: (divergence.leaderEpoch ?? -1) + 1, endOffset: divergence.endOffset };
       return { ...news, body: { ...news.body, diverging }, isWatermarkOnly: false };

@@ -164,6 +164,42 @@ describe("a replica with damaged records", () => {
     });
   });
 
+  it("holds up no other partition while its disk is read again for a follower", async () => {
+    await withCluster({ seed: 44 }, async (cluster) => {
+      const [leader = 0, follower = 0] = [1, 2, 3].filter((id) => id !== cluster.controllerId);
+      const config = { "min.insync.replicas": "1" };
+      const letters = await Letters.create(cluster, { assignment: [leader, follower], config });
+      const place = { assignment: [{ brokerIds: [leader, follower] }], config: { "min.insync.replicas": "2" } };
+      const target = { topicId: await cluster.createTopic({ name: "parcels", ...place }), partition: 0 };
+      cluster.crash(follower);
+      await letters.write(30);
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "the follower is out");
+      // From now on only its disk has them.
+      cluster.restart(leader);
+      await cluster.until(() => cluster.upIds.includes(leader) && cluster.leaderOf("letters") === leader, "it leads");
+      flipBitOfBatch(cluster, leader, 25);
+      cluster.start(follower);
+      const client = cluster.client();
+      const send = async (): Promise<number> => {
+        await cluster.complete(client.refresh());
+        const sentMs = cluster.nowMs;
+        const to = { brokerId: leader, leaderEpoch: undefined };
+        const batch = encodeBatch(["a parcel"], sentMs);
+        const { kind } = await cluster.complete(produceOnce(client, to, target, "all", batch));
+        return kind === "ok" ? cluster.nowMs - sentMs : Number.POSITIVE_INFINITY;
+      };
+      await cluster.until(() => cluster.logged("were taken as far as they are good"), "the damage is met", 5000);
+      cluster.broker(leader).host.disk.readDelayMeanMs = 5000;
+      await cluster.until(() => cluster.isrOf("parcels").length === 2, "the follower is in sync elsewhere");
+      const delaysMs: number[] = [];
+      for (let count = 0; count < 200; count += 1) {
+        delaysMs.push(await send());
+        await cluster.run(40);
+      }
+      expect(Math.max(...delaysMs)).toBeLessThan(1000);
+    });
+  });
+
   it("leaves the in-sync replicas as a follower before it cuts its log, and returns", async () => {
     await withCluster({ seed: 54 }, async (cluster) => {
       const letters = await Letters.create(cluster);

@@ -1,9 +1,21 @@
+import type { File } from "../../common/env/files.js";
 import type { Offset } from "../../protocol/types.js";
 import type { LogContent } from "./log-content.js";
 import type { LogFlusher } from "./log-flusher.js";
 import type { LogState } from "./log-state.js";
-import { scanBatches } from "./segment-scan.js";
+import { findBatch, scanBatches } from "./segment-scan.js";
+import type { DamagedRange, ScanStart } from "./segment-scan.js";
 import type { Segment } from "./segment.js";
+
+/** Where a segment is cut. */
+interface Cut {
+  /** Bytes from here on go. */
+  readonly position: number;
+  /** Where the log ends then. */
+  readonly end: Offset;
+  /** What stands in front of it and cannot be read. */
+  readonly damage: readonly DamagedRange[];
+}
 
 /**
  * Cuts the end of a log, in memory and on disk. All of it runs in the queue of what changes files, while appends are
@@ -26,8 +38,9 @@ export class LogTruncation {
   ) {}
 
   /**
-   * The log ends at the offset then; a batch that holds it goes as a whole. Does nothing when `isWanted` says no in the
-   * turn in which memory would forget.
+   * The log ends at the offset then; a batch that holds it goes as a whole. Damage in front of it stays, and is told: others
+   * may rely on what this replica holds up to there. Does nothing when `isWanted` says no in the turn in which memory would
+   * forget.
    */
   async truncateTo(offset: Offset, isWanted: () => boolean): Promise<void> {
     const { segments, offsets, epochs } = this.content;
@@ -44,14 +57,16 @@ export class LogTruncation {
       return;
     }
     const segment = segments.all[segments.indexOf(offset)] as Segment;
-    const { position, end } = await this.#findCut(segment, offset);
+    const { position, end, damage } = await this.#findCut(segment, offset);
     if (!isWanted()) return;
     if (end <= offsets.logStart || (position === 0 && segment === segments.all[0])) {
       await this.#empty(end);
       return;
     }
     const removed = segments.takeFrom(segments.all.indexOf(segment) + (position === 0 ? 0 : 1));
-    if (this.#forgetFrom(end)) await this.state.checkpointInSpiteOfFullDisk();
+    const isNews = this.#forgetFrom(end);
+    this.content.damage.add(damage);
+    if (isNews || damage.length > 0) await this.state.checkpointInSpiteOfFullDisk();
     await this.#saveEpochs();
     await this.#drop(removed);
     const active = segments.active as Segment;
@@ -103,22 +118,18 @@ export class LogTruncation {
   }
 
   /** Where in the file the batch that holds the offset begins, or the first one behind it, and where the one before ends. */
-  async #findCut(segment: Segment, offset: Offset): Promise<{ position: number; end: Offset }> {
-    if (offset <= segment.baseOffset) return { position: 0, end: segment.baseOffset };
+  async #findCut(segment: Segment, offset: Offset): Promise<Cut> {
+    if (offset <= segment.baseOffset) return { position: 0, end: segment.baseOffset, damage: [] };
     return this.content.segments.use(segment, async ({ file, index }) => {
       for (let below: number = offset; ;) {
         const indexed = index.floor(below - segment.baseOffset - 1);
         const start = segment.scanFrom(indexed);
-        const cut = { position: start.position, end: start.offset };
-        // Ends early at damage: then the log is cut there.
-        await scanBatches(file, start, (batch, position) => {
-          if (batch.endOffset > offset) return false;
-          cut.position = position + batch.sizeBytes;
-          cut.end = batch.endOffset;
-          return true;
-        });
+        const { position, end, fault } = await lastBatchBelow(offset, file, start);
         // The first batch that was looked at is the one to cut. There may be a gap in front of it: look further back.
-        if (indexed === undefined || cut.position > start.position) return cut;
+        if (indexed === undefined || position > start.position)
+          return fault === undefined || end === offset
+            ? { position, end, damage: [] }
+            : behindDamage(offset, file, { position, end, fault, endPosition: segment.sizeBytes });
         below = start.offset;
       }
     });
@@ -156,4 +167,43 @@ export class LogTruncation {
     // What was cut off, and snapshots of it, must not come back behind what is appended now.
     await directory.syncNames();
   }
+}
+
+/** Where the last good batch ends that ends at the offset or before; `fault`: why nothing is good behind it. */
+async function lastBatchBelow(
+  offset: Offset,
+  file: File,
+  start: ScanStart,
+): Promise<{ position: number; end: Offset; fault: string | undefined }> {
+  let { position, offset: end } = start;
+  const { fault } = await scanBatches(file, start, (batch, at) => {
+    if (batch.endOffset > offset) return false;
+    position = at + batch.sizeBytes;
+    end = batch.endOffset;
+    return true;
+  });
+  return { position, end, fault };
+}
+
+/**
+ * The cut where damage stands in front of it. Its bytes stay up to the next good batch, so that the next start finds the damage
+ * again.
+ */
+async function behindDamage(
+  offset: Offset,
+  file: File,
+  found: { readonly position: number; readonly end: Offset; readonly fault: string; readonly endPosition: number },
+): Promise<Cut> {
+  const { endPosition } = found;
+  const damage: DamagedRange[] = [];
+  let { position, end } = found;
+  for (let fault: string | undefined = found.fault; fault !== undefined && end < offset;) {
+    const from = end;
+    const next = await findBatch(file, position + 1, endPosition, ({ baseOffset }) => baseOffset >= from);
+    const to = next === undefined || next.baseOffset > offset ? offset : next.baseOffset;
+    if (to > from) damage.push({ from, to, reason: fault });
+    const start = { position: next?.position ?? endPosition, endPosition, offset: to };
+    ({ position, end, fault } = await lastBatchBelow(offset, file, start));
+  }
+  return { position, end, damage };
 }

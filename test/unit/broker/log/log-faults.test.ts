@@ -313,6 +313,41 @@ describe("a disk that fails", () => {
     expect(await world.complete(readAll(log, 2).then(summary))).toEqual(["2-2@0:2"]);
   });
 
+  it.each([
+    ["one batch in front of the cut", [1]],
+    ["two batches, one on each side of it,", [1, 2]],
+    ["all from there on", [1, 2, 3]],
+  ])("does not cut off what is rotten and should stay, and says so (%s)", async (_, rotten) => {
+    const world = await LogWorld.open({ tailBytesMax: 0 });
+    const log = world.log();
+    for (let mark = 0; mark < 4; mark += 1) log.appendAsLeader(batch({ mark, records: 3 }), 0);
+    log.advanceHighWatermark(offset(6));
+    await world.run(10_000);
+    const heard = listenTo(log);
+    const path = world.disk.paths().find(isLog)!;
+    const { length } = batch({ records: 3 });
+    for (const number of rotten) world.disk.flipBit(path, (number + 1) * length - 1, 3);
+    // Its leader says that they part there; whether the replica may lose more than that is not its own to decide.
+    await world.complete(log.truncateTo(offset(6)));
+    expect([log.logEndOffset, log.highWatermark, log.damage]).toEqual([
+      6,
+      6,
+      [expect.objectContaining({ from: 3, to: 6 })],
+    ]);
+    expect(heard.faults).toEqual(["damaged"]);
+    log.appendAsFollower(stampedBatch(6, 1, { mark: 9 }), 1);
+    await world.run(10_000);
+    for (const again of ["first", "killed", "stopped"]) {
+      if (again === "killed") world.kill();
+      if (again === "stopped") await world.stopCleanly();
+      if (again !== "first") await world.start({ tailBytesMax: 0 });
+      const { damage, logEndOffset } = world.log();
+      expect([again, logEndOffset, damage]).toEqual([again, 7, [expect.objectContaining({ from: 3, to: 6 })]]);
+      expect(await world.complete(readAll(world.log(), 6).then(summary))).toEqual(["6-6@1:9"]);
+      expect(await world.complete(readAll(world.log(), 0, 3).then(summary))).toEqual(["0-2@0:0"]);
+    }
+  });
+
   it("leaves nothing in the index file of what was cut off behind something rotten", async () => {
     const { length } = batch();
     // Every second batch has an entry.

@@ -1,4 +1,4 @@
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { InvariantViolation } from "../../common/assert.js";
 import { EarliestTimer } from "../../common/earliest-timer.js";
 import type { Env } from "../../common/env/env.js";
@@ -23,13 +23,14 @@ import { TailBudget } from "./log-tail.js";
 import { Log } from "./log.js";
 import {
   asideName,
-  isDeletedName,
   METADATA_FILE,
+  nameBefore,
   parsePartitionDirectoryName,
   parseSegmentFileName,
   partitionDirectoryName,
   readPartitionMetadata,
 } from "./partition-directory.js";
+import type { Aside } from "./partition-directory.js";
 import { ProducerStates } from "./producer-states.js";
 import { Scrubber } from "./scrubber.js";
 import { SegmentCache } from "./segment-cache.js";
@@ -143,7 +144,7 @@ export class LogManager {
     await manager.#recoverAll(lastRun);
     await markRunning(env, options.directory, { stop: manager.#untoldStop, cut: manager.#untoldCut });
     await manager.#checkpointNow();
-    manager.#removeDeleted();
+    manager.#finishRenamed();
     manager.#scrubber.start();
     return manager;
   }
@@ -225,10 +226,21 @@ export class LogManager {
 
   /** For a replica that should not be here: its directory is renamed and kept, for a person to decide. */
   async setAside(topicId: TopicId, partition: number): Promise<void> {
-    const renamed = await this.#rename(topicId, partition, "stray");
-    if (renamed === undefined) return;
-    this.logger.warn(`a replica that does not belong here was put aside as ${renamed}`);
-    this.#inBackground(this.#checkpointNow());
+    const renamed = await this.#rename(topicId, partition, "leaving");
+    // A stray replica says nothing of where its log is, if another one that came to this place should be lost one day. So it is
+    // called one only when the checkpoints have forgotten it: until then the next start is to know that this log is not lost.
+    if (renamed !== undefined)
+      this.#inBackground(this.#checkpointNow().then(() => this.#becomeStray(basename(renamed))));
+  }
+
+  async #becomeStray(leaving: string): Promise<void> {
+    const { directory } = this.options;
+    const stray = asideName(nameBefore(leaving, "leaving") ?? leaving, "stray", (name) => this.#names.has(name));
+    this.#names.add(stray);
+    await this.env.files.rename(join(directory, leaving), join(directory, stray));
+    await this.env.files.syncDirectory(directory);
+    this.#names.delete(leaving);
+    this.logger.warn(`a replica that does not belong here was put aside as ${join(directory, stray)}`);
   }
 
   /** Flushes and closes all logs, writes the checkpoints and the mark of a clean stop. Idempotent. */
@@ -309,28 +321,33 @@ export class LogManager {
       ([key, offset]) => !this.#logs.has(key) && offset > (logStarts?.get(key) ?? 0),
     );
     if (gone.length === 0) return;
-    const deleted = await this.#deletedLogs();
+    const renamed = await this.#renamedLogs();
     for (const [key, offset] of gone) {
-      if (deleted.has(key)) continue;
+      if (renamed.has(key)) continue;
       this.#untoldStop = "lost";
       this.logger.error(`the log ${key} had records up to offset ${offset}, but its directory is gone`);
     }
   }
 
-  /** Logs that the last run was about to remove. */
-  async #deletedLogs(): Promise<ReadonlySet<PartitionKey>> {
-    const deleted = new Set<PartitionKey>();
-    for (const name of [...this.#names].filter(isDeletedName)) {
-      const was = parsePartitionDirectoryName(name.slice(0, name.lastIndexOf("~")));
+  /** Logs that the last run was about to remove, or to put aside. */
+  async #renamedLogs(): Promise<ReadonlySet<PartitionKey>> {
+    const renamed = new Set<PartitionKey>();
+    for (const name of this.#names) {
+      const was = parsePartitionDirectoryName(nameBefore(name, "deleted", "leaving") ?? "");
+      if (was === undefined) continue;
       const topicId = await readPartitionMetadata(this.env.files, join(this.options.directory, name, METADATA_FILE));
-      if (was !== undefined && topicId !== undefined) deleted.add(partitionKey(topicId, was.partition));
+      if (topicId !== undefined) renamed.add(partitionKey(topicId, was.partition));
     }
-    return deleted;
+    return renamed;
   }
 
-  #removeDeleted(): void {
-    for (const name of [...this.#names].filter(isDeletedName))
-      this.#inBackground(this.env.files.removeTree(join(this.options.directory, name)));
+  /** The checkpoints have forgotten what the last run was about to remove, or to put aside. */
+  #finishRenamed(): void {
+    for (const name of [...this.#names]) {
+      if (nameBefore(name, "deleted") !== undefined)
+        this.#inBackground(this.env.files.removeTree(join(this.options.directory, name)));
+      if (nameBefore(name, "leaving") !== undefined) this.#inBackground(this.#becomeStray(name));
+    }
   }
 
   async #recover(
@@ -376,7 +393,7 @@ export class LogManager {
     this.logger.error(`${path} does not say which topic id it belongs to; it was put aside as ${aside}`);
   }
 
-  async #rename(topicId: TopicId, partition: number, why: "deleted" | "stray"): Promise<string | undefined> {
+  async #rename(topicId: TopicId, partition: number, why: Aside): Promise<string | undefined> {
     const key = partitionKey(topicId, partition);
     const log = this.#logs.get(key);
     if (log === undefined) return undefined;

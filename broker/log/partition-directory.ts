@@ -12,7 +12,8 @@ import { decodeCheckpoint, encodeCheckpoint } from "./checkpoint-file.js";
  *     leader-epoch-checkpoint
  *     00000000000000000000.log         and .index, .timeindex, .snapshot
  *   orders-3~deleted-0/                renamed before it is removed
- *   orders-3~stray-0/                  a replica that does not belong here, kept for a person to look at
+ *   orders-3~leaving-0/                a replica that does not belong here, and the checkpoints may know it yet
+ *   orders-3~stray-0/                  the same, kept for a person to look at
  *
  * `~` cannot stand in a topic name, so no partition's directory can be taken for one that was renamed.
  */
@@ -34,18 +35,26 @@ export function parsePartitionDirectoryName(name: string): { topic: string; part
   return { topic: match[1] as string, partition: Number(match[2]) };
 }
 
+/**
+ * Why a directory is out of use: to be removed; to be kept for a person; or to be kept, and the checkpoints may still know it by
+ * its former name.
+ */
+export type Aside = "deleted" | "stray" | "leaving";
+
 /** The name for a directory that is out of use; `taken` are the names that exist. */
-export function asideName(name: string, why: "deleted" | "stray", taken: (name: string) => boolean): string {
-  for (let number = 0; ; number += 1) {
+export function asideName(name: string, why: Aside, taken: (name: string) => boolean): string {
+  const number = name.slice(name.lastIndexOf("-"));
+  for (let count = 0; ; count += 1) {
     // A file system allows 255 bytes; the longest topic name leaves no room.
-    const aside = `${name.slice(0, 230)}~${why}-${number}`;
+    const aside = `${name.slice(0, name.length - number.length).slice(0, 220)}${number}~${why}-${count}`;
     if (!taken(aside)) return aside;
   }
 }
 
-/** Whether a directory was renamed to be removed. */
-export function isDeletedName(name: string): boolean {
-  return /~deleted-[0-9]+$/.test(name);
+/** The directory's name before it was renamed for that reason; undefined when it was not. Long names have lost their end. */
+export function nameBefore(aside: string, ...reasons: readonly Aside[]): string | undefined {
+  const match = /^(.*)~([a-z]+)-[0-9]+$/.exec(aside);
+  return match !== null && (reasons as readonly string[]).includes(match[2] as string) ? match[1] : undefined;
 }
 
 /** `00000000000000000042.log` */

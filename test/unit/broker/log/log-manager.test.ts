@@ -87,6 +87,44 @@ describe("LogManager", () => {
     expect(directories(world)).toEqual(["orders-0", "orders-0~stray-0"]);
   });
 
+  it.each(["setAside", "remove"] as const)(
+    "does not miss a log that was renamed when the process died (%s)",
+    async (how) => {
+      const topic = "t".repeat(249);
+      let renamed = 0;
+      for (let ms = 0; ms < 10; ms += 0.2) {
+        const world = await LogWorld.open();
+        world.manager.create(TOPIC_ID, topic, 12, SETTINGS).appendAsLeader(batch({ mark: 1 }), 7);
+        await world.complete(world.manager.recoveryReported());
+        await world.run(10_000);
+        world.manager[how](TOPIC_ID, 12).catch(() => undefined);
+        await world.run(ms);
+        world.kill();
+        if (world.disk.contentOf(`${DIRECTORY}/${topic}-12/partition.metadata`) === undefined) renamed += 1;
+        await world.start();
+        expect([ms, world.manager.untoldStop]).toEqual([ms, "crash"]);
+        await world.run(1000);
+        const left = world.manager.get(TOPIC_ID, 12) === undefined ? directories(world) : [];
+        expect(left.filter((name) => !/~stray-0$/.test(name))).toEqual([]);
+      }
+      expect(renamed).toBeGreaterThan(10);
+    },
+  );
+
+  it("misses a log that is gone though another one stood in its place once, and was put aside", async () => {
+    const world = await LogWorld.open();
+    world.log().appendAsLeader(batch({ mark: 1 }), 7);
+    await world.run(10_000);
+    await world.complete(world.manager.setAside(TOPIC_ID, 0));
+    await world.run(1000);
+    world.log().appendAsLeader(batch({ mark: 2 }), 8);
+    await world.stopCleanly();
+    await world.complete(world.process.env.files.removeTree(`${DIRECTORY}/orders-0`));
+    await world.start();
+    expect(directories(world)).toEqual(["orders-0~stray-0"]);
+    expect(world.lines.join("\n")).toMatch(/error the log .* had records up to offset 1, but its directory is gone/);
+  });
+
   it("puts a directory aside that does not say whose it is, and removes one that holds nothing", async () => {
     const world = await LogWorld.open();
     world.log().appendAsLeader(batch(), 0);

@@ -441,7 +441,7 @@ export class Nemesis {
     const { survivors } = this.#parts;
     for (const id of ids) this.#countKill(id);
     this.#cluster.powerCut(...ids);
-    survivors.look();
+    survivors.look(ids);
     for (const id of ids) this.#later(this.#downMs(), () => this.#cluster.start(id));
   }
 
@@ -534,7 +534,7 @@ export class Nemesis {
     say(slot.host.name);
     this.#cluster.powerCut(slot.id);
     slot.host.disk.replace();
-    this.#parts.survivors.look();
+    this.#parts.survivors.look([slot.id]);
     this.#later(this.#downMs(), () => this.#cluster.start(slot.id));
     return true;
   }

@@ -1,4 +1,5 @@
-import type { PartitionKey } from "../../../protocol/types.js";
+import { paths } from "../../../broker/zookeeper/znodes.js";
+import type { BrokerId, PartitionKey } from "../../../protocol/types.js";
 import { partitionKey } from "../../../protocol/types.js";
 import type { SimCluster } from "../cluster.js";
 import type { History } from "../history.js";
@@ -7,6 +8,17 @@ import type { SwarmTopic, SwarmTopics } from "./topics.js";
 
 /** Answers and deliveries may be on their way for so long. */
 const ON_THE_WAY_MS = 1500;
+/** What a controller writes may be on its way for so long; and what one wrote that is dead by then. */
+const WRITE_MS = 10;
+const LAST_WRITE_MS = 5000;
+
+interface PowerCut {
+  readonly ids: readonly BrokerId[];
+  readonly atMs: number;
+  readonly lastZxid: bigint;
+  /** The session of the controller, if it lost its power too: whatever it writes from then on was on its way. */
+  readonly writer: string | undefined;
+}
 
 interface OpenLoss {
   readonly topic: SwarmTopic;
@@ -15,17 +27,21 @@ interface OpenLoss {
   fromOffset: number;
   readonly sinceMs: number;
   /** Leader epoch when the power was cut: the next one begins without what is lost. */
-  readonly epoch: number;
+  epoch: number;
 }
 
 /**
  * Says which acknowledged records may be lost when machines lose their power, by looking at what is left on the disks: a
  * record is lost with permission only when no replica has it any more that was in sync or eligible. Whoever has it must be
  * waited for, elected and copied from. While the state of the partition says `fsync` nothing may be lost at all.
+ *
+ * A state that was on its way to ZooKeeper when its leader lost its power counts with what that one has left: the leader had
+ * answered, and others have lost their seats to it (known gaps in docs/replication.md).
  */
 export class Survivors {
   readonly #open = new Map<PartitionKey, OpenLoss>();
   readonly #lossy = new Set<PartitionKey>();
+  #cut: PowerCut | undefined;
   /** How often acknowledged records were lost with permission. */
   permitted = 0;
 
@@ -41,8 +57,14 @@ export class Survivors {
     return this.#lossy.has(key);
   }
 
-  /** After a power cut or the loss of a disk. */
-  look(): void {
+  /** After a power cut or the loss of a disk, of these brokers. */
+  look(ids: readonly BrokerId[]): void {
+    const { cluster } = this;
+    const { zookeeper, controllerId } = cluster;
+    const office = zookeeper.node(paths.controllerEpoch);
+    const isWriterGone = controllerId !== undefined && ids.includes(controllerId);
+    const writer = isWriterGone && office !== undefined ? zookeeper.writerOf(office.mzxid) : undefined;
+    this.#cut = { ids, atMs: cluster.nowMs, lastZxid: zookeeper.lastChangeZxid, writer };
     for (const topic of this.topics.all) {
       for (let partition = 0; partition < topic.partitions; partition += 1) this.#lookAt(topic, partition);
     }
@@ -50,11 +72,34 @@ export class Survivors {
 
   /** A leader without what is lost is in office, or there is none yet. To be called often. */
   settle(): void {
+    this.#lookAtLateStates();
     if (this.#open.size === 0) return;
     for (const loss of [...this.#open.values()]) {
       const state = this.#state(loss.topic, loss.partition);
       if (state === undefined) this.#open.delete(loss.key);
       else if (state.leader >= 0 && state.leaderEpoch > loss.epoch) this.#close(loss);
+    }
+  }
+
+  #lookAtLateStates(): void {
+    const { zookeeper, nowMs } = this.cluster;
+    const cut = this.#cut;
+    if (cut === undefined || zookeeper.lastChangeZxid === cut.lastZxid) return;
+    const sinceMs = nowMs - cut.atMs;
+    const isOver = sinceMs > WRITE_MS;
+    if (sinceMs > LAST_WRITE_MS || (isOver && cut.writer === undefined)) {
+      this.#cut = undefined;
+      return;
+    }
+    this.#cut = { ...cut, lastZxid: zookeeper.lastChangeZxid };
+    for (const topic of this.topics.all) {
+      for (let partition = 0; partition < topic.partitions; partition += 1) {
+        const node = zookeeper.node(paths.partitionState(topic.name, partition));
+        if (node === undefined || node.mzxid <= cut.lastZxid) continue;
+        if (isOver && zookeeper.writerOf(node.mzxid) !== cut.writer) continue;
+        const leader = this.#state(topic, partition)?.leader;
+        if (leader !== undefined && cut.ids.includes(leader)) this.#lookAt(topic, partition);
+      }
     }
   }
 
@@ -72,8 +117,10 @@ export class Survivors {
     this.permitted += 1;
     this.#lossy.add(key);
     const before = this.#open.get(key);
-    if (before !== undefined) before.fromOffset = Math.min(before.fromOffset, left);
-    else
+    if (before !== undefined) {
+      before.fromOffset = Math.min(before.fromOffset, left);
+      before.epoch = state.leaderEpoch;
+    } else
       this.#open.set(key, {
         topic,
         partition,

@@ -2,7 +2,7 @@ import { crc32 } from "node:zlib";
 import type { Log } from "../../broker/log/log.js";
 import type { FollowerProgress } from "../../broker/partition/followers.js";
 import type { Partition, PartitionRole } from "../../broker/partition/partition.js";
-import { decodeControllerEpoch, paths } from "../../broker/zookeeper/znodes.js";
+import { decodeBroker, decodeControllerEpoch, paths } from "../../broker/zookeeper/znodes.js";
 import type { PartitionStateZnode } from "../../broker/zookeeper/znodes.js";
 import { BatchFault, readBatch } from "../../protocol/record-batch.js";
 import type { RecordBatch } from "../../protocol/record-batch.js";
@@ -69,6 +69,7 @@ interface CommittedLog {
  * - States of partitions are written by the session that raised the controller epoch last.
  * - Who is taken in is somebody whom the leader waits for by then, as the process that the leader saw.
  * - Who leads was given its seat under the registration that it has.
+ * - Who registers as one that may have lost something has a disk that may have less than when it last had lost nothing.
  * - A leader counts no fetch of a process of a follower once a later one has fetched.
  * - A follower has no batch above the epoch that it follows, and where its log and the leader's part it cuts off nothing that
  *   is committed.
@@ -93,6 +94,8 @@ export class Invariants {
   readonly #lossy = new Set<string>();
   /** The greatest high watermark that any leader had, by partition. */
   readonly #highest = new Map<string, number>();
+  /** By broker: under which registration it was looked at last, and the disk that it had when it had lost nothing. */
+  readonly #registered = new Map<BrokerId, { readonly epoch: string; readonly wholeDisk: number | undefined }>();
   #controllerEpoch = { mzxid: -1n, value: 0 };
   #lastChangeZxid = -1n;
   /** Records may be lost: unclean elections are on, or every disk lost its power. */
@@ -178,6 +181,7 @@ export class Invariants {
       const { broker, process } = slot;
       if (broker === undefined || process === undefined || !touched.has(process)) continue;
       this.#checkBrokersController(slot, broker.metadata.controllerEpoch);
+      if (this.options.noHands === true) this.#checkLastStop(slot);
       for (const partition of broker.partitions?.all() ?? []) this.#checkReplica(slot, partition);
     }
   }
@@ -250,6 +254,23 @@ export class Invariants {
     if (before?.process === slot.process && before !== undefined && epoch < before.epoch)
       throw new Error(`broker ${slot.id} went from controller epoch ${before.epoch} back to ${epoch}`);
     this.#controllerEpochs.set(slot, { process: slot.process, epoch });
+  }
+
+  /** What it says of its last stop costs it all its seats, if it says that something may be lost. */
+  #checkLastStop({ id, broker, host }: SimBroker): void {
+    const known = this.#registered.get(id);
+    const epoch = broker?.epoch;
+    const node = this.cluster.zookeeper.node(paths.broker(id));
+    if (epoch === undefined || epoch === known?.epoch || node?.czxid.toString() !== epoch) return;
+    const { lastStop } = decodeBroker(paths.broker(id), node.data);
+    const { generation, hasRotted } = host.disk;
+    const isWhole = lastStop === "clean" || lastStop === "crash";
+    if (!isWhole && !hasRotted && known?.wholeDisk === generation)
+      throw new Error(`broker ${id} registers after "${lastStop}", and its disk has lost nothing`);
+    // Until its own mark says so the next start tells of what was before.
+    const mark = Buffer.from(host.disk.viewOf("/data/logs/last-run") ?? []).toString();
+    const wholeDisk = isWhole && /^running \S+ (clean|crash)$/m.test(mark) ? generation : known?.wholeDisk;
+    this.#registered.set(id, { epoch, wholeDisk });
   }
 
   #checkStates(topic: string): void {

@@ -25,6 +25,8 @@ export class SimDisk {
   readonly random: SimRandom;
   /** Grows whenever the disk may have less than it had: what it had before proves nothing then. */
   generation = 0;
+  /** A bit was turned over, at some time: whoever finds that out has lost something. */
+  hasRotted = false;
   readonly #faults = new Set<Fault>();
   readonly #root = new Directory();
   /** Changes of names that no `syncDirectory` has made durable, oldest first. */
@@ -91,6 +93,7 @@ export class SimDisk {
   flipBit(path: string, position: number, bit = 0): void {
     this.scheduler.note(`${this.hostName} rot in ${path} at ${position}`);
     this.generation += 1;
+    this.hasRotted = true;
     this.#file(path, "flip a bit of").flipBit(position, bit);
   }
 

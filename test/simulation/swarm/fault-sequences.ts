@@ -38,6 +38,35 @@ export class FaultSequences {
     this.#random = stage.random;
   }
 
+  /** Killed and started at once, and perhaps killed once more in the middle of what that start repairs. */
+  restart(id: BrokerId): void {
+    this.#cluster.restart(id);
+    if (!this.#random.chance(0.4)) return;
+    this.#stage.later(this.#random.float() * 100, () => {
+      if (this.#stage.isActive() && this.#cluster.broker(id).state === "starting") this.#cluster.restart(id);
+    });
+  }
+
+  /** There is no space left; perhaps when the one that is to lead instead has lost its power a moment ago, unnoticed. */
+  fillDisk({ id, host: { disk } }: SimBroker, say: (what: string) => void): void {
+    const heir = this.#random.chance(0.5) ? this.#heirOf(id) : undefined;
+    say(heir === undefined ? `broker-${id}` : `broker-${id}, which led, and broker-${heir} has lost its power`);
+    if (heir !== undefined) this.#stage.cutPower([heir]);
+    this.#stage.later(heir === undefined ? 0 : this.#random.float() * 400, () => disk.setCapacity(disk.usedBytes));
+    this.#stage.later(500 + this.#random.float() * 2500, () => disk.setCapacity(Number.POSITIVE_INFINITY));
+  }
+
+  /** Somebody who is in sync where this one leads. */
+  #heirOf(id: BrokerId): BrokerId | undefined {
+    for (let tries = 0; tries < 10; tries += 1) {
+      const topic = this.#stage.topic();
+      const state = topic && this.#cluster.stateOf(topic.name, this.#random.below(topic.partitions));
+      const heirs = state?.leader === id ? state.isr.filter((one) => one !== id) : [];
+      if (heirs.length > 0) return this.#random.pick(heirs);
+    }
+    return undefined;
+  }
+
   /** What one sends another arrives late, and meanwhile one of them is another process, or somebody else is in office. */
   sendLate(slot: SimBroker, other: SimBroker): void {
     const { network } = this.#cluster.simulation;

@@ -164,7 +164,7 @@ export class Nemesis {
       case "restart":
         say(host);
         this.#countKill(id);
-        cluster.restart(id);
+        this.#sequences.restart(id);
         return role;
       case "turnByTurn":
         return this.#sequences.leadTurnByTurn(say);
@@ -366,13 +366,9 @@ export class Nemesis {
       }
       case "bounceInReload":
         return this.#sequences.bounceInReload(say);
-      case "diskFull": {
-        const { disk } = slot.host;
-        say(host);
-        disk.setCapacity(disk.usedBytes);
-        this.#later(between(300, 3000), () => disk.setCapacity(Number.POSITIVE_INFINITY));
+      case "diskFull":
+        this.#sequences.fillDisk(slot, say);
         return role;
-      }
       case "diskSlow": {
         const { disk } = slot.host;
         const slowness = this.#random.pick(this.#parts.world.slowReadsMs);

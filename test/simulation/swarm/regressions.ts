@@ -92,4 +92,14 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
       "a state that was on its way when its leader lost its power took the seat of one that had more, a known gap",
     test: "the seed itself",
   },
+  {
+    seed: 452560217,
+    showed: "a follower that cut its log came upon rot in front of the cut, and cut there, below what was committed",
+    test: "test/unit/broker/log/log-faults.test.ts",
+  },
+  {
+    seed: 452560222,
+    showed: "a broker that was killed as it put a stray log aside counted as one that had lost its disk",
+    test: "test/unit/broker/log/log-manager.test.ts",
+  },
 ];

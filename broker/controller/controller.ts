@@ -365,7 +365,10 @@ export class Controller implements ControllerApi {
       }
       const event = await this.#queue.next();
       if (event === undefined || this.#stopped.signal.aborted) continue;
+      const startedMs = this.#env.clock.monotonicMs();
       await this.#attempt(() => this.#handle(event));
+      // What comes next would decide by answers that are as old as this took.
+      if (this.#isLoaded) await this.#evidence.askAgainIfLongSince(startedMs);
     }
   }
 
@@ -711,10 +714,12 @@ export class Controller implements ControllerApi {
   async #onBrokersChanged(): Promise<void> {
     const { gone, came } = this.#syncBrokers(await this.#readBrokers());
     if (gone.size === 0 && came.length === 0) return;
+    const askedMs = this.#env.clock.monotonicMs();
     // Until the leaderships of its predecessor have ended a process gets no orders: it would lead again in the same epoch,
     // and after a power cut with other records than the followers have of that epoch.
     for (const { epoch } of came) this.#unjudged.add(epoch);
     await this.#onRegistrations(gone, came);
+    this.#evidence.doubtIfLongSince(askedMs);
     this.#unjudged.clear();
     for (const { id } of came) this.#channels.get(id)?.clusterChanged();
     await this.#electMissing("brokers changed");
@@ -734,6 +739,7 @@ export class Controller implements ControllerApi {
     this.#evidence.doubtIfLongSince(askedMs);
     for (const { id } of dead) this.#dropBroker(id);
     await this.#onRegistrations(new Set(dead.map(({ id }) => id)), []);
+    this.#evidence.doubtIfLongSince(askedMs);
     await this.#electMissing("brokers were fenced");
   }
 

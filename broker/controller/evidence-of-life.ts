@@ -34,7 +34,10 @@ export class EvidenceOfLife {
   /** When it was first asked what it has not answered yet; of a broker that is reached it means nothing. */
   readonly #askedMs = new Map<BrokerId, number>();
   #doubts = 0;
+  #doubtedMs = Number.NEGATIVE_INFINITY;
   #patience: Timer | undefined;
+  /** Called when nobody is waited for. */
+  #onAnswered: (() => void) | undefined;
   #stopped = false;
 
   constructor(env: Env, parts: EvidenceOfLifeParts) {
@@ -80,12 +83,14 @@ export class EvidenceOfLife {
   noteGone(brokerId: BrokerId): void {
     this.#answered.delete(brokerId);
     this.#askedMs.delete(brokerId);
+    this.#tellIfAnswered();
   }
 
   /** The broker answered what it was asked when there had been so many doubts. Returns whether it is reached by that. */
   noteAnswer({ id, epoch }: Broker, doubts: number): boolean {
     if (this.isReached(id)) return false;
     this.#answered.set(id, { epoch, doubts });
+    this.#tellIfAnswered();
     return this.isReached(id);
   }
 
@@ -97,6 +102,7 @@ export class EvidenceOfLife {
     const nowMs = this.#env.clock.monotonicMs();
     for (const id of this.#parts.brokers.keys()) if (this.isReached(id)) this.#askedMs.set(id, nowMs);
     this.#doubts += 1;
+    this.#doubtedMs = nowMs;
     this.#parts.ask();
     this.#watchPatience();
   }
@@ -118,12 +124,31 @@ export class EvidenceOfLife {
 
   /** Something took its time since the brokers were asked: whoever has answered may have lost its power in it. */
   doubtIfLongSince(askedMs: number): void {
-    if (this.#env.clock.monotonicMs() - askedMs > ANSWER_PATIENCE_MS) this.doubt();
+    if (this.#env.clock.monotonicMs() - Math.max(askedMs, this.#doubtedMs) > ANSWER_PATIENCE_MS) this.doubt();
+  }
+
+  /** The same, and resolves when those that live have answered: what waits meanwhile may rest on their answers. */
+  async askAgainIfLongSince(askedMs: number): Promise<void> {
+    const { doubts } = this;
+    this.doubtIfLongSince(askedMs);
+    if (doubts === this.#doubts || this.#stopped || !this.#isAnybodyAwaited) return;
+    await new Promise<void>((resolve) => (this.#onAnswered = resolve));
   }
 
   stop(): void {
     this.#stopped = true;
     this.#patience?.cancel();
+    this.#onAnswered?.();
+  }
+
+  get #isAnybodyAwaited(): boolean {
+    return [...this.#parts.brokers.keys()].some((id) => this.isAwaited(id));
+  }
+
+  #tellIfAnswered(): void {
+    if (this.#onAnswered === undefined || this.#isAnybodyAwaited) return;
+    this.#onAnswered();
+    this.#onAnswered = undefined;
   }
 
   /** 0: it has answered, or it is not waited for. */
@@ -145,6 +170,7 @@ export class EvidenceOfLife {
       this.#patience = undefined;
       this.#parts.onPatienceOver();
       this.#watchPatience();
+      this.#tellIfAnswered();
     });
   }
 }

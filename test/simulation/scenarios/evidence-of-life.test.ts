@@ -89,6 +89,31 @@ describe("a follower that loses its power while the controller waits for ZooKeep
   });
 });
 
+describe("a follower that loses its power while the controller waits for ZooKeeper", () => {
+  it("does not get the seat of the leader, whose session has expired, for an answer of long ago", async () => {
+    await withCluster({ seed: 32 }, async (cluster) => {
+      const [leader = 0, follower = 0] = [1, 2, 3].filter((id) => id !== cluster.controllerId);
+      const config = { "min.insync.replicas": "1", "flush.ms": "60000" };
+      const letters = await Letters.create(cluster, { assignment: [leader, follower], config });
+      await letters.write(20);
+      cluster.simulation.network.isolate(host(leader));
+      await cluster.until(() => cluster.logged(`Brokers gone: ${leader}`), "the session of the leader has expired");
+      cluster.zookeeper.freeze("zk1");
+      // It has answered the controller by now.
+      await cluster.run(20);
+      cluster.powerCut(follower);
+      await cluster.run(250);
+      cluster.zookeeper.thaw("zk1");
+      await cluster.run(500);
+      cluster.start(follower);
+      await cluster.run(3000);
+      cluster.simulation.network.heal();
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
 describe("a leader whose disk is full", () => {
   it("hands over to a follower that is some 100 ms away from the controller", async () => {
     await withCluster({ seed: 51, brokers: 4 }, async (cluster) => {

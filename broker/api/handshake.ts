@@ -49,11 +49,17 @@ export function handshakeHandler(parts: HandshakeParts): Handler<"handshake"> {
         `brokers talk to brokers on the inter-broker listener, not on ${context.listenerName}`,
       );
     }
-    return prove(parts, broker).then(() => {
-      context.identify(broker);
-      if (broker.control) adoptControlConnection(parts, controlConnections, broker, context);
-      return { body: { ...body, incarnation: parts.incarnation } };
-    });
+    let isClosed = false;
+    const forget = context.whenClosed(() => (isClosed = true));
+    return prove(parts, broker)
+      .finally(forget)
+      .then(() => {
+        // Its sender may have made another one by now, which is not to end because of this.
+        if (isClosed) return undefined;
+        context.identify(broker);
+        if (broker.control) adoptControlConnection(parts, controlConnections, broker, context);
+        return { body: { ...body, incarnation: parts.incarnation } };
+      });
   };
 }
 

@@ -67,7 +67,14 @@ export class LogContent {
     this.offsets = recovered.offsets;
     this.directory = new LogDirectory(context, identity, state, recovered);
     this.damage = new LogDamage(state, context.logger, () => this.offsets.logStart, recovered.damage);
-    this.segments = new SegmentList(context, this.directory, recovered.segments, this.damage, () => this.settings);
+    this.segments = new SegmentList(
+      context,
+      this.directory,
+      recovered.segments,
+      this.damage,
+      () => this.settings,
+      () => this.cuts,
+    );
     this.epochs = new LogEpochs(env.files, join(this.directory.path, EPOCHS_FILE), recovered.epochs);
     this.producers = new LogProducers(env, this.directory.path, recovered.producers);
     this.tail = new LogTail(context.tailBudget, TAIL_BYTES_PER_LOG_MAX);

@@ -6,6 +6,7 @@ import type { LogDamage } from "./log-damage.js";
 import type { LogDirectory } from "./log-directory.js";
 import type { LogSettings } from "./log-settings.js";
 import { shouldRoll } from "./retention.js";
+import type { DamagedRange } from "./segment-scan.js";
 import { Segment, SegmentFiles } from "./segment.js";
 
 /** Bytes that have their place at the end of a segment's file and are to be written there. */
@@ -29,6 +30,8 @@ export class SegmentList {
     private readonly segments: Segment[],
     private readonly damage: LogDamage,
     private readonly settings: () => LogSettings,
+    /** Counts what is cut off the end. */
+    private readonly cuts: () => number,
   ) {}
 
   get all(): readonly Segment[] {
@@ -54,10 +57,17 @@ export class SegmentList {
     return Math.max(0, low - 1);
   }
 
-  /** Runs the task with the files of a segment, which are opened if they are not. Damage that this shows is noted. */
+  /**
+   * Runs the task with the files of a segment, which are opened if they are not. Damage that this shows is noted, unless a cut
+   * came in between: what was read is perhaps no part of the log any more.
+   */
   use<T>(segment: Segment, task: (files: SegmentFiles) => Promise<T>): Promise<T> {
+    const cuts = this.cuts();
+    const note = (damage: readonly DamagedRange[]): void => {
+      if (this.cuts() === cuts) this.damage.add(damage);
+    };
     const open = (): ReturnType<Segment["open"]> => segment.open(this.settings().indexIntervalBytes);
-    return this.context.cache.use(segment, open, (damage) => this.damage.add(damage), task);
+    return this.context.cache.use(segment, open, note, task);
   }
 
   /**

@@ -238,6 +238,29 @@ describe("a disk that fails", () => {
     await world.complete(world.manager.close());
   });
 
+  it("forgets what a read finds rotten that a cut has overtaken", async () => {
+    for (let afterMs = 0; afterMs < 12; afterMs += 0.5) {
+      const world = await LogWorld.open({ tailBytesMax: 0 });
+      const log = world.log({ segmentBytes: 300 });
+      for (let mark = 0; mark < 8; mark += 1) log.appendAsLeader(batch({ mark }), 0);
+      await world.run(2_000);
+      const path = world.disk.paths().find(isLog)!;
+      world.disk.flipBit(path, world.disk.contentOf(path)!.length - 1, 3);
+      // Without its index the segment is read as a whole when somebody opens it.
+      world.disk.remove(path.replace(/log$/, "index"));
+      await world.stopCleanly();
+      await world.start();
+      const again = world.log();
+      world.disk.delayMeanMs = 2;
+      const read = Promise.resolve(again.read(offset(0), { maxBytes: 1 })).catch(() => undefined);
+      await world.run(afterMs);
+      await world.complete(again.truncateTo(offset(0)));
+      await world.complete(read);
+      expect([afterMs, again.logEndOffset, again.damage]).toEqual([afterMs, 0, []]);
+      await world.complete(world.manager.close());
+    }
+  });
+
   it.each(["stopped", "killed"])("knows what it found rotten when it was %s and comes back", async (how) => {
     const world = await LogWorld.open({ tailBytesMax: 0 });
     const log = world.log({ segmentBytes: 300 });

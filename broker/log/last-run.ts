@@ -24,6 +24,8 @@ interface Untold {
 export interface LastRun extends Untold {
   /** How the last run itself ended: what the files may lack now. */
   readonly ended: LastStop;
+  /** The kernel that it ran on; undefined: it ended clean, or nothing says so. */
+  readonly bootId?: string | undefined;
 }
 
 const severity: Record<LastStop, number> = { clean: 0, crash: 1, "power-cut": 2, lost: 3 };
@@ -45,16 +47,24 @@ export async function readLastRun(env: Env, directory: string): Promise<LastRun>
   const [bootId, untold] = rest;
   const ended: LastStop = bootId === encodeURIComponent(env.bootId) ? "crash" : "power-cut";
   const before = untoldStop(untold);
-  return { stop: severity[before] > severity[ended] ? before : ended, ended, cut };
+  return {
+    stop: severity[before] > severity[ended] ? before : ended,
+    ended,
+    cut,
+    bootId: bootId === undefined ? undefined : decodeURIComponent(bootId),
+  };
 }
 
 function untoldStop(text: string | undefined): LastStop {
   return text === "clean" || text === "crash" || text === "power-cut" ? text : "lost";
 }
 
-/** From now on, until it is marked clean, the run counts as ended by whatever happens to it. */
-export async function markRunning(env: Env, directory: string, untold: Untold): Promise<void> {
-  const first = `running ${encodeURIComponent(env.bootId)} ${untold.stop}`;
+/**
+ * From now on, until it is marked clean, the run counts as ended by whatever happens to it. `bootId`: of the last run, while
+ * this one still looks at what that one has left.
+ */
+export async function markRunning(env: Env, directory: string, untold: Untold, bootId = env.bootId): Promise<void> {
+  const first = `running ${encodeURIComponent(bootId)} ${untold.stop}`;
   await writeCheckpoint(env.files, join(directory, FILE), [first, ...[...untold.cut].map((key) => `cut ${key}`)]);
 }
 

@@ -34,8 +34,6 @@ export interface RecoveredLog {
   /** The directory, and the names in it, are there after any power cut. */
   readonly isDirectoryDurable: boolean;
   readonly wasCut: boolean;
-  /** The process alone had died, and yet something written is not there as it was: the disk or the kernel has lost it. */
-  readonly lostInCrash: boolean;
 }
 
 /**

@@ -93,6 +93,7 @@ export class LogManager {
   readonly #startsWithoutLog = new Map<PartitionKey, Offset>();
   /** How the runs before ended, as far as the cluster has not been told. */
   #untoldStop: LastStop = "lost";
+  #lossMark: Promise<void> | undefined;
   /** Logs that were cut and of which the cluster has not been told. */
   #untoldCut = new Set<PartitionKey>();
   readonly #context: LogContext;
@@ -201,7 +202,6 @@ export class LogManager {
         hasDirectory: false,
         isDirectoryDurable: true,
         wasCut: false,
-        lostInCrash: false,
       },
       this.#leaving.get(directoryName),
     );
@@ -365,17 +365,28 @@ export class LogManager {
     }
     const key = partitionKey(topicId, name.partition);
     const settings = this.options.defaultSettings;
+    const { env, logger } = this;
+    const { syncs } = this.#context;
+    const onLoss = (): Promise<void> => this.#noteLoss(lastRun);
     const content = await recoverLog(
-      { env: this.env, logger: this.logger, syncs: this.#context.syncs, settings, lastStop: lastRun.ended },
+      { env, logger, syncs, settings, lastStop: lastRun.ended, onLoss },
       path,
       checkpointed(key),
     );
     const wasCut = content.wasCut || lastRun.cut.has(key);
     if (wasCut) this.#untoldCut.add(key);
-    // Synced records lie behind the recovery point too, so what the disk has lost there may have been acknowledged for good.
-    if (content.lostInCrash) this.#untoldStop = "lost";
     const identity = { topicId, topic: name.topic, partition: name.partition, directoryName };
     this.#add(new Log(this.#context, identity, settings, { ...content, wasCut }));
+  }
+
+  /**
+   * Synced records lie behind the recovery point too, so what the disk has lost there may have been acknowledged for good. A
+   * start that dies before the cluster has heard of it must not hide it.
+   */
+  #noteLoss({ cut, bootId }: LastRun): Promise<void> {
+    this.#untoldStop = "lost";
+    this.#lossMark ??= markRunning(this.env, this.options.directory, { stop: "lost", cut }, bootId);
+    return this.#lossMark;
   }
 
   /** Nobody can tell which incarnation of the topic it belonged to; an empty one is what a crash left of a creation. */

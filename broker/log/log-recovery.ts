@@ -45,6 +45,11 @@ export interface RecoveryContext {
   readonly syncs: Limiter;
   readonly settings: LogSettings;
   readonly lastStop: LastStop;
+  /**
+   * What had been written is lost, though only the process had died. Called before a file is cut: once that is done nothing on
+   * the disk shows it any more.
+   */
+  readonly onLoss: () => Promise<void>;
 }
 
 /**
@@ -72,7 +77,7 @@ class LogRecovery {
   #segments: Segment[] = [];
   #damage: DamagedRange[] = [];
   #wasCut = false;
-  #lostInCrash = false;
+  #hasLost = false;
   /** Bytes were copied, and all names made durable with them. */
   #hasCopied = false;
   /** Epochs of the batches that were scanned, in order. */
@@ -119,7 +124,6 @@ class LogRecovery {
       hasDirectory: true,
       isDirectoryDurable: this.context.lastStop === "clean" || this.#hasCopied,
       wasCut: this.#wasCut,
-      lostInCrash: this.#lostInCrash,
     };
   }
 
@@ -256,7 +260,7 @@ class LogRecovery {
     if (survey.position < sizeBytes) {
       // Where the next segment goes on, what is cut off stands there too: a start was killed in the middle of copying it.
       const isDoubled = next !== undefined && reachesNext;
-      if (!isDoubled && (await this.#isLossInCrash(segment, files, survey))) this.#noteLoss(segment);
+      if (!isDoubled && (await this.#isLossInCrash(segment, files, survey))) await this.#noteLoss(segment);
       await this.#cutFile(segment, files, survey);
     } else await segment.cutIndexFiles();
     segment.sizeBytes = survey.position;
@@ -308,12 +312,13 @@ class LogRecovery {
     return (await findBatch(file, survey.position + 1, segment.sizeBytes, isLater)) !== undefined;
   }
 
-  #noteLoss(segment: Segment): void {
-    if (this.#lostInCrash) return;
-    this.#lostInCrash = true;
+  async #noteLoss(segment: Segment): Promise<void> {
+    if (this.#hasLost) return;
+    this.#hasLost = true;
     this.context.logger.error(
       `${segment.path("log")}: from offset ${segment.endOffset} on records are lost that had been written, though only the process had died`,
     );
+    await this.context.onLoss();
   }
 
   /** The log ends in this segment; the ones behind it were written later and mean nothing without what is missing. */
@@ -321,7 +326,7 @@ class LogRecovery {
     this.#wasCut = true;
     const removed = this.#segments.splice(at + 1);
     if (this.context.lastStop === "crash" && removed.some(({ sizeBytes }) => sizeBytes > 0))
-      this.#noteLoss(this.#segments[at] as Segment);
+      await this.#noteLoss(this.#segments[at] as Segment);
     for (const segment of removed.reverse()) {
       this.context.logger.warn(
         `${segment.path("log")}: ${segment.sizeBytes} bytes dropped: the log ends before them, at offset ${this.#logEnd()}`,

@@ -1,8 +1,10 @@
 import { jest } from "@jest/globals";
 import fc from "fast-check";
+import { LogManager } from "../../../../broker/log/log-manager.js";
 import type { LogSettings } from "../../../../broker/log/log-settings.js";
+import { silentLogger } from "../../../../common/logger.js";
 import { readBatches } from "../../../../protocol/record-batch.js";
-import { batch, DIRECTORY, LogWorld, offset, readAll, summary } from "./log-fixtures.js";
+import { batch, DIRECTORY, LogWorld, offset, readAll, SETTINGS, summary } from "./log-fixtures.js";
 
 // Properties and every byte take seconds; on a busy machine many of them.
 jest.setTimeout(60_000);
@@ -410,6 +412,32 @@ describe("how the last run ended", () => {
       await damage(world.disk.contentOf(path)!.length, path, world);
       await world.start();
       expect([what, world.manager.untoldStop]).toEqual([what, expected]);
+    }
+  });
+
+  it("is told like a lost disk also when the start that found that out was killed before it could say so", async () => {
+    const flushMs = 1_000_000;
+    for (let afterMs = 0; afterMs < 40; afterMs += 0.5) {
+      const world = await LogWorld.open({ settings: { flushMs } });
+      await world.complete(world.manager.recoveryReported());
+      const log = world.log({ flushMs });
+      for (let mark = 0; mark < 6; mark += 1) log.appendAsLeader(batch({ mark, valueBytes: 20 }), 0);
+      world.kill();
+      const path = segmentPath(0);
+      world.disk.flipBit(path, world.disk.contentOf(path)!.length - 5);
+      void LogManager.open(world.process.env, silentLogger, {
+        directory: DIRECTORY,
+        defaultSettings: { ...SETTINGS, flushMs },
+        tailBytesMax: 0,
+        openFilesMax: 1,
+        scrubBytesPerSecond: 0,
+        onFatal: () => undefined,
+      });
+      await world.run(afterMs);
+      world.kill();
+      await world.start();
+      expect([afterMs, world.manager.untoldStop]).toEqual([afterMs, "lost"]);
+      await world.complete(world.manager.close());
     }
   });
 

@@ -24,6 +24,14 @@ export class LogDamage {
     return this.known;
   }
 
+  /** Whether some of these offsets are damaged. */
+  touches(offsets: { readonly baseOffset: Offset; readonly endOffset: Offset } | undefined): boolean {
+    return (
+      offsets !== undefined &&
+      this.known.some((range) => range.to > offsets.baseOffset && range.from < offsets.endOffset)
+    );
+  }
+
   /** Takes note of damage and tells the partition, unless all of it is known. */
   add(found: readonly DamagedRange[]): void {
     const news = startingAt(found, this.logStart()).filter(

@@ -47,21 +47,34 @@ export class LogRemoval {
     const { segments } = this.content;
     for (;;) {
       const { settings } = this.content;
-      const facts = segments.all.map((segment) => ({
-        endOffset: segment.endOffset,
-        sizeBytes: segment.sizeBytes,
-        // Unknown until its indexes are read: decided as if it had just been written, then read, then decided again.
-        maxTimestamp: segment.timesKnown ? segment.maxTimestamp : wallMs,
-      }));
+      const facts = segments.all.map((segment, at) => {
+        const dated = this.#datedBy(at);
+        return {
+          endOffset: segment.endOffset,
+          sizeBytes: segment.sizeBytes,
+          // Unknown until its indexes are read: decided as if it had just been written, then read, then decided again.
+          maxTimestamp: dated?.timesKnown === true ? Math.max(segment.maxTimestamp, dated.maxTimestamp) : wallMs,
+        };
+      });
       const expired = expiredSegments(facts, this.#bounds, settings, wallMs);
-      const next = segments.all[expired];
-      if (next === undefined || next.timesKnown || settings.retentionMs < 0) {
+      const dated = this.#datedBy(expired);
+      if (dated === undefined || dated.timesKnown || settings.retentionMs < 0) {
         await this.#removeOldest(expired);
         return expired;
       }
-      await segments.use(next, () => Promise.resolve());
-      next.timesKnown = true;
+      await segments.use(dated, () => Promise.resolve());
+      dated.timesKnown = true;
     }
+  }
+
+  /**
+   * The segment by which it is known when the newest record of one was written: itself; where it is damaged the next whole
+   * one, because what cannot be read may be newer than the rest and is no newer than what follows. Undefined: nothing follows.
+   */
+  #datedBy(at: number): Segment | undefined {
+    const { segments, damage } = this.content;
+    if (!damage.touches(segments.all[at])) return segments.all[at];
+    return segments.all.slice(at + 1).find((segment) => segment.plannedBytes > 0 && !damage.touches(segment));
   }
 
   /** Removes segments that lie below the log start as a whole. */

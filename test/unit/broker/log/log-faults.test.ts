@@ -1,6 +1,7 @@
 import { jest } from "@jest/globals";
 import { ApiError } from "../../../../protocol/error-codes.js";
 import type { LogListener } from "../../../../broker/log/log.js";
+import { readBatches } from "../../../../protocol/record-batch.js";
 import { batch, DIRECTORY, LogWorld, offset, readAll, stampedBatch, summary, WALL_MS } from "./log-fixtures.js";
 
 jest.setTimeout(60_000);
@@ -451,6 +452,36 @@ describe("retention", () => {
     expect([world.log().logStartOffset, world.log().logEndOffset]).toEqual([4, 4]);
     expect(world.log().appendAsLeader(batch(), 0).baseOffset).toBe(4);
   });
+
+  it.each(["all", "the newest"])(
+    "does not take a segment for old of whose records %s cannot be read",
+    async (which) => {
+      const settings = { segmentBytes: 1000, retentionMs: 60_000 };
+      const world = await LogWorld.open({ settings, tailBytesMax: 0 });
+      const log = world.log(settings);
+      // The first record of the log is old, and what follows is new.
+      for (let mark = 0; mark < 30; mark += 1)
+        log.appendAsLeader(batch({ mark, timestamp: WALL_MS - (mark === 0 ? 3_600_000 : 0) }), 0);
+      await world.run(20_000);
+      await world.stopCleanly();
+      const [path = "", next = ""] = world.disk.paths().filter(isLog);
+      const size = world.disk.contentOf(path)!.length;
+      // From the first batch, or the second, to the end of the file.
+      const batches = readBatches(Buffer.from(world.disk.contentOf(path)!));
+      for (let at = which === "all" ? 0 : batches[1]!.start; at < size; at += 10) world.disk.flipBit(path, at);
+      await world.start({ settings });
+      const again = world.log();
+      again.advanceHighWatermark(offset(30));
+      await world.complete(again.verifyRange(offset(0)));
+      expect(again.damage).toMatchObject([{ to: Number(next.slice(-24, -4)) }]);
+      const apply = (wallMs: number) => world.complete(again.applyRetention(wallMs));
+      expect([await apply(world.process.env.clock.wallMs()), again.logStartOffset]).toEqual([0, 0]);
+      // It goes when what follows it is old.
+      expect(await apply(world.process.env.clock.wallMs() + 61_000)).toBeGreaterThan(0);
+      expect(again.damage).toEqual([]);
+      await world.complete(world.manager.close());
+    },
+  );
 
   it("skips one run after the wall clock was set", async () => {
     const world = await LogWorld.open();

@@ -24,6 +24,8 @@ const CLIENTS = 2;
 /** A long log on a slow disk. */
 const READ_ALL_MS = 600_000;
 const CONVERGE_MS = 40_000;
+/** Where a sync takes longer than this, everything does: each of many small segments is synced when it is rolled. */
+const USUAL_SYNC_MS = 10;
 /** A reader that was far behind may take so long to catch up in calm. */
 const CATCH_UP_MS = 30_000;
 /** In calm news reaches everybody within this time. */
@@ -145,6 +147,11 @@ class Swarm {
     };
   }
 
+  get #convergeMs(): number {
+    const slowestMs = Math.max(...[...this.#world.machines.values()].map(({ syncDelayMs }) => syncDelayMs));
+    return CONVERGE_MS * Math.max(1, slowestMs / USUAL_SYNC_MS);
+  }
+
   async run(): Promise<SwarmRun> {
     const { cluster } = this;
     this.#furnish();
@@ -189,7 +196,7 @@ class Swarm {
     await cluster.run(1.5 * SESSION_MS);
     await cluster.untilUp();
     this.#nemesis.findRot();
-    await cluster.until(() => this.#administrator.underWay === 0, "administration ends", CONVERGE_MS, LOOK_MS);
+    await cluster.until(() => this.#administrator.underWay === 0, "administration ends", this.#convergeMs, LOOK_MS);
     // Who fell behind what a slow link or disk carries in small fetches could not catch up while writes go on.
     this.#clients.quiet = Number(this.#world.settings["replica.fetch.max.bytes"] ?? Infinity) <= 4096;
     await this.#settled();
@@ -237,7 +244,7 @@ class Swarm {
       await cluster.until(
         () => cluster.isSettled(name) && this.#isDurabilitySettled(name),
         `${name} is settled`,
-        CONVERGE_MS,
+        this.#convergeMs,
         LOOK_MS,
       );
   }
@@ -300,7 +307,7 @@ class Swarm {
     const { cluster } = this;
     const history = this.#history;
     this.#administrator.stop();
-    await cluster.until(() => this.#administrator.underWay === 0, "administration ends", CONVERGE_MS, LOOK_MS);
+    await cluster.until(() => this.#administrator.underWay === 0, "administration ends", this.#convergeMs, LOOK_MS);
     this.#clients.quiet = true;
     await this.#quiet(CATCH_UP_MS);
     this.#clients.stop();

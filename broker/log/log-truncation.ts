@@ -81,7 +81,7 @@ export class LogTruncation {
     if (!isWanted()) return;
     const removed = segments.takeFrom(0);
     this.#forgetFrom(offsets.logStart);
-    offsets.startAt(offset);
+    this.content.startAt(offset);
     epochs.clear();
     await this.#dropAll(removed);
   }

@@ -364,7 +364,8 @@ export class Log {
 
   /** For LogManager: the checkpoint says so now. */
   logStartIsDurable(offset: Offset): void {
-    if (offset <= this.#content.durableStart) return;
+    // The log may have begun anew before that meanwhile.
+    if (offset <= this.#content.durableStart || offset > this.#content.offsets.logStart) return;
     this.#content.durableStart = offset;
     this.#waiters.listener?.onLogStart();
   }

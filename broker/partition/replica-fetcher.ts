@@ -430,7 +430,11 @@ export class ReplicaFetcher {
     // The leader has deleted all that the two logs had in common. A cut would end the log before what was committed, and if
     // this replica were elected before it has fetched anything it would give those offsets out again.
     const nothingInCommon = leaderEpoch < 0 && diverging.endOffset <= fetched.logStartOffset;
-    if (nothingInCommon && leaderEndOffset > logStartOffset) this.#startAnew(followed, leaderEndOffset);
+    if (nothingInCommon && leaderEndOffset > logStartOffset)
+      this.#startAnew(followed, leaderEndOffset, "the log start offset");
+    // All that is here was written after the two logs parted, and where it begins means nothing for what the leader has since.
+    else if (leaderEndOffset < logStartOffset)
+      this.#startAnew(followed, leaderEndOffset, "where what both had ends in the log");
     else this.#truncate(followed, leaderEpoch, leaderEndOffset);
   }
 
@@ -462,14 +466,14 @@ export class ReplicaFetcher {
   }
 
   /** Whatever is here lies before the leader's log, or is none of it. */
-  #startAnew(followed: Followed, leaderStart: Offset): void {
+  #startAnew(followed: Followed, offset: Offset, which: string): void {
     const { partition } = followed;
     this.#parts.logger.info(
-      `${partition.name}: starts anew at ${leaderStart}, the log start offset of leader ${this.leaderId}; its own log ended at ${partition.log.logEndOffset}`,
+      `${partition.name}: starts anew at ${offset}, ${which} of leader ${this.leaderId}; its own log was from ${partition.log.logStartOffset} to ${partition.log.logEndOffset}`,
     );
     this.#whileBusy(
       followed,
-      partition.log.truncateFullyAndStartAt(leaderStart, () => this.#isCurrent(followed)),
+      partition.log.truncateFullyAndStartAt(offset, () => this.#isCurrent(followed)),
       "its log could not be cut",
     );
   }
@@ -479,7 +483,7 @@ export class ReplicaFetcher {
     const { partition } = followed;
     const leaderStart = toOffset(fetched.logStartOffset);
     if (name === "OFFSET_OUT_OF_RANGE" && partition.log.logEndOffset < leaderStart) {
-      this.#startAnew(followed, leaderStart);
+      this.#startAnew(followed, leaderStart, "the log start offset");
       return;
     }
     const soon =

@@ -779,7 +779,10 @@ function batchesOnDisk(
   const found: BatchFacts[] = [];
   for (const [index, name] of segments.entries()) {
     const next = segments[index + 1];
-    if (Number.parseInt(name, 10) >= end || (next !== undefined && Number.parseInt(next, 10) <= from)) continue;
+    if (Number.parseInt(name, 10) >= end) continue;
+    // An empty one may be left of a log that began there and went on elsewhere.
+    const isPast = next !== undefined && Number.parseInt(next, 10) <= from;
+    if (isPast && disk.viewOf(`${directory}/${next}`)?.length !== 0) continue;
     const bytes = bytesOf(disk.viewOf(`${directory}/${name}`));
     const start = place !== undefined && place.segment === name && place.offset === from ? place : undefined;
     for (let position = startIn(bytes, start); position < bytes.length;) {

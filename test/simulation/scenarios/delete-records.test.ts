@@ -483,3 +483,46 @@ describe("a follower that missed the deletion of all that it has", () => {
     });
   });
 });
+
+describe("a follower whose log begins behind what its leader has kept through a power cut", () => {
+  it("begins again where the two part, so that nothing of what comes then is missing in it", async () => {
+    await withCluster({ seed: 331, brokers: 4 }, async (cluster) => {
+      const [leader = 0, follower = 0] = [1, 2, 3, 4].filter((id) => id !== cluster.controllerId);
+      const letters = await Letters.create(cluster, {
+        assignment: [leader, follower],
+        config: { "flush.ms": "600000", "min.insync.replicas": "1" },
+      });
+      letters.invariants.lossAllowed = true;
+      await letters.write(20);
+      await cluster.until(() => cluster.log(follower, "letters").highWatermark === 20, "the follower knows of all");
+      // All of it is old by its clock.
+      const wallMs = cluster.nowMs + Date.UTC(2030, 0, 1);
+      expect(await cluster.complete(cluster.log(follower, "letters").applyRetention(wallMs))).toBe(0);
+      expect(await cluster.complete(cluster.log(follower, "letters").applyRetention(wallMs))).toBe(1);
+      expect(cluster.log(follower, "letters").logStartOffset).toBe(20);
+      cluster.crash(follower);
+      await cluster.until(() => cluster.isrOf("letters").length === 1, "the leader is alone");
+      cluster.powerCut(leader);
+      await cluster.run(100);
+      cluster.start(leader);
+      await cluster.until(
+        () => cluster.leaderOf("letters") === leader && cluster.upIds.includes(leader),
+        "it leads again",
+      );
+      await cluster.until(() => cluster.partition(leader, "letters")?.role.kind === "leader", "it knows");
+      const kept = cluster.log(leader, "letters").logEndOffset;
+      expect(kept).toBeLessThan(20);
+      await letters.send(5);
+      await cluster.until(() => letters.writer.isIdle, "they are written");
+      cluster.start(follower);
+      await cluster.until(() => cluster.isrOf("letters").length === 2, "the follower is in sync");
+      const { logStartOffset, logEndOffset } = cluster.log(follower, "letters");
+      expect([logStartOffset, logEndOffset]).toEqual([kept, cluster.log(leader, "letters").logEndOffset]);
+      // And so it is after a restart, and what is durably deleted is said truly.
+      expect(cluster.log(follower, "letters").durableLogStart).toBeLessThanOrEqual(kept);
+      cluster.restart(follower);
+      await cluster.until(() => cluster.partition(follower, "letters") !== undefined, "it is back");
+      expect(cluster.log(follower, "letters").logStartOffset).toBe(kept);
+    });
+  });
+});

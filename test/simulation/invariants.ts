@@ -558,10 +558,11 @@ export class Invariants {
     return replica.log.logEndOffset;
   }
 
-  /** In sync, or eligible. One that is neither may cut its log to repair it. */
-  #counts(slot: SimBroker, partition: Partition): boolean {
+  /** In sync, or eligible, and not in doubt. Any other may cut its log to repair it, or has said that it has lost something. */
+  #counts({ id }: SimBroker, partition: Partition): boolean {
     const state = this.cluster.stateOf(partition.topic, partition.partition);
-    return state === undefined || state.isr.includes(slot.id) || state.elr.includes(slot.id);
+    if (state === undefined) return true;
+    return (state.isr.includes(id) || state.elr.includes(id)) && !state.unverified.includes(id);
   }
 
   #checkLeader(slot: SimBroker, partition: Partition, epoch: number): void {

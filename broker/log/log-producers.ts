@@ -6,6 +6,7 @@ import {
   removeOldSnapshots,
   removeSnapshots,
   restoreSnapshot,
+  syncSnapshot,
   takeSnapshot,
   writeSnapshot,
 } from "./producer-snapshots.js";
@@ -18,7 +19,8 @@ import type { Segment, SegmentFiles } from "./segment.js";
 
 /**
  * The idempotent producers of a log and the snapshots of them on disk: one at the base of each segment, where a truncation
- * may need it, and the newest two. Producers can always be made anew from a snapshot and the batches behind it.
+ * may need it, and the newest two. Producers can always be made anew from a snapshot and the batches behind it: where batches
+ * are removed, the snapshot behind them is synced before.
  */
 export class LogProducers {
   /** Taken and not written yet. */
@@ -73,6 +75,12 @@ export class LogProducers {
 
   async write(snapshot: ProducerSnapshot): Promise<void> {
     await writeSnapshot(this.env.files, this.directory, snapshot);
+  }
+
+  /** The batches in front of the offset are about to go: what they said of their producers is durable when this resolves. */
+  async syncBefore(offset: Offset): Promise<void> {
+    await this.writePending();
+    await syncSnapshot(this.env.files, this.directory, offset);
   }
 
   async removeOld(segments: SegmentList): Promise<void> {

@@ -1,5 +1,7 @@
+import { StorageFailure } from "../../common/env/files.js";
 import type { Timer } from "../../common/env/time.js";
 import { reasonOf } from "../../common/logger.js";
+import type { Offset } from "../../protocol/types.js";
 import type { LogContent } from "./log-content.js";
 import type { LogContext } from "./log-context.js";
 import type { LogFlusher } from "./log-flusher.js";
@@ -99,6 +101,8 @@ export class LogRemoval {
       producers.snapshotAt(next);
       await this.flusher.flush();
     }
+    const first = segments.all[count] as Segment;
+    await this.#syncProducers(first.baseOffset);
     const removed = segments.takeOldest(count);
     this.content.advanceLogStart((segments.all[0] as Segment).baseOffset);
     // In the checkpoint first: a log that begins later than it says is taken for one that lost its beginning.
@@ -110,6 +114,15 @@ export class LogRemoval {
     this.context.logger.info(
       `${this.state.name}: deleted ${count} segments; the log starts at ${offsets.logStart} now`,
     );
+  }
+
+  /** Where the disk has no room for a snapshot it is done without: the removal makes room. */
+  async #syncProducers(before: Offset): Promise<void> {
+    try {
+      await this.context.syncs.run(() => this.content.producers.syncBefore(before));
+    } catch (error) {
+      if (!(error instanceof StorageFailure) || error.reason !== "full") throw error;
+    }
   }
 
   /** Renamed at once, so that it is no segment any more; removed when readers who found it before are done. */

@@ -16,9 +16,25 @@ export function takeSnapshot(producers: ProducerStates, offset: Offset): Produce
   return { offset, content: encodeCheckpoint(producers.toLines()) };
 }
 
-/** Not synced: a snapshot that a power cut damages is noticed, and an older one with a longer replay serves as well. */
+/**
+ * Not synced: a snapshot that a power cut damages is noticed, and an older one with a longer replay serves as well, for as long
+ * as the batches are there (`syncSnapshot`).
+ */
 export async function writeSnapshot(files: FileSystem, directory: string, snapshot: ProducerSnapshot): Promise<void> {
   await files.writeFile(join(directory, segmentFileName(snapshot.offset, "snapshot")), snapshot.content);
+}
+
+/** The first snapshot at or behind the offset is there for good. */
+export async function syncSnapshot(files: FileSystem, directory: string, from: Offset): Promise<void> {
+  const offset = (await snapshotOffsets(files, directory)).find((each) => each >= from);
+  if (offset === undefined) return;
+  const file = await files.open(join(directory, segmentFileName(offset, "snapshot")), "write");
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await files.syncDirectory(directory);
 }
 
 /**

@@ -52,6 +52,31 @@ describe("the producers of a log", () => {
     expect(send(world.log(), 9, 2)).toBe("DUPLICATE_SEQUENCE_NUMBER");
   });
 
+  it.each([12, 42])("outlive a power cut when what they sent was deleted before, up to offset %i", async (before) => {
+    const seen: string[] = [];
+    for (let seed = 1; seed <= 12; seed += 1) {
+      const world = await LogWorld.open({ seed, settings: { segmentBytes: 300 } });
+      const log = world.log({ segmentBytes: 300 });
+      send(log, 8, 0);
+      for (let sequence = 0; sequence < 40; sequence += 2) send(log, 9, sequence);
+      await world.complete(log.flush());
+      log.advanceHighWatermark(log.logEndOffset);
+      if (before < 42) await world.complete(log.advanceLogStart(offset(before)));
+      else {
+        // After such a jump of the clock the first run is skipped.
+        const wallMs = world.process.env.clock.wallMs() + 100 * 86_400_000;
+        await world.complete(log.applyRetention(wallMs));
+        await world.complete(log.applyRetention(wallMs));
+        expect(log.logStartOffset).toBe(42);
+      }
+      await world.run(1000);
+      world.powerCut();
+      await world.start({ settings: { segmentBytes: 300 } });
+      seen.push(send(world.log(), 8, 0));
+    }
+    expect(new Set(seen)).toEqual(new Set(["at 0"]));
+  });
+
   it("are not taken from a snapshot behind which records are missing", async () => {
     const world = await LogWorld.open();
     const log = world.log({ segmentBytes: 300 });

@@ -69,6 +69,8 @@ export class FetchApi {
   readonly #sessionsByConnection = new Map<number, Set<FetchSession>>();
   readonly #parked = new Map<FetchSession, Parked>();
   readonly #unanswered = new Map<number, number>();
+  /** By replica: its process and the connection over which that fetches. */
+  readonly #fetching = new Map<number, { readonly brokerEpoch: BrokerEpoch; readonly connectionId: number }>();
   #nextSessionId = 1;
 
   constructor(parts: FetchParts) {
@@ -122,7 +124,20 @@ export class FetchApi {
         `broker ${replica.brokerId} has registered again since epoch ${replica.brokerEpoch}`,
       );
     }
+    this.#assertNewest(replica, context.connectionId);
     this.#parts.activity.onFetch(replica.brokerId);
+  }
+
+  /**
+   * A replica fetches over one connection, and makes another one when that fails. What it had asked over the one before may
+   * still arrive, and says where it was then: it would count as behind until it names the partition again.
+   */
+  #assertNewest({ brokerId, brokerEpoch }: FetchingReplica, connectionId: number): void {
+    const newest = this.#fetching.get(brokerId);
+    if (newest?.brokerEpoch === brokerEpoch && newest.connectionId > connectionId)
+      throw new ApiError("FETCH_SESSION_ID_NOT_FOUND", `broker ${brokerId} fetches over a newer connection by now`);
+    if (newest?.brokerEpoch !== brokerEpoch || newest.connectionId !== connectionId)
+      this.#fetching.set(brokerId, { brokerEpoch, connectionId });
   }
 
   // -- Sessions -------------------------------------------------------------------------------------------------------

@@ -337,3 +337,30 @@ describe("a follower whose log is being cut for a former leader", () => {
     });
   });
 });
+
+describe("a fetch that was held up on a connection that its replica has given up", () => {
+  it.each([240, 241, 242, 243, 244])("does not put the replica out of sync when it arrives (seed %i)", async (seed) => {
+    await withCluster({ seed }, async (cluster) => {
+      const letters = await Letters.create(cluster, { config: { "min.insync.replicas": "1" } });
+      await letters.write(10);
+      const leader = cluster.leaderOf("letters");
+      const [follower = 0] = cluster.followersOf("letters");
+      const { network } = cluster.simulation;
+      network.setLink(host(follower), host(leader), { delayMeanMs: 30_000 });
+      // It gets this record, and asks for the next one.
+      await letters.send(1);
+      await cluster.run(1000);
+      network.setLink(host(follower), host(leader), { delayMeanMs: 0.2 });
+      await letters.write(5);
+      const end = (): number => cluster.log(follower, "letters").logEndOffset;
+      await cluster.until(() => end() === 16 && cluster.isrOf("letters").includes(follower), "it has caught up");
+      let hasLeft = false;
+      cluster.simulation.scheduler.afterEachEvent(() => {
+        if (!cluster.isrOf("letters").includes(follower)) hasLeft = true;
+      });
+      await cluster.run(90_000);
+      expect(hasLeft).toBe(false);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});

@@ -545,6 +545,18 @@ describe("faults of the simulated network", () => {
     expect(await failureOf(connect())).toMatchObject({ reason: "refused" });
   });
 
+  it("does not send again what a host had sent that has lost its power since", async () => {
+    const { near, far } = await pair();
+    simulation.network.partition("alpha", "beta");
+    near.socket.send([bytes("lost")]);
+    await simulation.run(100);
+    simulation.host("alpha").powerCut();
+    simulation.network.heal();
+    simulation.host("alpha").powerOn();
+    await simulation.run(100_000);
+    expect(far.text).toBe("");
+  });
+
   it("accepts and buffers for a paused process, which hears of it when it goes on", async () => {
     const { near, far } = await pair();
     beta.pause();

@@ -64,7 +64,16 @@ export class SimNetwork {
 
   /** Whether a packet sent now would arrive. For other simulated services that speak over this network. */
   reaches(from: string, to: string): boolean {
-    if (this.#hosts.get(from)?.down || this.#hosts.get(to)?.down) return false;
+    return !this.isDown(from) && this.carries(from, to);
+  }
+
+  isDown(host: string): boolean {
+    return this.#hosts.get(host)?.down === true;
+  }
+
+  /** Whether a packet that is on its way now arrives, whatever became of its sender. */
+  carries(from: string, to: string): boolean {
+    if (this.isDown(to)) return false;
     return from === to || !this.#blocked.get(from)?.has(to);
   }
 
@@ -129,6 +138,7 @@ export class SimNetwork {
   setDown(host: string, down: boolean): void {
     this.#kernel(host).down = down;
     if (!down) this.#wakePipes();
+    else for (const pipe of this.#stalledPipes) if (pipe.from === host) pipe.senderLost();
   }
 
   /** Called by a pipe whose way is blocked. */
@@ -403,12 +413,14 @@ class Pipe {
   readonly #packets: { readonly packet: Packet; readonly arrivalMs: number }[] = [];
   #lastArrivalMs = 0;
   #moving = false;
+  #isStalled = false;
   #stalledAtMs = 0;
+  #isSenderLost = false;
   readonly #labels: Readonly<Record<Packet["kind"], Label>>;
 
   constructor(
     private readonly network: SimNetwork,
-    private readonly from: string,
+    readonly from: string,
     private readonly to: string,
     private readonly receiver: Endpoint,
   ) {
@@ -424,8 +436,15 @@ class Pipe {
 
   /** The way is free again: the sender's kernel finds out at its next retransmission, and those grow rarer with time. */
   wake(): void {
+    this.#isStalled = false;
     this.#moving = false;
     this.#move(this.network.random.float() * Math.min(60_000, this.network.scheduler.nowMs - this.#stalledAtMs));
+  }
+
+  /** The sender's kernel has lost its power: what is on its way may arrive, and nothing is sent again. */
+  senderLost(): void {
+    this.#isSenderLost = true;
+    if (this.#isStalled) this.#packets.length = 0;
   }
 
   #move(extraMs: number): void {
@@ -445,7 +464,15 @@ class Pipe {
 
   readonly #onArrival = (): void => {
     const { scheduler } = this.network;
-    if (!this.network.reaches(this.from, this.to)) {
+    const arrives = this.#isSenderLost
+      ? this.network.carries(this.from, this.to)
+      : this.network.reaches(this.from, this.to);
+    if (!arrives && (this.#isSenderLost || this.network.isDown(this.from))) {
+      this.#packets.length = 0;
+      return;
+    }
+    if (!arrives) {
+      this.#isStalled = true;
       this.#stalledAtMs = scheduler.nowMs;
       this.network.stalled(this);
       return;
@@ -576,6 +603,8 @@ class Endpoint implements Socket {
     if (death === "crash") {
       if (this.#receivedBytes > 0 || !this.accepted) this.#out.push({ kind: "reset" });
       else if (!this.#finSent) this.#out.push({ kind: "fin" });
+    } else {
+      this.#out.senderLost();
     }
     this.#forget();
   }

@@ -491,9 +491,16 @@ class LogRecovery {
       if (!(error instanceof DamagedCheckpoint)) throw error;
       this.context.logger.warn(`${error.message}; it is made anew from the batches`);
     }
+    const first = epochs?.entries[0]?.startOffset;
     if (epochs === undefined) {
       epochs = await this.#epochsOfAllBatches();
       changed = this.#segments.length > 0;
+    } else if (first !== undefined && first > logStart && logStart < logEnd) {
+      // It was written when the log began later, and that had not become durable: the records before are here again.
+      const { entries } = epochs;
+      epochs = await this.#epochsOfAllBatches();
+      for (const { epoch, startOffset } of entries) epochs.assign(epoch, startOffset);
+      changed = true;
     }
     for (const { epoch, offset } of this.#scannedEpochs) if (epochs.assign(epoch, offset)) changed = true;
     if (epochs.cutEnd(logEnd)) changed = true;

@@ -22,6 +22,41 @@ async function epochs(world: LogWorld): Promise<{ ofBatches: number | undefined;
   return { ofBatches: batches.at(-1)?.leaderEpoch, ofLog: world.log().lastEpoch };
 }
 
+describe("an epoch in front of a log start that did not become durable", () => {
+  it("is known again with its records", async () => {
+    const world = await LogWorld.open({ settings });
+    const log = world.log(settings);
+    for (const [epoch, base] of [
+      [3, 0],
+      [4, 5],
+      [6, 10],
+    ] as const)
+      log.appendAsFollower(stampedBatch(base, epoch, { records: 5, mark: epoch }), epoch);
+    log.advanceHighWatermark(offset(15));
+    await world.complete(log.flush());
+    await world.run(6_000);
+    const path = `${DIRECTORY}/log-start-offset-checkpoint`;
+    const before = world.disk.contentOf(path);
+    await world.complete(log.advanceLogStart(offset(12)));
+    await world.complete(log.flush());
+    await world.run(6_000);
+    world.kill();
+    const file = world.disk.open(path, "create");
+    world.disk.truncate(file, path, 0);
+    world.disk.write(file, path, Uint8Array.from(before ?? []), 0);
+    world.disk.close(file);
+    await world.start({ settings });
+    const again = world.log();
+    expect(again.logStartOffset).toBe(0);
+    expect([3, 4, 5, 6].map((epoch) => again.endOffsetForEpoch(epoch))).toEqual([
+      { epoch: 3, endOffset: 5 },
+      { epoch: 4, endOffset: 10 },
+      { epoch: 4, endOffset: 10 },
+      { epoch: 6, endOffset: 15 },
+    ]);
+  });
+});
+
 describe("an epoch that was cut off", () => {
   it.each(ends)("without a record does not come back (%s)", async (end) => {
     const world = await fiveRecords();

@@ -557,6 +557,19 @@ describe("faults of the simulated network", () => {
     expect(far.text).toBe("");
   });
 
+  it("answers RST for a host that lost its power in the middle of sending", async () => {
+    const { near, far } = await pair();
+    near.socket.send([bytes("on its way")]);
+    simulation.network.partition("alpha", "beta");
+    simulation.host("alpha").powerCut();
+    await simulation.run(100);
+    simulation.network.heal();
+    simulation.host("alpha").powerOn();
+    far.socket.send([bytes("are you there?")]);
+    await simulation.runUntil(() => far.end !== undefined, 20_000);
+    expect([far.text, far.end]).toEqual(["", "reset"]);
+  });
+
   it("accepts and buffers for a paused process, which hears of it when it goes on", async () => {
     const { near, far } = await pair();
     beta.pause();

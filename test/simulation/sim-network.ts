@@ -469,6 +469,7 @@ class Pipe {
       : this.network.reaches(this.from, this.to);
     if (!arrives && (this.#isSenderLost || this.network.isDown(this.from))) {
       this.#packets.length = 0;
+      this.#moving = false;
       return;
     }
     if (!arrives) {

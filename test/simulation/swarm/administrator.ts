@@ -160,6 +160,7 @@ export class Administrator {
     const topicId = await this.#found(plan.name);
     if (topicId === undefined || topics.named(plan.name) !== undefined) return;
     const topic = new SwarmTopic(plan.name, topicId, plan.partitions, plan.replicationFactor, config, cluster.nowMs);
+    topic.mayVanish = again;
     topics.add(topic);
     invariants.watchTopic(topic.name);
     if (again) {

@@ -240,13 +240,25 @@ class Swarm {
 
   async #settled(): Promise<void> {
     const { cluster } = this;
-    for (const { name } of this.#topics.all)
+    for (const topic of this.#topics.all) {
+      const { name } = topic;
       await cluster.until(
-        () => cluster.isSettled(name) && this.#isDurabilitySettled(name),
+        () => this.#hasVanished(topic) || (cluster.isSettled(name) && this.#isDurabilitySettled(name)),
         `${name} is settled`,
         this.#convergeMs,
         LOOK_MS,
       );
+    }
+  }
+
+  /** Takes leave of a topic that was deleted once more than it was meant to be. */
+  #hasVanished(topic: SwarmTopic): boolean {
+    if (!topic.mayVanish || this.cluster.topicId(topic.name) === topic.topicId) return false;
+    if (topic.isLeaving) return true;
+    topic.isLeaving = true;
+    this.#topics.remove(topic);
+    void this.#clients.leave(topic).then(() => this.#clients.forget(topic));
+    return true;
   }
 
   /** Whether what was acknowledged can be trusted to survive as much as the topic's setting says. */

@@ -14,6 +14,8 @@ export class SwarmTopic {
   hasRetention: boolean;
   /** Clients use it. One that was created again waits until no broker knows the former one only. */
   isServed = false;
+  /** It took the place of one that was deleted by name: when that was asked for again and arrives late, it goes too. */
+  mayVanish = false;
   /** It is being deleted: clients leave it alone. */
   isLeaving = false;
   /** By partition: the greatest offset below which records were asked to be deleted, and that was answered. */

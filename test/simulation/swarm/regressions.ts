@@ -102,4 +102,38 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
     showed: "a broker that was killed as it put a stray log aside counted as one that had lost its disk",
     test: "test/unit/broker/log/log-manager.test.ts",
   },
+  {
+    seed: 41387,
+    showed:
+      "what a read found damaged was noted when its replica had been cut and held nothing any more: it was cut for ever",
+    test: "test/unit/broker/log/log-faults.test.ts",
+  },
+  {
+    seed: 60747,
+    showed:
+      "a segment that was damaged from end to end counted as older than anything, and all replicas deleted its records",
+    test: "test/unit/broker/log/log-faults.test.ts",
+  },
+  {
+    seed: 898087156,
+    showed: "a fetch that arrived on a connection which its replica had given up put that replica out of sync",
+    test: "test/simulation/scenarios/replica-fetches.test.ts",
+  },
+  {
+    seed: 1459257354,
+    showed:
+      "the file of epochs was of a later log start than became durable, and a follower cut off what was committed",
+    test: "test/unit/broker/log/what-was-cut.test.ts",
+  },
+  {
+    seed: 1508841704,
+    showed:
+      "retention removed batches whose producers stood in no durable snapshot: one was appended twice after a power cut",
+    test: "test/unit/broker/log/log-producers.test.ts",
+  },
+  {
+    seed: 1879394848,
+    showed: "a start found that something was lost, cut the log and was killed before it had told anybody",
+    test: "test/unit/broker/log/log-recovery.test.ts",
+  },
 ];

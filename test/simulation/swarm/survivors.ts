@@ -105,7 +105,8 @@ export class Survivors {
 
   #lookAt(topic: SwarmTopic, partition: number): void {
     const key = partitionKey(topic.topicId, partition);
-    const committedEnd = this.invariants.committedEnd(key);
+    // What a leader with damage has called committed is not compared batch by batch.
+    const committedEnd = Math.max(this.invariants.committedEnd(key), this.invariants.highWatermarkOf(key) ?? 0);
     const state = this.#state(topic, partition);
     if (state === undefined || committedEnd === 0) return;
     const counted = [...state.isr, ...state.elr, ...state.unverified];

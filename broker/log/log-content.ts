@@ -127,15 +127,13 @@ export class LogContent {
     this.producers.cutEnd(offset);
   }
 
-  /** An empty log begins at the offset, perhaps before where it began: what was said to be deleted for good may come again. */
+  /**
+   * An empty log begins at the offset, before the checkpoint knows; perhaps in front of where it began: what was said to be
+   * deleted for good may come again.
+   */
   startAt(offset: Offset): void {
     this.offsets.startAt(offset);
     if (offset < this.durableStart) this.durableStart = offset;
-  }
-
-  /** An empty log goes where its first batch is, before the checkpoint knows. */
-  beginAt(offset: Offset): void {
-    this.offsets.startAt(offset);
   }
 
   /** Forgets what is below the offset, but for the segments. */

@@ -24,14 +24,6 @@ export class LogDamage {
     return this.known;
   }
 
-  /** Whether some of these offsets are damaged. */
-  touches(offsets: { readonly baseOffset: Offset; readonly endOffset: Offset } | undefined): boolean {
-    return (
-      offsets !== undefined &&
-      this.known.some((range) => range.to > offsets.baseOffset && range.from < offsets.endOffset)
-    );
-  }
-
   /** Takes note of damage and tells the partition, unless all of it is known. */
   add(found: readonly DamagedRange[]): void {
     const news = startingAt(found, this.logStart()).filter(
@@ -76,6 +68,14 @@ export class LogDamage {
       .filter((range) => range.from < offset)
       .map((range) => (range.to > offset ? { ...range, to: offset } : range));
   }
+}
+
+/** Whether some of these offsets are damaged. */
+export function isDamaged(
+  damage: readonly DamagedRange[],
+  { baseOffset, endOffset }: { readonly baseOffset: Offset; readonly endOffset: Offset },
+): boolean {
+  return damage.some((range) => range.to > baseOffset && range.from < endOffset);
 }
 
 /** What of the ranges lies at or behind the offset. */

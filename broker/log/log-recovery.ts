@@ -8,6 +8,7 @@ import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./checkpoint
 import { LeaderEpochCache } from "./leader-epoch-cache.js";
 import type { Limiter } from "../../common/limiter.js";
 import type { RecoveredLog } from "./log-content.js";
+import { isDamaged } from "./log-damage.js";
 import { LogOffsets } from "./log-offsets.js";
 import { rebuildProducers } from "./log-producers.js";
 import type { LogSettings } from "./log-settings.js";
@@ -473,8 +474,7 @@ class LogRecovery {
     for (const segment of this.#segments.slice(0, -1)) {
       const { files } = segment;
       if (files === undefined) continue;
-      if (!this.#damage.some((range) => range.to > segment.baseOffset && range.from < segment.endOffset))
-        await segment.seal();
+      if (!isDamaged(this.#damage, segment)) await segment.seal();
       segment.files = undefined;
       await files.retire();
     }
@@ -491,16 +491,13 @@ class LogRecovery {
       if (!(error instanceof DamagedCheckpoint)) throw error;
       this.context.logger.warn(`${error.message}; it is made anew from the batches`);
     }
-    const first = epochs?.entries[0]?.startOffset;
-    if (epochs === undefined) {
+    const known = epochs?.entries ?? [];
+    // The file was written when the log began later, and that had not become durable: the records before are here again.
+    const beginsLate = known[0] !== undefined && known[0].startOffset > logStart && logStart < logEnd;
+    if (epochs === undefined || beginsLate) {
       epochs = await this.#epochsOfAllBatches();
+      for (const { epoch, startOffset } of known) epochs.assign(epoch, startOffset);
       changed = this.#segments.length > 0;
-    } else if (first !== undefined && first > logStart && logStart < logEnd) {
-      // It was written when the log began later, and that had not become durable: the records before are here again.
-      const { entries } = epochs;
-      epochs = await this.#epochsOfAllBatches();
-      for (const { epoch, startOffset } of entries) epochs.assign(epoch, startOffset);
-      changed = true;
     }
     for (const { epoch, offset } of this.#scannedEpochs) if (epochs.assign(epoch, offset)) changed = true;
     if (epochs.cutEnd(logEnd)) changed = true;

@@ -4,6 +4,7 @@ import { reasonOf } from "../../common/logger.js";
 import type { Offset } from "../../protocol/types.js";
 import type { LogContent } from "./log-content.js";
 import type { LogContext } from "./log-context.js";
+import { isDamaged } from "./log-damage.js";
 import type { LogFlusher } from "./log-flusher.js";
 import type { LogState } from "./log-state.js";
 import type { LogWriter } from "./log-writer.js";
@@ -75,8 +76,9 @@ export class LogRemoval {
    */
   #datedBy(at: number): Segment | undefined {
     const { segments, damage } = this.content;
-    if (!damage.touches(segments.all[at])) return segments.all[at];
-    return segments.all.slice(at + 1).find((segment) => segment.plannedBytes > 0 && !damage.touches(segment));
+    const segment = segments.all[at];
+    if (segment === undefined || !isDamaged(damage.ranges, segment)) return segment;
+    return segments.all.slice(at + 1).find((later) => later.plannedBytes > 0 && !isDamaged(damage.ranges, later));
   }
 
   /** Removes segments that lie below the log start as a whole. */

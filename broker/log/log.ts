@@ -213,7 +213,7 @@ export class Log {
     if (isEmpty) {
       // An empty log goes where the leader's first batch is. That one may hold offsets before the log start: they are in
       // the file and are not served.
-      if (first.baseOffset > offsets.next) this.#content.beginAt(first.baseOffset);
+      if (first.baseOffset > offsets.next) this.#content.startAt(first.baseOffset);
       segments.beginAt(first.baseOffset);
     }
     return this.#append(records, batches, this.context.env.clock.wallMs());

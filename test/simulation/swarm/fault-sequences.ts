@@ -24,6 +24,15 @@ export interface Stage {
   roleOf(id: BrokerId): string;
 }
 
+/** As it was when it was looked at, but for `state` and `replica`. */
+interface LedPartition {
+  readonly leader: BrokerId;
+  readonly isr: readonly BrokerId[];
+  readonly followers: readonly BrokerId[];
+  readonly state: () => ReturnType<SimCluster["stateOf"]>;
+  readonly replica: (id: BrokerId) => ReturnType<SimCluster["partition"]>;
+}
+
 /** Faults of several steps, each of which needs what the one before has brought about. */
 export class FaultSequences {
   readonly #stage: Stage;
@@ -168,19 +177,15 @@ export class FaultSequences {
    * follows, and is killed when it has caught up.
    */
   leadTurnByTurn(say: (what: string) => void): string | undefined {
-    const topic = this.#stage.topic();
-    const partition = topic === undefined ? 0 : this.#random.below(topic.partitions);
-    const state = topic && this.#cluster.stateOf(topic.name, partition);
-    const followers = (state?.isr ?? []).filter((id) => id !== state?.leader);
-    if (this.#isTurning || topic === undefined || state === undefined || state.leader < 0 || followers.length === 0)
-      return undefined;
-    const { leader } = state;
+    const led = this.#ledPartition();
+    if (this.#isTurning || led === undefined) return undefined;
+    const { leader, followers } = led;
     const heir = this.#random.pick(followers);
     const cluster = this.#cluster;
     const { network } = cluster.simulation;
     const draw = (least: number, most: number): number => least + this.#random.float() * (most - least);
-    const leads = (id: BrokerId): boolean => cluster.partition(id, topic.name, partition)?.role.kind === "leader";
-    const end = (id: BrokerId): number => cluster.partition(id, topic.name, partition)?.log.logEndOffset ?? -1;
+    const leads = (id: BrokerId): boolean => led.replica(id)?.role.kind === "leader";
+    const end = (id: BrokerId): number => led.replica(id)?.log.logEndOffset ?? -1;
     const cut = (from: readonly BrokerId[], to: BrokerId): void => {
       for (const id of from) network.partition(`broker-${id}`, `broker-${to}`, { oneWay: true });
     };
@@ -240,7 +245,7 @@ export class FaultSequences {
     this.#stage.later(draw(50, 250), () => {
       heal(followers, leader);
       if (!this.#stage.isActive()) return;
-      for (const id of livesOn ? state.isr : cluster.brokers.keys()) if (id !== heir) cluster.crash(id);
+      for (const id of livesOn ? led.isr : cluster.brokers.keys()) if (id !== heir) cluster.crash(id);
       this.#when(() => leads(heir), livesOn ? draw(50, 1000) : draw(50, 400), livesOn ? endByExpiry : endByCrash);
     });
     return "leader";
@@ -251,19 +256,16 @@ export class FaultSequences {
    * log has grown beyond where it had stopped its power fails.
    */
   stopAhead(say: (what: string) => void): string | undefined {
-    const topic = this.#stage.topic();
-    const partition = topic === undefined ? 0 : this.#random.below(topic.partitions);
-    const state = topic && this.#cluster.stateOf(topic.name, partition);
-    const followers = (state?.isr ?? []).filter((id) => id !== state?.leader);
-    if (topic === undefined || state === undefined || state.leader < 0 || followers.length === 0) return undefined;
+    const led = this.#ledPartition();
+    if (led === undefined) return undefined;
+    const { leader, followers } = led;
     const cluster = this.#cluster;
     const random = this.#random;
     const { network } = cluster.simulation;
-    const { leader } = state;
     const slot = cluster.broker(leader);
     if (slot.state !== "up") return undefined;
     say(`${slot.host.name}, which is ahead of ${followers.map((id) => `broker-${id}`).join()}`);
-    const end = (): number => cluster.partition(leader, topic.name, partition)?.log.logEndOffset ?? -1;
+    const end = (): number => led.replica(leader)?.log.logEndOffset ?? -1;
     const heal = (): void => {
       for (const id of followers) network.heal(slot.host.name, `broker-${id}`);
     };
@@ -288,14 +290,11 @@ export class FaultSequences {
 
   /** A leader stops while a follower that was killed catches up, and that one loses its power as soon as it is in sync. */
   stopBesideOneThatJoins(say: (what: string) => void): string | undefined {
-    const topic = this.#stage.topic();
-    const partition = topic === undefined ? 0 : this.#random.below(topic.partitions);
-    const state = topic && this.#cluster.stateOf(topic.name, partition);
-    const followers = (state?.isr ?? []).filter((id) => id !== state?.leader);
-    if (topic === undefined || state === undefined || state.leader < 0 || followers.length === 0) return undefined;
+    const led = this.#ledPartition();
+    if (led === undefined) return undefined;
+    const { leader, followers } = led;
     const cluster = this.#cluster;
     const random = this.#random;
-    const { leader } = state;
     const joining = random.pick(followers);
     if (cluster.broker(leader).state !== "up") return undefined;
     say(`broker-${leader}, and broker-${joining} comes back meanwhile`);
@@ -303,7 +302,7 @@ export class FaultSequences {
     this.#stage.later(3000 + random.float() * 2000, () => {
       for (const id of followers) cluster.start(id);
     });
-    const isIn = (): boolean => cluster.stateOf(topic.name, partition)?.isr.includes(joining) === true;
+    const isIn = (): boolean => led.state()?.isr.includes(joining) === true;
     this.#when(
       () => !isIn(),
       random.float() * 100,
@@ -319,6 +318,18 @@ export class FaultSequences {
       },
     );
     return "leader";
+  }
+
+  /** A partition that is led, and by whom, when others are in sync as well. */
+  #ledPartition(): LedPartition | undefined {
+    const topic = this.#stage.topic();
+    if (topic === undefined) return undefined;
+    const partition = this.#random.below(topic.partitions);
+    const state = (): ReturnType<SimCluster["stateOf"]> => this.#cluster.stateOf(topic.name, partition);
+    const { leader = -1, isr = [] } = state() ?? {};
+    const followers = isr.filter((id) => id !== leader);
+    if (leader < 0 || followers.length === 0) return undefined;
+    return { leader, isr, followers, state, replica: (id) => this.#cluster.partition(id, topic.name, partition) };
   }
 
   /** So long after something has come true; not at all, if it does not within a while or the faults end. */

@@ -31,6 +31,14 @@ describe.each(Object.entries(plants))("the planted bug %s", (name, plant) => {
   });
 });
 
+it("is said in the documents how many there are, and who catches how many", () => {
+  const all = Object.values(plants);
+  const bySwarm = all.filter(({ caughtBy }) => caughtBy === "swarm").length;
+  const text = readFileSync("docs/testing.md", "utf8").replace(/\s+/g, " ");
+  expect(text).toContain(`Of ${all.length} plants random seeds have caught ${bySwarm},`);
+  expect(text).toContain(`The other ${all.length - bySwarm} are left to named tests.`);
+});
+
 function countOf(file: string, text: string): number {
   return readFileSync(file, "utf8").split(text).length - 1;
 }

@@ -131,6 +131,35 @@ const holds = (logEndOffset: number): Partial<FakeBrokerOptions> => ({
   describe: () => ({ lastEpochPlusOne: 1, logEndOffset }),
 });
 
+/** What the broker asks while it stops: to be relieved of its leaderships. Each call asks once. */
+function stopping(cluster: ControllerCluster, brokerId: BrokerId): () => Promise<unknown> {
+  const { epoch, node } = cluster.broker(brokerId);
+  const request = { brokerId, brokerEpoch: epoch! };
+  return () => cluster.simulation.complete(node.requestController("controlledShutdown", request, 5000));
+}
+
+/** Five times, as often as a broker asks that stops. */
+async function insist(cluster: ControllerCluster, ask: () => Promise<unknown>): Promise<void> {
+  for (let attempt = 0; attempt < 5; attempt++) {
+    await ask();
+    await cluster.simulation.run(100);
+  }
+}
+
+/** The leader of letters-0 is alone, asks to be relieved, and takes another one in 100 ms later. */
+async function stopAndTakeIn(seed: number) {
+  const { cluster, replicas } = await clusterBesideController(seed);
+  const [stoppingId, joiningId] = replicas;
+  const epochOf = (id: BrokerId) => [id, cluster.broker(id).epoch!] as const;
+  await propose(cluster, cluster.broker(stoppingId), [epochOf(stoppingId)]);
+  await cluster.settled();
+  const ask = stopping(cluster, stoppingId);
+  await ask();
+  await cluster.simulation.run(100);
+  await propose(cluster, cluster.broker(stoppingId), [epochOf(stoppingId), epochOf(joiningId)]);
+  return { cluster, stoppingId, joiningId, ask };
+}
+
 const registered = (cluster: ControllerCluster, id: BrokerId): boolean =>
   cluster.zookeeper.node(paths.broker(id)) !== undefined;
 
@@ -298,51 +327,24 @@ describe("a broker that stops", () => {
     await cluster.settled();
     const [stoppingId, deadId] = role === "stops" ? [other, leaderId] : [leaderId, other];
     powerCut(cluster, deadId);
-    const { epoch, node } = cluster.broker(stoppingId);
-    const request = { brokerId: stoppingId, brokerEpoch: epoch! };
-    for (let attempt = 0; attempt < 5; attempt++) {
-      await cluster.simulation.complete(node.requestController("controlledShutdown", request, 5000));
-      await cluster.simulation.run(100);
-    }
+    await insist(cluster, stopping(cluster, stoppingId));
     expect(registered(cluster, deadId)).toBe(true);
     expect(cluster.stored("letters")).toMatchObject({ leader: leaderId, isr: [leaderId, other] });
     cluster.assertClean();
   });
 
   it("goes on leading when the one that has just caught up is registered only", async () => {
-    const { cluster, replicas } = await clusterBesideController(68);
-    const [stoppingId, joiningId] = replicas;
-    const epochOf = (id: BrokerId) => [id, cluster.broker(id).epoch!] as const;
-    await propose(cluster, cluster.broker(stoppingId), [epochOf(stoppingId)]);
-    await cluster.settled();
-    const { epoch, node } = cluster.broker(stoppingId);
-    const request = { brokerId: stoppingId, brokerEpoch: epoch! };
-    const ask = () => cluster.simulation.complete(node.requestController("controlledShutdown", request, 5000));
-    await ask();
-    await cluster.simulation.run(100);
     // It answered when it was asked the last time, and dies as it is taken in.
-    await propose(cluster, cluster.broker(stoppingId), [epochOf(stoppingId), epochOf(joiningId)]);
+    const { cluster, stoppingId, joiningId, ask } = await stopAndTakeIn(68);
     powerCut(cluster, joiningId);
-    for (let attempt = 0; attempt < 5; attempt++) {
-      await ask();
-      await cluster.simulation.run(100);
-    }
+    await insist(cluster, ask);
     expect(registered(cluster, joiningId)).toBe(true);
     expect(cluster.stored("letters")).toMatchObject({ leader: stoppingId, isr: [stoppingId, joiningId] });
     cluster.assertClean();
   });
 
   it("hands over to the one that has just caught up as soon as that one answers", async () => {
-    const { cluster, replicas } = await clusterBesideController(69);
-    const [stoppingId, joiningId] = replicas;
-    const epochOf = (id: BrokerId) => [id, cluster.broker(id).epoch!] as const;
-    await propose(cluster, cluster.broker(stoppingId), [epochOf(stoppingId)]);
-    await cluster.settled();
-    const { epoch, node } = cluster.broker(stoppingId);
-    const request = { brokerId: stoppingId, brokerEpoch: epoch! };
-    await cluster.simulation.complete(node.requestController("controlledShutdown", request, 5000));
-    await cluster.simulation.run(100);
-    await propose(cluster, cluster.broker(stoppingId), [epochOf(stoppingId), epochOf(joiningId)]);
+    const { cluster, joiningId } = await stopAndTakeIn(69);
     await cluster.simulation.runUntil(() => cluster.stored("letters")!.leader === joiningId, 50, "the handing over");
     expect(cluster.stored("letters")).toMatchObject({ isr: [joiningId] });
     cluster.assertClean();
@@ -351,9 +353,7 @@ describe("a broker that stops", () => {
   it("loses its seat when the leader has answered since", async () => {
     const { cluster, replicas } = await clusterBesideController(67);
     const [leaderId, stoppingId] = replicas;
-    const { epoch, node } = cluster.broker(stoppingId);
-    const request = { brokerId: stoppingId, brokerEpoch: epoch! };
-    await cluster.simulation.complete(node.requestController("controlledShutdown", request, 5000));
+    await stopping(cluster, stoppingId)();
     await cluster.simulation.runUntil(() => !cluster.stored("letters")!.isr.includes(stoppingId), 200, "the seat");
     expect(cluster.stored("letters")).toMatchObject({ leader: leaderId });
     cluster.assertClean();

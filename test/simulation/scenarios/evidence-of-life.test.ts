@@ -1,5 +1,6 @@
 import type { BrokerId } from "../../../protocol/types.js";
 import { ConfigResource } from "../../../protocol/messages.js";
+import type { SimCluster } from "../cluster.js";
 import { withCluster } from "../cluster.js";
 import { Letters } from "../letters.js";
 import { encodeBatch, produceOnce } from "../workload.js";
@@ -64,6 +65,18 @@ describe("an unclean election that an operator asks for", () => {
   });
 });
 
+/** ZooKeeper stands still for so long, and in that time the broker, which has answered the controller, loses its power. */
+async function losePowerBesideSlowZooKeeper(cluster: SimCluster, id: BrokerId, slowMs: number): Promise<void> {
+  cluster.zookeeper.freeze("zk1");
+  await cluster.run(20);
+  cluster.powerCut(id);
+  await cluster.run(slowMs);
+  cluster.zookeeper.thaw("zk1");
+  await cluster.run(500);
+  cluster.start(id);
+  await cluster.run(3000);
+}
+
 describe("a follower that loses its power while the controller waits for ZooKeeper", () => {
   it("does not get the seat of the leader, whose death it has outlived by then, for an answer of long ago", async () => {
     await withCluster({ seed: 31 }, async (cluster) => {
@@ -73,23 +86,13 @@ describe("a follower that loses its power while the controller waits for ZooKeep
       await letters.write(20);
       cluster.crash(leader);
       await cluster.until(() => cluster.logged(`Broker ${leader} is dead`), "the leader is found dead");
-      cluster.zookeeper.freeze("zk1");
-      // It has answered the controller by now.
-      await cluster.run(20);
-      cluster.powerCut(follower);
-      await cluster.run(500);
-      cluster.zookeeper.thaw("zk1");
-      await cluster.run(500);
-      cluster.start(follower);
-      await cluster.run(3000);
+      await losePowerBesideSlowZooKeeper(cluster, follower, 500);
       cluster.start(leader);
       await letters.write(5);
       expect(await letters.verdict()).toEqual([]);
     });
   });
-});
 
-describe("a follower that loses its power while the controller waits for ZooKeeper", () => {
   it("does not get the seat of the leader, whose session has expired, for an answer of long ago", async () => {
     await withCluster({ seed: 32 }, async (cluster) => {
       const [leader = 0, follower = 0] = [1, 2, 3].filter((id) => id !== cluster.controllerId);
@@ -98,15 +101,7 @@ describe("a follower that loses its power while the controller waits for ZooKeep
       await letters.write(20);
       cluster.simulation.network.isolate(host(leader));
       await cluster.until(() => cluster.logged(`Brokers gone: ${leader}`), "the session of the leader has expired");
-      cluster.zookeeper.freeze("zk1");
-      // It has answered the controller by now.
-      await cluster.run(20);
-      cluster.powerCut(follower);
-      await cluster.run(250);
-      cluster.zookeeper.thaw("zk1");
-      await cluster.run(500);
-      cluster.start(follower);
-      await cluster.run(3000);
+      await losePowerBesideSlowZooKeeper(cluster, follower, 250);
       cluster.simulation.network.heal();
       await letters.write(5);
       expect(await letters.verdict()).toEqual([]);

@@ -1,8 +1,6 @@
-import { LogManager } from "../../../../broker/log/log-manager.js";
 import type { LogSettings } from "../../../../broker/log/log-settings.js";
-import { silentLogger } from "../../../../common/logger.js";
 import { readBatches } from "../../../../protocol/record-batch.js";
-import { batch, DIRECTORY, LogWorld, offset, SETTINGS, stampedBatch } from "./log-fixtures.js";
+import { batch, DIRECTORY, LogWorld, offset, stampedBatch } from "./log-fixtures.js";
 
 const settings = { flushMs: 1_000_000 };
 
@@ -32,16 +30,7 @@ async function halfFlushed(how: Partial<LogSettings> = settings): Promise<LogWor
 async function startThatEnds(afterMs: number): Promise<LogWorld> {
   const world = await halfFlushed();
   world.kill();
-  void LogManager.open(world.process.env, silentLogger, {
-    directory: DIRECTORY,
-    defaultSettings: { ...SETTINGS, ...settings },
-    tailBytesMax: 0,
-    openFilesMax: 1,
-    scrubBytesPerSecond: 0,
-    onFatal: () => undefined,
-  });
-  await world.run(afterMs);
-  world.kill();
+  await world.startCutShort(afterMs, "kill", { settings });
   await world.start({ settings });
   return world;
 }

@@ -152,12 +152,12 @@ export class LogWorld {
     return this.#lines;
   }
 
-  /** A start that does not come to its end: the power goes after so many milliseconds, and comes back. */
-  async startAndLosePower(afterMs: number, options: StartOptions = {}): Promise<void> {
+  /** A start that does not come to its end: after so many milliseconds it is killed, or the power goes and comes back. */
+  async startCutShort(afterMs: number, end: "kill" | "powerCut", options: StartOptions = {}): Promise<void> {
     const { env } = this.process;
     void LogManager.open(env, silentLogger, this.#options(options));
     await this.run(afterMs);
-    this.powerCut();
+    this[end]();
   }
 
   async start(options: StartOptions = {}): Promise<void> {

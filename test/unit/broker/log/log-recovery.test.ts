@@ -1,10 +1,8 @@
 import { jest } from "@jest/globals";
 import fc from "fast-check";
-import { LogManager } from "../../../../broker/log/log-manager.js";
 import type { LogSettings } from "../../../../broker/log/log-settings.js";
-import { silentLogger } from "../../../../common/logger.js";
 import { readBatches } from "../../../../protocol/record-batch.js";
-import { batch, DIRECTORY, LogWorld, offset, readAll, SETTINGS, summary } from "./log-fixtures.js";
+import { batch, DIRECTORY, LogWorld, offset, readAll, summary } from "./log-fixtures.js";
 
 // Properties and every byte take seconds; on a busy machine many of them.
 jest.setTimeout(60_000);
@@ -243,7 +241,7 @@ describe("power cuts", () => {
             const died = round.end === "power" ? "powerCut" : "kill";
             world[died]();
             if (round.recoveryCutAfterMs !== null) {
-              await world.startAndLosePower(round.recoveryCutAfterMs, { settings });
+              await world.startCutShort(round.recoveryCutAfterMs, "powerCut", { settings });
             }
             await world.start({ settings });
             const found = await world.contents();
@@ -362,6 +360,17 @@ describe("a start that finds only the torn first write of a file", () => {
   });
 });
 
+/** Six batches, none of them synced, of a process that was killed when the cluster knew how the runs before had ended. */
+async function killedUnsynced(): Promise<LogWorld> {
+  const flushMs = 1_000_000;
+  const world = await LogWorld.open({ settings: { flushMs } });
+  await world.complete(world.manager.recoveryReported());
+  const log = world.log({ flushMs });
+  for (let mark = 0; mark < 6; mark += 1) log.appendAsLeader(batch({ mark, valueBytes: 20 }), 0);
+  world.kill();
+  return world;
+}
+
 describe("how the last run ended", () => {
   it("is told by mark and boot id, and stays told until it was reported", async () => {
     const world = await LogWorld.open();
@@ -385,7 +394,6 @@ describe("how the last run ended", () => {
   });
 
   it("is told like a lost disk when the process alone died and more is gone than its last write", async () => {
-    const flushMs = 1_000_000;
     for (const [what, damage, expected] of [
       [
         "the last write is torn",
@@ -403,11 +411,7 @@ describe("how the last run ended", () => {
         "lost",
       ],
     ] as const) {
-      const world = await LogWorld.open({ settings: { flushMs } });
-      await world.complete(world.manager.recoveryReported());
-      const log = world.log({ flushMs });
-      for (let mark = 0; mark < 6; mark += 1) log.appendAsLeader(batch({ mark, valueBytes: 20 }), 0);
-      world.kill();
+      const world = await killedUnsynced();
       const path = segmentPath(0);
       await damage(world.disk.contentOf(path)!.length, path, world);
       await world.start();
@@ -416,25 +420,11 @@ describe("how the last run ended", () => {
   });
 
   it("is told like a lost disk also when the start that found that out was killed before it could say so", async () => {
-    const flushMs = 1_000_000;
     for (let afterMs = 0; afterMs < 40; afterMs += 0.5) {
-      const world = await LogWorld.open({ settings: { flushMs } });
-      await world.complete(world.manager.recoveryReported());
-      const log = world.log({ flushMs });
-      for (let mark = 0; mark < 6; mark += 1) log.appendAsLeader(batch({ mark, valueBytes: 20 }), 0);
-      world.kill();
+      const world = await killedUnsynced();
       const path = segmentPath(0);
       world.disk.flipBit(path, world.disk.contentOf(path)!.length - 5);
-      void LogManager.open(world.process.env, silentLogger, {
-        directory: DIRECTORY,
-        defaultSettings: { ...SETTINGS, flushMs },
-        tailBytesMax: 0,
-        openFilesMax: 1,
-        scrubBytesPerSecond: 0,
-        onFatal: () => undefined,
-      });
-      await world.run(afterMs);
-      world.kill();
+      await world.startCutShort(afterMs, "kill");
       await world.start();
       expect([afterMs, world.manager.untoldStop]).toEqual([afterMs, "lost"]);
       await world.complete(world.manager.close());

@@ -44,6 +44,16 @@ export class Followers {
     return this.#progress.get(brokerId);
   }
 
+  /**
+   * As the process that is registered has told. What the one before it had told counts no more: a power cut may have left
+   * less of it.
+   */
+  getAs(brokerId: BrokerId, registered: BrokerEpoch | undefined): FollowerProgress | undefined {
+    const follower = this.#progress.get(brokerId);
+    if (follower === undefined || registered === undefined) return follower;
+    return BigInt(follower.brokerEpoch) < BigInt(registered) ? undefined : follower;
+  }
+
   get ids(): IterableIterator<BrokerId> {
     return this.#progress.keys();
   }

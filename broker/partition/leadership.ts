@@ -3,7 +3,7 @@ import type { ErrorReport } from "../../protocol/error-codes.js";
 import { ApiError, errorReport } from "../../protocol/error-codes.js";
 import type { BrokerId, LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
 import type { Log } from "../log/log.js";
-import type { FollowerFetch } from "./followers.js";
+import type { FollowerFetch, FollowerProgress } from "./followers.js";
 import { Followers } from "./followers.js";
 import type { ReplicaPosition } from "./isr.js";
 import { maximalIsr, nextHighWatermark, replicatedLogStart } from "./isr.js";
@@ -215,7 +215,11 @@ export class Leadership implements LedPartition {
   }
 
   #positionOf(brokerId: BrokerId): ReplicaPosition | undefined {
-    return brokerId === this.#parts.brokerId ? this.log : this.followers.get(brokerId);
+    return brokerId === this.#parts.brokerId ? this.log : this.#presentProcessOf(brokerId);
+  }
+
+  #presentProcessOf(brokerId: BrokerId): FollowerProgress | undefined {
+    return this.followers.getAs(brokerId, this.#parts.registeredEpochOf(brokerId));
   }
 
   /**
@@ -240,7 +244,7 @@ export class Leadership implements LedPartition {
     return replicatedLogStart({
       state: this.isr.state,
       minInsyncReplicas: this.#led.minInsyncReplicas,
-      durableLogStartOf: (id) => (id === this.#parts.brokerId ? this.log : this.followers.get(id))?.durableLogStart,
+      durableLogStartOf: (id) => (id === this.#parts.brokerId ? this.log : this.#presentProcessOf(id))?.durableLogStart,
     });
   }
 
@@ -264,7 +268,7 @@ export class Leadership implements LedPartition {
   #deletionTimeout(before: Offset): ErrorReport {
     const { name, isr } = this;
     const { minInsyncReplicas } = this.#led;
-    const missing = isr.otherMembers.filter((id) => (this.followers.get(id)?.durableLogStart ?? 0) < before);
+    const missing = isr.otherMembers.filter((id) => (this.#presentProcessOf(id)?.durableLogStart ?? 0) < before);
     const why =
       isr.members.size < minInsyncReplicas
         ? `${isr.members.size} replicas are in sync and min.insync.replicas is ${minInsyncReplicas}`

@@ -490,12 +490,25 @@ export class Invariants {
     if (minimum === undefined) return;
     const { highWatermark } = partition.log;
     const copies = [...this.cluster.brokers.values()].filter(
-      (other) => other === slot || this.#copyEnd(other, partition) >= highWatermark,
+      (other) =>
+        other === slot ||
+        this.#copyEnd(other, partition) >= highWatermark ||
+        this.#toldBeforeBounce(slot, other, partition) >= highWatermark,
     ).length;
     if (copies < minimum)
       throw new Error(
         `${name}: high watermark ${highWatermark} with ${copies} copies, min.insync.replicas is ${minimum}`,
       );
+  }
+
+  /**
+   * What a replica had told the leader as the process before its present one. Only as long as the leader has not been told
+   * of another registration: until then nothing tells it from a replica that loses its power in the next moment.
+   */
+  #toldBeforeBounce({ broker: leader }: SimBroker, other: SimBroker, { role }: Partition): number {
+    const told = role.kind === "leader" ? role.followers.get(other.id) : undefined;
+    if (told === undefined || told.brokerEpoch === other.broker?.epoch) return 0;
+    return leader?.metadata.broker(other.id)?.epoch === told.brokerEpoch ? told.logEndOffset : 0;
   }
 
   /**

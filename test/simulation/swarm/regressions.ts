@@ -115,6 +115,12 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
     test: "test/unit/broker/log/log-faults.test.ts",
   },
   {
+    seed: 801118548,
+    showed:
+      "a leader counted what a member had told before its machine lost power, though it knew of its new registration",
+    test: "test/unit/broker/partition/followers.test.ts",
+  },
+  {
     seed: 898087156,
     showed: "a fetch that arrived on a connection which its replica had given up put that replica out of sync",
     test: "test/simulation/scenarios/replica-fetches.test.ts",

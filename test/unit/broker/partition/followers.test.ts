@@ -25,4 +25,17 @@ describe("Followers", () => {
     followers.note(fetchOf("10", 95), toOffset(100), 40);
     expect(followers.get(2)).toMatchObject({ logEndOffset: 95 });
   });
+
+  it("count with what their present process has told, and not with what the one before it had told", () => {
+    const followers = new Followers(0);
+    followers.note(fetchOf("9", 100), toOffset(100), 10);
+    expect(followers.getAs(2, undefined)).toMatchObject({ logEndOffset: 100 });
+    expect(followers.getAs(2, "9")).toMatchObject({ logEndOffset: 100 });
+    expect(followers.getAs(2, "10")).toBeUndefined();
+    // It registers, fetches, and this broker hears of the registration last.
+    followers.note(fetchOf("10", 90), toOffset(100), 20);
+    expect(followers.getAs(2, "9")).toMatchObject({ logEndOffset: 90 });
+    // When it was last heard does not change: nobody is put out of sync because he was bounced.
+    expect(followers.get(2)).toMatchObject({ fetchedMs: 20 });
+  });
 });

@@ -27,7 +27,7 @@ import type { ControllerStore } from "./controller-store.js";
 import type { PartitionChange, PartitionChanges } from "./partition-changes.js";
 import { withLeader, withPreferredLeader, withSettings, withStopping } from "./partition-state-machine.js";
 import type { TopicLimits } from "./topic-rules.js";
-import { TopicNames, assignMorePartitions, assignNewTopic, checkTopicName } from "./topic-rules.js";
+import { TopicNames, assignMorePartitions, assignNewTopic, checkMinimum, checkTopicName } from "./topic-rules.js";
 
 export interface AdministrationParts {
   readonly state: ClusterState;
@@ -122,6 +122,7 @@ export class Administration {
     const refusal = topicConfigRefusal(wanted.config);
     if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", `topic ${wanted.name}: ${refusal}`);
     const assignment = assignNewTopic(wanted, this.#limits(taken.partitionCount));
+    checkMinimum(wanted.name, wanted.config, assignment[0]?.length ?? 0);
     taken.planned.add(wanted.name);
     taken.names.add(wanted.name);
     taken.partitionCount += assignment.length;
@@ -248,6 +249,11 @@ export class Administration {
     if (topic === undefined) throw this.#missing(request.name);
     const refusal = topicConfigRefusal(request.config);
     if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", `topic ${topic.name}: ${refusal}`);
+    checkMinimum(
+      topic.name,
+      request.config,
+      Math.min(...[...topic.partitions.values()].map(({ replicas }) => replicas.length)),
+    );
     if (request.validateOnly) return;
     const config = withEntries(topic.config, request.config);
     const rulesOf = changes.rules(topic, { config });

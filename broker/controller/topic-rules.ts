@@ -1,5 +1,5 @@
 import { ApiError } from "../../protocol/error-codes.js";
-import type { NewTopic } from "../../protocol/messages.js";
+import type { ConfigEntry, NewTopic } from "../../protocol/messages.js";
 import type { BrokerId } from "../../protocol/types.js";
 import type { AssignableBroker } from "./replica-assignment.js";
 import { assignReplicas } from "./replica-assignment.js";
@@ -57,6 +57,20 @@ export function checkTopicName(name: string, existing: TopicNames): void {
       `topic ${name}: ${other} exists, and the names differ only in . and _, which metrics do not tell apart; choose another name`,
     );
   }
+}
+
+/**
+ * Throws INVALID_CONFIG when the settings ask for more in-sync replicas than there are replicas: every write with acks=all
+ * would be refused for ever.
+ */
+export function checkMinimum(topic: string, config: readonly ConfigEntry[], replicationFactor: number): void {
+  const minimum = config.find(({ name }) => name === "min.insync.replicas")?.value;
+  if (minimum == null || Number(minimum) <= replicationFactor) return;
+  throw new ApiError(
+    "INVALID_CONFIG",
+    `topic ${topic}: min.insync.replicas=${minimum} can never be met, each partition has ${replicationFactor} ` +
+      `${replicationFactor === 1 ? "replica" : "replicas"}; give it at most ${replicationFactor}`,
+  );
 }
 
 /** Where the replicas of a new topic go. Throws ApiError when it may not be made so. */

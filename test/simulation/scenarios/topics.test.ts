@@ -71,6 +71,36 @@ describe("a log that no order named", () => {
   });
 });
 
+describe("min.insync.replicas above the number of replicas", () => {
+  it("is refused, for a new topic and for one that is there, because nothing could be written with acks=all", async () => {
+    await withCluster({ seed: 52 }, async (cluster) => {
+      const letters = await Letters.create(cluster, { assignment: [1, 2] });
+      const config = [{ name: "min.insync.replicas", value: "3" }];
+      const alter = (validateOnly: boolean): Promise<unknown> =>
+        cluster.complete(
+          cluster.admin.administer("alterConfigs", {
+            resource: ConfigResource.TOPIC,
+            name: "letters",
+            config,
+            validateOnly,
+          }),
+        );
+      const refusal = "min.insync.replicas=3 can never be met, each partition has 2 replicas; give it at most 2";
+      await expect(alter(false)).rejects.toThrow(refusal);
+      await expect(alter(true)).rejects.toThrow(refusal);
+      const created = cluster.createTopic({
+        name: "more",
+        partitions: 1,
+        replicationFactor: 1,
+        config: { "min.insync.replicas": "2" },
+      });
+      await expect(created).rejects.toThrow("each partition has 1 replica; give it at most 1");
+      await letters.write(1);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
 describe("a partition", () => {
   it("never plays a role with other settings than its topic's", async () => {
     await withCluster({ seed: 52 }, async (cluster) => {

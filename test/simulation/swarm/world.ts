@@ -292,7 +292,7 @@ export function measuredWorld(seed: number): World {
     faultIntervalMs: 800,
     weights: baseWeights,
     administrationIntervalMs: 1500,
-    writeIntervalMs: 150,
+    writeIntervalMs: 180,
   };
 }
 

@@ -131,7 +131,11 @@ export class Invariants {
     const metadata = slot.host.disk.contentOf(`/data/logs/${topic}-${partition}/partition.metadata`);
     if (!Buffer.from(metadata ?? []).includes(topicId)) return 0;
     let end = 0;
+    let next: number | undefined;
     for (const batch of batchesOnDisk(slot, topic, partition, 0, Infinity, { upToDamage: true })) {
+      // A segment in front of it was lost: recovery ends the log there.
+      if (batch.baseOffset !== (next ?? batch.baseOffset)) break;
+      next = batch.endOffset;
       const line = committed.batches.get(batch.baseOffset);
       // What is not known of was below the log start when the first replica was looked at.
       if (line === undefined && batch.endOffset <= committed.firstOffset) end = batch.endOffset;

@@ -1,3 +1,4 @@
+import type { Writer } from "protobufjs";
 import protobuf from "protobufjs/minimal.js";
 
 /*
@@ -8,5 +9,5 @@ import protobuf from "protobufjs/minimal.js";
 (protobuf.util as { Long: unknown }).Long = undefined;
 protobuf.configure();
 
-export type Writer = protobuf.Writer;
+export type { Writer };
 export const createWriter = (): Writer => protobuf.Writer.create();

@@ -1,6 +1,6 @@
 // Builds dist/: generates code from the .proto files when they changed, then compiles. Takes nothing, prints little.
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { messageTypes } from "./message-types.mjs";
@@ -42,6 +42,21 @@ export function generate() {
 
 export function compile() {
   run(bin("tsc"), ["-p", "tsconfig.json"]);
+  declareForCommonJs();
+}
+
+/**
+ * The client's types once more, in a folder that is CommonJS: Node gives an ES module to `require`, and the compiler believes
+ * that of no module whose types are those of one.
+ */
+function declareForCommonJs() {
+  const target = join(root, "dist/commonjs-types");
+  rmSync(target, { recursive: true, force: true });
+  for (const folder of ["client", "common", "protocol"]) {
+    const isDeclaration = (path) => statSync(path).isDirectory() || path.endsWith(".d.ts");
+    cpSync(join(root, "dist", folder), join(target, folder), { recursive: true, filter: isDeclaration });
+  }
+  writeFileSync(join(target, "package.json"), `${JSON.stringify({ type: "commonjs" })}\n`);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

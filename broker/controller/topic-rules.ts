@@ -65,7 +65,7 @@ export function checkTopicName(name: string, existing: TopicNames): void {
  */
 export function checkMinimum(topic: string, config: readonly ConfigEntry[], replicationFactor: number): void {
   const minimum = config.find(({ name }) => name === "min.insync.replicas")?.value;
-  if (minimum == null || Number(minimum) <= replicationFactor) return;
+  if (minimum === undefined || minimum === null || Number(minimum) <= replicationFactor) return;
   throw new ApiError(
     "INVALID_CONFIG",
     `topic ${topic}: min.insync.replicas=${minimum} can never be met, each partition has ${replicationFactor} ` +

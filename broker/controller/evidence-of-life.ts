@@ -1,5 +1,5 @@
+import { EarliestTimer } from "../../common/earliest-timer.js";
 import type { Env } from "../../common/env/env.js";
-import type { Timer } from "../../common/env/time.js";
 import type { BrokerEpoch, BrokerId } from "../../protocol/types.js";
 import type { Broker } from "./cluster-state.js";
 
@@ -35,7 +35,7 @@ export class EvidenceOfLife {
   readonly #askedMs = new Map<BrokerId, number>();
   #doubts = 0;
   #doubtedMs = Number.NEGATIVE_INFINITY;
-  #patience: Timer | undefined;
+  readonly #patience: EarliestTimer;
   /** Called when nobody is waited for. */
   #onAnswered: (() => void) | undefined;
   #stopped = false;
@@ -43,6 +43,11 @@ export class EvidenceOfLife {
   constructor(env: Env, parts: EvidenceOfLifeParts) {
     this.#env = env;
     this.#parts = parts;
+    this.#patience = new EarliestTimer(env, () => {
+      parts.onPatienceOver();
+      this.#watchPatience();
+      this.#tellIfAnswered();
+    });
   }
 
   /** How often there was a reason to doubt that registered brokers live. */
@@ -137,7 +142,7 @@ export class EvidenceOfLife {
 
   stop(): void {
     this.#stopped = true;
-    this.#patience?.cancel();
+    this.#patience.cancel();
     this.#onAnswered?.();
   }
 
@@ -160,17 +165,12 @@ export class EvidenceOfLife {
     return Math.max(0, patienceMs - (this.#env.clock.monotonicMs() - askedMs));
   }
 
+  /** Whoever is asked now may be given up before one that is waited for already, and longer. */
   #watchPatience(): void {
-    if (this.#patience !== undefined || this.#stopped) return;
+    if (this.#stopped) return;
     const waits = [...this.#parts.brokers.keys()]
       .flatMap((id) => [ANSWER_PATIENCE_MS, LAST_PATIENCE_MS].map((patienceMs) => this.#patienceLeftMs(id, patienceMs)))
       .filter((leftMs) => leftMs > 0);
-    if (waits.length === 0) return;
-    this.#patience = this.#env.timers.after(Math.min(...waits), () => {
-      this.#patience = undefined;
-      this.#parts.onPatienceOver();
-      this.#watchPatience();
-      this.#tellIfAnswered();
-    });
+    if (waits.length > 0) this.#patience.wakeAt(this.#env.clock.monotonicMs() + Math.min(...waits));
   }
 }

@@ -54,8 +54,13 @@ export function handshakeHandler(parts: HandshakeParts): Handler<"handshake"> {
     return prove(parts, broker)
       .finally(forget)
       .then(() => {
-        // Its sender may have made another one by now, which is not to end because of this.
+        // Its sender may have made another one by now, which is not to end because of this. Nor where it cannot be seen yet that
+        // this one was given up.
         if (isClosed) return undefined;
+        if (broker.control && (controlConnections.get(broker.brokerId)?.connectionId ?? 0) > context.connectionId) {
+          context.disconnect();
+          return undefined;
+        }
         context.identify(broker);
         if (broker.control) adoptControlConnection(parts, controlConnections, broker, context);
         return { body: { ...body, incarnation: parts.incarnation } };

@@ -5,7 +5,7 @@ import type { RequestBody, ResponseBody } from "../../protocol/message-codec.js"
 
 /** Who sent a request, and how it reached us. One object for each connection. */
 export interface RequestContext {
-  /** Unique among the connections of this broker's life. */
+  /** Unique among the connections of this broker's life; grows. */
   readonly connectionId: number;
   readonly listenerName: string;
   readonly isInterBroker: boolean;

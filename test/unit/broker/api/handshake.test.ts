@@ -15,6 +15,7 @@ const request: HandshakeRequest = {
 
 class Connection implements Partial<RequestContext> {
   readonly isInterBroker = true;
+  constructor(readonly connectionId: number) {}
   broker: BrokerIdentity | undefined;
   isClosed = false;
   readonly #listeners = new Set<(end: SocketEnd) => void>();
@@ -41,7 +42,8 @@ class Connection implements Partial<RequestContext> {
 }
 
 describe("a control connection", () => {
-  it("is not ended by an older one whose sender is proved when it has gone", async () => {
+  /** Two of one sender; neither is proved yet. */
+  function setUp() {
     const proofs: ((registered: { incarnation: string; epoch: string }) => void)[] = [];
     const ended: number[] = [];
     const handle = handshakeHandler({
@@ -53,16 +55,38 @@ describe("a control connection", () => {
       readRegistration: () => new Promise((resolve) => proofs.push(resolve)),
       onControlConnectionEnded: (id) => ended.push(id),
     });
-    const [older, newer] = [new Connection(), new Connection()];
-    const answers = [older, newer].map(async ({ context }) => handle(request, context, []));
+    const connections = [new Connection(1), new Connection(2)] as const;
+    const answers = connections.map(async ({ context }) => handle(request, context, []));
+    const prove = async (which: 0 | 1): Promise<void> => {
+      proofs[which]?.({ incarnation: "two", epoch: "20" });
+      await answers[which];
+    };
+    return { older: connections[0], newer: connections[1], ended, prove };
+  }
+
+  it("is not ended by an older one whose sender is proved when it has gone", async () => {
+    const { older, newer, ended, prove } = setUp();
     older.close("ended");
-    const registered = { incarnation: "two", epoch: "20" };
-    proofs[1]?.(registered);
-    await answers[1];
-    proofs[0]?.(registered);
-    await answers[0];
+    await prove(1);
+    await prove(0);
     expect([newer.isClosed, newer.broker, ended]).toEqual([false, sender, []]);
     newer.close("reset");
     expect(ended).toEqual([2]);
+  });
+
+  it("is not ended by an older one of which it is not known yet that it has gone", async () => {
+    const { older, newer, ended, prove } = setUp();
+    await prove(1);
+    await prove(0);
+    expect([older.isClosed, newer.isClosed, ended]).toEqual([true, false, []]);
+    newer.close("reset");
+    expect(ended).toEqual([2]);
+  });
+
+  it("ends an older one", async () => {
+    const { older, newer, ended, prove } = setUp();
+    await prove(0);
+    await prove(1);
+    expect([older.isClosed, newer.isClosed, ended]).toEqual([true, false, []]);
   });
 });

@@ -88,16 +88,19 @@ export class LogContent {
    * Throws StorageFailure and leaves everything as it was.
    */
   plan(records: Buffer, batches: readonly RecordBatch[], wallMs: number): PlannedWrite[] {
-    const activeBefore = this.segments.active;
+    const { all } = this.segments;
+    let begun = all.length;
     const writes = this.segments.plan(records, batches);
-    const active = this.segments.active as Segment;
-    // The producers as of the new segment's base: the batches of this append are not in yet, so it must begin with them.
-    if (active !== activeBefore && active.baseOffset === this.offsets.next)
-      this.producers.snapshotAt(active.baseOffset);
     const { baseOffset } = batches[0] as RecordBatch;
     const { endOffset } = batches[batches.length - 1] as RecordBatch;
     this.offsets.plannedTo(endOffset);
     for (const batch of batches) {
+      // The producers as they are where a segment begins: once it is the first one, nothing else says what they sent before.
+      const base = all[begun]?.baseOffset;
+      if (base !== undefined && base <= batch.baseOffset) {
+        this.producers.snapshotAt(base);
+        begun += 1;
+      }
       this.epochs.assign(batch.leaderEpoch, batch.baseOffset);
       this.producers.update(batch, wallMs, this.settings);
     }

@@ -3,9 +3,9 @@ import type { RecordBatch } from "../../protocol/record-batch.js";
 import { toOffset } from "../../protocol/types.js";
 import type { Offset } from "../../protocol/types.js";
 import {
+  newestSnapshot,
   removeOldSnapshots,
   removeSnapshots,
-  restoreSnapshot,
   syncSnapshot,
   takeSnapshot,
   writeSnapshot,
@@ -77,9 +77,14 @@ export class LogProducers {
     await writeSnapshot(this.env.files, this.directory, snapshot);
   }
 
-  /** The batches in front of the offset are about to go: what they said of their producers is durable when this resolves. */
-  async syncBefore(offset: Offset): Promise<void> {
+  /** The segments in front of the offset, where one begins, are about to go: what they say is in a snapshot afterwards. */
+  async keepBefore(offset: Offset, segments: SegmentList, limits: ProducerStateLimits): Promise<void> {
     await this.writePending();
+    await snapshotProducers(this.env, this.directory, { segments: segments.all, offset, limits }, useOf(segments));
+  }
+
+  /** That snapshot is durable when this resolves. */
+  async sync(offset: Offset): Promise<void> {
     await syncSnapshot(this.env.files, this.directory, offset);
   }
 
@@ -96,26 +101,63 @@ export class LogProducers {
       return;
     }
     const rebuilt = { segments: segments.all, logEnd, limits };
-    this.states = await rebuildProducers(this.env, this.directory, rebuilt, (segment, task) =>
-      segments.use(segment, ({ file, index }) => task(file, index)),
-    );
+    this.states = await rebuildProducers(this.env, this.directory, rebuilt, useOf(segments));
   }
 }
 
+/** Runs the task with the files of a segment. */
+type UseSegment = (
+  segment: Segment,
+  task: (file: SegmentFiles["file"], index: SegmentFiles["index"]) => Promise<void>,
+) => Promise<void>;
+
+function useOf(segments: SegmentList): UseSegment {
+  return (segment, task) => segments.use(segment, ({ file, index }) => task(file, index));
+}
+
+interface ProducerSource {
+  readonly segments: readonly Segment[];
+  readonly logEnd: Offset;
+  readonly limits: ProducerStateLimits;
+}
+
 /**
- * Makes the producers of a log that ends at the offset: from the last snapshot and the batches behind it. Where batches are
- * missing (damaged, or removed since the snapshot) nothing is known of what came before: a producer may have gone on there.
+ * Makes the producers of a log that ends at the offset. Newer snapshots are of a past that was cut: removed, durably, or one
+ * could come back by a power cut when the log has grown beyond it again.
  */
 export async function rebuildProducers(
+  env: Env,
+  directory: string,
+  log: ProducerSource,
+  use: UseSegment,
+): Promise<ProducerStates> {
+  await removeSnapshots(env.files, directory, (offset) => offset > log.logEnd);
+  return (await producersAt(env, directory, log, use)).states;
+}
+
+/** There is a snapshot at the offset, where a segment begins, when this resolves. */
+export async function snapshotProducers(
+  env: Env,
+  directory: string,
+  { segments, offset, limits }: Omit<ProducerSource, "logEnd"> & { readonly offset: Offset },
+  use: UseSegment,
+): Promise<void> {
+  const log = { segments: segments.filter(({ baseOffset }) => baseOffset < offset), logEnd: offset, limits };
+  const { states, snapshotAt } = await producersAt(env, directory, log, use);
+  if (snapshotAt !== offset) await writeSnapshot(env.files, directory, takeSnapshot(states, offset));
+}
+
+/**
+ * The producers when the log ended at the offset: from the last snapshot and the batches behind it. Where batches are missing
+ * (damaged, or removed since the snapshot) nothing is known of what came before: a producer may have gone on there.
+ */
+async function producersAt(
   { files, clock }: Env,
   directory: string,
-  log: { readonly segments: readonly Segment[]; readonly logEnd: Offset; readonly limits: ProducerStateLimits },
-  use: (
-    segment: Segment,
-    task: (file: SegmentFiles["file"], index: SegmentFiles["index"]) => Promise<void>,
-  ) => Promise<void>,
-): Promise<ProducerStates> {
-  const snapshot = await restoreSnapshot(files, directory, log.logEnd);
+  log: ProducerSource,
+  use: UseSegment,
+): Promise<{ readonly states: ProducerStates; readonly snapshotAt: Offset | undefined }> {
+  const snapshot = await newestSnapshot(files, directory, log.logEnd);
   const states = snapshot?.producers ?? new ProducerStates();
   const from = snapshot?.offset ?? toOffset(0);
   const wallMs = clock.wallMs();
@@ -134,7 +176,7 @@ export async function rebuildProducers(
     );
   }
   goOnAt(log.logEnd);
-  return states;
+  return { states, snapshotAt: snapshot?.offset };
 }
 
 /** Feeds the batches of a segment from an offset on, over damage. */

@@ -10,7 +10,7 @@ import type { Limiter } from "../../common/limiter.js";
 import type { RecoveredLog } from "./log-content.js";
 import { isDamaged } from "./log-damage.js";
 import { LogOffsets } from "./log-offsets.js";
-import { rebuildProducers } from "./log-producers.js";
+import { rebuildProducers, snapshotProducers } from "./log-producers.js";
 import type { LogSettings } from "./log-settings.js";
 import { EPOCHS_FILE, METADATA_FILE, parseSegmentFileName } from "./partition-directory.js";
 import { removeSnapshots } from "./producer-snapshots.js";
@@ -81,6 +81,8 @@ class LogRecovery {
   #hasLost = false;
   /** Bytes were copied, and all names made durable with them. */
   #hasCopied = false;
+  /** Where a segment begins since then, and none did before. */
+  #begunAt: Offset | undefined;
   /** Epochs of the batches that were scanned, in order. */
   readonly #scannedEpochs: { epoch: LeaderEpoch; offset: Offset }[] = [];
   /** Where the recovery point lies: the first byte that must be copied after a crash. */
@@ -436,6 +438,7 @@ class LogRecovery {
       await this.context.syncs.run(() => old.file.sync());
       await segment.cutIndexFiles();
       this.#segments.splice(this.#segments.indexOf(segment) + 1, 0, copy);
+      this.#begunAt = base;
     } else {
       await old.retire();
       this.#segments.splice(this.#segments.indexOf(segment), 1, copy);
@@ -521,15 +524,15 @@ class LogRecovery {
     return epochs;
   }
 
-  #recoverProducers(logEnd: Offset): Promise<ProducerStates> {
-    const { env, settings } = this.context;
-    return rebuildProducers(
-      env,
-      this.directory,
-      { segments: this.#segments, logEnd, limits: settings },
-      (segment, task) =>
-        this.#withFile(segment, async (file) => task(file, segment.files?.index ?? (await segment.readIndex()))),
-    );
+  async #recoverProducers(logEnd: Offset): Promise<ProducerStates> {
+    const { env, settings: limits } = this.context;
+    const segments = this.#segments;
+    const use: Parameters<typeof rebuildProducers>[3] = (segment, task) =>
+      this.#withFile(segment, async (file) => task(file, segment.files?.index ?? (await segment.readIndex())));
+    // What is read on the way is not read again when the segments in front are removed one day.
+    if (this.#begunAt !== undefined)
+      await snapshotProducers(env, this.directory, { segments, offset: this.#begunAt, limits }, use);
+    return rebuildProducers(env, this.directory, { segments, logEnd, limits }, use);
   }
 
   async #withFile(segment: Segment, task: (file: SegmentFiles["file"]) => Promise<void>): Promise<void> {

@@ -104,7 +104,7 @@ export class LogRemoval {
       await this.flusher.flush();
     }
     const first = segments.all[count] as Segment;
-    await this.#syncProducers(first.baseOffset);
+    await this.#keepProducers(first.baseOffset);
     const removed = segments.takeOldest(count);
     this.content.advanceLogStart((segments.all[0] as Segment).baseOffset);
     // In the checkpoint first: a log that begins later than it says is taken for one that lost its beginning.
@@ -119,9 +119,11 @@ export class LogRemoval {
   }
 
   /** Where the disk has no room for a snapshot it is done without: the removal makes room. */
-  async #syncProducers(before: Offset): Promise<void> {
+  async #keepProducers(before: Offset): Promise<void> {
+    const { producers, segments, settings } = this.content;
     try {
-      await this.context.syncs.run(() => this.content.producers.syncBefore(before));
+      await producers.keepBefore(before, segments, settings);
+      await this.context.syncs.run(() => producers.sync(before));
     } catch (error) {
       if (!(error instanceof StorageFailure) || error.reason !== "full") throw error;
     }

@@ -24,10 +24,8 @@ export async function writeSnapshot(files: FileSystem, directory: string, snapsh
   await files.writeFile(join(directory, segmentFileName(snapshot.offset, "snapshot")), snapshot.content);
 }
 
-/** The first snapshot at or behind the offset is there for good. */
-export async function syncSnapshot(files: FileSystem, directory: string, from: Offset): Promise<void> {
-  const offset = (await snapshotOffsets(files, directory)).find((each) => each >= from);
-  if (offset === undefined) return;
+/** The snapshot at the offset is there for good. */
+export async function syncSnapshot(files: FileSystem, directory: string, offset: Offset): Promise<void> {
   const file = await files.open(join(directory, segmentFileName(offset, "snapshot")), "write");
   try {
     await file.sync();
@@ -37,17 +35,14 @@ export async function syncSnapshot(files: FileSystem, directory: string, from: O
   await files.syncDirectory(directory);
 }
 
-/**
- * The newest usable snapshot at or before the offset, if there is one. Newer ones are of a past that was cut: removed,
- * durably, or one could come back by a power cut when the log has grown beyond it again.
- */
-export async function restoreSnapshot(
+/** The newest usable snapshot at or before the offset, if there is one. */
+export async function newestSnapshot(
   files: FileSystem,
   directory: string,
-  logEndOffset: Offset,
+  before: Offset,
 ): Promise<{ offset: Offset; producers: ProducerStates } | undefined> {
-  await removeSnapshots(files, directory, (offset) => offset > logEndOffset);
-  for (const offset of (await snapshotOffsets(files, directory)).reverse()) {
+  const offsets = (await snapshotOffsets(files, directory)).filter((offset) => offset <= before);
+  for (const offset of offsets.reverse()) {
     const path = join(directory, segmentFileName(offset, "snapshot"));
     const lines = decodeCheckpoint(await files.readFile(path));
     const producers = lines && ProducerStates.fromLines(lines);

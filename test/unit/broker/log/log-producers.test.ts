@@ -1,6 +1,6 @@
 import type { Log } from "../../../../broker/log/log.js";
 import { ApiError } from "../../../../protocol/error-codes.js";
-import { batch, LogWorld, offset, stampedBatch } from "./log-fixtures.js";
+import { batch, DIRECTORY, LogWorld, offset, stampedBatch } from "./log-fixtures.js";
 
 /** What a leader with this log does with a batch of two records: the offset it gets or has, or the refusal. */
 function send(log: Log, producerId: number, baseSequence: number): string {
@@ -76,6 +76,60 @@ describe("the producers of a log", () => {
     }
     expect(new Set(seen)).toEqual(new Set(["at 0"]));
   });
+
+  it.each(["kill", "powerCut"] as const)(
+    "outlive a %s when what they sent to a follower was deleted before",
+    async (end) => {
+      const seen: string[] = [];
+      for (let seed = 1; seed <= 12; seed += 1) {
+        const world = await LogWorld.open({ seed, settings: { segmentBytes: 300 } });
+        const log = world.log({ segmentBytes: 300 });
+        // A follower gets many batches at once, so that segments begin in the middle of what it appends.
+        const batches = [stampedBatch(0, 0, { producerId: 8, baseSequence: 0, records: 2 })];
+        for (let sequence = 0; sequence < 40; sequence += 2)
+          batches.push(stampedBatch(sequence + 2, 0, { producerId: 9, baseSequence: sequence, records: 2 }));
+        log.appendAsFollower(Buffer.concat(batches), 0);
+        await world.complete(log.flush());
+        log.advanceHighWatermark(log.logEndOffset);
+        await world.complete(log.advanceLogStart(offset(12)));
+        await world.run(1000);
+        world[end]();
+        await world.start({ settings: { segmentBytes: 300 } });
+        seen.push(send(world.log(), 8, 0));
+      }
+      expect(new Set(seen)).toEqual(new Set(["at 0"]));
+    },
+  );
+
+  it.each(["kill", "powerCut"] as const)(
+    "outlive a %s when what they sent was deleted behind which a start had begun a segment",
+    async (end) => {
+      const seen: string[] = [];
+      for (let seed = 1; seed <= 12; seed += 1) {
+        const settings = { flushMs: 1_000_000 };
+        const world = await LogWorld.open({ seed, settings });
+        const first = world.log(settings);
+        send(first, 8, 0);
+        send(first, 9, 0);
+        await world.complete(first.flush());
+        await world.run(6000);
+        send(first, 9, 2);
+        await world.run(10);
+        world.kill();
+        await world.start({ settings });
+        const log = world.log(settings);
+        // Made on the way: nobody has to read the segment in front for it.
+        expect(world.disk.namesIn(`${DIRECTORY}/orders-0`)).toContain("00000000000000000004.snapshot");
+        log.advanceHighWatermark(log.logEndOffset);
+        await world.complete(log.advanceLogStart(offset(4)));
+        await world.run(1000);
+        world[end]();
+        await world.start({ settings });
+        seen.push(send(world.log(), 8, 0));
+      }
+      expect(new Set(seen)).toEqual(new Set(["at 0"]));
+    },
+  );
 
   it("are not taken from a snapshot behind which records are missing", async () => {
     const world = await LogWorld.open();

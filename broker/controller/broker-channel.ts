@@ -145,6 +145,20 @@ export class BrokerChannel {
     this.#pumpSoon();
   }
 
+  /** An answer is wanted, whatever to: to the next order, and while none may leave, to a question that asks nothing. */
+  ask(): void {
+    this.clusterChanged();
+    if (this.#parts.leaseValid()) return;
+    const doubts = this.#parts.doubts();
+    const connection = this.#connection;
+    this.describeReplicas([], ORDER_TIMEOUT_MS).then(
+      () => {
+        if (this.#connection === connection) this.#parts.onAnswered(doubts);
+      },
+      (error: unknown) => this.#logger.debug(`Broker ${this.#broker.id} did not answer: ${reasonOf(error)}`),
+    );
+  }
+
   /** Everything again: the controller has read its state anew. */
   resendAll(): void {
     this.#imageWanted = true;

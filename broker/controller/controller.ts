@@ -136,7 +136,7 @@ export class Controller implements ControllerApi {
       brokers: state.brokers,
       isGoing: (broker) => this.#isGoing(broker),
       ask: () => {
-        for (const channel of channels.values()) channel.clusterChanged();
+        for (const channel of channels.values()) channel.ask();
       },
       onPatienceOver: () => this.#queue.add({ kind: "LeadersWanted" }),
     });
@@ -359,14 +359,10 @@ export class Controller implements ControllerApi {
 
   async #run(): Promise<void> {
     while (!this.#stopped.signal.aborted) {
-      if (!this.#isLoaded) {
-        await this.#attempt(() => this.#load());
-        continue;
-      }
-      const event = await this.#queue.next();
-      if (event === undefined || this.#stopped.signal.aborted) continue;
+      const event = this.#isLoaded ? await this.#queue.next() : undefined;
+      if (this.#isLoaded && (event === undefined || this.#stopped.signal.aborted)) continue;
       const startedMs = this.#env.clock.monotonicMs();
-      await this.#attempt(() => this.#handle(event));
+      await this.#attempt(() => (event === undefined ? this.#load() : this.#handle(event)));
       // What comes next would decide by answers that are as old as this took.
       if (this.#isLoaded) await this.#evidence.askAgainIfLongSince(startedMs);
     }
@@ -450,6 +446,7 @@ export class Controller implements ControllerApi {
     this.#watch ??= zookeeper.watchChildren(paths.brokerIds, () => this.#queue.add({ kind: "BrokersChanged" }));
     // First of all, so that connections are made while the rest is read.
     this.#syncBrokers(await this.#readBrokers());
+    const askedMs = this.#env.clock.monotonicMs();
     const unreadable: UnreadableNodes = new Map();
     const [{ topics, unreadable: namesOnly }, brokerConfigs, deletions] = await Promise.all([
       this.#store.readTopics(unreadable),
@@ -482,6 +479,9 @@ export class Controller implements ControllerApi {
       if (stored.states.size < stored.assignment.length) unfinished.push(stored);
       state.addTopic(this.#restored(stored, { repaired, restarted }));
     }
+    // Reading everything took its time, and whoever is elected or loses its seat now does so by what they answered before it.
+    await this.#evidence.askAgainIfLongSince(askedMs);
+    this.#stopped.signal.throwIfAborted();
     await this.#changes.commit(this.#reconciled(restarted));
     this.#stopped.signal.throwIfAborted();
     // From here on memory is what ZooKeeper holds, and orders may leave; what follows is told as it is committed.

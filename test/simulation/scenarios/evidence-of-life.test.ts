@@ -109,6 +109,26 @@ describe("a follower that loses its power while the controller waits for ZooKeep
   });
 });
 
+describe("a follower that loses its power while a new controller waits for ZooKeeper to read everything", () => {
+  it("does not get the seat of the leader, whose death it has outlived by then, for an answer of long ago", async () => {
+    await withCluster({ seed: 33 }, async (cluster) => {
+      const leader = cluster.controllerId ?? 0;
+      const follower = [1, 2, 3].find((id) => id !== leader) ?? 0;
+      const config = { "min.insync.replicas": "1", "flush.ms": "60000" };
+      const letters = await Letters.create(cluster, { assignment: [leader, follower], config });
+      await letters.write(20);
+      cluster.crash(leader);
+      const lines = cluster.lines.length;
+      const isListed = (line: string): boolean => line.includes(`Broker ${follower} is registered`);
+      await cluster.until(() => cluster.lines.slice(lines).some(isListed), "a new controller begins to read");
+      await losePowerBesideSlowZooKeeper(cluster, follower, 500);
+      cluster.start(leader);
+      await letters.write(5);
+      expect(await letters.verdict()).toEqual([]);
+    });
+  });
+});
+
 describe("a leader whose disk is full", () => {
   it("hands over to a follower that is some 100 ms away from the controller", async () => {
     await withCluster({ seed: 51, brokers: 4 }, async (cluster) => {

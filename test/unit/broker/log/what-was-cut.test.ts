@@ -57,6 +57,21 @@ describe("an epoch in front of a log start that did not become durable", () => {
   });
 });
 
+describe("a log that begins anew in front of where it began", () => {
+  it("does not say that it begins later because a checkpoint of the time before is done only now", async () => {
+    const world = await fiveRecords();
+    const log = world.log();
+    log.advanceHighWatermark(offset(5));
+    const advanced = log.advanceLogStart(offset(4));
+    const begun = log.truncateFullyAndStartAt(offset(2));
+    await world.complete(Promise.all([advanced, begun]));
+    expect([log.logStartOffset, log.durableLogStart]).toEqual([2, 2]);
+    world.kill();
+    await world.start({ settings });
+    expect(world.log().logStartOffset).toBe(2);
+  });
+});
+
 describe("an epoch that was cut off", () => {
   it.each(ends)("without a record does not come back (%s)", async (end) => {
     const world = await fiveRecords();

@@ -91,6 +91,8 @@ export class LogManager {
   readonly #background = new Set<Promise<void>>();
   /** Where logs begin that have no files. They are in the checkpoint only, and must not begin anew at 0. */
   readonly #startsWithoutLog = new Map<PartitionKey, Offset>();
+  /** What the file of log starts says; empty before this run has written it, with no start further in front than it said. */
+  #startsInFile: ReadonlyMap<PartitionKey, Offset> = new Map();
   /** How the runs before ended, as far as the cluster has not been told. */
   #untoldStop: LastStop = "lost";
   #lossMark: Promise<void> | undefined;
@@ -508,19 +510,28 @@ export class LogManager {
       ]) => (first === undefined ? [] : [`${key} ${first.from}`]),
     );
     // All are of one moment. Log starts first: a recovery point behind a log start that is not in the file yet would
-    // look like lost segments.
-    const starts = logs.map(([, log]) => ({ log, start: log.logStartOffset }));
-    const logStarts = [
-      ...lines((log) => log.logStartOffset),
-      ...[...this.#startsWithoutLog].map(([key, start]) => `${key} ${start}`),
-    ];
+    // look like lost segments. For the same reason one that went back, with its recovery point, follows that.
+    const starts = logs.map(([key, log]) => ({ key, log, start: log.logStartOffset }));
+    const withoutLog = [...this.#startsWithoutLog].map(([key, start]) => ({ key, start }));
+    const former = this.#startsInFile;
+    const forwards = starts.map(({ key, start }) => ({ key, start: laterOf(start, former.get(key)) }));
     const recoveryPoints = lines((log) => log.flushedOffset);
     const highWatermarks = lines((log) => log.highWatermark);
-    await this.#writeCheckpoint(LOG_STARTS_FILE, logStarts);
+    await this.#writeStarts([...forwards, ...withoutLog]);
     for (const { log, start } of starts) log.logStartIsDurable(start);
     await this.#writeCheckpoint(RECOVERY_POINTS_FILE, recoveryPoints);
+    await this.#writeStarts([...starts, ...withoutLog]);
     await this.#writeCheckpoint(HIGH_WATERMARKS_FILE, highWatermarks);
     await this.#writeCheckpoint(DAMAGE_FILE, damage);
+  }
+
+  async #writeStarts(starts: readonly { readonly key: PartitionKey; readonly start: Offset }[]): Promise<void> {
+    const known = starts.filter(({ start }) => start > 0);
+    await this.#writeCheckpoint(
+      LOG_STARTS_FILE,
+      known.map(({ key, start }) => `${key} ${start}`),
+    );
+    this.#startsInFile = new Map(known.map(({ key, start }) => [key, start]));
   }
 
   async #writeCheckpoint(file: string, lines: readonly string[]): Promise<void> {
@@ -551,6 +562,10 @@ export class LogManager {
     this.#flushTimer.cancel();
     this.#checkpointTimer?.cancel();
   }
+}
+
+function laterOf(offset: Offset, other: Offset | undefined): Offset {
+  return other !== undefined && other > offset ? other : offset;
 }
 
 /** Runs the task for each item, a few at a time; rejects with the first failure when all that were begun have ended. */

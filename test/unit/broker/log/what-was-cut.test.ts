@@ -58,6 +58,39 @@ describe("an epoch in front of a log start that did not become durable", () => {
 });
 
 describe("a log that begins anew in front of where it began", () => {
+  it("is there as before or is gone, whenever the process dies or the power fails, and has lost nothing", async () => {
+    const seen = { before: 0, after: 0 };
+    for (const end of ["kill", "powerCut"] as const) {
+      for (let afterMs = 0; afterMs <= 16; afterMs += 0.25) {
+        const world = await LogWorld.open({ seed: 1 + afterMs * 4, settings });
+        const log = world.log(settings);
+        await world.complete(log.truncateFullyAndStartAt(offset(100)));
+        log.appendAsFollower(stampedBatch(100, 6, { records: 5, mark: 1 }), 6);
+        await world.complete(log.flush());
+        await world.run(6_000);
+        await world.complete(world.manager.recoveryReported());
+        // Its leader has lost what was before, and has other records since.
+        log.truncateFullyAndStartAt(offset(50)).then(
+          () => log.appendAsFollower(stampedBatch(50, 7, { mark: 2 }), 7),
+          () => undefined,
+        );
+        await world.run(afterMs);
+        world[end]();
+        await world.start({ settings });
+        const again = world.log();
+        const stop = end === "kill" ? "crash" : "power-cut";
+        const at = [end, afterMs] as const;
+        expect([...at, again.damage, world.manager.untoldStop]).toEqual([...at, [], stop]);
+        const isBefore = again.logStartOffset === 100;
+        expect([...at, again.logStartOffset]).toEqual([...at, isBefore ? 100 : 50]);
+        if (again.logEndOffset > again.logStartOffset)
+          expect([...at, await world.contents()]).toEqual([...at, isBefore ? ["100-104@6:1"] : ["50-50@7:2"]]);
+        seen[isBefore ? "before" : "after"] += 1;
+      }
+    }
+    expect([seen.before > 2, seen.after > 2]).toEqual([true, true]);
+  });
+
   it("does not say that it begins later because a checkpoint of the time before is done only now", async () => {
     const world = await fiveRecords();
     const log = world.log();

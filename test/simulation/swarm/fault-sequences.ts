@@ -1,37 +1,8 @@
 import type { BrokerId } from "../../../protocol/types.js";
 import type { SimBroker, SimCluster } from "../cluster.js";
 import type { SimRandom } from "../sim-random.js";
-import type { Administrator } from "./administrator.js";
-import type { SwarmTopic } from "./topics.js";
-import type { FaultKind } from "./world.js";
-
-/** What a sequence of faults can do and see. */
-export interface Stage {
-  readonly cluster: SimCluster;
-  readonly random: SimRandom;
-  readonly administrator: Administrator;
-  /** Whether there are to be faults now. */
-  isActive(): boolean;
-  /** Does it later, or when the faults end; what is returned does it at once. */
-  later(delayMs: number, act: () => void): () => void;
-  inject(kind: FaultKind, id: BrokerId): void;
-  cutPower(ids: readonly BrokerId[]): void;
-  restoreLink(from: string, to: string): void;
-  controller(): SimBroker | undefined;
-  topic(): SwarmTopic | undefined;
-  /** Names of ZooKeeper's servers. */
-  servers(): readonly string[];
-  roleOf(id: BrokerId): string;
-}
-
-/** As it was when it was looked at, but for `state` and `replica`. */
-interface LedPartition {
-  readonly leader: BrokerId;
-  readonly isr: readonly BrokerId[];
-  readonly followers: readonly BrokerId[];
-  readonly state: () => ReturnType<SimCluster["stateOf"]>;
-  readonly replica: (id: BrokerId) => ReturnType<SimCluster["partition"]>;
-}
+import type { LedPartition, Stage } from "./stage.js";
+import { ledPartition, when } from "./stage.js";
 
 /** Faults of several steps, each of which needs what the one before has brought about. */
 export class FaultSequences {
@@ -320,26 +291,12 @@ export class FaultSequences {
     return "leader";
   }
 
-  /** A partition that is led, and by whom, when others are in sync as well. */
   #ledPartition(): LedPartition | undefined {
-    const topic = this.#stage.topic();
-    if (topic === undefined) return undefined;
-    const partition = this.#random.below(topic.partitions);
-    const state = (): ReturnType<SimCluster["stateOf"]> => this.#cluster.stateOf(topic.name, partition);
-    const { leader = -1, isr = [] } = state() ?? {};
-    const followers = isr.filter((id) => id !== leader);
-    if (leader < 0 || followers.length === 0) return undefined;
-    return { leader, isr, followers, state, replica: (id) => this.#cluster.partition(id, topic.name, partition) };
+    return ledPartition(this.#stage);
   }
 
-  /** So long after something has come true; not at all, if it does not within a while or the faults end. */
-  #when(condition: () => boolean, delayMs: number, act: () => void, triesLeft = 200): void {
-    const isSo = condition();
-    this.#stage.later(isSo ? delayMs : 10, () => {
-      if (!this.#stage.isActive()) return;
-      if (isSo) act();
-      else if (triesLeft > 0) this.#when(condition, delayMs, act, triesLeft - 1);
-    });
+  #when(condition: () => boolean, delayMs: number, act: () => void): void {
+    when(this.#stage, condition, delayMs, act);
   }
 
   /**

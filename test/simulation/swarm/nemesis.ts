@@ -8,8 +8,10 @@ import type { Administrator } from "./administrator.js";
 import type { SwarmClients } from "./clients.js";
 import type { FaultLog } from "./fault-log.js";
 import { FaultSequences } from "./fault-sequences.js";
+import type { Stage } from "./stage.js";
 import type { Survivors } from "./survivors.js";
 import type { SwarmTopic, SwarmTopics } from "./topics.js";
+import { UnnoticedPowerCuts } from "./unnoticed.js";
 import type { FaultKind, World } from "./world.js";
 import { SESSION_MS } from "./world.js";
 
@@ -36,6 +38,7 @@ export class Nemesis {
   /** Topics some of whose records have rotted, at some time. */
   readonly rotted = new Set<SwarmTopic>();
   readonly #sequences: FaultSequences;
+  readonly #unnoticed: UnnoticedPowerCuts;
   #active = false;
 
   constructor(parts: NemesisParts) {
@@ -43,20 +46,22 @@ export class Nemesis {
     this.#parts = parts;
     this.#random = random;
     this.#cluster = cluster;
-    this.#sequences = new FaultSequences({
+    const stage: Stage = {
       cluster,
       random,
       administrator,
       isActive: () => this.#active,
       later: (delayMs, act) => this.#later(delayMs, act),
       inject: (kind, id) => void this.#inject(kind, id),
-      cutPower: (ids) => this.#cutPower(ids),
+      cutPower: (ids, downMs) => this.#cutPower(ids, downMs),
       restoreLink: (from, to) => this.#restoreLink(from, to),
       controller: () => this.#controller(),
       topic: () => this.#topic(),
       servers: () => this.#servers(),
       roleOf: (id) => this.#roleOf(id),
-    });
+    };
+    this.#sequences = new FaultSequences(stage);
+    this.#unnoticed = new UnnoticedPowerCuts(stage);
   }
 
   /** A broker ended itself: its disk failed, or that is a fault of ours. */
@@ -232,6 +237,10 @@ export class Nemesis {
         });
         return role;
       }
+      case "heirPowerCut":
+        return this.#unnoticed.ofHeir(say);
+      case "copiesPowerCut":
+        return this.#unnoticed.ofAllCopies(say);
       case "clockJump": {
         const byMs = Math.round(between(-1, 1) * this.#random.pick([2000, 60_000, 600_000]));
         say(`${host} by ${byMs} ms`);
@@ -433,12 +442,12 @@ export class Nemesis {
   }
 
   /** Machines go dark together and come back one by one. What may be lost with them is found on their disks. */
-  #cutPower(ids: readonly BrokerId[]): void {
+  #cutPower(ids: readonly BrokerId[], downMs?: number): void {
     const { survivors } = this.#parts;
     for (const id of ids) this.#countKill(id);
     this.#cluster.powerCut(...ids);
     survivors.look(ids);
-    for (const id of ids) this.#later(this.#downMs(), () => this.#cluster.start(id));
+    for (const id of ids) this.#later(downMs ?? this.#downMs(), () => this.#cluster.start(id));
   }
 
   /** Never on the only copy of a record: what nobody has any more cannot be brought back. */
@@ -481,20 +490,8 @@ export class Nemesis {
     const position = isNewest ? size - 1 - this.#random.below(Math.min(size, NEWEST_BYTES)) : this.#random.below(size);
     // A last batch that seems longer than the file cannot be told from one whose writing was cut short.
     if (next === undefined && isInLastLength(disk.contentOf(path), position)) return false;
-    const base = Number.parseInt(path.slice(directory.length + 1), 10);
     say(`${path} of broker-${id} at ${position}`);
-    disk.flipBit(path, position, this.#random.below(8));
-    const find = (): void => {
-      this.#cluster
-        .partition(id, topic.name, number)
-        ?.log.verifyRange(toOffset(base))
-        .catch((error: unknown) => {
-          this.#cluster.note(`the damage is not looked for: ${String(error)}`);
-        });
-    };
-    // Readers may find it, or recovery, or the scrubber, which comes late. A look may not come to its end.
-    this.rotted.add(topic);
-    this.#rotten.push({ topic, partition: number, find });
+    const find = this.#flipBit(id, topic, number, path, position);
     if (isNewest) this.#inject("restart", id);
     else if (this.#random.chance(this.#parts.world.findsRot)) find();
     // Somebody fetches everything from there.
@@ -504,6 +501,23 @@ export class Nemesis {
         if (this.#active) this.#inject("diskLost", this.#random.pick(others));
       });
     return true;
+  }
+
+  /** Returns what looks for it. Readers may find it, or recovery, or the scrubber, which comes late. A look may not come to its end. */
+  #flipBit(id: BrokerId, topic: SwarmTopic, partition: number, path: string, position: number): () => void {
+    this.#cluster.broker(id).host.disk.flipBit(path, position, this.#random.below(8));
+    const base = Number.parseInt(path.slice(path.lastIndexOf("/") + 1), 10);
+    const find = (): void => {
+      this.#cluster
+        .partition(id, topic.name, partition)
+        ?.log.verifyRange(toOffset(base))
+        .catch((error: unknown) => {
+          this.#cluster.note(`the damage is not looked for: ${String(error)}`);
+        });
+    };
+    this.rotted.add(topic);
+    this.#rotten.push({ topic, partition, find });
+    return find;
   }
 
   /** Up to where the next start of a broker believes what is on its disk. */

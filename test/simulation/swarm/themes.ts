@@ -8,7 +8,7 @@ export type Draft = { -readonly [Key in keyof World]: World[Key] };
  * What some worlds are all about. A theme makes the situations of one mechanism frequent, those in which a mistake in it
  * would show, and leaves most other faults out; a general world meets them too, and seldom.
  */
-export type ThemeName = keyof typeof themes;
+export type ThemeName = keyof typeof themes | keyof typeof extraThemes;
 
 const themes = {
   /** Many producers, several batches of each on their way, answers that are lost, leaders that move. */
@@ -194,14 +194,39 @@ const themes = {
   },
 } as const satisfies Record<string, (draft: Draft, random: SimRandom) => void>;
 
+/** Those that take the place of some of the worlds that are about nothing else. */
+const extraThemes = {
+  /** Machines lose their power unnoticed when somebody is to be elected, of few who have a copy. */
+  unnoticed(draft: Draft, random: SimRandom): void {
+    set(draft, { "replica.lag.time.max.ms": random.pick(["1500", "3000"]) });
+    few(draft, random, { most: 3, partitions: [1, 2], replicas: random.pick([2, 2, 2, 3]) });
+    keepAll(draft);
+    configure(draft, {
+      durability: "page-cache",
+      "flush.ms": "60000",
+      "segment.bytes": "65536",
+      "min.insync.replicas": random.pick(["1", "1", "1", "2"]),
+    });
+    only(draft, { heirPowerCut: 6, copiesPowerCut: 3 });
+    act(draft, 3000, { "elect leaders": 1 });
+    draft.downMs = random.pick([
+      [600, 2500],
+      [1500, 3500],
+    ]);
+    draft.writeIntervalMs = random.pick([20, 40]);
+    draft.faultIntervalMs = random.pick([1200, 2000]);
+  },
+} as const satisfies Record<string, (draft: Draft, random: SimRandom) => void>;
+
 export const themeNames = Object.keys(themes) as ThemeName[];
+export const extraThemeNames = Object.keys(extraThemes) as ThemeName[];
 
 /** The same world, about this. */
 export function applyTheme(draft: Draft, name: ThemeName, random: SimRandom): void {
   draft.theme = name;
   draft.rounds = 4;
   draft.roundMs = random.pick([3000, 5000]);
-  themes[name](draft, random);
+  ({ ...themes, ...extraThemes })[name](draft, random);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ import { SessionReader } from "./session-reader.js";
 import type { SwarmTopic, SwarmTopics } from "./topics.js";
 import type { World } from "./world.js";
 
-const DELIVERY_TIMEOUT_MS = 8000;
 const PENDING_MAX = 8;
 /** After an error that it may try again. */
 const RESTART_MS = 300;
@@ -211,7 +210,7 @@ export class SwarmClients {
       (library) => {
         into.library = library;
         into.connections += 1;
-        into.producer = library.producer({ deliveryTimeoutMs: DELIVERY_TIMEOUT_MS });
+        into.producer = library.producer(this.#parts.world.producers);
         const unserved = this.#parts.topics.served.filter((topic) => !into.served.has(topic));
         for (const topic of unserved) this.#serveByLibrary(into, topic, 0);
       },
@@ -230,7 +229,7 @@ export class SwarmClients {
       into.writers.push({
         key,
         topic,
-        writer: new IdempotentWriter(into.client, history, name("writer"), target, DELIVERY_TIMEOUT_MS),
+        writer: new IdempotentWriter(into.client, history, name("writer"), target, world.producers.deliveryTimeoutMs),
       });
       if (random.chance(0.3))
         into.writers.push({ key, topic, writer: new PlainWriter(into.client, history, name("plain"), target) });
@@ -276,10 +275,12 @@ export class SwarmClients {
     if (library === undefined || producer === undefined || topic.isLeaving) return;
     // Another connection was made meanwhile, and has done it.
     if (fromPartition === 0 && into.served.has(topic)) return;
-    const { history, topics, deadlines, onFailure } = this.#parts;
+    const { history, topics, deadlines, onFailure, world } = this.#parts;
+    const track = (what: string, sent: Promise<unknown>): void =>
+      deadlines.track(what, sent, world.producers.deliveryTimeoutMs, into.process);
     into.served.add(topic);
     for (let partition = fromPartition; partition < topic.partitions; partition += 1) {
-      const writer = new SwarmWriter(producer, history, deadlines, into, topic, partition, onFailure);
+      const writer = new SwarmWriter(producer, history, track, into, topic, partition, onFailure);
       into.writers.push({ key: partitionKey(topic.topicId, partition), topic, writer });
     }
     // A consumer finds new partitions by itself.
@@ -291,7 +292,7 @@ export class SwarmClients {
       `${into.name} consumer ${topic.name}`,
       topic,
       topics,
-      this.#parts.world.fetchWaitMs,
+      world.fetchWaitMs,
       (sentence) => {
         if (!topic.isLeaving && !into.process.dead) onFailure(sentence);
       },
@@ -351,7 +352,7 @@ class SwarmWriter {
   constructor(
     private readonly producer: Producer,
     private readonly history: History,
-    private readonly deadlines: Deadlines,
+    private readonly track: (what: string, sent: Promise<unknown>) => void,
     private readonly from: ClientProcess,
     private readonly topic: SwarmTopic,
     private readonly partition: number,
@@ -382,12 +383,7 @@ class SwarmWriter {
         });
         this.#pending += 1;
         const sent = this.producer.send(topic.name, { value, partition });
-        this.deadlines.track(
-          `send to ${topic.name}-${partition} of ${from.name}`,
-          sent,
-          DELIVERY_TIMEOUT_MS,
-          from.process,
-        );
+        this.track(`send to ${topic.name}-${partition} of ${from.name}`, sent);
         try {
           const { offset } = await sent;
           this.history.ok(operation, { baseOffset: offset, brokerId: -1 });

@@ -216,6 +216,29 @@ const extraThemes = {
     draft.writeIntervalMs = random.pick([20, 40]);
     draft.faultIntervalMs = random.pick([1200, 2000]);
   },
+
+  /** Producers have little memory, records are larger than a usual batch, and for long there is nobody to send them to. */
+  fullBuffers(draft: Draft, random: SimRandom): void {
+    const replicas = random.pick([2, 3]);
+    few(draft, random, { most: 2, partitions: [1, 2], replicas });
+    keepAll(draft);
+    // Whoever is away stops all who write to what it has a copy of.
+    configure(draft, { "min.insync.replicas": String(replicas), "segment.bytes": "65536" });
+    only(draft, { crash: 3, stop: 1, totalCrash: 1, quorumLoss: 0.5, longPause: 1, clientPause: 1 });
+    act(draft, 3000, { "elect leaders": 1, "min.insync.replicas": 1 });
+    draft.producers = {
+      batchBytes: 1024,
+      bufferBytes: random.pick([2048, 4096, 8192]),
+      deliveryTimeoutMs: random.pick([2500, 4000]),
+    };
+    draft.paddings = [20, 700, 1500, 3000];
+    draft.bursts = [1, 2, 5];
+    draft.downMs = [2000, 6000];
+    draft.writeIntervalMs = random.pick([20, 40, 80]);
+    draft.faultIntervalMs = random.pick([2000, 4000]);
+    draft.roundMs = 9000;
+    draft.rounds = 3;
+  },
 } as const satisfies Record<string, (draft: Draft, random: SimRandom) => void>;
 
 export const themeNames = Object.keys(themes) as ThemeName[];

@@ -1,3 +1,4 @@
+import type { ProducerOptions } from "../../../client/index.js";
 import type { BrokerId } from "../../../protocol/types.js";
 import { SimRandom } from "../sim-random.js";
 import type { Draft, ThemeName } from "./themes.js";
@@ -135,6 +136,8 @@ export interface World {
   readonly slowReadsMs: readonly number[];
   /** The share of rot that is found by looking at once. */
   readonly findsRot: number;
+  /** Of the client library's producers. */
+  readonly producers: Pick<ProducerOptions, "batchBytes" | "bufferBytes"> & { readonly deliveryTimeoutMs: number };
 }
 
 /** What a world has that says nothing else. */
@@ -149,6 +152,7 @@ const usual = {
   sessionReaders: 0.15,
   slowReadsMs: [20, 100, 400],
   findsRot: 0.5,
+  producers: { deliveryTimeoutMs: 8000 },
 } as const;
 
 /** The share of worlds that are about something. */

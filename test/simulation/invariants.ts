@@ -49,6 +49,8 @@ interface SeenState {
 /** What was committed, as the first replica that called it so had it: base offset to what stands there. */
 interface CommittedLog {
   readonly batches: Map<number, string>;
+  /** By producer: where its batches begin. */
+  readonly producers: Map<number, number[]>;
   /** Where the first look began. */
   readonly firstOffset: number;
   endOffset: number;
@@ -151,6 +153,11 @@ export class Invariants {
     if (committed !== undefined) {
       for (const baseOffset of committed.batches.keys())
         if (baseOffset >= fromOffset) committed.batches.delete(baseOffset);
+      for (const [producerId, offsets] of committed.producers)
+        committed.producers.set(
+          producerId,
+          offsets.filter((baseOffset) => baseOffset < fromOffset),
+        );
       committed.endOffset = Math.min(committed.endOffset, fromOffset);
     }
     this.#lossy.add(key);
@@ -224,6 +231,7 @@ export class Invariants {
         // In front of the log start some files may be back after a power cut, and others not.
         const { logStartOffset } = log;
         const batches = readable(() => batchesOnDisk(slot, log.topic, log.partition, logStartOffset, Infinity)) ?? [];
+        const committed = this.#committed.get(partitionKey(log.topicId, log.partition))?.producers;
         for (const { offset, producers } of snapshots) {
           for (const { producerId, sequence, baseOffset } of producers) {
             const last = batches.findLast((one) => one.producerId === producerId && one.baseOffset < offset);
@@ -235,6 +243,13 @@ export class Invariants {
               throw new Error(
                 `${name} on broker ${slot.id}: the snapshot at ${offset} has sequence ${sequence} at ${baseOffset} as the last of producer ${producerId}; ` +
                   `in the log that is ${last === undefined ? "none" : `sequence ${last.baseSequence} at ${last.baseOffset}`}`,
+              );
+            // Also of what was deleted since: who knows a producer knows the last of it, or would call it new when it comes again.
+            const later = committed?.get(producerId)?.find((at) => at > baseOffset && at < offset);
+            if (later !== undefined)
+              throw new Error(
+                `${name} on broker ${slot.id}: the snapshot at ${offset} has sequence ${sequence} at ${baseOffset} as the last of producer ${producerId}; ` +
+                  `committed was another one of it at ${later}`,
               );
           }
         }
@@ -614,6 +629,7 @@ export class Invariants {
     if (!counts && this.#lossy.has(key)) return;
     const committed = this.#committed.get(key) ?? {
       batches: new Map<number, string>(),
+      producers: new Map<number, number[]>(),
       firstOffset: from,
       endOffset: from,
     };
@@ -629,6 +645,9 @@ export class Invariants {
       if (known === undefined && batch.baseOffset >= committed.endOffset) {
         if (!counts) return;
         committed.batches.set(batch.baseOffset, line);
+        const offsets = committed.producers.get(batch.producerId) ?? [];
+        committed.producers.set(batch.producerId, offsets);
+        offsets.push(batch.baseOffset);
         committed.endOffset = batch.endOffset;
       } else if (known === undefined && batch.endOffset <= committed.firstOffset) {
         // From before the first look.

@@ -397,6 +397,8 @@ export class Nemesis {
       }
       case "rot":
         return this.#injectRot(id, say) ? role : undefined;
+      case "snapshotRot":
+        return this.#rotSnapshots(id, say) ? role : undefined;
       case "diskLost":
         return this.#loseDisk(slot, say) ? role : undefined;
       case "clientCrash": {
@@ -518,6 +520,26 @@ export class Nemesis {
     this.rotted.add(topic);
     this.#rotten.push({ topic, partition, find });
     return find;
+  }
+
+  /** The newest snapshots of producers cannot be read when the process is killed: there are older ones, and the batches. */
+  #rotSnapshots(id: BrokerId, say: (what: string) => void): boolean {
+    const topic = this.#topic();
+    if (topic === undefined) return false;
+    const { disk } = this.#cluster.broker(id).host;
+    const directory = `/data/logs/${topic.name}-${this.#random.below(topic.partitions)}`;
+    const names = disk.namesIn(directory).filter((name) => name.endsWith(".snapshot"));
+    const rotten = names.slice(-this.#random.pick([1, 2, 3]));
+    if (rotten.length === 0) return false;
+    say(`${directory} of broker-${id}: ${rotten.join()}`);
+    this.rotted.add(topic);
+    for (const name of rotten) {
+      const path = `${directory}/${name}`;
+      const size = disk.contentOf(path)?.length ?? 0;
+      if (size > 0) disk.flipBit(path, this.#random.below(size), this.#random.below(8));
+    }
+    this.#inject("restart", id);
+    return true;
   }
 
   /** Up to where the next start of a broker believes what is on its disk. */

@@ -239,6 +239,25 @@ const extraThemes = {
     draft.roundMs = 9000;
     draft.rounds = 3;
   },
+
+  /** Snapshots of producers cannot be read any more, and the batches behind the ones before were deleted. */
+  rottenSnapshots(draft: Draft, random: SimRandom): void {
+    few(draft, random, { most: 2, partitions: [1, 2], replicas: random.pick([2, 3]) });
+    keepAll(draft);
+    configure(draft, {
+      "segment.bytes": random.pick(["1024", "2048"]),
+      "flush.ms": random.pick(["20", "200"]),
+      "file.delete.delay.ms": random.pick(["0", "300"]),
+      "min.insync.replicas": random.pick(["1", "2"]),
+    });
+    // Who stops writes a snapshot where its log ends, in the middle of a segment, and that one stays.
+    only(draft, { snapshotRot: 4, stop: 4, clientCrash: 2, clientIdle: 1 });
+    act(draft, random.pick([150, 300]), { "delete records": 5, "elect leaders": 1 });
+    draft.deletedShares = [0.7, 1, 1];
+    draft.downMs = [50, 400];
+    draft.writeIntervalMs = random.pick([40, 80, 150]);
+    draft.faultIntervalMs = random.pick([300, 600]);
+  },
 } as const satisfies Record<string, (draft: Draft, random: SimRandom) => void>;
 
 export const themeNames = Object.keys(themes) as ThemeName[];

@@ -59,6 +59,7 @@ export const faultKinds = [
   // These came later, and are no part of general worlds.
   "heirPowerCut",
   "copiesPowerCut",
+  "snapshotRot",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
@@ -218,6 +219,7 @@ const baseWeights: Readonly<Record<FaultKind, number>> = {
   clientIdle: 2,
   heirPowerCut: 0,
   copiesPowerCut: 0,
+  snapshotRot: 0,
 };
 
 /** The world of a seed. */

@@ -1,6 +1,7 @@
 import { paths } from "../../../broker/zookeeper/znodes.js";
 import type { BrokerId } from "../../../protocol/types.js";
-import { readBatches } from "../../../protocol/record-batch.js";
+import type { RecordBatch } from "../../../protocol/record-batch.js";
+import { BatchFault, readBatches } from "../../../protocol/record-batch.js";
 import { partitionKey, toOffset } from "../../../protocol/types.js";
 import type { SimBroker, SimCluster } from "../cluster.js";
 import type { SimRandom } from "../sim-random.js";
@@ -9,6 +10,7 @@ import type { SwarmClients } from "./clients.js";
 import type { FaultLog } from "./fault-log.js";
 import { FaultSequences } from "./fault-sequences.js";
 import type { Stage } from "./stage.js";
+import { ledPartition } from "./stage.js";
 import type { Survivors } from "./survivors.js";
 import type { SwarmTopic, SwarmTopics } from "./topics.js";
 import { UnnoticedPowerCuts } from "./unnoticed.js";
@@ -37,6 +39,7 @@ export class Nemesis {
   readonly #rotten: { readonly topic: SwarmTopic; readonly partition: number; readonly find: () => void }[] = [];
   /** Topics some of whose records have rotted, at some time. */
   readonly rotted = new Set<SwarmTopic>();
+  readonly #stage: Stage;
   readonly #sequences: FaultSequences;
   readonly #unnoticed: UnnoticedPowerCuts;
   #active = false;
@@ -46,7 +49,7 @@ export class Nemesis {
     this.#parts = parts;
     this.#random = random;
     this.#cluster = cluster;
-    const stage: Stage = {
+    this.#stage = {
       cluster,
       random,
       administrator,
@@ -60,8 +63,8 @@ export class Nemesis {
       servers: () => this.#servers(),
       roleOf: (id) => this.#roleOf(id),
     };
-    this.#sequences = new FaultSequences(stage);
-    this.#unnoticed = new UnnoticedPowerCuts(stage);
+    this.#sequences = new FaultSequences(this.#stage);
+    this.#unnoticed = new UnnoticedPowerCuts(this.#stage);
   }
 
   /** A broker ended itself: its disk failed, or that is a fault of ours. */
@@ -397,6 +400,8 @@ export class Nemesis {
       }
       case "rot":
         return this.#injectRot(id, say) ? role : undefined;
+      case "rotBeforeCut":
+        return this.#rotBeforeCut(say);
       case "snapshotRot":
         return this.#rotSnapshots(id, say) ? role : undefined;
       case "diskLost":
@@ -522,6 +527,42 @@ export class Nemesis {
     return find;
   }
 
+  /**
+   * A follower is ahead of the one that leads next, and of what both have the newest rots in it when its leader is killed: it
+   * cuts its log right behind that.
+   */
+  #rotBeforeCut(say: (what: string) => void): string | undefined {
+    const cluster = this.#cluster;
+    const { network } = cluster.simulation;
+    const led = ledPartition(this.#stage);
+    if (led === undefined || led.isr.length < 3) return undefined;
+    const { topic, partition, leader, replica } = led;
+    const isWhole = led.isr.length === topic.replicationFactor && led.isr.every((id) => cluster.upIds.includes(id));
+    if (!isWhole || this.#rotten.some((one) => one.topic === topic && one.partition === partition)) return undefined;
+    const order = cluster.assignmentOf(topic.name)?.[partition] ?? [];
+    const [heir = 0, ...others] = order.filter((id) => id !== leader);
+    const ahead = this.#random.pick(others);
+    say(`${topic.name}-${partition} on broker-${ahead}, which is ahead of broker-${heir}, and broker-${leader} dies`);
+    network.partition(`broker-${heir}`, `broker-${leader}`, { oneWay: true });
+    this.#later(30 + this.#random.float() * 250, () => {
+      network.heal(`broker-${heir}`, `broker-${leader}`);
+      if (!this.#active || led.isr.some((id) => replica(id)?.role.kind !== (id === leader ? "leader" : "follower")))
+        return;
+      const end = replica(heir)?.log.logEndOffset ?? 0;
+      const directory = `/data/logs/${topic.name}-${partition}`;
+      const { disk } = cluster.broker(ahead).host;
+      const name = disk.namesIn(directory).findLast((one) => one.endsWith(".log") && Number.parseInt(one, 10) < end);
+      const path = `${directory}/${name}`;
+      const batches = wholeBatches(disk.contentOf(path)).filter(({ endOffset }) => endOffset <= end);
+      const rotten = batches.at(-1 - this.#random.below(3));
+      // The last batch of a file cannot always be told from one whose writing was cut short.
+      if (rotten === undefined || (replica(ahead)?.log.logEndOffset ?? 0) <= end) return;
+      this.#flipBit(ahead, topic, partition, path, rotten.start + this.#random.below(rotten.end - rotten.start));
+      this.#inject("crash", leader);
+    });
+    return "follower";
+  }
+
   /** The newest snapshots of producers cannot be read when the process is killed: there are older ones, and the batches. */
   #rotSnapshots(id: BrokerId, say: (what: string) => void): boolean {
     const topic = this.#topic();
@@ -615,6 +656,16 @@ export class Nemesis {
 function isInLastLength(content: Uint8Array | undefined, position: number): boolean {
   const last = readBatches(Buffer.from(content ?? [])).at(-1);
   return last !== undefined && position >= last.start && position < last.start + LENGTH_BYTES_MAX;
+}
+
+/** None, if one is damaged. */
+function wholeBatches(content: Uint8Array | undefined): RecordBatch[] {
+  try {
+    return readBatches(Buffer.from(content ?? []));
+  } catch (error) {
+    if (error instanceof BatchFault) return [];
+    throw error;
+  }
 }
 
 /** A batch of a few small records is not shorter. */

@@ -258,6 +258,23 @@ const extraThemes = {
     draft.writeIntervalMs = random.pick([40, 80, 150]);
     draft.faultIntervalMs = random.pick([300, 600]);
   },
+
+  /** Bits rot right in front of where a replica cuts its log a moment later. */
+  rottenEnds(draft: Draft, random: SimRandom): void {
+    set(draft, { "replica.lag.time.max.ms": "3000" });
+    few(draft, random, { most: 2, partitions: [1, 2], replicas: 3 });
+    keepAll(draft);
+    configure(draft, {
+      "segment.bytes": random.pick(["4096", "65536"]),
+      "min.insync.replicas": random.pick(["1", "2"]),
+    });
+    only(draft, { rotBeforeCut: 6, restart: 0.5 });
+    act(draft, 3000, { "elect leaders": 1 });
+    draft.downMs = [50, 600];
+    draft.paddings = [0, 20];
+    draft.writeIntervalMs = random.pick([15, 30]);
+    draft.faultIntervalMs = random.pick([400, 800]);
+  },
 } as const satisfies Record<string, (draft: Draft, random: SimRandom) => void>;
 
 export const themeNames = Object.keys(themes) as ThemeName[];

@@ -60,6 +60,7 @@ export const faultKinds = [
   "heirPowerCut",
   "copiesPowerCut",
   "snapshotRot",
+  "rotBeforeCut",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
@@ -220,6 +221,7 @@ const baseWeights: Readonly<Record<FaultKind, number>> = {
   heirPowerCut: 0,
   copiesPowerCut: 0,
   snapshotRot: 0,
+  rotBeforeCut: 0,
 };
 
 /** The world of a seed. */

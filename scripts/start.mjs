@@ -1,4 +1,4 @@
-// npm start: from a bare checkout to a running cluster that has carried a record. Stays until Ctrl-C, then stops it all.
+// npm start: from a bare checkout to a running cluster that has carried a record. Stays until Ctrl-C, then stops what it started.
 // `npm start -- --port 19092 --data DIR --brokers N --zookeeper HOST:PORT,...` as for `ottla up`.
 import { clearInterval, setInterval } from "node:timers";
 import { parseArgs } from "node:util";
@@ -54,7 +54,8 @@ await new Promise((resolve) => {
   });
 });
 try {
-  await local.stop(say);
+  // What ran before this start is not its own to stop: whoever started it may be watching it.
+  if (!serving.ranBefore) await local.stop(say);
 } catch (error) {
   process.exit(report(error));
 }
@@ -123,7 +124,7 @@ function quoted(text) {
   return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-function welcome({ cluster, bootstrap, zookeeper }, place) {
+function welcome({ cluster, bootstrap, zookeeper, ranBefore }, place) {
   const lead = bootstrap.startsWith("127.0.0.1:9092") ? "./ottla" : `OTTLA_BOOTSTRAP=${bootstrap} ./ottla`;
   return `
 ottla serves: cluster ${cluster}
@@ -139,5 +140,5 @@ In a second terminal:
   ./ottla status${local.data === dataPlace(undefined, {}) ? "" : ` --data ${quoted(local.data)}`}
   ./ottla --help
 
-Ctrl-C stops it; the data stays.`;
+${ranBefore ? "It ran before, and goes on after Ctrl-C; ./ottla down stops it." : "Ctrl-C stops it; the data stays."}`;
 }

@@ -143,6 +143,58 @@ describe("ottla up", () => {
     expect((await status()).some(({ alive }) => alive)).toBe(false);
   }, 60_000);
 
+  it("goes on when a second one that only watches it ends", async () => {
+    const first = startOttla(["up", "--data", data, "--brokers", "1", "--port", "0"]);
+    await eventually("it serves", () => first.stderr().includes("Ctrl-C stops it"));
+    const second = startOttla(["up", "--data", data]);
+    await eventually("it is found", () => second.stderr().includes("it ran before, and goes on after Ctrl-C"));
+    second.kill("SIGINT");
+    expect((await second.result).code).toBe(0);
+    expect((await status()).every(({ alive }) => alive)).toBe(true);
+    first.kill("SIGINT");
+    expect((await first.result).code).toBe(0);
+    expect((await status()).some(({ alive }) => alive)).toBe(false);
+  }, 60_000);
+
+  it("puts ZooKeeper where it was asked to, or says who is there", async () => {
+    const taken = await listen(0);
+    const port = portOf(taken);
+    const refused = await up("--port", "0", "--zookeeper-port", String(port));
+    expect(refused.stderr).toMatch(
+      new RegExp(`^error: PORT_TAKEN: port ${port} is taken by node .* - stop it, or .*--zookeeper-port`),
+    );
+    await new Promise((resolve) => taken.close(resolve));
+    const [line] = jsonLines((await up("--json", "--port", "0", "--zookeeper-port", String(port))).stdout);
+    expect(line).toMatchObject({ zookeeper: `127.0.0.1:${port}` });
+    expect((await up("--zookeeper-port", "1")).stderr).toMatch(/^error: ALREADY_RUNNING: /);
+  }, 60_000);
+
+  it("does not take another cluster for its own that answers where its brokers were", async () => {
+    const [line] = jsonLines<Record<string, string>>((await up("--json", "--port", "0")).stdout);
+    await runOttla(["down", "--data", data]);
+    const other = `${data}-other`;
+    const port = String(line?.["bootstrap"]?.split(":")[1]);
+    const started = await runOttla(["up", "--detach", "--data", other, "--brokers", "1", "--port", port]);
+    try {
+      expect(started.code).toBe(0);
+      for (const target of ["controller", "leader:t"]) {
+        const { code, stderr } = await runOttla(["kill", target, "--data", data]);
+        expect([code, stderr]).toEqual([1, expect.stringMatching(/^error: NOT_RUNNING: no broker of the cluster in /)]);
+      }
+      expect(await status()).toMatchObject([{ kind: "broker", alive: false, controller: false }, { alive: false }]);
+      // Its state file is that of the other one, as when a directory was copied: processes run, and are not its own.
+      const file = path.join(data, "cluster.json");
+      const state = JSON.parse(fs.readFileSync(path.join(other, "cluster.json"), "utf8")) as object;
+      fs.writeFileSync(file, JSON.stringify({ ...state, cluster: line?.["cluster"] }));
+      const { code, stderr } = await runOttla(["kill", "controller", "--data", data]);
+      expect([code, stderr]).toEqual([1, expect.stringMatching(/^error: OTHER_CLUSTER: .* answers, and not /)]);
+      fs.rmSync(file);
+    } finally {
+      await runOttla(["down", "--data", other]);
+      fs.rmSync(other, { recursive: true, force: true });
+    }
+  }, 90_000);
+
   it("waits for another command that works on the cluster, and then stops it all the same", async () => {
     const foreground = startOttla(["up", "--data", data, "--brokers", "1", "--port", "0"]);
     await eventually("it serves", () => foreground.stdout().includes("\n"));
@@ -339,4 +391,13 @@ describe("ottla kill, pause, resume and restart", () => {
       expect(await cluster.json(["restart", target])).toMatchObject([{ action: "restart", kind: ended?.kind }]);
     }
   }, 60_000);
+
+  it("restart several at once, also brokers that wait for ZooKeeper while that is restarted", async () => {
+    await using cluster = await TestCluster.start();
+    for (const target of ["1", "2", "zookeeper:1"]) await cluster.json(["kill", target]);
+    const brokers = ["1", "2"].map((id) => cluster.json(["restart", id]));
+    const restarted = await cluster.json(["restart", "zookeeper:1"]);
+    expect(restarted).toMatchObject([{ action: "restart", kind: "zookeeper", id: 1 }]);
+    expect((await Promise.all(brokers)).flat()).toMatchObject([{ id: 1 }, { id: 2 }]);
+  }, 90_000);
 });

@@ -93,7 +93,7 @@ export async function startRealZooKeeper(serverCount = 1): Promise<RealZooKeeper
   const found = await findZooKeeper((sentence) => process.stderr.write(`${sentence}\n`));
   const directory = await fs.promises.mkdtemp(path.join(os.tmpdir(), "ottla-zookeeper-"));
   const installation = await endingWithThisProcess(found, directory);
-  const claims = new PortClaims();
+  const claims = new PortClaims(directory);
   const ports = await portsOf(claims, 3 * serverCount);
   const port = (index: number): number => ports[index] as number;
   const members = Array.from({ length: serverCount }, (_, index) => ({

@@ -1,7 +1,6 @@
 import type { Command } from "commander";
 import type { Cluster, PartitionDescription } from "../../client/index.js";
 import { CliError, usageError } from "../cli/cli-error.js";
-import { connectTo } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { runCommand } from "../cli/run-command.js";
@@ -120,7 +119,7 @@ async function rolesOf(
   if (!processes.some((entry) => entry.kind === "broker" && isRunning(entry))) return undefined;
   const timeoutMs = Math.min(context.timeoutMs, STATUS_MS_MAX);
   try {
-    await using cluster = await connectTo({ bootstrap: local.bootstrap, timeoutMs, signal: context.signal });
+    await using cluster = await local.connect({ timeoutMs, signal: context.signal });
     const call = { deadlineMs: timeoutMs, signal: context.signal };
     const admin = cluster.admin();
     const { controllerId, brokers } = await admin.describeCluster(call);
@@ -131,8 +130,9 @@ async function rolesOf(
       leads: countBy(partitions, ({ leader }) => [leader]),
       replicas: countBy(partitions, ({ replicas }) => replicas),
     };
-  } catch {
+  } catch (error) {
     context.signal.throwIfAborted();
+    if (error instanceof CliError && error.errorName === "OTHER_CLUSTER") context.note(error.message);
     // Status is asked for when something is wrong: what the processes are is told all the same.
     return undefined;
   }
@@ -207,9 +207,7 @@ async function resolveTarget(
   if (zookeeper !== null) return { kind: "zookeeper", id: Number(zookeeper[1]) };
   const leader = /^leader:([^:]+)(?::(\d+))?$/.exec(text);
   if (text !== "controller" && leader === null) throw usageError(`${text} is not a target`, `give ${TARGET}`);
-  await using cluster = await connectTo({ ...context, bootstrap: local.bootstrap }, (sentence) =>
-    context.note(sentence),
-  );
+  await using cluster = await local.connect(context, (sentence) => context.note(sentence));
   const id =
     leader === null
       ? await controllerOf(cluster, context)

@@ -16,6 +16,7 @@ interface UpOptions {
   readonly data?: string;
   readonly detach?: boolean;
   readonly port?: number;
+  readonly zookeeperPort?: number;
   readonly set?: readonly (readonly [string, string])[];
 }
 
@@ -34,6 +35,11 @@ export function addUpCommands(program: Command): void {
     .option("--data <directory>", DATA)
     .option("-d, --detach", "leave it running and return as soon as it serves")
     .option("--port <number>", "of the first broker, the others follow (9092); 0 for free ones", parseCount(0, 65_000))
+    .option(
+      "--zookeeper-port <number>",
+      "of the first ZooKeeper server (2181, or the next free one)",
+      parseCount(1, 65_000),
+    )
     .option("--set <name=value>", "a setting of all brokers; may be repeated", collect(parseAssignment))
     .action((options: UpOptions) => runCommand(up, (context) => startCluster(context, options), { signals: "own" }));
   const down = program
@@ -64,10 +70,10 @@ async function startCluster(context: CommandContext, options: UpOptions): Promis
   }
   announce(context, cluster, serving);
   if (options.detach === true) return 0;
-  context.note("Ctrl-C stops it");
+  context.note(serving.ranBefore ? "it ran before, and goes on after Ctrl-C; ottla down stops it" : "Ctrl-C stops it");
   await context.out.flush();
   await watch(context, cluster, stopping.signal);
-  await cluster.stop((sentence) => context.note(sentence));
+  if (!serving.ranBefore) await cluster.stop((sentence) => context.note(sentence));
   return 0;
 }
 

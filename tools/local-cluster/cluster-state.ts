@@ -28,6 +28,8 @@ export interface ZooKeeperEntry {
  */
 export interface ClusterState {
   readonly version: 1;
+  /** Its id, once it has served: another cluster may answer at its addresses while its own brokers are stopped. */
+  readonly cluster?: string;
   readonly brokers: readonly BrokerEntry[];
   /** Its own servers. */
   readonly zookeepers: readonly ZooKeeperEntry[];
@@ -85,8 +87,9 @@ function parse(text: string): ClusterState | undefined {
     return undefined;
   }
   if (!isObject(value) || value["version"] !== 1) return undefined;
-  const { brokers, zookeepers, zookeeper, settings } = value;
+  const { cluster, brokers, zookeepers, zookeeper, settings } = value;
   if (zookeeper !== undefined && typeof zookeeper !== "string") return undefined;
+  if (cluster !== undefined && typeof cluster !== "string") return undefined;
   if (!Array.isArray(brokers) || !Array.isArray(zookeepers) || !isObject(settings)) return undefined;
   const areEntries =
     brokers.every((entry) => hasNumbers(entry, ["id", "port"])) &&

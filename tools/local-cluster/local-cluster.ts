@@ -5,13 +5,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { FileLock } from "../../common/env/files.js";
 import { tryLock } from "../../common/env/node-file-lock.js";
+import type { Cluster } from "../../client/index.js";
 import { CliError, usageError } from "../cli/cli-error.js";
 import { connectTo } from "../cli/cluster-connection.js";
 import type { ZooKeeperInstallation } from "../local-zookeeper.js";
 import type { BrokerEntry, ClusterState, ZooKeeperEntry } from "./cluster-state.js";
 import { readClusterState, removeClusterState, writeClusterState } from "./cluster-state.js";
 import { prepareDataPlace } from "./data-place.js";
-import { PortClaims } from "./port-claims.js";
+import { PortClaims, portsOf } from "./port-claims.js";
 import { describePortHolder, isPortPermitted } from "./ports.js";
 import type { ProcessIdentity } from "./process-identity.js";
 import { conditionOf, identityOf, signalProcess } from "./process-identity.js";
@@ -43,6 +44,8 @@ export interface StartOptions {
   readonly zookeeper?: string | undefined;
   /** Of the first broker; the others follow. 0: free ones. */
   readonly port?: number | undefined;
+  /** Of the first ZooKeeper server; the others follow. If it is taken, that is an error: without it they step aside. */
+  readonly zookeeperPort?: number | undefined;
   /** Settings of all brokers, by their dotted names. */
   readonly settings?: Readonly<Record<string, string>> | undefined;
   readonly timeoutMs: number;
@@ -58,6 +61,8 @@ export interface ServingCluster {
   readonly zookeeper: string;
   /** Brokers of an earlier `up` that were still running. */
   readonly foundRunning: readonly number[];
+  /** Whether every process was: nothing here was started by this call, and none of it is this caller's to stop. */
+  readonly ranBefore: boolean;
 }
 
 /**
@@ -98,7 +103,7 @@ export class LocalCluster {
     const deadline = Date.now() + options.timeoutMs;
     const startedBefore = new Set([...wanted.brokers, ...wanted.zookeepers].filter(isRunning).map(pidOf));
     try {
-      const started = await this.#startAll(wanted, installation);
+      const started = await this.#startAll(wanted, installation, claims);
       await Promise.all([
         ...started.zookeepers
           .filter((entry) => !startedBefore.has(pidOf(entry)))
@@ -108,11 +113,13 @@ export class LocalCluster {
           .map((entry) => this.#awaitBroker(entry, deadline, options.signal)),
       ]);
       const cluster = await this.#awaitController(started, deadline, options.signal);
+      this.#update((now) => ({ ...now, cluster }));
       return {
         cluster,
         bootstrap: bootstrapOf(started),
         zookeeper: zookeeperListOf(started),
         foundRunning: running,
+        ranBefore: [...wanted.brokers, ...wanted.zookeepers].every((entry) => startedBefore.has(pidOf(entry))),
       };
     } catch (error) {
       const state = readClusterState(this.data);
@@ -144,26 +151,44 @@ export class LocalCluster {
     }
   }
 
-  /** Stops a process if it runs, starts it again and resolves when it serves. Returns it. */
+  /**
+   * Stops a process if it runs, starts it again and resolves when it serves. Returns it. Others may start and stop theirs while
+   * it comes up: a broker serves only once ZooKeeper does, which somebody may be about to start.
+   */
   async restart(
     target: LocalProcess,
     options: Pick<StartOptions, "timeoutMs" | "signal" | "say">,
   ): Promise<LocalProcess> {
-    return this.#locked(async (claims) => {
-      const former = this.find(target);
-      await stopProcess(former);
-      const state = this.state();
-      const deadline = Date.now() + options.timeoutMs;
-      await claimPortsOf([{ port: former.port }], claims, "stop it, and try again");
-      if (former.kind === "broker") {
-        const entry = this.#startBroker(former, state);
-        await this.#awaitBroker(entry, deadline, options.signal);
-        return { kind: "broker", ...entry };
+    const deadline = Date.now() + options.timeoutMs;
+    const claims = new PortClaims(this.data);
+    try {
+      const lock = await this.#lockBy(deadline, "try again", options);
+      let restarted: LocalProcess;
+      try {
+        restarted = await this.#startAgain(target, claims, options);
+      } finally {
+        await lock.release();
       }
-      const entry = await this.#startZooKeeper(former, state, await this.#findZooKeeper(options));
-      await this.#awaitZooKeeper(entry, deadline, options.signal);
-      return { kind: "zookeeper", ...entry };
-    });
+      if (restarted.kind === "broker") await this.#awaitBroker(restarted, deadline, options.signal);
+      else await this.#awaitZooKeeper(restarted, deadline, options.signal);
+      return restarted;
+    } finally {
+      await claims.release();
+    }
+  }
+
+  async #startAgain(
+    target: LocalProcess,
+    claims: PortClaims,
+    options: Pick<StartOptions, "say" | "signal">,
+  ): Promise<LocalProcess> {
+    const former = this.find(target);
+    await stopProcess(former);
+    await claimPortsOf([{ port: former.port }], claims, "stop it, and try again");
+    const state = this.state();
+    return former.kind === "broker"
+      ? { kind: "broker", ...this.#startBroker(former, state) }
+      : { kind: "zookeeper", ...(await this.#startZooKeeper(former, state, await this.#findZooKeeper(options))) };
   }
 
   /** All processes, as they stand in the state file. */
@@ -188,9 +213,35 @@ export class LocalCluster {
     return found;
   }
 
-  /** `host:port,...` of its brokers, whether they run or not. */
-  get bootstrap(): string {
-    return bootstrapOf(this.state());
+  /**
+   * A connection to it, by way of its brokers that run: where one has stopped, another cluster may listen by now. Throws
+   * CliError NOT_RUNNING when none runs, OTHER_CLUSTER when what answers is another one all the same.
+   */
+  async connect(
+    options: Pick<StartOptions, "timeoutMs" | "signal">,
+    note?: (sentence: string) => void,
+  ): Promise<Cluster> {
+    const state = this.state();
+    const running = state.brokers.filter(isRunning);
+    if (running.length === 0)
+      throw new CliError("NOT_RUNNING", `no broker of the cluster in ${this.data} runs`, {
+        hint: "start it with ottla up",
+      });
+    const cluster = await connectTo({ ...options, bootstrap: bootstrapOf({ ...state, brokers: running }) }, note);
+    try {
+      const { clusterId } = await cluster
+        .admin()
+        .describeCluster({ deadlineMs: options.timeoutMs, signal: options.signal });
+      if (state.cluster === undefined || clusterId === state.cluster) return cluster;
+      throw new CliError(
+        "OTHER_CLUSTER",
+        `at the addresses of the cluster in ${this.data} cluster ${clusterId} answers, and not ${state.cluster}`,
+        { hint: "stop that one, or start this one on other ports with ottla up --port" },
+      );
+    } catch (error) {
+      await cluster.close();
+      throw error;
+    }
   }
 
   logFileOf({ kind, id }: Pick<LocalProcess, "kind" | "id">): string {
@@ -203,7 +254,7 @@ export class LocalCluster {
   async #locked<T>(work: (claims: PortClaims) => Promise<T>): Promise<T> {
     const lock = await this.#tryLock();
     if (lock === undefined) throw new CliError("BUSY", this.#busy, { hint: "wait for it to finish", retriable: true });
-    const claims = new PortClaims();
+    const claims = new PortClaims(this.data);
     try {
       return await work(claims);
     } finally {
@@ -217,22 +268,27 @@ export class LocalCluster {
    * lock can be written: a disk that is full must not keep anybody from stopping what fills it.
    */
   async #lockToStop(say: (sentence: string) => void): Promise<FileLock | undefined> {
-    const deadline = Date.now() + BUSY_MS_MAX;
-    for (let attempt = 1; Date.now() < deadline; attempt += 1) {
-      try {
-        const lock = await this.#tryLock();
-        if (lock !== undefined) return lock;
-      } catch (error) {
-        if (isUnwritable(error)) return undefined;
-        throw error;
-      }
-      if (attempt === 1) say(`${this.#busy}: waiting for it`);
-      await sleep(POLL_MS);
+    try {
+      return await this.#lockBy(Date.now() + BUSY_MS_MAX, "end it, and then stop the cluster with ottla down", { say });
+    } catch (error) {
+      if (isUnwritable(error)) return undefined;
+      throw error;
     }
-    throw new CliError("BUSY", this.#busy, {
-      hint: "end it, and then stop the cluster with ottla down",
-      retriable: true,
-    });
+  }
+
+  /** Waits until no other command starts or stops anything here. Throws CliError BUSY when one still does at the deadline. */
+  async #lockBy(
+    deadline: number,
+    whatToDo: string,
+    { say, signal }: Pick<StartOptions, "say"> & { readonly signal?: AbortSignal },
+  ): Promise<FileLock> {
+    for (let attempt = 1; ; attempt += 1) {
+      const lock = await this.#tryLock();
+      if (lock !== undefined) return lock;
+      if (Date.now() > deadline) throw new CliError("BUSY", this.#busy, { hint: whatToDo, retriable: true });
+      if (attempt === 1) say(`${this.#busy}: waiting for it`);
+      await sleep(POLL_MS, undefined, signal === undefined ? {} : { signal });
+    }
   }
 
   /** Undefined while another command holds it. */
@@ -282,11 +338,39 @@ export class LocalCluster {
     );
     return {
       version: 1,
+      ...(before?.cluster === undefined ? {} : { cluster: before.cluster }),
       brokers,
-      zookeepers: await movedIfTaken(zookeepers, claims),
+      zookeepers: await this.#placed(zookeepers, options.zookeeperPort, claims),
       ...(zookeeper === undefined ? {} : { zookeeper }),
       settings: options.settings ?? before?.settings ?? {},
     };
+  }
+
+  /** With the ports that were asked for, or with their own, or others if those are taken. */
+  async #placed(
+    entries: readonly ZooKeeperEntry[],
+    asked: number | undefined,
+    claims: PortClaims,
+  ): Promise<ZooKeeperEntry[]> {
+    if (asked === undefined) return movedIfTaken(entries, claims);
+    if (entries.length === 0)
+      throw usageError(
+        "--zookeeper-port is for servers that ottla up starts",
+        "leave it out, or leave out --zookeeper",
+      );
+    const placed = entries.map((entry) => ({ ...entry, port: asked + entry.id - 1 }));
+    if (entries.some(isRunning)) {
+      if (placed.every(({ port }, index) => port === entries[index]?.port)) return [...entries];
+      throw new CliError(
+        "ALREADY_RUNNING",
+        `ZooKeeper of the cluster in ${this.data} runs on port ${entries[0]?.port}`,
+        {
+          hint: "leave out --zookeeper-port, or stop it first with ottla down",
+        },
+      );
+    }
+    await claimPortsOf(placed, claims, "stop it, or choose another port with --zookeeper-port");
+    return movedIfTaken(placed, claims, true);
   }
 
   /** The ensemble that somebody else runs; undefined: its own servers. For a new cluster it may stand in OTTLA_ZOOKEEPER. */
@@ -317,8 +401,13 @@ export class LocalCluster {
     }
   }
 
-  async #startAll(wanted: ClusterState, installation: ZooKeeperInstallation | undefined): Promise<ClusterState> {
+  async #startAll(
+    wanted: ClusterState,
+    installation: ZooKeeperInstallation | undefined,
+    claims: PortClaims,
+  ): Promise<ClusterState> {
     writeClusterState(this.data, wanted);
+    claims.keep([...wanted.brokers, ...wanted.zookeepers].flatMap(portsOf));
     for (const entry of wanted.brokers) if (!isRunning(entry)) this.#startBroker(entry, wanted);
     for (const entry of wanted.zookeepers) {
       if (!isRunning(entry) && installation !== undefined) await this.#startZooKeeper(entry, wanted, installation);
@@ -543,8 +632,15 @@ async function portOfBroker(
   return former?.port ?? (first === undefined ? DEFAULT_PORT : first.port) + id - 1;
 }
 
-/** Nobody connects to ZooKeeper by hand, so it steps aside when a port is taken; all of its ports, while none runs. */
-async function movedIfTaken(entries: readonly ZooKeeperEntry[], claims: PortClaims): Promise<ZooKeeperEntry[]> {
+/**
+ * Nobody connects to ZooKeeper by hand, so it steps aside when a port is taken; all of its ports, while none runs. Those that
+ * clients connect to stay when they are claimed already.
+ */
+async function movedIfTaken(
+  entries: readonly ZooKeeperEntry[],
+  claims: PortClaims,
+  areClaimed = false,
+): Promise<ZooKeeperEntry[]> {
   if (entries.some(isRunning)) return [...entries];
   const port = async (former: number, from: number): Promise<number> =>
     (await claims.claimFrom(former === 0 ? from : former)) ?? noPortIsFree();
@@ -552,7 +648,7 @@ async function movedIfTaken(entries: readonly ZooKeeperEntry[], claims: PortClai
   for (const entry of entries) {
     moved.push({
       id: entry.id,
-      port: await port(entry.port, ZOOKEEPER_PORT),
+      port: areClaimed ? entry.port : await port(entry.port, ZOOKEEPER_PORT),
       quorumPort: await port(entry.quorumPort, QUORUM_PORT),
       electionPort: await port(entry.electionPort, QUORUM_PORT),
     });
@@ -583,7 +679,12 @@ async function claimPortsOf(
       throw new CliError("PORT_NOT_PERMITTED", `this user may not listen on port ${port}`, {
         hint: "choose one above 1023",
       });
-    const holder = claim === "claimed" ? "another cluster that starts just now" : await describePortHolder(port);
+    const holder =
+      claim === "kept"
+        ? `the cluster in ${claims.ownerOf(port) ?? "another directory"}, whose process there is stopped`
+        : claim === "claimed"
+          ? "another cluster that starts just now"
+          : await describePortHolder(port);
     holders.push(`port ${port} is taken by ${holder}`);
   }
   if (holders.length > 0) throw new CliError("PORT_TAKEN", holders.join(", "), { hint: whatToDo });

@@ -3,7 +3,10 @@ import os from "node:os";
 import path from "node:path";
 import { tryLock } from "../../common/env/node-file-lock.js";
 import type { FileLock } from "../../common/env/files.js";
+import type { BrokerEntry, ClusterState, ZooKeeperEntry } from "./cluster-state.js";
+import { readClusterState } from "./cluster-state.js";
 import { isPortFree } from "./ports.js";
+import { conditionOf } from "./process-identity.js";
 
 /** Systems take the ports of outgoing connections from above: one from there may be gone when a cluster comes back to it. */
 const ANY_PORT_MIN = 10_000;
@@ -20,22 +23,51 @@ const ATTEMPTS_MAX = 1000;
 export class PortClaims {
   readonly #claims = new Map<number, FileLock>();
 
-  constructor(private readonly directory = claimsDirectory()) {}
+  constructor(
+    /** Of the cluster that they are for. */
+    private readonly data: string,
+    private readonly directory = claimsDirectory(),
+  ) {}
 
-  /** Claims a port; `claimed`: another starting cluster has done so; `taken`: somebody listens there. */
-  async claim(port: number): Promise<"ours" | "claimed" | "taken"> {
+  /**
+   * Claims a port; `claimed`: another starting cluster has done so; `kept`: it is that of a stopped process of another cluster
+   * that runs, to which the process is to come back; `taken`: somebody listens there.
+   */
+  async claim(port: number): Promise<"ours" | "claimed" | "kept" | "taken"> {
     if (this.#claims.has(port)) return "ours";
     fs.mkdirSync(this.directory, { recursive: true, mode: 0o700 });
     const lock = await tryLock(path.join(this.directory, String(port)));
     // Another one may only be looking: a port on which somebody listens is taken, whoever looks at it.
     if (lock === undefined) return (await isPortFree(port)) ? "claimed" : "taken";
     // Only now: whoever claimed it until a moment ago listens by now.
-    if (await isPortFree(port)) {
+    const isFree = await isPortFree(port);
+    if (isFree && this.ownerOf(port) === undefined) {
       this.#claims.set(port, lock);
       return "ours";
     }
     await lock.release();
-    return "taken";
+    return isFree ? "kept" : "taken";
+  }
+
+  /** These are the ports of the cluster from now on, as long as one of its processes runs. */
+  keep(ports: readonly number[]): void {
+    for (const port of ports) fs.writeFileSync(this.#ownerFile(port), this.data);
+  }
+
+  /** The data directory of another cluster that runs and has this port, whether or not somebody listens there. */
+  ownerOf(port: number): string | undefined {
+    const owner = fs.existsSync(this.#ownerFile(port)) ? fs.readFileSync(this.#ownerFile(port), "utf8") : this.data;
+    if (owner === this.data) return undefined;
+    const state = stateIn(owner);
+    const isIn = (entry: BrokerEntry | ZooKeeperEntry): boolean => portsOf(entry).includes(port);
+    const all = [...(state?.brokers ?? []), ...(state?.zookeepers ?? [])];
+    return all.some(isIn) && all.some(({ process }) => process !== undefined && conditionOf(process) !== "gone")
+      ? owner
+      : undefined;
+  }
+
+  #ownerFile(port: number): string {
+    return path.join(this.directory, `${port}.of`);
   }
 
   /** Claims the first port from `from` on that can be had and is not claimed here already; undefined when there is none. */
@@ -61,6 +93,20 @@ export class PortClaims {
     this.#claims.clear();
     await Promise.all(locks.map((lock) => lock.release()));
   }
+}
+
+/** Undefined also where it cannot be read: nothing says then that a port is its own. */
+function stateIn(data: string): ClusterState | undefined {
+  try {
+    return readClusterState(data);
+  } catch {
+    return undefined;
+  }
+}
+
+/** All ports that a process of a cluster listens on. */
+export function portsOf(entry: BrokerEntry | ZooKeeperEntry): number[] {
+  return "quorumPort" in entry ? [entry.port, entry.quorumPort, entry.electionPort] : [entry.port];
 }
 
 /** One for each user, because nobody may write into another's. */

@@ -80,7 +80,7 @@ describe("ports", () => {
 
 describe("port claims", () => {
   it("keep a port from every other cluster that starts, until they are given up", async () => {
-    const [one, other] = [new PortClaims(directory), new PortClaims(directory)];
+    const [one, other] = [new PortClaims("one", directory), new PortClaims("other", directory)];
     const port = (await one.claimAny()) as number;
     expect(await one.claim(port)).toBe("ours");
     expect(await other.claim(port)).toBe("claimed");
@@ -92,7 +92,7 @@ describe("port claims", () => {
   });
 
   it("are not to be had for a port on which somebody listens", async () => {
-    const claims = new PortClaims(directory);
+    const claims = new PortClaims("one", directory);
     const port = (await claims.claimAny()) as number;
     await claims.release();
     const server = net.createServer();
@@ -106,8 +106,32 @@ describe("port claims", () => {
     }
   });
 
+  it("leave a stopped process of another cluster its port, as long as that cluster runs", async () => {
+    const other = path.join(directory, "other");
+    fs.mkdirSync(other);
+    const claims = new PortClaims("one", directory);
+    const port = (await claims.claimAny()) as number;
+    await claims.release();
+    new PortClaims(other, directory).keep([port]);
+    const running = { id: 1, port: 1, process: identityOf(process.pid)! };
+    const servers = [{ id: 1, port: 2, quorumPort: port, electionPort: 3 }];
+    const state = { version: 1 as const, brokers: [running], zookeepers: servers, settings: {} };
+    writeClusterState(other, state);
+    expect([await claims.claim(port), claims.ownerOf(port)]).toEqual(["kept", other]);
+    expect(await claims.claimFrom(port)).toBeGreaterThan(port);
+    expect(await new PortClaims(other, directory).claim(port)).toBe("ours");
+    await claims.release();
+    // Nothing of it runs, it has moved, or nobody can read what it is: the port is anybody's.
+    writeClusterState(other, { ...state, brokers: [{ id: 1, port: 1 }] });
+    expect(claims.ownerOf(port)).toBeUndefined();
+    writeClusterState(other, { ...state, zookeepers: [] });
+    expect(claims.ownerOf(port)).toBeUndefined();
+    fs.writeFileSync(path.join(other, "cluster.json"), "{");
+    expect(claims.ownerOf(port)).toBeUndefined();
+  });
+
   it("give different ports to one who asks again, below those of outgoing connections", async () => {
-    const claims = new PortClaims(directory);
+    const claims = new PortClaims("one", directory);
     const first = (await claims.claimFrom(20_000)) as number;
     expect(await claims.claimFrom(first)).toBeGreaterThan(first);
     expect(await claims.claimAny()).toBeLessThan(32_768);

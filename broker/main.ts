@@ -1,17 +1,13 @@
 import { nodeEnv } from "../common/env/node-env.js";
 import { onStopSignal } from "../common/env/node-signals.js";
 import { nodeZooKeeperConnector } from "../common/env/node-zookeeper.js";
-import { ListenFailure } from "../common/env/network.js";
 import type { Logger } from "../common/logger.js";
 import { ApiError } from "../protocol/error-codes.js";
 import { Broker } from "./broker.js";
 import { BrokerConfig } from "./config.js";
-import { DataDirectoryError } from "./data-directory.js";
 import { completeListeners, exposedListeners, parseListener } from "./listeners.js";
+import { explained } from "./start-failure.js";
 import { createWinstonLogger } from "./winston-logger.js";
-import { BrokerIdTaken } from "./zookeeper/broker-registration.js";
-import { ConnectStringError } from "./zookeeper/server-list.js";
-import { ZooKeeperError } from "./zookeeper/zookeeper.js";
 
 export interface BrokerOptions {
   /** From 0, unique in the cluster. */
@@ -33,25 +29,6 @@ export interface BrokerOptions {
 
 /** A second signal, or a shutdown that takes longer than this, ends the process at once. */
 const SHUTDOWN_MS_MAX = 30_000;
-
-/** Why a broker could not start, in the shape in which the command line reports errors. */
-class BrokerDidNotStart extends Error {
-  override readonly name = "BrokerDidNotStart";
-  readonly retriable: boolean;
-  readonly exitCode: number;
-
-  constructor(
-    readonly code: string,
-    readonly what: string,
-    readonly hint: string,
-    cause: unknown,
-  ) {
-    super(what, { cause });
-    this.retriable = code === "ZOOKEEPER_UNAVAILABLE";
-    // Settings are part of the command, wherever they are written.
-    this.exitCode = code === "INVALID_CONFIG" ? 2 : 1;
-  }
-}
 
 /**
  * Runs one broker until it is told to stop (SIGTERM, SIGINT). Resolves with the exit code, 0 after a clean stop. Rejects
@@ -143,28 +120,4 @@ function die(logger: Logger, error: Error): never {
   logger.error(`the broker cannot go on and ends: ${error.message}`, { error: error.stack ?? error.message });
   // What winston holds is written by the stream in the same turn; stderr of a file or pipe is synchronous here.
   process.exit(70);
-}
-
-/** What is expected to happen to whoever starts a broker, with what to do; anything else as it is. */
-function explained(error: unknown): unknown {
-  const because = (code: string, what: string, hint: string): Error => new BrokerDidNotStart(code, what, hint, error);
-  if (error instanceof ListenFailure) {
-    const [what, hint] = {
-      "port-taken": [`${error.address} is taken by another process`, "stop it, or give another port with --listen"],
-      "not-permitted": [`this user may not listen on ${error.address}`, "choose a port above 1023"],
-      "no-such-address": [`${error.address} is no address of this machine`, "listen on one that it has"],
-      failed: [`cannot listen on ${error.address}`, "check --listen"],
-    }[error.reason] as [string, string];
-    return because("LISTEN_FAILED", what, hint);
-  }
-  if (error instanceof ApiError) {
-    const hint = "correct it where it is given, in the file of --config or on the command line";
-    return because(error.errorName, error.message, hint);
-  }
-  if (error instanceof ConnectStringError) return because("INVALID_CONFIG", error.message, "correct --zookeeper");
-  if (error instanceof DataDirectoryError) return because("DATA_DIRECTORY", error.message, "check --data");
-  if (error instanceof BrokerIdTaken) return because("BROKER_ID_TAKEN", error.message, "check --id");
-  if (error instanceof ZooKeeperError)
-    return because("ZOOKEEPER_UNAVAILABLE", error.message, "check --zookeeper, and start the broker again");
-  return error;
 }

@@ -25,6 +25,8 @@ import type { Segment, SegmentFiles } from "./segment.js";
 export class LogProducers {
   /** Taken and not written yet. */
   #pending: ProducerSnapshot[] = [];
+  /** Batches were taken back that the states still know of: no snapshot may say so. */
+  #isAhead = false;
 
   constructor(
     private readonly env: Env,
@@ -44,18 +46,21 @@ export class LogProducers {
 
   /** A segment begins at the offset, where the log ends now. */
   snapshotAt(baseOffset: Offset): void {
+    if (this.#isAhead) return;
     this.#pending.push(takeSnapshot(this.states, baseOffset));
   }
 
   /** Snapshots of what is cut off are of no use. The producers themselves are restored later. */
   cutEnd(offset: Offset): void {
     this.#pending = this.#pending.filter((snapshot) => snapshot.offset <= offset);
+    this.#isAhead = true;
   }
 
   /** The log is emptied; `removeSnapshots` follows. */
   clear(): void {
     this.#pending = [];
     this.states.clear();
+    this.#isAhead = false;
   }
 
   /** All of them, durably. */
@@ -68,13 +73,13 @@ export class LogProducers {
       await writeSnapshot(this.env.files, this.directory, snapshot);
   }
 
-  /** The producers as of now, when the log ends at the offset; `write` follows. */
-  snapshot(offset: Offset): ProducerSnapshot {
-    return takeSnapshot(this.states, offset);
+  /** The producers as of now, when the log ends at the offset; `write` follows. Undefined: they are not known now. */
+  snapshot(offset: Offset): ProducerSnapshot | undefined {
+    return this.#isAhead ? undefined : takeSnapshot(this.states, offset);
   }
 
-  async write(snapshot: ProducerSnapshot): Promise<void> {
-    await writeSnapshot(this.env.files, this.directory, snapshot);
+  async write(snapshot: ProducerSnapshot | undefined): Promise<void> {
+    if (snapshot !== undefined) await writeSnapshot(this.env.files, this.directory, snapshot);
   }
 
   /** The segments in front of the offset, where one begins, are about to go: what they say is in a snapshot afterwards. */
@@ -96,12 +101,13 @@ export class LogProducers {
 
   /** Makes the producers anew after the log was cut to end here. */
   async restore(segments: SegmentList, logEnd: Offset, limits: ProducerStateLimits): Promise<void> {
-    if (segments.isEmpty) {
-      await this.clear();
+    if (segments.all.length === 0) {
+      this.clear();
       return;
     }
     const rebuilt = { segments: segments.all, logEnd, limits };
     this.states = await rebuildProducers(this.env, this.directory, rebuilt, useOf(segments));
+    this.#isAhead = false;
   }
 }
 

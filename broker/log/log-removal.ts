@@ -62,8 +62,7 @@ export class LogRemoval {
       const expired = expiredSegments(facts, this.#bounds, settings, wallMs);
       const dated = this.#datedBy(expired);
       if (dated === undefined || dated.timesKnown || settings.retentionMs < 0) {
-        await this.#removeOldest(expired);
-        return expired;
+        return this.#removeOldest(expired);
       }
       await segments.use(dated, () => Promise.resolve());
       dated.timesKnown = true;
@@ -92,19 +91,23 @@ export class LogRemoval {
     return { logStartOffset: logStart, highWatermark };
   }
 
-  async #removeOldest(count: number): Promise<void> {
-    if (count === 0) return;
+  /** Resolves with how many were removed: none when a write that is under way, or has failed, is in the way. */
+  async #removeOldest(count: number): Promise<number> {
+    if (count === 0) return 0;
     const { segments, offsets, producers } = this.content;
     if (count === segments.all.length) {
       // Even the active one is too old. Nobody may be writing to it.
-      if (!this.writer.isIdle) return;
+      if (!this.writer.isIdle) return 0;
       const { next } = offsets;
       segments.create(next);
       producers.snapshotAt(next);
       await this.flusher.flush();
     }
-    const first = segments.all[count] as Segment;
+    const first = segments.all[count];
+    if (first === undefined) return 0;
     await this.#keepProducers(first.baseOffset);
+    // A write that fails takes a segment back that was begun for it, and the log would have none.
+    if (segments.all[count] !== first || (first.sizeBytes === 0 && !this.writer.isIdle)) return 0;
     const removed = segments.takeOldest(count);
     this.content.advanceLogStart((segments.all[0] as Segment).baseOffset);
     // In the checkpoint first: a log that begins later than it says is taken for one that lost its beginning.
@@ -116,6 +119,7 @@ export class LogRemoval {
     this.context.logger.info(
       `${this.state.name}: deleted ${count} segments; the log starts at ${offsets.logStart} now`,
     );
+    return count;
   }
 
   /** Where the disk has no room for a snapshot it is done without: the removal makes room. */

@@ -111,8 +111,10 @@ export class LogTruncation {
    */
   async cutBack(dropped: readonly Segment[]): Promise<void> {
     const { segments, offsets } = this.content;
-    for (const segment of dropped) await segments.drop(segment);
     const { active } = segments;
+    // The log may have been given a segment of the same name meanwhile: what stands in that file is cut off below.
+    for (const segment of dropped)
+      await (segment.baseOffset === active?.baseOffset ? segments.release(segment) : segments.drop(segment));
     if (active !== undefined) await this.#cutFile(active, offsets.logEnd, active.sizeBytes);
     await this.#restoreProducers();
   }

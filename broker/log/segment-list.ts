@@ -135,10 +135,10 @@ export class SegmentList {
     return this.segments.splice(index);
   }
 
-  /** All at the end that nothing was written to. */
+  /** All at the end that nothing was written to, but for the first: by its name and snapshot a log goes on that was emptied. */
   takeUnwritten(): Segment[] {
     let count = 0;
-    while (this.segments.at(-1 - count)?.sizeBytes === 0) count += 1;
+    while (count < this.segments.length - 1 && this.segments.at(-1 - count)?.sizeBytes === 0) count += 1;
     return this.segments.splice(this.segments.length - count).reverse();
   }
 

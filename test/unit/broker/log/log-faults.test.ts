@@ -176,6 +176,47 @@ describe("a full disk", () => {
   });
 });
 
+describe("a disk that is full while old segments are removed", () => {
+  it.each([
+    ["in the caller's turn", 0],
+    ["queued", 2],
+  ])("takes no segment that is to stay (the write is %s)", async (_, stallMs) => {
+    for (let afterMs = 0; afterMs <= 6; afterMs += 0.25) {
+      const options = { settings: { segmentBytes: 100, flushMs: 1_000_000 }, tailBytesMax: 0 };
+      const world = await LogWorld.open(options);
+      const log = world.log(options.settings);
+      // Who sends them is not forgotten with the records: what comes next would be refused.
+      const append = async (mark: number): Promise<void> =>
+        log.appendAsLeader(batch({ mark, producerId: 3, baseSequence: log.logEndOffset }), 0).written;
+      for (let mark = 0; mark < 4; mark += 1) await world.complete(append(mark));
+      await world.complete(log.flush());
+      log.advanceHighWatermark(offset(4));
+      await world.run(6_000);
+      // After such a jump of the clock the first run is skipped.
+      const wallMs = world.process.env.clock.wallMs() + 8 * 86_400_000;
+      await world.complete(log.applyRetention(wallMs));
+      world.disk.syncWriteStallMs = stallMs;
+      if (stallMs > 0) await world.complete(append(7));
+      const end = log.logEndOffset;
+      log.advanceHighWatermark(end);
+      world.disk.fail("write", (path) => path.endsWith(".log"), { reason: "full", times: 1 });
+      const removal = log.applyRetention(wallMs);
+      await world.run(afterMs);
+      await expect(world.complete(append(8))).rejects.toMatchObject({ errorName: "STORAGE_ERROR" });
+      await world.complete(removal);
+      await world.run(5_000);
+      expect([afterMs, log.logEndOffset, world.fatal]).toEqual([afterMs, end, []]);
+      await world.complete(append(9));
+      const contents = await world.contents();
+      expect([afterMs, contents.at(-1)]).toEqual([afterMs, `${end}-${end}@0:9`]);
+      expect(contents).toHaveLength(log.logEndOffset - log.logStartOffset);
+      world.kill();
+      await world.start(options);
+      expect([afterMs, await world.contents(), world.log().damage]).toEqual([afterMs, contents, []]);
+    }
+  });
+});
+
 describe("a disk that fails", () => {
   it("stops the process when a write fails for another reason", async () => {
     const world = await LogWorld.open();

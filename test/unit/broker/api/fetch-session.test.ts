@@ -86,4 +86,31 @@ describe("FetchSession", () => {
     session.nothingRead(entry, entry.asked);
     expect(session.changed().size).toBe(0);
   });
+
+  it("tells nothing of a partition whose disk is read again before the last look that was asked for is over", async () => {
+    const looks: (() => void)[] = [];
+    const verify = (): Promise<void> => new Promise((resolve) => void looks.push(resolve));
+    const partition = { observe: () => undefined, unobserve: () => undefined, verify } as unknown as Partition;
+    const session = new FetchSession(1, 1, 2);
+    const wakes: string[] = [];
+    session.park((urgency) => wakes.push(urgency));
+    const ask = (): SessionPartition => session.put({ ...asking(0), verify: true }, partition, toOffset(20));
+    for (let question = 0; question < 2; question += 1) {
+      const entry = ask();
+      session.verify(entry);
+      session.verify(entry);
+      session.markTold(entry);
+    }
+    const entry = ask();
+    session.verify(entry);
+    session.markTold(entry);
+    expect(looks).toHaveLength(3);
+    looks[0]?.();
+    looks[1]?.();
+    await Promise.resolve();
+    expect([entry.verify, wakes, session.changed().size]).toEqual([true, [], 0]);
+    looks[2]?.();
+    await Promise.resolve();
+    expect([entry.verify, wakes, [...session.changed()]]).toEqual([false, ["records"], [entry]]);
+  });
 });

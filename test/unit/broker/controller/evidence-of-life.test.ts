@@ -54,4 +54,16 @@ describe("EvidenceOfLife", () => {
     await Promise.race([asked, new Promise((resolve) => setImmediate(resolve))]);
     expect(isOver).toBe(true);
   });
+
+  it("waits longer where nobody has answered, and not for the rest once somebody has", () => {
+    const { time, evidence, answer } = setUp();
+    evidence.doubt();
+    expect(evidence.areAwaited([2, 3])).toBe(true);
+    time.advance(100);
+    expect([evidence.isAwaited(2), evidence.areAwaited([2, 3])]).toEqual([false, true]);
+    answer(2);
+    expect([evidence.areAwaited([2, 3]), evidence.areAwaited([3])]).toEqual([false, true]);
+    time.advance(1900);
+    expect(evidence.areAwaited([3])).toBe(false);
+  });
 });

@@ -419,6 +419,31 @@ describe("how the last run ended", () => {
     }
   });
 
+  it("is told together with what starts before it cut off and could not say", async () => {
+    const settings = { flushMs: 1_000_000 };
+    for (let afterMs = 0; afterMs < 40; afterMs += 0.5) {
+      const world = await LogWorld.open({ settings });
+      await world.complete(world.manager.recoveryReported());
+      const cut = (): void => {
+        for (let mark = 0; mark < 3; mark += 1) world.log(settings).appendAsLeader(batch({ mark, valueBytes: 20 }), 0);
+        world.kill();
+        const path = world.disk
+          .paths()
+          .filter((name) => name.endsWith(".log"))
+          .at(-1)!;
+        world.disk.flipBit(path, world.disk.contentOf(path)!.length - 5);
+      };
+      cut();
+      await world.start({ settings });
+      expect(world.log().wasCut).toBe(true);
+      cut();
+      await world.startCutShort(afterMs, "kill", { settings });
+      await world.start({ settings });
+      expect([afterMs, world.log().wasCut, world.manager.untoldStop]).toEqual([afterMs, true, "lost"]);
+      await world.complete(world.manager.close());
+    }
+  });
+
   it("is told like a lost disk also when the start that found that out was killed before it could say so", async () => {
     for (let afterMs = 0; afterMs < 40; afterMs += 0.5) {
       const world = await killedUnsynced();

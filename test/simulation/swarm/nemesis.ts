@@ -57,6 +57,7 @@ export class Nemesis {
       later: (delayMs, act) => this.#later(delayMs, act),
       inject: (kind, id) => void this.#inject(kind, id),
       cutPower: (ids, downMs) => this.#cutPower(ids, downMs),
+      committedOnDisk: (id, topic, partition) => parts.survivors.committedOnDisk(id, topic, partition),
       restoreLink: (from, to) => this.#restoreLink(from, to),
       controller: () => this.#controller(),
       topic: () => this.#topic(),

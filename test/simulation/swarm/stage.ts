@@ -17,6 +17,8 @@ export interface Stage {
   inject(kind: FaultKind, id: BrokerId): void;
   /** They are back after so long; by themselves as the world has it. */
   cutPower(ids: readonly BrokerId[], downMs?: number): void;
+  /** Up to where the disk of a broker has what was committed. */
+  committedOnDisk(id: BrokerId, topic: SwarmTopic, partition: number): number;
   restoreLink(from: string, to: string): void;
   controller(): SimBroker | undefined;
   topic(): SwarmTopic | undefined;

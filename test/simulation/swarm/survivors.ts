@@ -57,6 +57,11 @@ export class Survivors {
     return this.#lossy.has(key);
   }
 
+  /** Up to where the disk of a broker has what was committed. */
+  committedOnDisk(id: BrokerId, { topicId, name }: SwarmTopic, partition: number): number {
+    return this.invariants.committedOnDisk(partitionKey(topicId, partition), id, name, partition);
+  }
+
   /** After a power cut or the loss of a disk, of these brokers. */
   look(ids: readonly BrokerId[]): void {
     const { cluster } = this;

@@ -207,7 +207,7 @@ const extraThemes = {
       "segment.bytes": "65536",
       "min.insync.replicas": random.pick(["1", "1", "1", "2"]),
     });
-    only(draft, { heirPowerCut: 6, copiesPowerCut: 3 });
+    only(draft, { heirPowerCut: 5, copiesPowerCut: 4 });
     act(draft, 3000, { "elect leaders": 1 });
     draft.downMs = random.pick([
       [600, 2500],

@@ -5,6 +5,11 @@ import { ledPartition, when } from "./stage.js";
 
 /** Tries to find a partition that nobody in office has a copy of. */
 const TRIES = 10;
+/**
+ * From one to the next. A power cut in the moment in which somebody has answered because of another one may cost what was
+ * acknowledged (known gaps in docs/replication.md).
+ */
+const APART_MS = 1500;
 
 /**
  * Machines lose their power, nobody notices, and a moment later somebody has to be elected: what they have answered says
@@ -12,6 +17,7 @@ const TRIES = 10;
  */
 export class UnnoticedPowerCuts {
   readonly #stage: Stage;
+  #beganMs = Number.NEGATIVE_INFINITY;
 
   constructor(stage: Stage) {
     this.#stage = stage;
@@ -63,31 +69,30 @@ export class UnnoticedPowerCuts {
     return "leader";
   }
 
-  /** All copies lose power, and one dies again when it has said what it holds, before another one has. */
+  /** All copies lose power, and the one that has most left dies again when it has said so, before another one has. */
   ofAllCopies(say: (what: string) => void): string | undefined {
     const led = this.#ledByOthers();
     if (led === undefined) return undefined;
     const { random, cluster } = this.#stage;
-    const last = random.pick(led.isr);
-    const late = random.pick(led.isr.filter((id) => id !== last));
-    say(`${led.isr.map((id) => `broker-${id}`).join()}, and broker-${last} dies as it is back`);
-    const others = led.isr.filter((id) => id !== last);
-    this.#stage.cutPower(others, 30 + random.float() * 200);
-    this.#stage.cutPower([last], 500 + random.float() * 500);
-    const isStarting = (): boolean => cluster.broker(last).state !== "down";
-    when(this.#stage, isStarting, 0, () => {
+    say(led.isr.map((id) => `broker-${id}`).join());
+    // Who begins when is said below.
+    this.#stage.cutPower(led.isr, 5000);
+    const left = (id: BrokerId): number => this.#stage.committedOnDisk(id, led.topic, led.partition);
+    const [best = 0, ...others] = [...led.isr].sort((one, other) => left(other) - left(one));
+    const late = random.pick(others);
+    for (const id of others) this.#stage.later(30 + random.float() * 200, () => cluster.start(id));
+    this.#stage.later(500 + random.float() * 500, () => {
+      if (!this.#stage.isActive()) return;
+      cluster.note(`broker-${best} is back with most, and dies as it has said so; broker-${late} takes its time`);
       const slow = cluster.broker(late).process;
       slow?.pause();
-      this.#stage.later(200 + random.float() * 400, () => slow?.resume());
-      when(
-        this.#stage,
-        () => cluster.upIds.includes(last),
-        random.float() * 150,
-        () => {
-          cluster.crash(last);
-          this.#stage.later(700 + random.float() * 1500, () => cluster.start(last));
-        },
-      );
+      this.#stage.later(300 + random.float() * 400, () => slow?.resume());
+      cluster.start(best);
+      const isBack = (): boolean => cluster.upIds.includes(best);
+      when(this.#stage, isBack, random.float() * 100, () => {
+        cluster.crash(best);
+        this.#stage.later(700 + random.float() * 1500, () => cluster.start(best));
+      });
     });
     return "leader";
   }
@@ -95,10 +100,13 @@ export class UnnoticedPowerCuts {
   /** The controller has no copy: of itself it knows whether it lives. */
   #ledByOthers(): LedPartition | undefined {
     const controllerId = this.#stage.controller()?.id;
-    if (controllerId === undefined) return undefined;
+    const { nowMs } = this.#stage.cluster;
+    if (controllerId === undefined || nowMs < this.#beganMs + APART_MS) return undefined;
     for (let tries = 0; tries < TRIES; tries += 1) {
       const led = ledPartition(this.#stage);
-      if (led !== undefined && !led.isr.includes(controllerId)) return led;
+      if (led === undefined || led.isr.includes(controllerId)) continue;
+      this.#beganMs = nowMs;
+      return led;
     }
     return undefined;
   }

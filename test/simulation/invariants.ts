@@ -35,6 +35,8 @@ export interface InvariantsOptions {
   readonly leastMinimum?: (partition: Partition) => number | undefined;
   /** Below this offset records were deleted on demand, and that was acknowledged. */
   readonly deletedBefore?: (partition: { readonly topicId: TopicId; readonly partition: number }) => number;
+  /** Where records go by nothing but their age: at which one. */
+  readonly retentionMs?: (partition: { readonly topicId: TopicId }) => number | undefined;
   /** Nobody writes to ZooKeeper by hand: states of partitions come from the controller in office only. */
   readonly noHands?: boolean;
 }
@@ -69,7 +71,8 @@ interface CommittedLog {
  * - In ZooKeeper the leader is in sync, a new leader was in sync or eligible before, and no role is ahead of its epoch.
  * - The controller epoch grows, in ZooKeeper and for each broker.
  * - States of partitions are written by the session that raised the controller epoch last.
- * - Who is taken in is somebody whom the leader waits for by then, as the process that the leader saw.
+ * - Who is taken in is somebody whom the leader waits for by then, as the process that the leader saw, and lacks nothing at the
+ *   beginning that is not too old.
  * - Who leads was given its seat under the registration that it has.
  * - Who registers as one that may have lost something has a disk that may have less than when it last had lost nothing.
  * - A leader counts no fetch of a process of a follower once a later one has fetched.
@@ -357,6 +360,27 @@ export class Invariants {
       throw new Error(`${name}: its state was written by session ${writer}, in office is ${inOffice}`);
   }
 
+  /** Where it begins later than its leader, what the leader has in front of that is too old to be kept, by some clock. */
+  #checkBeginning(joining: Partition | undefined, leader: BrokerId, name: string): void {
+    if (joining === undefined) return;
+    const retentionMs = this.options.retentionMs?.(joining);
+    const own = this.cluster.partition(leader, joining.topic, joining.partition)?.log;
+    if (retentionMs === undefined || own === undefined) return;
+    const { logStartOffset } = joining.log;
+    if (logStartOffset <= own.logStartOffset) return;
+    const slots = [...this.cluster.brokers.values()];
+    const wallMs = this.cluster.nowMs + Math.max(...slots.map(({ host }) => host.wallOriginMs));
+    const from = own.logStartOffset;
+    const kept = readable(() =>
+      batchesOnDisk(this.cluster.broker(leader), own.topic, own.partition, from, logStartOffset),
+    );
+    const young = kept?.find(({ maxTimestamp }) => wallMs - maxTimestamp < retentionMs);
+    if (young !== undefined)
+      throw new Error(
+        `${name}, its log begins at ${logStartOffset}, and leader ${leader} has records at ${young.baseOffset} that are to be kept`,
+      );
+  }
+
   /** Whoever is taken in while the leader stays is one whom it waits for, and the process that it has seen (KIP-497, KIP-903). */
   #checkJoin(
     { topic, partition }: { readonly topic: string; readonly partition: number },
@@ -371,6 +395,7 @@ export class Invariants {
       if (before.isr.includes(id)) continue;
       const name = `${topic}-${partition}: broker ${id} was taken in`;
       if (!waitedFor.has(id)) throw new Error(`${name}, and leader ${state.leader} does not wait for it`);
+      this.#checkBeginning(this.cluster.partition(id, topic, partition), state.leader, name);
       const seen = role.followers.get(id)?.brokerEpoch;
       const seat = state.brokerEpochs?.get(id);
       if (seen !== undefined && seat !== undefined && BigInt(seat) > BigInt(seen))
@@ -666,6 +691,7 @@ interface BatchFacts {
   readonly crc: number;
   readonly producerId: number;
   readonly baseSequence: number;
+  readonly maxTimestamp: number;
 }
 
 const lineOf = (batch: BatchFacts): string =>
@@ -826,7 +852,7 @@ function batchesOnDisk(
       const form = readable(() => readBatch(bytes, position));
       if (form === undefined && upToDamage) return found;
       const batch = form ?? nextBefore(bytes, position, from) ?? readBatch(bytes, position);
-      const { baseOffset, endOffset, leaderEpoch, crc, producerId, baseSequence } = batch;
+      const { baseOffset, endOffset, leaderEpoch, crc, producerId, baseSequence, maxTimestamp } = batch;
       // What lies before was looked at when it was written.
       if (endOffset > from && (!batch.stampMatches || !batch.crcMatches)) {
         if (upToDamage) return found;
@@ -835,7 +861,8 @@ function batchesOnDisk(
       position = batch.end;
       // What was written last may be beyond what counts.
       if (baseOffset >= end) return found;
-      if (endOffset > from) found.push({ baseOffset, endOffset, leaderEpoch, crc, producerId, baseSequence });
+      if (endOffset > from)
+        found.push({ baseOffset, endOffset, leaderEpoch, crc, producerId, baseSequence, maxTimestamp });
       if (reached !== undefined) {
         reached.segment = name;
         reached.position = position;

@@ -245,6 +245,8 @@ export class Nemesis {
         return this.#unnoticed.ofHeir(say);
       case "copiesPowerCut":
         return this.#unnoticed.ofAllCopies(say);
+      case "lonePowerCut":
+        return this.#unnoticed.ofOneLeftAlone(say);
       case "clockJump": {
         const byMs = Math.round(between(-1, 1) * this.#random.pick([2000, 60_000, 600_000]));
         say(`${host} by ${byMs} ms`);

@@ -102,6 +102,12 @@ class Swarm {
       noHands: true,
       leastMinimum: ({ topicId }) => topics.byId(topicId)?.leastMinimum(cluster.nowMs),
       deletedBefore: ({ topicId, partition }) => topics.byId(topicId)?.answeredDeletions.get(partition) ?? 0,
+      retentionMs: ({ topicId }) => {
+        const topic = topics.byId(topicId);
+        const config = topic && cluster.configOf(topic.name);
+        const isByAge = config?.has("retention.bytes") === false && topic?.askedDeletions.size === 0;
+        return isByAge && world.weights.clockJump === 0 ? Number(config.get("retention.ms") ?? Infinity) : undefined;
+      },
       onRoleChanged: (slot, partition) => {
         if (slot.host.disk.isReading(`/data/logs/${partition.topic}-${partition.partition}`))
           log.count("a read was cut by a role change");

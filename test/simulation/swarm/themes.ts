@@ -194,6 +194,9 @@ const themes = {
   },
 } as const satisfies Record<string, (draft: Draft, random: SimRandom) => void>;
 
+/** What clocks differ by where records are deleted by age. */
+const AHEAD_MS = 7000;
+
 /** Those that take the place of some of the worlds that are about nothing else. */
 const extraThemes = {
   /** Machines lose their power unnoticed when somebody is to be elected, of few who have a copy. */
@@ -274,6 +277,27 @@ const extraThemes = {
     draft.paddings = [0, 20];
     draft.writeIntervalMs = random.pick([15, 30]);
     draft.faultIntervalMs = random.pick([400, 800]);
+  },
+
+  /** Of two replicas one deletes earlier, by its clock, and is away when the other one loses what was not synced. */
+  foreignStarts(draft: Draft, random: SimRandom): void {
+    few(draft, random, { most: 3, partitions: [2, 3], replicas: 2 });
+    keepAll(draft);
+    configure(draft, {
+      durability: "page-cache",
+      "flush.ms": "60000",
+      "segment.bytes": "65536",
+      "min.insync.replicas": "1",
+      "retention.ms": String(AHEAD_MS + 2000),
+    });
+    draft.machines = new Map(
+      [...draft.machines].map(([id, machine]) => [id, { ...machine, clockAheadMs: random.pick([0, AHEAD_MS]) }]),
+    );
+    only(draft, { lonePowerCut: 1 });
+    act(draft, 3000, { "elect leaders": 1 });
+    draft.writeIntervalMs = random.pick([150, 300, 600]);
+    draft.faultIntervalMs = random.pick([200, 400]);
+    draft.roundMs = 9000;
   },
 } as const satisfies Record<string, (draft: Draft, random: SimRandom) => void>;
 

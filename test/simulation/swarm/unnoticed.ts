@@ -97,14 +97,39 @@ export class UnnoticedPowerCuts {
     return "leader";
   }
 
+  /**
+   * A follower has deleted by age what its leader has not, and dies; the leader, alone, loses its power and with it perhaps
+   * where the log of the follower begins.
+   */
+  ofOneLeftAlone(say: (what: string) => void): string | undefined {
+    const { random, cluster } = this.#stage;
+    const led = this.#ledByOthers(({ leader, followers: [follower = 0, ...others], replica }) => {
+      const start = (id: BrokerId): number => replica(id)?.log.logStartOffset ?? 0;
+      return others.length === 0 && start(follower) > start(leader);
+    });
+    const [follower] = led?.followers ?? [];
+    if (led === undefined || follower === undefined) return undefined;
+    const { leader } = led;
+    say(`broker-${leader}, when broker-${follower} is away, which has deleted more`);
+    const start = this.#stage.later(5000, () => cluster.start(follower));
+    const isAlone = (): boolean => led.state()?.isr.includes(follower) === false;
+    const leads = (): boolean => led.replica(leader)?.role.kind === "leader";
+    cluster.crash(follower);
+    when(this.#stage, isAlone, random.float() * 50, () => {
+      this.#stage.cutPower([leader], 30 + random.float() * 200);
+      when(this.#stage, leads, random.float() * 1000, start);
+    });
+    return "leader";
+  }
+
   /** The controller has no copy: of itself it knows whether it lives. */
-  #ledByOthers(): LedPartition | undefined {
+  #ledByOthers(isFit: (led: LedPartition) => boolean = () => true): LedPartition | undefined {
     const controllerId = this.#stage.controller()?.id;
     const { nowMs } = this.#stage.cluster;
     if (controllerId === undefined || nowMs < this.#beganMs + APART_MS) return undefined;
     for (let tries = 0; tries < TRIES; tries += 1) {
       const led = ledPartition(this.#stage);
-      if (led === undefined || led.isr.includes(controllerId)) continue;
+      if (led === undefined || led.isr.includes(controllerId) || !isFit(led)) continue;
       this.#beganMs = nowMs;
       return led;
     }

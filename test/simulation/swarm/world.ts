@@ -59,6 +59,7 @@ export const faultKinds = [
   // These came later, and are no part of general worlds.
   "heirPowerCut",
   "copiesPowerCut",
+  "lonePowerCut",
   "snapshotRot",
   "rotBeforeCut",
 ] as const;
@@ -220,6 +221,7 @@ const baseWeights: Readonly<Record<FaultKind, number>> = {
   clientIdle: 2,
   heirPowerCut: 0,
   copiesPowerCut: 0,
+  lonePowerCut: 0,
   snapshotRot: 0,
   rotBeforeCut: 0,
 };

@@ -27,6 +27,8 @@ interface HostedTopic {
  */
 export class PartitionTable {
   readonly #topics = new Map<TopicId, HostedTopic>();
+  /** All of them, in one list; undefined when it is to be made anew. */
+  #list: readonly Partition[] | undefined;
 
   constructor(
     private readonly logger: Logger,
@@ -40,8 +42,9 @@ export class PartitionTable {
     return this.#topics.get(topicId)?.partitions.get(partition);
   }
 
-  *all(): IterableIterator<Partition> {
-    for (const { partitions } of this.#topics.values()) for (const partition of partitions.values()) yield partition;
+  /** The same list until a partition comes or goes. */
+  all(): readonly Partition[] {
+    return (this.#list ??= [...this.#topics.values()].flatMap(({ partitions }) => [...partitions.values()]));
   }
 
   /** Takes over the states of a topic's partitions. Config comes first, so that no partition ever runs without its own. */
@@ -79,6 +82,7 @@ export class PartitionTable {
     const partitions = [...(this.#topics.get(topicId)?.partitions.values() ?? [])];
     for (const partition of partitions) this.#forget(partition, reason);
     this.#topics.delete(topicId);
+    this.#list = undefined;
     return partitions;
   }
 
@@ -107,6 +111,7 @@ export class PartitionTable {
     const log = this.logs.create(topicId, name, index, hosted.logSettings);
     const partition = new Partition(this.parts, topicId, name, index, log, hosted.config);
     hosted.partitions.set(index, partition);
+    this.#list = undefined;
     return partition;
   }
 
@@ -135,6 +140,7 @@ export class PartitionTable {
   #forget(partition: Partition, reason: string): void {
     partition.dropRole(reason);
     this.#topics.get(partition.topicId)?.partitions.delete(partition.partition);
+    this.#list = undefined;
   }
 }
 

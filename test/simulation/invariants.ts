@@ -17,6 +17,8 @@ interface Seen {
   readonly highWatermark: number;
   readonly logEndOffset: number;
   readonly logStartOffset: number;
+  /** By follower: the fetch that counts. As long as the role lasts. */
+  readonly fetches: Map<BrokerId, FollowerProgress>;
 }
 
 /** What a replica is known to have had. It proves nothing any more once its disk may have lost some of it. */
@@ -89,8 +91,6 @@ export class Invariants {
   readonly #states = new Map<string, SeenState>();
   readonly #controllerEpochs = new WeakMap<SimBroker, { readonly process: unknown; readonly epoch: number }>();
   readonly #topics = new Set<string>();
-  /** By leadership and follower: the fetch that counts. */
-  readonly #fetchers = new WeakMap<object, Map<BrokerId, FollowerProgress>>();
   /** Log ends, by broker and partition, of replicas that live and of those that did. */
   readonly #ends = new Map<string, number>();
   /** By broker and partition. */
@@ -190,10 +190,10 @@ export class Invariants {
       for (const topic of this.#topics) this.#checkStates(topic);
     }
     const { touched } = simulation.scheduler;
-    if (touched.size === 0) return;
+    if (touched.length === 0) return;
     for (const slot of brokers.values()) {
       const { broker, process } = slot;
-      if (broker === undefined || process === undefined || !touched.has(process)) continue;
+      if (broker === undefined || process === undefined || !touched.includes(process)) continue;
       this.#checkBrokersController(slot, broker.metadata.controllerEpoch);
       if (this.options.noHands === true) this.#checkLastStop(slot);
       for (const partition of broker.partitions?.all() ?? []) this.#checkReplica(slot, partition);
@@ -282,8 +282,9 @@ export class Invariants {
   #checkLastStop({ id, broker, host }: SimBroker): void {
     const known = this.#registered.get(id);
     const epoch = broker?.epoch;
+    if (epoch === undefined || epoch === known?.epoch) return;
     const node = this.cluster.zookeeper.node(paths.broker(id));
-    if (epoch === undefined || epoch === known?.epoch || node?.czxid.toString() !== epoch) return;
+    if (node?.czxid.toString() !== epoch) return;
     const { lastStop } = decodeBroker(paths.broker(id), node.data);
     const { generation, hasRotted } = host.disk;
     const isWhole = lastStop === "clean" || lastStop === "crash";
@@ -409,6 +410,7 @@ export class Invariants {
    * may have been committed later.
    */
   #checkCut(host: string, sentence: string, leaderEpoch: unknown): void {
+    if (!sentence.includes(": truncates its log from ")) return;
     const found = / ?(\S+)-(\d+): truncates its log from \d+ to (\d+), where it and the log of leader/.exec(sentence);
     const slot = [...this.cluster.brokers.values()].find((one) => one.host.name === host);
     if (found === null || slot === undefined || this.lossAllowed) return;
@@ -423,17 +425,16 @@ export class Invariants {
   }
 
   /** A late fetch of a process that was replaced moves nothing. */
-  #checkFetchers(slot: SimBroker, { role, name }: Partition): void {
+  #checkFetches(slot: SimBroker, partition: Partition, known: Map<BrokerId, FollowerProgress>): void {
+    const { role } = partition;
     if (role.kind !== "leader") return;
-    let known = this.#fetchers.get(role);
-    if (known === undefined) this.#fetchers.set(role, (known = new Map()));
     for (const id of role.followers.ids) {
       const now = role.followers.get(id);
       const before = known.get(id);
       if (now === undefined || now === before) continue;
       if (before !== undefined && BigInt(now.brokerEpoch) < BigInt(before.brokerEpoch))
         throw new Error(
-          `${name} on broker ${slot.id}: it counts a fetch of process ${now.brokerEpoch} of broker ${id}; process ${before.brokerEpoch} has fetched`,
+          `${partition.name} on broker ${slot.id}: it counts a fetch of process ${now.brokerEpoch} of broker ${id}; process ${before.brokerEpoch} has fetched`,
         );
       known.set(id, now);
     }
@@ -441,9 +442,10 @@ export class Invariants {
 
   #checkReplica(slot: SimBroker, partition: Partition): void {
     const { role, log } = partition;
-    this.#checkFetchers(slot, partition);
     const { highWatermark, logEndOffset, logStartOffset } = log;
     const before = this.#seen.get(partition);
+    const fetches = before?.role === role ? before.fetches : new Map<BrokerId, FollowerProgress>();
+    this.#checkFetches(slot, partition, fetches);
     if (
       before?.role === role &&
       before.highWatermark === highWatermark &&
@@ -451,7 +453,7 @@ export class Invariants {
       before.logStartOffset === logStartOffset
     )
       return;
-    this.#seen.set(partition, { role, highWatermark, logEndOffset, logStartOffset });
+    this.#seen.set(partition, { role, highWatermark, logEndOffset, logStartOffset, fetches });
     this.#ends.set(`${slot.id} ${partitionKey(partition.topicId, partition.partition)}`, logEndOffset);
     const name = `${partition.name} on broker ${slot.id}`;
     if (before !== undefined && before.role !== role) this.options.onRoleChanged?.(slot, partition);
@@ -735,8 +737,7 @@ function isSynced(
   place: Place | undefined,
 ): boolean {
   const directory = `/data/logs/${topic}-${partition}`;
-  const names = disk.namesIn(directory);
-  const segment = names.findLast((name) => name.endsWith(".log") && Number.parseInt(name, 10) <= offset);
+  const segment = segmentsIn(disk.namesIn(directory)).findLast(({ baseOffset }) => baseOffset <= offset)?.name;
   if (segment === undefined) return true;
   const bytes = bytesOf(disk.viewOf(`${directory}/${segment}`));
   const start = place !== undefined && place.segment === segment && place.offset <= offset ? place : undefined;
@@ -806,6 +807,26 @@ function snapshotsOf({ host: { disk } }: SimBroker, topic: string, partition: nu
     });
 }
 
+interface SegmentName {
+  readonly name: string;
+  readonly baseOffset: number;
+}
+
+/** By the names in a directory, which are another list whenever one of them changes. */
+const knownSegments = new WeakMap<readonly string[], readonly SegmentName[]>();
+
+/** The segments among the names in a log's directory, by base offset. */
+function segmentsIn(names: readonly string[]): readonly SegmentName[] {
+  let segments = knownSegments.get(names);
+  if (segments === undefined) {
+    segments = names
+      .filter((name) => name.endsWith(".log"))
+      .map((name) => ({ name, baseOffset: Number.parseInt(name, 10) }));
+    knownSegments.set(names, segments);
+  }
+  return segments;
+}
+
 /** A place in the files of a log, and the base offset of the batch that begins there, or will. */
 interface Place {
   segment: string;
@@ -819,8 +840,11 @@ function startIn(bytes: Buffer, place: Place | undefined): number {
   return readable(() => readBatch(bytes, place.position))?.baseOffset === place.offset ? place.position : 0;
 }
 
+const NO_BYTES = Buffer.alloc(0);
+
 function bytesOf(view: Uint8Array | undefined): Buffer {
-  return view === undefined ? Buffer.alloc(0) : Buffer.from(view.buffer, view.byteOffset, view.byteLength);
+  if (view === undefined) return NO_BYTES;
+  return Buffer.isBuffer(view) ? view : Buffer.from(view.buffer, view.byteOffset, view.byteLength);
 }
 
 /**
@@ -838,14 +862,15 @@ function batchesOnDisk(
 ): BatchFacts[] {
   const directory = `/data/logs/${topic}-${partition}`;
   const { disk } = slot.host;
-  const segments = disk.namesIn(directory).filter((name) => name.endsWith(".log"));
+  const segments = segmentsIn(disk.namesIn(directory));
   const found: BatchFacts[] = [];
-  for (const [index, name] of segments.entries()) {
+  for (let index = 0; index < segments.length; index += 1) {
+    const { name, baseOffset: segmentStart } = segments[index] as SegmentName;
     const next = segments[index + 1];
-    if (Number.parseInt(name, 10) >= end) continue;
+    if (segmentStart >= end) continue;
     // An empty one may be left of a log that began there and went on elsewhere.
-    const isPast = next !== undefined && Number.parseInt(next, 10) <= from;
-    if (isPast && disk.viewOf(`${directory}/${next}`)?.length !== 0) continue;
+    if (next !== undefined && next.baseOffset <= from && disk.viewOf(`${directory}/${next.name}`)?.length !== 0)
+      continue;
     const bytes = bytesOf(disk.viewOf(`${directory}/${name}`));
     const start = place !== undefined && place.segment === name && place.offset === from ? place : undefined;
     for (let position = startIn(bytes, start); position < bytes.length;) {

@@ -23,13 +23,23 @@ export class Scheduler {
   #hash = 0;
   #running = false;
   #rejection: { readonly reason: unknown } | undefined;
-  /** Processes whose code has run since the last checks: what they hold may have changed, and nothing else. */
-  readonly touched = new Set<object>();
+  readonly #touched: object[] = [];
 
   constructor(options: SchedulerOptions) {
     this.seed = options.seed;
     this.random = new SimRandom(options.seed);
     this.#lines = options.keepTrace ? [] : undefined;
+  }
+
+  /** Processes whose code has run since the last checks: what they hold may have changed, and nothing else. */
+  get touched(): readonly object[] {
+    return this.#touched;
+  }
+
+  /** Code of this process runs. */
+  touch(process: object): void {
+    // One event calls into one process, or two.
+    if (!this.#touched.includes(process)) this.#touched.push(process);
   }
 
   /** Virtual milliseconds since the beginning, with a fraction. */
@@ -43,7 +53,7 @@ export class Scheduler {
 
   /** Over the labels and times of all events so far. Two runs that differ in it did not do the same. */
   get traceHash(): number {
-    return this.#hash;
+    return this.#hash >>> 0;
   }
 
   /** The events so far as readable lines; empty unless `keepTrace`. */
@@ -203,15 +213,12 @@ export class Scheduler {
       this.#rejection = undefined;
       throw this.failure(`a promise was rejected and nobody looked: ${String(reason)}`, reason);
     }
-    for (const check of this.#checks) {
-      try {
-        check();
-      } catch (error) {
-        throw this.failure(`an invariant is broken: ${String(error)}`, error);
-      }
+    try {
+      for (const check of this.#checks) check();
+    } catch (error) {
+      throw this.failure(`an invariant is broken: ${String(error)}`, error);
     }
-    // Even of an empty set it would make a new table.
-    if (this.touched.size > 0) this.touched.clear();
+    this.#touched.length = 0;
     return condition();
   }
 
@@ -222,7 +229,8 @@ export class Scheduler {
   #record(label: string | Label, detail: number): void {
     const mixed = Math.imul(this.#hash, 31) + Math.floor(this.#nowMs * 1000) + Math.imul(detail, 0x9e3779b1);
     const hash = typeof label === "string" ? hashText(label, 0) : label.hash;
-    this.#hash = Math.imul(mixed ^ hash, 0x01000193) >>> 0;
+    // As a small integer: any other number would be an object made for each event.
+    this.#hash = Math.imul(mixed ^ hash, 0x01000193);
     this.#lines?.push(`${this.#nowMs.toFixed(3)} ${String(label)}${detail === 0 ? "" : ` ${detail}`}`);
   }
 

@@ -111,19 +111,19 @@ export class SimProcess {
 
   /** A label that says whose the event is. Most are asked for again and again. */
   labelled(label: string): Label {
-    return known(this.#labels, label, () => new Label(`${this.name} ${label}`));
+    return this.#labels.get(label) ?? kept(this.#labels, label, new Label(`${this.name} ${label}`));
   }
 
   /** The same of what is done with a file. */
   labelledPath(operation: string, path: string): Label {
-    const labels = known(this.#pathLabels, path, () => new Map<string, Label>());
-    return known(labels, operation, () => new Label(`${this.name} ${operation} ${path}`));
+    const labels = this.#pathLabels.get(path) ?? kept(this.#pathLabels, path, new Map<string, Label>());
+    return labels.get(operation) ?? kept(labels, operation, new Label(`${this.name} ${operation} ${path}`));
   }
 
   /** Calls into the program now, or when it can. The caller is an event of its own. */
   arrive(kind: CallbackKind, callback: () => void): void {
     if (this.dead) return;
-    this.scheduler.touched.add(this);
+    this.scheduler.touch(this);
     const mustWait = this.#state === "paused" || this.nowMs > this.scheduler.nowMs || this.#hasPile();
     if (!mustWait) {
       callback();
@@ -166,7 +166,7 @@ export class SimProcess {
     this.scheduler.after(this.nowMs - this.scheduler.nowMs, `${this.name} catches up`, () => {
       this.#catchingUp = false;
       if (this.#state !== "running") return;
-      this.scheduler.touched.add(this);
+      this.scheduler.touch(this);
       // It may have become busy in the meantime.
       if (this.nowMs <= this.scheduler.nowMs) (this.#overdueTimers.shift() ?? this.#otherCalls.shift())?.();
       this.#catchUpLater();
@@ -216,14 +216,10 @@ class SimTimer implements Timer {
   };
 }
 
-/** What the map has for the key, made when it is asked for first. Forgets all when it holds too much. */
-function known<T>(map: Map<string, T>, key: string, make: () => T): T {
-  let value = map.get(key);
-  if (value === undefined) {
-    value = make();
-    if (map.size >= KNOWN_MAX) map.clear();
-    map.set(key, value);
-  }
+/** Puts the value into a map that forgets all when it holds too much. */
+function kept<T>(map: Map<string, T>, key: string, value: T): T {
+  if (map.size >= KNOWN_MAX) map.clear();
+  map.set(key, value);
   return value;
 }
 

@@ -111,7 +111,8 @@ export class SimDisk {
 
   /** What is there for certain after a power cut, by names that are there for certain. For checks by the test. */
   durableContentOf(path: string): Uint8Array | undefined {
-    return this.durableViewOf(path)?.slice();
+    const view = this.durableViewOf(path);
+    return view && new Uint8Array(view);
   }
 
   /** The same without a copy: not to be kept nor changed. */
@@ -556,28 +557,45 @@ function tornLength(position: number, length: number, random: SimRandom): number
 }
 
 /** Files grow a batch at a time, and to some kilobytes. */
-const BYTES_MIN = 512;
+const BYTES_MIN = 1024;
 
-/** A growing array of bytes; what is skipped over is zero. */
+/**
+ * A growing array of bytes; what is skipped over is zero. Its memory is of Node's pool: an array of its own costs several
+ * times as much.
+ */
 class Bytes {
-  #buffer: Uint8Array = new Uint8Array(0);
+  #buffer: Uint8Array = NO_BYTES;
   #length = 0;
+  /** Of `#buffer`, as long as nothing changes. */
+  #view: Uint8Array | undefined;
+  /** The buffer is that of a write, which the list of uncertain changes and the durable bytes may hold too. */
+  #isShared = false;
 
   get length(): number {
     return this.#length;
   }
 
   slice(): Uint8Array {
-    return this.#buffer.slice(0, this.#length);
+    return new Uint8Array(this.view());
   }
 
   view(): Uint8Array {
-    return this.#buffer.subarray(0, this.#length);
+    return (this.#view ??= this.#buffer.subarray(0, this.#length));
   }
 
   write(bytes: Uint8Array, position: number): void {
-    if (position + bytes.length > this.#length) this.resize(position + bytes.length);
+    const end = position + bytes.length;
+    this.#view = undefined;
+    if (this.#length === 0 && position === 0) {
+      this.#buffer = bytes;
+      this.#isShared = true;
+      this.#length = end;
+      return;
+    }
+    this.#own(Math.max(end, this.#length));
+    if (position > this.#length) this.#buffer.fill(0, this.#length, position);
     this.#buffer.set(bytes, position);
+    this.#length = Math.max(this.#length, end);
   }
 
   read(target: Uint8Array, position: number): number {
@@ -587,25 +605,40 @@ class Bytes {
   }
 
   resize(length: number): void {
-    if (length > this.#buffer.length) {
-      const larger = new Uint8Array(Math.max(length, 2 * this.#buffer.length, BYTES_MIN));
-      larger.set(this.#buffer.subarray(0, this.#length));
-      this.#buffer = larger;
-    } else if (length < this.#length) {
-      this.#buffer.fill(0, length, this.#length);
+    this.#view = undefined;
+    if (length > this.#length) {
+      this.#own(length);
+      this.#buffer.fill(0, this.#length, length);
     }
     this.#length = length;
   }
 
   flipBit(position: number, bit: number): void {
-    if (position < this.#length) this.#buffer[position] = (this.#buffer[position] as number) ^ (1 << bit);
+    if (position >= this.#length) return;
+    this.#own(this.#length);
+    this.#buffer[position] = (this.#buffer[position] as number) ^ (1 << bit);
   }
 
   copyFrom(other: Bytes): void {
+    this.#view = undefined;
     this.#buffer = other.slice();
+    this.#isShared = false;
     this.#length = other.length;
   }
+
+  /** From here on the buffer is nobody else's, and has room for so many bytes. */
+  #own(length: number): void {
+    if (!this.#isShared && length <= this.#buffer.length) return;
+    const grown = length > this.#buffer.length ? Math.max(length, 2 * this.#buffer.length, BYTES_MIN) : length;
+    const own = Buffer.allocUnsafe(grown);
+    own.set(this.view());
+    this.#buffer = own;
+    this.#view = undefined;
+    this.#isShared = false;
+  }
 }
+
+const NO_BYTES = new Uint8Array(0);
 
 /** What paths consist of: most are asked for again and again. */
 const knownNames = new Map<string, readonly string[]>();
@@ -715,12 +748,12 @@ class SimFileSystem implements FileSystem {
       path,
       () => {
         try {
-          this.disk.write(node, path, bytes.slice(), 0);
+          this.disk.write(node, path, Buffer.from(bytes), 0);
         } finally {
           this.closeNode(node);
         }
       },
-      { ifCut: () => this.writePart(node, path, bytes.slice(), 0) },
+      { ifCut: () => this.writePart(node, path, Buffer.from(bytes), 0) },
     );
   }
 

@@ -118,7 +118,7 @@ export class FrameReader {
       this.#end -= this.#start;
       this.#start = 0;
     }
-    return this.#slab.subarray(this.#end);
+    return this.#end === 0 ? this.#slab : this.#slab.subarray(this.#end);
   }
 
   /** The bytes are where they belong. */

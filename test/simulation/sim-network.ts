@@ -693,11 +693,16 @@ class Endpoint implements Socket {
     let count = 0;
     while (count < limit) {
       const chunk = this.#received[0] as Uint8Array;
-      const part = chunk.subarray(0, limit - count);
-      buffer.set(part, count);
-      count += part.length;
-      if (part.length === chunk.length) this.#received.shift();
-      else this.#received[0] = chunk.subarray(part.length);
+      if (chunk.length <= limit - count) {
+        buffer.set(chunk, count);
+        count += chunk.length;
+        this.#received.shift();
+      } else {
+        const part = chunk.subarray(0, limit - count);
+        buffer.set(part, count);
+        count += part.length;
+        this.#received[0] = chunk.subarray(part.length);
+      }
     }
     this.#receivedBytes -= count;
     this.#acknowledge(count);
@@ -808,7 +813,8 @@ function takeBytes(send: PendingSend, count: number): Uint8Array {
   let filled = 0;
   while (filled < count) {
     const piece = send.pieces[send.piece] as Uint8Array;
-    const part = piece.subarray(send.offset, send.offset + count - filled);
+    const isWhole = send.offset === 0 && piece.length <= count - filled;
+    const part = isWhole ? piece : piece.subarray(send.offset, send.offset + count - filled);
     bytes.set(part, filled);
     filled += part.length;
     send.offset += part.length;

@@ -16,8 +16,15 @@ export function metadataHandler(
   metadata: MetadataCache,
   controllerId: () => BrokerId | undefined,
 ): Handler<"metadata"> {
+  /** By what was set for the topic, which is another list whenever the controller says it anew. */
+  const configs = new WeakMap<CachedTopic["config"], TopicConfig>();
+  const configOf = (topic: CachedTopic): TopicConfig => {
+    let known = configs.get(topic.config);
+    if (known === undefined) configs.set(topic.config, (known = new TopicConfig(config, topic.config)));
+    return known;
+  };
   const describe = (topic: CachedTopic): Init<TopicMetadata> =>
-    describeTopic(topic, new TopicConfig(config, topic.config).get("max.message.bytes"));
+    describeTopic(topic, configOf(topic).get("max.message.bytes"));
   return (request, context) => {
     if (!metadata.isComplete) {
       throw new ApiError(

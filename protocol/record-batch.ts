@@ -264,36 +264,41 @@ export function batchSizeAt(buffer: Uint8Array, position: number, end: number): 
 
 /** A view of the batch at `position`, its form checked. Throws BatchFault `truncated` or `not-canonical`. */
 export function readBatch(buffer: Buffer, position: number, end: number = buffer.length): RecordBatch {
-  const refuse = (detail: string): never => {
-    throw new BatchFault("not-canonical", position, `the batch at byte ${position}: ${detail}`);
-  };
-  const truncated = (): never => {
-    throw new BatchFault("truncated", position, `the batch at byte ${position} ends after byte ${end}`);
-  };
-  if (position >= end) truncated();
-  if (buffer[position] !== BATCH_TAG) refuse(`begins with tag ${buffer[position]} instead of ${BATCH_TAG}`);
-  const length = readVarint(buffer, position + 1, end, position) ?? truncated();
+  if (position >= end) truncated(position, end);
+  if (buffer[position] !== BATCH_TAG) refuse(position, `begins with tag ${buffer[position]} instead of ${BATCH_TAG}`);
+  const length = readVarint(buffer, position + 1, end, position) ?? truncated(position, end);
   const body = position + 1 + length.bytes;
   const batchEnd = body + length.value;
-  if (length.value < FIXED_BYTES + 2) refuse(`has ${length.value} bytes, less than its fixed fields`);
-  if (batchEnd > end) truncated();
+  if (length.value < FIXED_BYTES + 2) refuse(position, `has ${length.value} bytes, less than its fixed fields`);
+  if (batchEnd > end) truncated(position, end);
   for (const field of headerFields) {
-    if (buffer[body + field.at] !== field.tag) refuse(`field ${field.tag >>> 3} is not in its place`);
+    if (buffer[body + field.at] !== field.tag) refuse(position, `field ${field.tag >>> 3} is not in its place`);
   }
-  if (buffer[body + FIXED_BYTES] !== RECORDS_TAG) refuse("field 13 is not in its place");
+  if (buffer[body + FIXED_BYTES] !== RECORDS_TAG) refuse(position, "field 13 is not in its place");
   const recordsLength =
-    readVarint(buffer, body + FIXED_BYTES + 1, batchEnd, position) ?? refuse("field 13 has no length");
+    readVarint(buffer, body + FIXED_BYTES + 1, batchEnd, position) ?? refuse(position, "field 13 has no length");
   const recordsStart = body + FIXED_BYTES + 1 + recordsLength.bytes;
-  if (recordsStart + recordsLength.value !== batchEnd) refuse("field 13 does not fill the batch");
-  for (const field of [BASE_OFFSET, BASE_TIMESTAMP, MAX_TIMESTAMP]) {
+  if (recordsStart + recordsLength.value !== batchEnd) refuse(position, "field 13 does not fill the batch");
+  for (const field of boundedFields) {
     // Both words: 2^53 - 1 is 0x001fffff ffffffff.
-    if (buffer.readUInt32LE(body + field.at + 5) > 0x1fffff) refuse(`field ${field.tag >>> 3} is above 2^53 - 1`);
+    if (buffer.readUInt32LE(body + field.at + 5) > 0x1fffff)
+      refuse(position, `field ${field.tag >>> 3} is above 2^53 - 1`);
   }
   const producerHigh = buffer.readInt32LE(body + PRODUCER_ID.at + 5);
   const producerLow = buffer.readInt32LE(body + PRODUCER_ID.at + 1);
   if (producerHigh > 0x1fffff || (producerHigh < 0 && (producerHigh !== -1 || producerLow !== -1)))
-    refuse("the producer id is neither -1 nor in 0 to 2^53 - 1");
+    refuse(position, "the producer id is neither -1 nor in 0 to 2^53 - 1");
   return new RecordBatch(buffer, position, body, batchEnd, recordsStart);
+}
+
+const boundedFields = [BASE_OFFSET, BASE_TIMESTAMP, MAX_TIMESTAMP];
+
+function refuse(position: number, detail: string): never {
+  throw new BatchFault("not-canonical", position, `the batch at byte ${position}: ${detail}`);
+}
+
+function truncated(position: number, end: number): never {
+  throw new BatchFault("truncated", position, `the batch at byte ${position} ends after byte ${end}`);
 }
 
 /** Views of all batches in `buffer`, which must hold whole ones only. Throws BatchFault. */

@@ -741,8 +741,9 @@ function isSynced(
   if (segment === undefined) return true;
   const bytes = bytesOf(disk.viewOf(`${directory}/${segment}`));
   const start = place !== undefined && place.segment === segment && place.offset <= offset ? place : undefined;
-  for (let position = startIn(bytes, start); position < bytes.length;) {
-    const batch = readable(() => readBatch(bytes, position));
+  const first = batchAt(bytes, start);
+  for (let position = first?.start ?? 0; position < bytes.length;) {
+    const batch = position === first?.start ? first : readable(() => readBatch(bytes, position));
     if (batch === undefined) return true;
     position = batch.end;
     if (batch.endOffset <= offset) continue;
@@ -834,10 +835,11 @@ interface Place {
   offset: number;
 }
 
-/** The position to read from. The log may have become another one since: then the whole segment is read. */
-function startIn(bytes: Buffer, place: Place | undefined): number {
-  if (place === undefined || place.position >= bytes.length) return 0;
-  return readable(() => readBatch(bytes, place.position))?.baseOffset === place.offset ? place.position : 0;
+/** The batch to go on from. The log may have become another one since: then there is none, and the whole segment is read. */
+function batchAt(bytes: Buffer, place: Place | undefined): RecordBatch | undefined {
+  if (place === undefined || place.position >= bytes.length) return undefined;
+  const batch = readable(() => readBatch(bytes, place.position));
+  return batch?.baseOffset === place.offset ? batch : undefined;
 }
 
 const NO_BYTES = Buffer.alloc(0);
@@ -873,8 +875,9 @@ function batchesOnDisk(
       continue;
     const bytes = bytesOf(disk.viewOf(`${directory}/${name}`));
     const start = place !== undefined && place.segment === name && place.offset === from ? place : undefined;
-    for (let position = startIn(bytes, start); position < bytes.length;) {
-      const form = readable(() => readBatch(bytes, position));
+    const first = batchAt(bytes, start);
+    for (let position = first?.start ?? 0; position < bytes.length;) {
+      const form = position === first?.start ? first : readable(() => readBatch(bytes, position));
       if (form === undefined && upToDamage) return found;
       const batch = form ?? nextBefore(bytes, position, from) ?? readBatch(bytes, position);
       const { baseOffset, endOffset, leaderEpoch, crc, producerId, baseSequence, maxTimestamp } = batch;

@@ -237,9 +237,27 @@ export class Scheduler {
   // A binary heap: the parent of the event at i stands at (i - 1) / 2 and comes before it.
 
   #push(event: SimEvent): void {
+    this.#events.push(event);
+    this.#rise(this.#events.length - 1, event);
+  }
+
+  #pop(): void {
     const heap = this.#events;
-    let index = heap.length;
-    heap.push(event);
+    const last = heap.pop();
+    if (last === undefined || heap.length === 0) return;
+    // What stood last mostly belongs far down again: its place is looked for from below.
+    let index = 0;
+    for (let child = 1; child < heap.length; child = 2 * index + 1) {
+      if (child + 1 < heap.length && (heap[child + 1] as SimEvent).isBefore(heap[child] as SimEvent)) child += 1;
+      heap[index] = heap[child] as SimEvent;
+      index = child;
+    }
+    this.#rise(index, last);
+  }
+
+  /** Puts the event at `index`, where there is room, or above. */
+  #rise(index: number, event: SimEvent): void {
+    const heap = this.#events;
     while (index > 0) {
       const parent = (index - 1) >> 1;
       const above = heap[parent] as SimEvent;
@@ -248,23 +266,6 @@ export class Scheduler {
       index = parent;
     }
     heap[index] = event;
-  }
-
-  #pop(): void {
-    const heap = this.#events;
-    const last = heap.pop();
-    if (last === undefined || heap.length === 0) return;
-    let index = 0;
-    while (true) {
-      let child = 2 * index + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && (heap[child + 1] as SimEvent).isBefore(heap[child] as SimEvent)) child += 1;
-      const below = heap[child] as SimEvent;
-      if (last.isBefore(below)) break;
-      heap[index] = below;
-      index = child;
-    }
-    heap[index] = last;
   }
 }
 

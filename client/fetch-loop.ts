@@ -79,6 +79,8 @@ export class FetchLoop {
   readonly readers = new Set<PartitionReader>();
   readonly #backoff: Backoff;
   #session: Session | undefined;
+  /** The broker had no place for a session: each request is one's first. */
+  #isWithoutSession = false;
   #notBeforeMs = 0;
   /** Since when (monotonic) an answer is overdue; undefined: none is. */
   #askedAtMs: number | undefined;
@@ -182,7 +184,8 @@ export class FetchLoop {
     session.connection.send(
       "fetch",
       {
-        maxWaitMs: settings.fetchWaitMs,
+        // Nothing else can be asked before the session has its id, so that is not waited for.
+        maxWaitMs: session.id === 0 && !this.#isWithoutSession ? 0 : settings.fetchWaitMs,
         minBytes: settings.fetchBytesMin,
         maxBytes: Math.max(budgetBytes, settings.partitionBytes),
         sessionId: session.id,
@@ -233,7 +236,8 @@ export class FetchLoop {
     records: readonly Buffer[],
     nowMs: number,
   ): FetchedChunk[] {
-    if (body.sessionId === 0) this.#session = undefined;
+    this.#isWithoutSession = body.sessionId === 0;
+    if (this.#isWithoutSession) this.#session = undefined;
     else session.id = body.sessionId;
     const chunks: FetchedChunk[] = [];
     const frame = records[0] === undefined ? undefined : this.host.frameOf(records[0]);

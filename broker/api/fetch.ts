@@ -269,8 +269,8 @@ export class FetchApi {
     );
     this.#parked.set(session, { complete: () => finish([]) });
     session.park((urgency) => (urgency === "watermark" ? lookSoon() : look(false)));
-    // A session is told once where its partitions stand. One that lasts for one request would be told with each.
-    if (session.id !== 0 && session.changed().size > 0) lookSoon();
+    // A follower is told soon where its partitions stand. A consumer has asked for records, and for how long to wait.
+    if (session.replicaId !== undefined && session.changed().size > 0) lookSoon();
   }
 
   /** What an answer would say now. It is to be settled in this turn, or its reads released. */

@@ -27,16 +27,28 @@ describe("a fetch", () => {
     });
   });
 
-  it("waits as long when it has no session and there is nothing to read", async () => {
+  it("waits as long when there is nothing to read: without a session, as the first of one, and in one", async () => {
     await withCluster({ seed: 82 }, async (cluster) => {
-      const letters = await Letters.create(cluster);
+      const topicId = await cluster.createTopic({
+        name: "quiet",
+        assignment: [{ brokerIds: [1] }, { brokerIds: [1] }],
+      });
       const client = cluster.client();
       await cluster.complete(client.refresh());
-      const partitions = [{ ...letters.target, maxBytes: 100_000 }];
-      const request = { minBytes: 1, maxBytes: 100_000, maxWaitMs: 600, partitions };
-      const startedMs = cluster.nowMs;
-      await cluster.complete(client.request(cluster.leaderOf("letters"), "fetch", request));
-      expect(cluster.nowMs - startedMs).toBeGreaterThanOrEqual(600);
+      const fetch = async (sessionId: number, sessionEpoch: number, partition: number) => {
+        const partitions = [{ topicId, partition, maxBytes: 100_000 }];
+        const request = { minBytes: 1, maxBytes: 100_000, maxWaitMs: 600, partitions, sessionId, sessionEpoch };
+        const startedMs = cluster.nowMs;
+        const { body } = await cluster.complete(client.request(1, "fetch", request));
+        expect(cluster.nowMs - startedMs).toBeGreaterThanOrEqual(600);
+        return body;
+      };
+      await fetch(0, 0, 0);
+      const first = await fetch(0, 1, 0);
+      expect(first.partitions.map(({ partition }) => partition)).toEqual([0]);
+      // The first partition has no news; the second is named for the first time.
+      const second = await fetch(first.sessionId, 2, 1);
+      expect(second.partitions.map(({ partition }) => partition)).toEqual([1]);
     });
   });
 });

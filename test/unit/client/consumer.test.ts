@@ -190,16 +190,18 @@ describe("Consumer", () => {
     fake.createTopic("t", 4);
     const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
     const reading = take(consumer, 2);
-    await until(() => fake.broker(1).bodies("fetch").length > 0, "the first fetch");
-    await write("t", [["a"]], 2);
     await until(() => fake.broker(1).bodies("fetch").length > 1, "the second fetch");
+    await write("t", [["a"]], 2);
+    await until(() => fake.broker(1).bodies("fetch").length > 2, "the third fetch");
     await write("t", [["b"]], 2);
     await reading;
-    const [first, ...others] = fake.broker(1).bodies("fetch");
+    const [first, waiting, ...others] = fake.broker(1).bodies("fetch");
+    // The first one only begins the session: what is asked while it waits could not be asked before it has its id.
+    expect(first).toMatchObject({ sessionEpoch: 1, maxWaitMs: 0 });
     expect(first?.partitions).toHaveLength(4);
-    expect(first?.sessionEpoch).toBe(1);
+    expect(waiting).toMatchObject({ sessionEpoch: 2, maxWaitMs: 500, partitions: [] });
     for (const other of others) expect(other.partitions).toMatchObject([{ partition: 2 }]);
-    expect(others.map(({ sessionEpoch }) => sessionEpoch)).toEqual(others.map((_, index) => index + 2));
+    expect(others.map(({ sessionEpoch }) => sessionEpoch)).toEqual(others.map((_, index) => index + 3));
   });
 
   it("makes a new session when the broker has forgotten the old one, and misses nothing", async () => {
@@ -215,6 +217,25 @@ describe("Consumer", () => {
     await until(() => fake.broker(1).bodies("fetch").at(-1)?.sessionId === 2, "a second session");
     await write("t", [["a"]]);
     expect(await reading).toEqual(["0:a"]);
+  });
+
+  it("waits for records at a broker that has no place for a session", async () => {
+    await start();
+    fake.createTopic("t");
+    fake.broker(1).answer = ({ kind }) => (kind === "fetch" ? { body: { sessionId: 0, partitions: [] } } : undefined);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest", fetchWaitMs: 400 });
+    const reading = take(consumer, 1);
+    await until(() => fake.broker(1).bodies("fetch").length > 2, "it asks again");
+    // The first question only looks whether there is a session to be had.
+    expect(
+      fake
+        .broker(1)
+        .bodies("fetch")
+        .slice(0, 3)
+        .map(({ sessionId, maxWaitMs }) => ({ sessionId, maxWaitMs })),
+    ).toEqual([0, 400, 400].map((maxWaitMs) => ({ sessionId: 0, maxWaitMs })));
+    await consumer.close();
+    await reading.catch(() => undefined);
   });
 
   it("follows a leader that moves, without losing or repeating a record", async () => {

@@ -230,6 +230,69 @@ export class RecordCursor implements RecordPositions {
   }
 }
 
+/**
+ * Why nobody could read the records of a batch, though head and checksum may be right; undefined: all of them can be read.
+ * A leader asks before it appends. Records as most encoders write them take no more than a look at their first bytes.
+ */
+export function recordsRefusal(batch: RecordBatch): string | undefined {
+  if (hasPlainRecords(batch)) return undefined;
+  try {
+    const cursor = new RecordCursor(batch);
+    while (cursor.next()) continue;
+    return undefined;
+  } catch (error) {
+    if (error instanceof BatchFault) return error.message;
+    throw error;
+  }
+}
+
+/**
+ * Whether the records are as many as the head says, their offsets one behind the other, and their fields in the order of
+ * their numbers with no header among them. What is written in another way may be just as good.
+ */
+function hasPlainRecords(batch: RecordBatch): boolean {
+  const { buffer, end, recordCount } = batch;
+  let at = batch.recordsStart;
+  for (let count = 0; count < recordCount; count += 1) {
+    if (at >= end || buffer[at] !== RECORD_TAG) return false;
+    at = readNumber(buffer, at + 1);
+    const recordEnd = at + lastNumber;
+    if (recordEnd > end) return false;
+    if (buffer[at] === TIMESTAMP_DELTA_TAG) at = readNumber(buffer, at + 1);
+    let offsetDelta = 0;
+    if (at < recordEnd && buffer[at] === OFFSET_DELTA_TAG) {
+      at = readNumber(buffer, at + 1);
+      offsetDelta = lastNumber;
+    }
+    if (offsetDelta !== count) return false;
+    if (at < recordEnd && buffer[at] === KEY_TAG) at = readNumber(buffer, at + 1) + lastNumber;
+    if (at < recordEnd && buffer[at] === VALUE_TAG) at = readNumber(buffer, at + 1) + lastNumber;
+    // A number may have ended behind the record; then nothing fits any more.
+    if (at !== recordEnd) return false;
+  }
+  return at === end;
+}
+
+/** What `readNumber` has read. Beside its result, because an object for both would cost more than all the rest. */
+let lastNumber = 0;
+
+/** Reads a varint of up to 21 bits and returns the position after it; at a longer one a position behind all bytes. */
+function readNumber(buffer: Buffer, position: number): number {
+  const first = buffer[position] as number;
+  if (first < 0x80) {
+    lastNumber = first;
+    return position + 1;
+  }
+  const second = buffer[position + 1] as number;
+  if (second < 0x80) {
+    lastNumber = (first & 0x7f) | (second << 7);
+    return position + 2;
+  }
+  const third = buffer[position + 2] as number;
+  lastNumber = (first & 0x7f) | ((second & 0x7f) << 7) | (third << 14);
+  return third < 0x80 ? position + 3 : Number.MAX_SAFE_INTEGER;
+}
+
 /** The headers between two positions that a cursor has found and checked. */
 export function readHeaders(buffer: Buffer, start: number, end: number): DecodedHeader[] {
   const headers: DecodedHeader[] = [];

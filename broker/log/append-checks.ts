@@ -1,6 +1,7 @@
 import { ApiError } from "../../protocol/error-codes.js";
 import { BatchFault, produceRefusal, readBatches } from "../../protocol/record-batch.js";
 import type { RecordBatch } from "../../protocol/record-batch.js";
+import { recordsRefusal } from "../../protocol/record-cursor.js";
 import { parseOffset } from "../../protocol/types.js";
 import type { LeaderEpoch, Offset } from "../../protocol/types.js";
 import { RELATIVE_OFFSET_MAX } from "./retention.js";
@@ -35,6 +36,9 @@ export function checkProduced(batch: RecordBatch, wallMs: number, maxMessageByte
   const refusal = produceRefusal(batch);
   if (refusal !== undefined) throw new ApiError("INVALID_RECORD", refusal);
   if (!batch.crcMatches) throw new ApiError("CORRUPT_MESSAGE");
+  // Acknowledged, they would be replicated and kept, and no reader could get past them.
+  const unreadable = recordsRefusal(batch);
+  if (unreadable !== undefined) throw new ApiError("INVALID_RECORD", unreadable);
   if (batch.maxTimestamp > wallMs + TIMESTAMP_AHEAD_MS_MAX || batch.baseTimestamp > wallMs + TIMESTAMP_AHEAD_MS_MAX)
     throw new ApiError("INVALID_TIMESTAMP");
 }

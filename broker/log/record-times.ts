@@ -11,7 +11,8 @@ export interface RecordTime {
 /**
  * The first record of a batch at or behind `from` whose timestamp is `timestamp` or later; undefined when there is none.
  * Reads two fields of each record. A batch whose records it cannot read (compressed, or not in the form the schema
- * prescribes, which a broker does not check on produce) answers as a whole: its first offset and greatest timestamp.
+ * prescribes, as logs may hold from brokers that did not check it) answers as a whole: its first offset and greatest
+ * timestamp.
  */
 export function firstRecordAt(batch: RecordBatch, timestamp: number, from: Offset): RecordTime | undefined {
   if (batch.maxTimestamp < timestamp) return undefined;

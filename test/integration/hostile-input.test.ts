@@ -4,7 +4,7 @@ import type { DecodedResponse } from "../../protocol/message-codec.js";
 import { errorNameOf } from "../../protocol/error-codes.js";
 import { RpcConnection } from "../../protocol/rpc-connection.js";
 import { acksCodes } from "../../protocol/types.js";
-import { batchOf } from "../support/batches.js";
+import { batchOf, batchOfRecords } from "../support/batches.js";
 import { eventually } from "../support/eventually.js";
 import { InProcessCluster } from "../support/in-process-cluster.js";
 
@@ -80,6 +80,9 @@ async function sendRaw(
     });
   });
 }
+
+const batchWithDeltas = (deltas: readonly number[]): Buffer =>
+  batchOfRecords(deltas.map((offsetDelta) => ({ offsetDelta, value: Buffer.from("v") })));
 
 const handshake = Buffer.concat(encodeRequest(1, "handshake", { clientId: "raw" }));
 
@@ -279,6 +282,12 @@ describe("records that may not be appended", () => {
     expect(await refused(flipped)).toBe("CORRUPT_MESSAGE");
     expect(await refused(batchOf(["a", "b"], { recordCount: 50, lastOffsetDelta: 49 }))).not.toBe("none");
     expect(await refused(batchOf(["a", "b"], { lastOffsetDelta: 7 }))).toBe("INVALID_RECORD");
+    // The checksum is right, and nobody could ever read them.
+    expect(await refused(batchOf(["a", "b"], { recordCount: 1, lastOffsetDelta: 0 }))).toBe("INVALID_RECORD");
+    expect(await refused(batchOf(["a longer one"], { recordCount: 2, lastOffsetDelta: 1 }))).toBe("INVALID_RECORD");
+    expect(await refused(batchWithDeltas([0, 0]))).toBe("INVALID_RECORD");
+    expect(await refused(batchWithDeltas([1, 0]))).toBe("INVALID_RECORD");
+    expect(await refused(batchWithDeltas([0, 2]))).toBe("INVALID_RECORD");
     expect(await refused(batchOf(["a"], { attributes: 0x20 }))).toBe("INVALID_RECORD");
     expect(await refused(batchOf(["a"], { attributes: 0x100 }))).toBe("INVALID_RECORD");
     expect(await refused(batchOf(["x".repeat(70_000)]))).toBe("MESSAGE_TOO_LARGE");

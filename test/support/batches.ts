@@ -4,21 +4,30 @@ import { codecs } from "../../protocol/messages.js";
 
 /** A batch with these values, made with the schema's own codec; `header` overrides what it says of itself. */
 export function batchOf(values: readonly string[], header: Partial<BatchHeader> = {}, timestamp = Date.now()): Buffer {
-  const records = Buffer.from(
-    codecs.Records.encode({
-      record: values.map((value, offsetDelta) => ({ offsetDelta, value: Buffer.from(value) })),
-    }).finish(),
+  return batchOfRecords(
+    values.map((value, offsetDelta) => ({ offsetDelta, value: Buffer.from(value) })),
+    header,
+    timestamp,
   );
+}
+
+/** The same of any records, whether they can be read or not. */
+export function batchOfRecords(
+  record: readonly { readonly offsetDelta: number; readonly value: Buffer }[],
+  header: Partial<BatchHeader> = {},
+  timestamp = Date.now(),
+): Buffer {
+  const records = Buffer.from(codecs.Records.encode({ record: [...record] }).finish());
   const buffer = Buffer.concat([Buffer.alloc(BATCH_HEAD_BYTES_MAX), records]);
   const start = writeBatchHead(buffer, BATCH_HEAD_BYTES_MAX, buffer.length, {
     attributes: 0,
-    lastOffsetDelta: values.length - 1,
+    lastOffsetDelta: record.length - 1,
     baseTimestamp: timestamp,
     maxTimestamp: timestamp,
     producerId: -1,
     producerEpoch: -1,
     baseSequence: -1,
-    recordCount: values.length,
+    recordCount: record.length,
     ...header,
   });
   return buffer.subarray(start);

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { codecs } from "../../../protocol/messages.js";
 import { BATCH_HEAD_BYTES_MAX, BatchFault, readBatch, writeBatchHead } from "../../../protocol/record-batch.js";
 import type { RecordBatch } from "../../../protocol/record-batch.js";
-import { RecordCursor, readHeaders } from "../../../protocol/record-cursor.js";
+import { RecordCursor, readHeaders, recordsRefusal } from "../../../protocol/record-cursor.js";
 
 const BASE_TIMESTAMP = 1_700_000_000_000;
 
@@ -131,5 +131,49 @@ describe("RecordCursor", () => {
     const unknown = [0x48, 0x96, 0x01, 0x52, 0x02, 1, 2, 0x5d, 1, 2, 3, 4, 0x61, 1, 2, 3, 4, 5, 6, 7, 8];
     const bytes = Uint8Array.from([0x0a, known.length - 2 + unknown.length, ...known.subarray(2), ...unknown]);
     expect(readAll(batchOf(bytes, 1))).toMatchObject([{ key: [107], value: [118] }]);
+  });
+});
+
+describe("recordsRefusal", () => {
+  const canBeRead = (batch: RecordBatch): boolean => {
+    try {
+      readAll(batch);
+      return true;
+    } catch (error) {
+      if (error instanceof BatchFault) return false;
+      throw error;
+    }
+  };
+  /** Nearly right: as many fields and records as they should be, or one more or less, some numbers changed. */
+  const nearlyRight = fc
+    .tuple(message, fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { maxLength: 2 }))
+    .map(([valid, changes]) => {
+      const bytes = Uint8Array.from(codecs.Records.encode(valid).finish());
+      for (const [at, byte] of changes) bytes[at % bytes.length] = byte;
+      return { bytes, count: valid.record.length };
+    });
+
+  it("refuses exactly the batches that a reader cannot read", () => {
+    fc.assert(
+      fc.property(nearlyRight, fc.integer({ min: -1, max: 1 }), ({ bytes, count }, more) => {
+        const batch = batchOf(bytes, Math.max(count + more, 1));
+        expect(recordsRefusal(batch) === undefined).toBe(canBeRead(batch));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  it("takes large records and many of them", () => {
+    const record = Array.from({ length: 20_000 }, (_, offsetDelta) => ({ offsetDelta, value: Buffer.alloc(10) }));
+    const large = { offsetDelta: record.length, key: Buffer.alloc(20_000), value: Buffer.alloc(3_000_000) };
+    expect(
+      recordsRefusal(batchOf(codecs.Records.encode({ record: [...record, large] }).finish(), 20_001)),
+    ).toBeUndefined();
+  });
+
+  it("says what does not fit", () => {
+    const bytes = codecs.Records.encode({ record: [{ offsetDelta: 0 }, { offsetDelta: 0 }] }).finish();
+    expect(recordsRefusal(batchOf(bytes, 2))).toMatch(/offset delta 0 after 0/);
+    expect(recordsRefusal(batchOf(bytes.subarray(0, 2), 3))).toMatch(/has 1 records where its head says 3/);
   });
 });

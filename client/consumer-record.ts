@@ -2,7 +2,7 @@ import type { RecordBatch } from "../protocol/record-batch.js";
 import { BatchFault } from "../protocol/record-batch.js";
 import type { DecodedHeader } from "../protocol/record-cursor.js";
 import { RecordCursor, readHeaders } from "../protocol/record-cursor.js";
-import { CorruptBatchError } from "./errors.js";
+import { UnreadableBatchError } from "./errors.js";
 
 /**
  * A record as it was read. Key, value and headers are made when they are read, each time anew: keep them in a variable.
@@ -90,7 +90,7 @@ export class ConsumerBatch implements Iterable<ConsumerRecord> {
   }
 }
 
-/** Walks over the records of a batch. Throws CorruptBatchError where they are not what the head of the batch says. */
+/** Walks over the records of a batch. Throws UnreadableBatchError where they are not what the head of the batch says. */
 export class BatchIterator implements IterableIterator<ConsumerRecord> {
   readonly #batch: ConsumerBatch;
   readonly #cursor: RecordCursor;
@@ -145,8 +145,8 @@ export class BatchIterator implements IterableIterator<ConsumerRecord> {
       return this.#cursor.next();
     } catch (cause) {
       if (!(cause instanceof BatchFault)) throw cause;
-      const { topic, partition, startOffset } = this.#batch;
-      throw new CorruptBatchError(startOffset, { topic, partition, cause });
+      const { topic, partition, endOffset } = this.#batch;
+      throw new UnreadableBatchError(this.nextOffset, endOffset, { topic, partition, cause });
     }
   }
 }

@@ -1,7 +1,14 @@
 import { InvalidArgumentError } from "./errors.js";
 import type { FetchSettings } from "./fetch-loop.js";
 import { timestampOf } from "./offset-lookup.js";
-import type { ConsumerOptions, OutOfRangePolicy, Position, StartPosition, TopicPartitionOffset } from "./options.js";
+import type {
+  ConsumerOptions,
+  OutOfRangePolicy,
+  Position,
+  StartPosition,
+  TopicPartitionOffset,
+  UnreadablePolicy,
+} from "./options.js";
 import { numberOption, refuseUnknownOptions, wordOption } from "./options.js";
 
 /** The options of a consumer, checked and complete. */
@@ -11,6 +18,7 @@ export interface ConsumerSettings {
   readonly partitions: readonly number[] | undefined;
   readonly from: StartPosition;
   readonly onOutOfRange: OutOfRangePolicy;
+  readonly onUnreadable: UnreadablePolicy;
   readonly stallMs: number;
   readonly signal: AbortSignal | undefined;
   readonly fetch: FetchSettings;
@@ -27,6 +35,7 @@ const optionNames = [
   "partitions",
   "from",
   "onOutOfRange",
+  "onUnreadable",
   "prefetchBytes",
   "partitionBytes",
   "fetchBytesMin",
@@ -51,6 +60,7 @@ export function consumerSettings(options: ConsumerOptions, requestTimeoutMs: num
     partitions: options.partitions,
     from,
     onOutOfRange: wordOption("onOutOfRange", options.onOutOfRange, ["earliest", "latest", "error"], "error"),
+    onUnreadable: wordOption("onUnreadable", options.onUnreadable, ["skip", "error"], "error"),
     stallMs: numberOption("stallMs", options.stallMs, { min: 1, defaultValue: STALL_MS }),
     signal: options.signal,
     fetch: {

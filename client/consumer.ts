@@ -68,7 +68,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     this.#context = context;
     this.#signal = settings.signal;
     const wakeAt = (timeMs: number): void => this.#fetcher.wakeAt(timeMs);
-    const errors = new FetchErrors(env, logger, metadata, settings.onOutOfRange, this.#buffer, wakeAt);
+    const errors = new FetchErrors(env, logger, metadata, settings, this.#buffer, wakeAt);
     this.#subscription = new Subscription(context, settings, this.#buffer, () => this.#assign(), this.#stopped.signal);
     this.#fetcher = new Fetcher(context, settings.fetch, settings.stallMs, {
       onFetched: (chunks) => this.#buffer.push(chunks),

@@ -11,7 +11,8 @@ export type ClientErrorCode =
   | "DEADLINE_EXCEEDED"
   | "INVALID_ARGUMENT"
   | "OUTCOME_UNKNOWN"
-  | "RECORD_TOO_LARGE";
+  | "RECORD_TOO_LARGE"
+  | "UNREADABLE_BATCH";
 
 /** What an error may know of the place where it happened. */
 export interface ErrorPlace {
@@ -189,6 +190,26 @@ export class CorruptBatchError extends ClientError {
       retriable: true,
       what: `the batch at offset ${offset} is damaged`,
       hint: "read again after the broker has fetched it from a replica, or seek past it",
+      ...place,
+    });
+  }
+}
+
+/** A batch that arrived as it was written, and whose records nobody can read: its producer wrote them wrong. */
+export class UnreadableBatchError extends ClientError {
+  override readonly name = "UnreadableBatchError";
+  constructor(
+    /** Of the first record that was not delivered. */
+    readonly offset: number,
+    /** The first one behind the batch: where to go on reading. */
+    readonly nextOffset: number,
+    place: ErrorPlace & { readonly cause?: unknown },
+  ) {
+    super({
+      code: "UNREADABLE_BATCH",
+      retriable: false,
+      what: `the records from offset ${offset} to ${nextOffset - 1} are not what the head of their batch says`,
+      hint: `seek to ${nextOffset}, or set onUnreadable to "skip"`,
       ...place,
     });
   }

@@ -114,7 +114,7 @@ export class FetchCollector {
     // What came later than the end that this loop reads to is the next one's.
     if (endOffset <= position) return undefined;
     reader.position = endOffset;
-    if (stored.isControl) return undefined;
+    if (stored.isControl || this.errors.leavesOut(reader, stored)) return undefined;
     return new ConsumerBatch(
       topic,
       partition,

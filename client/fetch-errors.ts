@@ -3,12 +3,13 @@ import type { Logger } from "../common/logger.js";
 import type { ErrorName } from "../protocol/error-codes.js";
 import { errorCodes } from "../protocol/error-codes.js";
 import type { FetchedPartition } from "../protocol/messages.js";
-import type { BatchFault } from "../protocol/record-batch.js";
+import type { BatchFault, RecordBatch } from "../protocol/record-batch.js";
+import { recordsRefusal } from "../protocol/record-cursor.js";
 import type { BrokerId } from "../protocol/types.js";
 import { CorruptBatchError, OffsetOutOfRangeError, ProtocolError } from "./errors.js";
 import type { FetchBuffer } from "./fetch-buffer.js";
 import type { Metadata } from "./metadata.js";
-import type { OutOfRangePolicy } from "./options.js";
+import type { OutOfRangePolicy, UnreadablePolicy } from "./options.js";
 import type { PartitionReader } from "./partition-reader.js";
 
 /**
@@ -20,7 +21,7 @@ export class FetchErrors {
     private readonly env: { readonly clock: Clock },
     private readonly logger: Logger,
     private readonly metadata: Metadata,
-    private readonly outOfRangePolicy: OutOfRangePolicy,
+    private readonly policies: { readonly onOutOfRange: OutOfRangePolicy; readonly onUnreadable: UnreadablePolicy },
     private readonly buffer: FetchBuffer,
     /** Has the partition asked for at this time of the monotonic clock, or before. */
     private readonly wakeAt: (timeMs: number) => void,
@@ -42,6 +43,18 @@ export class FetchErrors {
     reader.damagedAt = offset;
     reader.notBeforeMs = this.env.clock.monotonicMs() + reader.backoff.next();
     this.wakeAt(reader.notBeforeMs);
+  }
+
+  /** Whether a batch, whose checksum is right, is to be left out because its records cannot be read. */
+  leavesOut(reader: PartitionReader, batch: RecordBatch): boolean {
+    if (this.policies.onUnreadable !== "skip") return false;
+    const reason = recordsRefusal(batch);
+    if (reason === undefined) return false;
+    const { topic, partition } = reader;
+    const { baseOffset: offset, endOffset: nextOffset } = batch;
+    const fields = { topic, partition, offset, nextOffset, reason };
+    this.logger.warn("a batch is left out, because its records cannot be read", fields);
+    return true;
   }
 
   /** The answer to a fetch names an error for the partition. */
@@ -71,11 +84,12 @@ export class FetchErrors {
     const place = { topic: reader.topic, partition: reader.partition };
     const { logStartOffset, highWatermark } = answer;
     const offset = reader.fetchPosition;
-    if (this.outOfRangePolicy === "error") {
+    const { onOutOfRange } = this.policies;
+    if (onOutOfRange === "error") {
       this.buffer.fail(new OffsetOutOfRangeError(offset, logStartOffset, highWatermark, place), reader);
       return;
     }
-    const to = this.outOfRangePolicy === "earliest" ? logStartOffset : highWatermark;
+    const to = onOutOfRange === "earliest" ? logStartOffset : highWatermark;
     this.logger.warn("the position is not in the log any more; going on elsewhere", { ...place, offset, to });
     // What is buffered is still to be delivered; the position follows when there is none.
     reader.fetchPosition = to;

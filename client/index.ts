@@ -48,6 +48,7 @@ export type {
   StartPosition,
   TopicPartition,
   TopicPartitionOffset,
+  UnreadablePolicy,
 } from "./options.js";
 export {
   ClientError,
@@ -60,6 +61,7 @@ export {
   OutcomeUnknownError,
   ProtocolError,
   RecordTooLargeError,
+  UnreadableBatchError,
 } from "./errors.js";
 export type { ClientErrorCode, ErrorPlace } from "./errors.js";
 export { murmur2, partitionOfKey } from "./partitioner.js";

@@ -126,6 +126,9 @@ export interface TopicPartitionOffset extends TopicPartition {
 /** Where to begin: everywhere in the same way, or by partition (those not listed from "earliest"). */
 export type StartPosition = Position | readonly TopicPartitionOffset[];
 
+/** What to do with a batch that is whole, and whose records nobody can read: its producer wrote them wrong. */
+export type UnreadablePolicy = "skip" | "error";
+
 /** What to do when records at a consumer's position have been deleted. */
 export type OutOfRangePolicy = "earliest" | "latest" | "error";
 
@@ -137,6 +140,12 @@ interface ConsumerOptionsBase {
   readonly from?: StartPosition;
   /** @defaultValue "error" */
   readonly onOutOfRange?: OutOfRangePolicy;
+  /**
+   * "error": `UnreadableBatchError`, at the first record that cannot be read. "skip": nothing of the batch is delivered, the
+   * log mentions it. Brokers refuse such batches; logs may hold them from before.
+   * @defaultValue "error"
+   */
+  readonly onUnreadable?: UnreadablePolicy;
   /**
    * How many bytes are fetched ahead of the reader, for all partitions of one broker together.
    * @defaultValue 4194304

@@ -2,6 +2,9 @@ import { connect } from "../../../client/index.js";
 import type { Cluster, ConsumerRecord } from "../../../client/index.js";
 import { silentLogger } from "../../../common/logger.js";
 import { errorReport } from "../../../protocol/error-codes.js";
+import { readBatch } from "../../../protocol/record-batch.js";
+import { toOffset } from "../../../protocol/types.js";
+import { batchOf } from "../../support/batches.js";
 import type { FakeAnswer } from "../../support/fake-broker.js";
 import { FakeCluster, until } from "../../support/fake-broker.js";
 
@@ -563,6 +566,50 @@ describe("Consumer", () => {
     // Repaired: reading goes on where it ended.
     damaged[damaged.length - 1]! ^= 1;
     expect(await all(consumer.records({ untilEnd: true }))).toEqual(["1:b"]);
+  });
+
+  describe("a batch that is whole, and whose records nobody can read", () => {
+    /** Three batches, of which the second has another number of records than it says. */
+    async function writeUnreadable(): Promise<string[]> {
+      await start();
+      await cluster.close();
+      const lines: string[] = [];
+      const logger = { ...silentLogger, warn: (sentence: string) => void lines.push(sentence) };
+      cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, logger });
+      fake.createTopic("t");
+      await write("t", [["a"], ["b", "c"], ["d"]]);
+      const { batches } = fake.partition("t");
+      batches[1] = stamped(batchOf(["b", "long enough for two more"], { recordCount: 3, lastOffsetDelta: 2 }), 1);
+      batches[2] = stamped(batchOf(["d"]), 4);
+      return lines;
+    }
+    const stamped = (bytes: Buffer, offset: number): Buffer => {
+      readBatch(bytes, 0).stamp(toOffset(offset), 0);
+      return bytes;
+    };
+
+    it("is an error that says where to go on, and no repair is promised", async () => {
+      await writeUnreadable();
+      const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+      const error: unknown = await all(consumer.records({ untilEnd: true })).catch((reason: unknown) => reason);
+      expect(error).toMatchObject({ name: "UnreadableBatchError", code: "UNREADABLE_BATCH", retriable: false });
+      // Two of its three records are there, and were delivered.
+      expect(error).toMatchObject({ topic: "t", partition: 0, offset: 3, nextOffset: 4 });
+      expect((error as Error).message).toMatch(/seek to 4, or set onUnreadable to "skip"/);
+      await consumer.seek({ topic: "t", partition: 0 }, { offset: 4 });
+      expect(await all(consumer.records({ untilEnd: true }))).toEqual(["4:d"]);
+    });
+
+    it("is stepped over by a consumer that is told to, and mentioned in the log", async () => {
+      const lines = await writeUnreadable();
+      const consumer = cluster.consumer({ topics: ["t"], from: "earliest", onUnreadable: "skip" });
+      expect(await all(consumer.records({ untilEnd: true }))).toEqual(["0:a", "4:d"]);
+      await consumer.seek({ topic: "t", partition: 0 }, { offset: 0 });
+      const sizes: number[] = [];
+      for await (const batch of consumer.batches({ untilEnd: true })) sizes.push(batch.recordCount);
+      expect(sizes).toEqual([1, 1]);
+      expect(lines).toContain("a batch is left out, because its records cannot be read");
+    });
   });
 
   it("delivers a batch that was damaged on its way only once", async () => {

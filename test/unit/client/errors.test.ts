@@ -10,6 +10,7 @@ import {
   ProtocolError,
   RecordTooLargeError,
   toClientError,
+  UnreadableBatchError,
 } from "../../../client/errors.js";
 import { ApiError, errorCodes } from "../../../protocol/error-codes.js";
 import type { ErrorName } from "../../../protocol/error-codes.js";
@@ -27,6 +28,7 @@ const all: readonly (readonly [new (...args: never[]) => ClientError, ClientErro
   [RecordTooLargeError, new RecordTooLargeError(2, 1, "batchBytes", place)],
   [OffsetOutOfRangeError, new OffsetOutOfRangeError(1, 2, 3, place)],
   [CorruptBatchError, new CorruptBatchError(1, place)],
+  [UnreadableBatchError, new UnreadableBatchError(1, 3, place)],
 ];
 
 describe("ClientError", () => {

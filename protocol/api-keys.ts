@@ -10,15 +10,15 @@ export interface ApiKeyEntry {
   readonly audience: "everyone" | "brokers";
   /** A larger request frame is refused before it is allocated. */
   readonly frameBytesMax: number;
-  /** More elements than this anywhere in the body are refused before they are decoded. */
+  /** More messages and strings than this anywhere in the body are refused before they are decoded. */
   readonly elementsMax: number;
 }
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-const control = (key: number): ApiKeyEntry => ({ key, audience: "everyone", frameBytesMax: MIB, elementsMax: 20_000 });
-const data = (key: number): ApiKeyEntry => ({ key, audience: "everyone", frameBytesMax: 8 * MIB, elementsMax: 20_000 });
+const control = (key: number): ApiKeyEntry => ({ key, audience: "everyone", frameBytesMax: MIB, elementsMax: 50_000 });
+const data = (key: number): ApiKeyEntry => ({ key, audience: "everyone", frameBytesMax: 8 * MIB, elementsMax: 50_000 });
 const brokers = (key: number): ApiKeyEntry => ({ key, audience: "brokers", frameBytesMax: MIB, elementsMax: 100_000 });
 
 /** Every request there is. */

@@ -219,7 +219,10 @@ interface FrameParts {
 const malformed = (detail: string): ApiError =>
   new ApiError("INVALID_REQUEST", `the frame is no message of this protocol: ${detail}`);
 
-/** The top level of Request and Response, by hand: correlation id, one body, then records, which stay views. */
+/**
+ * The top level of Request and Response, by hand: correlation id, one body, then records, which stay views. Other fields
+ * may follow the body, and are skipped.
+ */
 function splitFrame(frame: Buffer): FrameParts {
   let at = 0;
   const varint = (): number => {
@@ -242,6 +245,15 @@ function splitFrame(frame: Buffer): FrameParts {
     return { start: at - bytes, end: at };
   };
 
+  const skip = (wireType: number): void => {
+    if (wireType === 0) while ((frame[at++] ?? 0) >= 0x80) continue;
+    else if (wireType === 1) at += 8;
+    else if (wireType === 2) content();
+    else if (wireType === 5) at += 4;
+    else throw malformed(`a field of wire type ${wireType}`);
+    if (at > frame.length) throw malformed("it ends inside a field");
+  };
+
   let tag = varint();
   let correlationId = 0;
   if (tag === CORRELATION_TAG) {
@@ -253,9 +265,17 @@ function splitFrame(frame: Buffer): FrameParts {
   const body = content();
   const records: Buffer[] = [];
   while (at < frame.length) {
-    if (varint() !== RECORDS_TAG) throw malformed("more than one body");
-    const { start, end } = content();
-    records.push(frame.subarray(start, end));
+    tag = varint();
+    if (tag === RECORDS_TAG) {
+      const { start, end } = content();
+      records.push(frame.subarray(start, end));
+      continue;
+    }
+    const field = Math.floor(tag / 8);
+    if (field === ERROR_KEY || requestKindOf(field) !== undefined) throw malformed("more than one body");
+    if (field < 2) throw malformed(`field ${field} behind the body`);
+    // A newer version has added it.
+    skip(tag & 7);
   }
   return { correlationId, key, bodyStart: body.start, bodyEnd: body.end, records };
 }
@@ -264,9 +284,9 @@ function splitFrame(frame: Buffer): FrameParts {
 const NESTING_MAX = 4;
 
 /**
- * Counts fields at every depth, up to a little over `limit`, without decoding: a megabyte of empty elements costs a
- * hundred times its size once decoded. Content that happens to parse as fields (a string) is counted too; that only
- * makes the count larger.
+ * Counts messages and strings at every depth, up to a little over `limit`, without decoding: a megabyte of empty elements
+ * costs a hundred times its size once decoded. Numbers cost nothing, they have their place in the message. Content that
+ * happens to parse as fields (a string) is counted too; that only makes the count larger.
  */
 function countElements(frame: Buffer, bodyStart: number, bodyEnd: number, limit: number): number {
   let total = 0;
@@ -276,7 +296,6 @@ function countElements(frame: Buffer, bodyStart: number, bodyEnd: number, limit:
       const tag = frame[at] as number;
       if (tag >= 0x80) while (at < end && (frame[at] as number) >= 0x80) at += 1;
       at += 1;
-      total += 1;
       switch (tag & 7) {
         case 0:
           while (at < end && (frame[at] as number) >= 0x80) at += 1;
@@ -298,6 +317,7 @@ function countElements(frame: Buffer, bodyStart: number, bodyEnd: number, limit:
             if (byte < 0x80) break;
           }
           if (bytes > end - at) return;
+          total += 1;
           if (depth < NESTING_MAX && bytes > 1) visit(at, at + bytes, depth + 1);
           at += bytes;
           break;

@@ -90,6 +90,63 @@ describe("message codec", () => {
     expect(() => decodeRequest(frame)).toThrow(expect.objectContaining({ errorName: "TOO_MANY_ELEMENTS" }) as Error);
   });
 
+  it("takes as many partitions as the handlers do, with all of their fields", () => {
+    const topicId = "f1d2c3b4-a596-4788-9900-aabbccddeeff";
+    const names = (count: number) => Array.from({ length: count }, (_, partition) => ({ topicId, partition }));
+    const asked = names(10_000).map((name) => ({
+      ...name,
+      fetchOffset: 2 ** 40,
+      leaderEpochPlusOne: 3,
+      maxBytes: 1,
+      lastFetchedEpochPlusOne: 2,
+      logStartOffset: 1,
+      flushedOffset: 2,
+    }));
+    const fetch = {
+      maxWaitMs: 1,
+      partitions: asked,
+      forgotten: names(10_000),
+      replica: { brokerId: 1, brokerEpoch: "12" },
+    };
+    const assignment = Array.from({ length: 10_000 }, () => ({ brokerIds: [1, 2, 3] }));
+    const accepted = [
+      frameOf(encodeRequest(1, "fetch", fetch)),
+      frameOf(
+        encodeRequest(1, "produce", { partitions: names(2000).map((name) => ({ ...name, leaderEpochPlusOne: 1 })) }),
+      ),
+      frameOf(encodeRequest(1, "listOffsets", { partitions: names(2000) })),
+      frameOf(encodeRequest(1, "createTopics", { topics: [{ name: "orders", assignment }] })),
+    ];
+    for (const frame of accepted) expect(() => decodeRequest(frame)).not.toThrow();
+  });
+
+  it("skips fields of the frame that a newer version has added, behind the body and behind the records", () => {
+    const added = [
+      Buffer.from([0x98, 0x03, 0x96, 0x01]), // field 51, a number
+      Buffer.from([0xaa, 0x06, 0x02, 0xff, 0xff]), // field 101, two bytes
+      Buffer.from([0xb5, 0x06, 1, 2, 3, 4]), // field 102, 32 bits
+      Buffer.from([0xb9, 0x06, 1, 2, 3, 4, 5, 6, 7, 8]), // field 103, 64 bits
+    ];
+    const [first, ...others] = added as [Buffer, ...Buffer[]];
+    const request = frameOf(encodeRequest(7, "produce", { acks: 1 }));
+    const records = frameOf(encodeRequest(7, "produce", { acks: 1 }, [[Buffer.from("abc")]])).subarray(request.length);
+    const decoded = decodeRequest(Buffer.concat([request, first, records, ...others]));
+    expect(decoded).toMatchObject({ correlationId: 7, kind: "produce", records: [Buffer.from("abc")] });
+    const response = Buffer.concat([frameOf(encodeResponse(8, "metadata", { clusterId: "c" })), ...added]);
+    expect(decodeResponse(response)).toMatchObject({ correlationId: 8, kind: "metadata" });
+    for (const bytes of [
+      [0x98, 0x03],
+      [0xaa, 0x06, 0x05, 1],
+      [0xb5, 0x06, 1],
+      [0x9b, 0x03],
+      [0x08, 0x01],
+      [0x9a, 0x06, 0],
+    ])
+      expect(() => decodeRequest(Buffer.concat([request, Buffer.from(bytes)]))).toThrow(
+        expect.objectContaining({ errorName: "INVALID_REQUEST" }) as Error,
+      );
+  });
+
   it("answers any bytes with a typed refusal, never with another error", () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 0, maxLength: 300 }), fc.integer({ min: 0, max: 60 }), (bytes, key) => {

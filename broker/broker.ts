@@ -33,6 +33,7 @@ import { LoopMonitor } from "./loop-monitor.js";
 import { MetadataCache } from "./metadata/metadata-cache.js";
 import type { Handlers } from "./net/request-context.js";
 import { RequestRouter } from "./net/request-router.js";
+import { ResponseBudget } from "./net/response-budget.js";
 import { Server } from "./net/server.js";
 import { DeadlineWheel } from "./partition/deadline-wheel.js";
 import { IsrProposals } from "./partition/isr-proposals.js";
@@ -320,12 +321,15 @@ export class Broker {
     });
 
     const orders = new ControllerOrders(this.#logger, brokerEpoch, config, this.#metadata, partitions);
+    const responses = new ResponseBudget(config.get("response.bytes.max"));
     const fetch = new FetchApi({
       wheel: this.#wheel,
       partitions,
       metadata: this.#metadata,
       activity,
+      responses,
       sessionsMax: () => config.get("fetch.sessions.max"),
+      partitionsMax: () => config.get("fetch.partitions.max"),
       brokerEpochOf: (id) => this.#metadata.broker(id)?.epoch,
     });
     const producerIds = new ProducerIds(() => takeProducerIds(zookeeper, brokerId));
@@ -354,6 +358,7 @@ export class Broker {
     const router = new RequestRouter(this.#logger, handlers, this.#onFatal);
     const server = new Server(this.#env, this.#logger, {
       limits: serverLimits(config),
+      responses,
       router,
       onFatal: this.#onFatal,
     });

@@ -364,12 +364,26 @@ export const brokerSettings = {
     least: 16 * MIB,
     doc: "Memory for clients' request frames being received or worked on, all connections together; beyond it they are not read from.",
   },
+  "response.bytes.max": {
+    type: "number",
+    unit: "bytes",
+    default: 256 * MIB,
+    least: 16 * MIB,
+    doc: "Memory for responses to clients being read or waiting to be sent, all connections together; beyond it fetches wait and then get BROKER_OVERLOADED, and who leaves responses unread for longest is disconnected.",
+  },
   "fetch.sessions.max": {
     type: "number",
     unit: "count",
     default: 10_000,
     least: 10,
     doc: "Fetch sessions remembered.",
+  },
+  "fetch.partitions.max": {
+    type: "number",
+    unit: "count",
+    default: 200_000,
+    least: 1_000,
+    doc: "Partitions that the fetches of all consumers together name, in sessions or while they wait; beyond it fetches are refused with BROKER_OVERLOADED. One takes about half a kilobyte.",
   },
 } as const satisfies Record<string, SettingEntry>;
 

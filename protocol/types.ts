@@ -25,6 +25,11 @@ export type BrokerEpoch = string;
 /** A UUID, lower case. A topic deleted and created again has another one. */
 export type TopicId = string;
 
+const TOPIC_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** Whether the text may be the id of a topic, known or not. */
+export const isTopicId = (text: string): boolean => text.length === 36 && TOPIC_ID.test(text);
+
 /** One partition, whatever its topic is called. */
 export interface TopicPartition {
   readonly topicId: TopicId;

@@ -1,5 +1,5 @@
 import type { ApiError } from "../../protocol/error-codes.js";
-import type { FetchPartition } from "../../protocol/messages.js";
+import type { FetchPartition, FetchRequest } from "../../protocol/messages.js";
 import type { BrokerId, LeaderEpoch, Offset, PartitionKey, TopicId } from "../../protocol/types.js";
 import { partitionKey } from "../../protocol/types.js";
 import type { Divergence } from "../partition/leadership.js";
@@ -33,6 +33,11 @@ export interface SessionPartition {
   toldLogStart: Offset | undefined;
 }
 
+/** How many partitions the fetches of all consumers name. */
+export interface NamedPartitions {
+  count: number;
+}
+
 /** How strongly a change asks for an answer. `records`: now. `watermark`: soon, a follower need not hear of it at once. */
 export type Urgency = "records" | "watermark";
 
@@ -57,7 +62,20 @@ export class FetchSession implements PartitionObserver {
     readonly connectionId: number,
     /** The follower that reads; undefined: a consumer. */
     readonly replicaId: BrokerId | undefined,
+    private readonly named: NamedPartitions,
   ) {}
+
+  /** How many partitions it would hold after a request. */
+  sizeAfter(request: Pick<FetchRequest, "partitions" | "forgotten">): number {
+    const keys = new Set(this.#partitions.keys());
+    for (const { topicId, partition } of request.forgotten) keys.delete(partitionKey(topicId, partition));
+    for (const { topicId, partition } of request.partitions) keys.add(partitionKey(topicId, partition));
+    return keys.size;
+  }
+
+  get size(): number {
+    return this.#partitions.size;
+  }
 
   changed(): ReadonlySet<SessionPartition> {
     return this.#changed;
@@ -111,6 +129,7 @@ export class FetchSession implements PartitionObserver {
         toldLogStart: undefined,
       };
       this.#partitions.set(key, entry);
+      this.named.count += 1;
     }
     this.#attach(entry, partition);
     entry.fetchOffset = fetchOffset;
@@ -135,6 +154,7 @@ export class FetchSession implements PartitionObserver {
     if (entry === undefined) return;
     this.#attach(entry, undefined);
     this.#partitions.delete(key);
+    this.named.count -= 1;
     this.#changed.delete(entry);
   }
 
@@ -146,6 +166,7 @@ export class FetchSession implements PartitionObserver {
   close(): void {
     this.#onChange = undefined;
     for (const entry of this.#partitions.values()) this.#attach(entry, undefined);
+    this.named.count -= this.#partitions.size;
     this.#partitions.clear();
     this.#changed.clear();
     this.onClosed?.();

@@ -2,18 +2,20 @@ import { ApiError } from "../../protocol/error-codes.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
 import type { FetchedPartition, FetchingReplica, FetchRequest, Init } from "../../protocol/messages.js";
 import type { BrokerEpoch, Offset, TopicId } from "../../protocol/types.js";
-import { parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
+import { isTopicId, parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
 import { POOLED_BUFFER_BYTES } from "../log/buffer-pool.js";
 import type { LogRead } from "../log/log.js";
 import type { MetadataCache } from "../metadata/metadata-cache.js";
 import type { Answer, Handler, RequestContext } from "../net/request-context.js";
+import type { ResponseBudget } from "../net/response-budget.js";
 import type { Deadline, DeadlineWheel } from "../partition/deadline-wheel.js";
 import type { PartitionTable } from "../partition/partition-table.js";
 import type { ReplicaActivity } from "../partition/replica-activity.js";
 import { FetchSession } from "./fetch-session.js";
-import type { SessionPartition } from "./fetch-session.js";
-import { notHere } from "./produce.js";
+import type { NamedPartitions, SessionPartition } from "./fetch-session.js";
+import { noTopicId, notHere } from "./produce.js";
 
+/** Of one request, and of one session of a consumer. */
 const PARTITIONS_MAX = 10_000;
 const WAIT_MS_MAX = 60_000;
 /** Unanswered fetches of one connection. A reader needs one, and a newer one that completes it. */
@@ -23,13 +25,21 @@ const SESSIONS_OF_CONNECTION_MAX = 8;
 const RESPONSE_BYTES_MAX = 16 * 1024 * 1024;
 /** A follower hears of a high watermark with its next records, or after this long. */
 const WATERMARK_NEWS_MS = 25;
+/** So long a fetch waits before it looks again whether there is memory for its answer. */
+const MEMORY_RETRY_MS = 25;
+/** What an answer takes for each partition beside its records. */
+const BODY_BYTES = 64;
 
 export interface FetchParts {
   readonly wheel: DeadlineWheel;
   readonly partitions: PartitionTable;
   readonly metadata: MetadataCache;
   readonly activity: ReplicaActivity;
+  /** Memory for what consumers fetch. Followers are as many as there are brokers, and ask for so much at most. */
+  readonly responses: ResponseBudget;
   readonly sessionsMax: () => number;
+  /** Of all consumers together. */
+  readonly partitionsMax: () => number;
   /** The epoch under which a broker is registered, as far as known here. */
   readonly brokerEpochOf: (brokerId: number) => BrokerEpoch | undefined;
 }
@@ -52,7 +62,12 @@ interface Contribution {
   readonly pending: Promise<Contribution> | undefined;
   /** It can wait for company: there is only a new watermark. */
   readonly isWatermarkOnly: boolean;
+  /** What was read lies in a buffer of its own. */
+  readonly isFromDisk?: boolean;
 }
+
+/** What an answer would say, or that there is no memory for it now. */
+type Collected = readonly Contribution[] | "no-memory";
 
 /** A fetch that waits for records. */
 interface Parked {
@@ -69,6 +84,7 @@ export class FetchApi {
   readonly #sessionsByConnection = new Map<number, Set<FetchSession>>();
   readonly #parked = new Map<FetchSession, Parked>();
   readonly #unanswered = new Map<number, number>();
+  readonly #namedByConsumers: NamedPartitions = { count: 0 };
   /** By replica: its process and the connection over which that fetches. */
   readonly #fetching = new Map<number, { readonly brokerEpoch: BrokerEpoch; readonly connectionId: number }>();
   #nextSessionId = 1;
@@ -86,8 +102,13 @@ export class FetchApi {
         `${UNANSWERED_MAX} fetches of this connection are unanswered; wait for their answers`,
       );
     }
+    assertWellFormed(request);
     if (request.replica !== null) this.#assertReplica(request.replica, context);
-    const session = this.#sessionOf(request, context);
+    // Whatever is refused is refused before anything is changed, or kept.
+    const known = this.#sessionOf(request, context);
+    if (request.replica === null) this.#assertRoom(request, known);
+    if (known !== undefined) known.nextEpoch += 1;
+    const session = known ?? this.#begin(request, context);
     // A newer request of a session completes the parked one: its sender has news, and will hear through this one. Before
     // the news are taken: what is answered to them must not travel with the answer to an older request.
     this.#parked.get(session)?.complete();
@@ -142,24 +163,46 @@ export class FetchApi {
 
   // -- Sessions -------------------------------------------------------------------------------------------------------
 
-  #sessionOf(request: FetchRequest, context: RequestContext): FetchSession {
-    if (request.sessionId !== 0) {
-      const session = this.#sessions.get(request.sessionId);
-      if (session === undefined || session.connectionId !== context.connectionId) {
-        throw new ApiError(
-          "FETCH_SESSION_ID_NOT_FOUND",
-          `fetch session ${request.sessionId} is not known on this connection; begin a new one`,
-        );
-      }
-      if (request.sessionEpoch !== session.nextEpoch) {
-        throw new ApiError(
-          "INVALID_FETCH_SESSION_EPOCH",
-          `fetch session ${request.sessionId} expects epoch ${session.nextEpoch}, not ${request.sessionEpoch}; begin a new one`,
-        );
-      }
-      session.nextEpoch += 1;
-      return session;
+  /** The session that the request names; undefined: it names none. */
+  #sessionOf(request: FetchRequest, context: RequestContext): FetchSession | undefined {
+    if (request.sessionId === 0) return undefined;
+    const session = this.#sessions.get(request.sessionId);
+    if (session === undefined || session.connectionId !== context.connectionId) {
+      throw new ApiError(
+        "FETCH_SESSION_ID_NOT_FOUND",
+        `fetch session ${request.sessionId} is not known on this connection; begin a new one`,
+      );
     }
+    if (request.sessionEpoch !== session.nextEpoch) {
+      throw new ApiError(
+        "INVALID_FETCH_SESSION_EPOCH",
+        `fetch session ${request.sessionId} expects epoch ${session.nextEpoch}, not ${request.sessionEpoch}; begin a new one`,
+      );
+    }
+    return session;
+  }
+
+  /** What one session, and all consumers together, may have the broker remember is bounded. */
+  #assertRoom(request: FetchRequest, session: FetchSession | undefined): void {
+    const size = session?.size ?? 0;
+    const { count } = this.#namedByConsumers;
+    const partitionsMax = this.#parts.partitionsMax();
+    const named = request.partitions.length;
+    if (size + named <= PARTITIONS_MAX && count + named <= partitionsMax) return;
+    const sizeAfter = session?.sizeAfter(request) ?? named;
+    if (sizeAfter > PARTITIONS_MAX)
+      throw new ApiError(
+        "TOO_MANY_ELEMENTS",
+        `a fetch session may hold ${PARTITIONS_MAX} partitions; forget some first, or begin another one`,
+      );
+    if (sizeAfter > size && count + sizeAfter - size > partitionsMax)
+      throw new ApiError(
+        "BROKER_OVERLOADED",
+        `consumers fetch ${count} partitions here, and fetch.partitions.max is ${partitionsMax}; try again later`,
+      );
+  }
+
+  #begin(request: FetchRequest, context: RequestContext): FetchSession {
     // A follower without a session would fetch everything with each request.
     const hasPlace = request.replica !== null || this.#sessions.size < this.#parts.sessionsMax();
     const mayKeep = request.sessionEpoch === 1 && hasPlace;
@@ -167,6 +210,7 @@ export class FetchApi {
       mayKeep ? this.#nextSessionId++ : 0,
       context.connectionId,
       request.replica?.brokerId,
+      request.replica === null ? this.#namedByConsumers : { count: 0 },
     );
     session.onClosed = context.whenClosed(() => this.#end(session));
     if (!mayKeep) return session;
@@ -191,12 +235,10 @@ export class FetchApi {
   #take(request: FetchRequest, session: FetchSession): void {
     const { replica } = request;
     for (const asked of request.partitions) {
-      const fetchOffset = parseOffset(asked.fetchOffset);
-      const flushedOffset = parseOffset(asked.flushedOffset);
-      const durableLogStart = parseOffset(asked.logStartOffset);
+      const fetchOffset = toOffset(asked.fetchOffset);
+      const flushedOffset = toOffset(asked.flushedOffset);
+      const durableLogStart = toOffset(asked.logStartOffset);
       const damagedFrom = asked.damagedFromPlusOne === 0 ? undefined : parseOffset(asked.damagedFromPlusOne - 1);
-      if (fetchOffset === undefined || flushedOffset === undefined || durableLogStart === undefined)
-        throw new ApiError("INVALID_REQUEST", "an offset is above 2^53 - 1");
       const partition = this.#parts.partitions.get(asked.topicId, asked.partition);
       const entry = session.put(asked, partition, fetchOffset);
       if (replica === null || partition === undefined) continue;
@@ -230,29 +272,49 @@ export class FetchApi {
     context: RequestContext,
   ): Answer<"fetch"> | Promise<Answer<"fetch"> | undefined> {
     const collected = this.#collect(request, session, context);
-    if (isEnough(collected, request) || request.maxWaitMs === 0) return this.#settle(session, collected);
-    releaseAll(collected);
-    return new Promise((resolve) => this.#park(request, session, context, resolve));
+    if (collected === "no-memory") {
+      if (request.maxWaitMs === 0) throw this.#noMemory(session);
+    } else {
+      if (isEnough(collected, request) || request.maxWaitMs === 0) return this.#settle(session, collected);
+      releaseAll(collected);
+    }
+    const lacksMemory = collected === "no-memory";
+    return new Promise((resolve, reject) => this.#park(request, session, context, lacksMemory, resolve, reject));
   }
 
   #park(
     request: FetchRequest,
     session: FetchSession,
     context: RequestContext,
+    lacksMemory: boolean,
     resolve: (answer: Answer<"fetch"> | Promise<Answer<"fetch">>) => void,
+    reject: (refusal: ApiError) => void,
   ): void {
     const { wheel } = this.#parts;
     let soon: Deadline | undefined;
-    const finish = (contributions: readonly Contribution[]): void => {
+    let retry: Deadline | undefined;
+    const finish = (collected: Collected): void => {
       this.#parked.delete(session);
       deadline.cancel();
       soon?.cancel();
+      retry?.cancel();
       session.park(undefined);
-      resolve(this.#settle(session, contributions));
+      if (collected === "no-memory") reject(this.#noMemory(session));
+      else resolve(this.#settle(session, collected));
+    };
+    const lookForMemory = (): void => {
+      retry ??= wheel.after(MEMORY_RETRY_MS, () => {
+        retry = undefined;
+        look(false);
+      });
     };
     // Too few records to be sent are not sent for the sake of a new watermark.
     const look = (tellWatermarks: boolean): void => {
       const collected = this.#collect(request, session, context);
+      if (collected === "no-memory") {
+        lookForMemory();
+        return;
+      }
       const isWanted =
         isEnough(collected, request) || (tellWatermarks && collected.every(({ isWatermarkOnly }) => isWatermarkOnly));
       if (isWanted) finish(collected);
@@ -271,11 +333,31 @@ export class FetchApi {
     session.park((urgency) => (urgency === "watermark" ? lookSoon() : look(false)));
     // A follower is told soon where its partitions stand. A consumer has asked for records, and for how long to wait.
     if (session.replicaId !== undefined && session.changed().size > 0) lookSoon();
+    if (lacksMemory) lookForMemory();
+  }
+
+  /** There is no memory for an answer. The session ends: its reader does not know whether the request counts in it. */
+  #noMemory(session: FetchSession): ApiError {
+    this.#end(session);
+    const { bytesMax } = this.#parts.responses;
+    return new ApiError(
+      "BROKER_OVERLOADED",
+      `responses that are not read yet fill response.bytes.max (${bytesMax} bytes); try again later`,
+    );
   }
 
   /** What an answer would say now. It is to be settled in this turn, or its reads released. */
-  #collect(request: FetchRequest, session: FetchSession, context: RequestContext): readonly Contribution[] {
+  #collect(request: FetchRequest, session: FetchSession, context: RequestContext): Collected {
     let bytesLeft = Math.min(Math.max(request.maxBytes, 1), RESPONSE_BYTES_MAX);
+    if (session.replicaId === undefined && session.changed().size > 0) {
+      const { responses } = this.#parts;
+      // Whatever is read from the disk takes a buffer as a whole.
+      if (responses.free < POOLED_BUFFER_BYTES) {
+        responses.onLack?.("short");
+        return "no-memory";
+      }
+      bytesLeft = Math.min(bytesLeft, responses.free);
+    }
     const contributions: Contribution[] = [];
     for (const entry of session.changed()) {
       if (bytesLeft <= 0) break;
@@ -383,29 +465,62 @@ export class FetchApi {
       isLate ||= pending !== undefined;
     }
     if (!isLate) return this.#answer(session, contributions);
-    return Promise.all(contributions.map((contribution) => contribution.pending ?? contribution)).then((all) =>
-      this.#answer(session, all),
-    );
+    const reading = this.#reading(session, contributions);
+    return Promise.all(contributions.map((contribution) => contribution.pending ?? contribution))
+      .finally(() => this.#parts.responses.release(reading))
+      .then((all) => this.#answer(session, all));
+  }
+
+  /** Takes the memory that is about to be read into, for consumers. */
+  #reading(session: FetchSession, contributions: readonly Contribution[]): number {
+    if (session.replicaId !== undefined) return 0;
+    let bytes = 0;
+    for (const { entry, pending, read } of contributions) {
+      // A first batch comes whole, however large it is.
+      if (pending !== undefined)
+        bytes += Math.max(POOLED_BUFFER_BYTES, entry.partition?.log.settings.maxMessageBytes ?? 0);
+      else bytes += read?.bytes ?? 0;
+    }
+    this.#parts.responses.take(bytes);
+    return bytes;
   }
 
   #answer(session: FetchSession, contributions: readonly Contribution[]): Answer<"fetch"> {
     const reads: LogRead[] = [];
-    for (const { entry, asked, read } of contributions) {
-      if (read !== undefined && read.bytes > 0) reads.push(read);
-      else {
+    let heldBytes = 0;
+    for (const { entry, asked, read, isFromDisk } of contributions) {
+      if (read !== undefined && read.bytes > 0) {
+        reads.push(read);
+        heldBytes += isFromDisk === true ? Math.max(read.bytes, POOLED_BUFFER_BYTES) : read.bytes;
+      } else {
         read?.release();
         // The reader does not ask again because of this.
         session.nothingRead(entry, asked);
       }
     }
     if (session.id === 0) session.close();
+    const body = { sessionId: session.id, partitions: contributions.map((contribution) => contribution.body) };
+    if (reads.length === 0) return { body };
+    const { responses } = this.#parts;
+    const takenBytes = session.replicaId === undefined ? heldBytes + BODY_BYTES * contributions.length : 0;
+    responses.take(takenBytes);
     return {
-      body: { sessionId: session.id, partitions: contributions.map(({ body }) => body) },
+      body,
       records: reads.map((read) => read.pieces),
       onSent: () => {
+        responses.release(takenBytes);
         for (const read of reads) read.release();
       },
     };
+  }
+}
+
+/** Throws INVALID_REQUEST. */
+function assertWellFormed(request: FetchRequest): void {
+  for (const { topicId, fetchOffset, flushedOffset, logStartOffset } of request.partitions) {
+    if (!isTopicId(topicId)) throw new ApiError("INVALID_REQUEST", noTopicId(topicId).message);
+    for (const offset of [fetchOffset, flushedOffset, logStartOffset])
+      if (parseOffset(offset) === undefined) throw new ApiError("INVALID_REQUEST", "an offset is above 2^53 - 1");
   }
 }
 
@@ -426,7 +541,7 @@ function withoutRecords(entry: SessionPartition): Contribution {
 /** A partition for which the disk is read. It is an answer to what was asked when that began. */
 function late(news: Contribution, pending: Promise<Contribution>): Contribution {
   const { asked } = news;
-  return { ...news, pending: pending.then((found) => ({ ...found, asked })), isWatermarkOnly: false };
+  return { ...news, pending: pending.then((found) => ({ ...found, asked, isFromDisk: true })), isWatermarkOnly: false };
 }
 
 /** Whether the reader knows already where the partition stands. */

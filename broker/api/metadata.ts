@@ -59,7 +59,8 @@ function askedTopics(
   describe: (topic: CachedTopic) => Init<TopicMetadata>,
 ): Init<TopicMetadata>[] {
   if (names.length === 0 && ids.length === 0) return [...metadata.topics()].map(describe);
-  const named = names.map((name): Init<TopicMetadata> => {
+  // Whoever names a large topic twenty thousand times is told of it once.
+  const named = [...new Set(names)].map((name): Init<TopicMetadata> => {
     const topic = metadata.topicNamed(name);
     const error = (): Init<TopicMetadata> => ({
       name,
@@ -72,7 +73,7 @@ function askedTopics(
     });
     return topic === undefined ? error() : describe(topic);
   });
-  const byId = ids.map((topicId): Init<TopicMetadata> => {
+  const byId = [...new Set(ids)].map((topicId): Init<TopicMetadata> => {
     const topic = metadata.topic(topicId);
     return topic === undefined
       ? {

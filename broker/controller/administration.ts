@@ -451,7 +451,10 @@ export class Administration {
 }
 
 function unknownTopicId(topicId: TopicId): ApiError {
-  return new ApiError("UNKNOWN_TOPIC_ID", `there is no topic with id ${topicId}, or no such partition of it`);
+  return new ApiError(
+    "UNKNOWN_TOPIC_ID",
+    `there is no topic with id ${topicId.slice(0, 64)}, or no such partition of it`,
+  );
 }
 
 function reportOf(error: unknown): ApiError["report"] {

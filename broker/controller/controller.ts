@@ -859,7 +859,11 @@ export class Controller implements ControllerApi {
       const topic = this.#state.topicsById.get(topicId);
       const committed = topic?.partitions.get(number);
       if (topic === undefined || committed === undefined) {
-        return { topicId, partition: number, error: new ApiError("UNKNOWN_TOPIC_ID", `no topic ${topicId}`).report };
+        return {
+          topicId,
+          partition: number,
+          error: new ApiError("UNKNOWN_TOPIC_ID", `no topic ${topicId.slice(0, 64)}`).report,
+        };
       }
       const partition = accepted.get(committed) ?? committed;
       const verdict = judgeProposal(proposal, {

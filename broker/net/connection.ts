@@ -11,6 +11,7 @@ import type { DecodedRequest } from "../../protocol/message-codec.js";
 import type { BrokerIdentity, HandshakeRequest } from "../../protocol/messages.js";
 import type { MemoryBudget } from "./memory-budget.js";
 import type { RequestContext } from "./request-context.js";
+import type { ResponseBudget } from "./response-budget.js";
 import type { EncodedAnswer, RequestRouter } from "./request-router.js";
 
 /** Reading stops while so many bytes of responses are unsent, and goes on when all are sent. */
@@ -32,6 +33,7 @@ export interface ConnectionParts {
   readonly clock: Clock;
   readonly router: RequestRouter;
   readonly budget: MemoryBudget;
+  readonly responses: ResponseBudget;
   readonly frames: BytePool;
   readonly limits: ConnectionLimits;
   readonly onFatal: (error: Error) => void;
@@ -59,6 +61,8 @@ export class Connection implements RequestContext, SocketHandler {
   /** When the frame that is being received began; undefined: none is. */
   #frameSinceMs: number | undefined;
   #unreadSinceMs: number | undefined;
+  /** Taken of the responses' memory for those that wait to be sent; whoever made one with an `onSent` takes for it. */
+  #unsentBytes = 0;
   /** When it was told to go. */
   #endedMs = 0;
   readonly #retryMemory = (): void => this.#onMemory();
@@ -88,6 +92,7 @@ export class Connection implements RequestContext, SocketHandler {
 
   onClosed(end: SocketEnd): void {
     this.#state = "closed";
+    this.#holdUnsent(0);
     this.#stopReading();
     for (const listener of this.#closedListeners) listener(end);
     this.#closedListeners.clear();
@@ -106,11 +111,27 @@ export class Connection implements RequestContext, SocketHandler {
 
   onDrained(): void {
     this.#unreadSinceMs = undefined;
+    this.#holdUnsent(0);
     this.#setPaused(this.#reader.waitsForMemory);
   }
 
   disconnect(): void {
     this.socket.destroy();
+  }
+
+  /** What a client has left unread, and for how long; undefined: nothing, or it is going already, or it is a broker. */
+  unread(nowMs: number): { readonly bytes: number; readonly forMs: number } | undefined {
+    if (this.#unreadSinceMs === undefined || this.broker !== undefined) return undefined;
+    if (this.#state === "closed" || this.#state === "ending") return undefined;
+    return { bytes: this.socket.unsentBytes, forMs: nowMs - this.#unreadSinceMs };
+  }
+
+  /** All connections together leave too much unread. */
+  endAsUnread(): void {
+    this.#end(
+      "unread",
+      `left ${this.socket.unsentBytes} bytes of responses unread while memory for responses is short`,
+    );
   }
 
   /** Called about once a second: what has gone on for too long ends here. */
@@ -256,9 +277,21 @@ export class Connection implements RequestContext, SocketHandler {
     const unsentBytes = this.socket.unsentBytes;
     if (unsentBytes === 0) return;
     this.#unreadSinceMs ??= this.parts.clock.monotonicMs();
+    if (answer.onSent === undefined && this.broker === undefined) {
+      let bytes = this.#unsentBytes;
+      for (const piece of answer.pieces) bytes += piece.length;
+      this.#holdUnsent(Math.min(bytes, unsentBytes));
+    }
     if (unsentBytes > this.parts.limits.unreadBytesMax)
       this.#end("unread", `left ${unsentBytes} bytes of responses unread`);
     else if (unsentBytes > PAUSE_UNSENT_BYTES) this.#setPaused(true);
+  }
+
+  #holdUnsent(bytes: number): void {
+    const more = bytes - this.#unsentBytes;
+    this.#unsentBytes = bytes;
+    if (more > 0) this.parts.responses.take(more);
+    else this.parts.responses.release(-more);
   }
 
   #setPaused(paused: boolean): void {

@@ -6,6 +6,7 @@ import type { Logger } from "../../common/logger.js";
 import type { ConnectionLimits } from "./connection.js";
 import { Connection } from "./connection.js";
 import { MemoryBudget } from "./memory-budget.js";
+import type { ResponseBudget } from "./response-budget.js";
 import type { RequestRouter } from "./request-router.js";
 
 export interface ListenerOptions {
@@ -28,6 +29,11 @@ const LOG_AGAIN_MS = 1000;
 /** Memory of request frames that is kept for the next ones. */
 const IDLE_FRAME_BYTES_MAX = 16 * 1024 * 1024;
 
+/** While memory for responses is short, whoever has not read for so long is the next to go. */
+const UNREAD_GRACE_MS = 1000;
+/** No more than one in such a time. */
+const RELIEF_MS = 50;
+
 /** Connections on the inter-broker listener whose peers have not proved to be brokers; a broker takes a moment for that. */
 const STRANGERS_MAX = 100;
 
@@ -41,6 +47,7 @@ export class Server {
   readonly #limits: ServerLimits;
   readonly #router: RequestRouter;
   readonly #onFatal: (error: Error) => void;
+  readonly #responses: ResponseBudget;
   readonly #clientBudget: MemoryBudget;
   /** Of its own, because requests of brokers are what makes those of clients end: replication, orders. */
   readonly #brokerBudget = new MemoryBudget(INTER_BROKER_BYTES_MAX);
@@ -50,6 +57,7 @@ export class Server {
   readonly #perAddress = new Map<string, number>();
   readonly #loggedMs = new Map<string, { atMs: number; suppressed: number }>();
   #clientConnections = 0;
+  #relievedMs = Number.NEGATIVE_INFINITY;
   #acceptedSecond = 0;
   #acceptedInSecond = 0;
   #nextConnectionId = 1;
@@ -59,13 +67,20 @@ export class Server {
   constructor(
     env: Env,
     logger: Logger,
-    parts: { limits: ServerLimits; router: RequestRouter; onFatal: (error: Error) => void },
+    parts: {
+      limits: ServerLimits;
+      responses: ResponseBudget;
+      router: RequestRouter;
+      onFatal: (error: Error) => void;
+    },
   ) {
     this.#env = env;
     this.#logger = logger;
     this.#limits = parts.limits;
     this.#router = parts.router;
     this.#onFatal = parts.onFatal;
+    this.#responses = parts.responses;
+    this.#responses.onLack = (lack) => this.#relieve(lack);
     this.#clientBudget = new MemoryBudget(parts.limits.inFlightBytesMax);
   }
 
@@ -101,6 +116,7 @@ export class Server {
       clock: this.#env.clock,
       router: this.#router,
       budget: listener.isInterBroker ? this.#brokerBudget : this.#clientBudget,
+      responses: this.#responses,
       frames: this.#frames,
       limits: this.#limits,
       onFatal: this.#onFatal,
@@ -136,6 +152,27 @@ export class Server {
     return this.#acceptedInSecond > limits.connectionsPerSecondMax
       ? `more than ${limits.connectionsPerSecondMax} a second (connection.creation.rate.max)`
       : undefined;
+  }
+
+  /**
+   * Where memory for responses is short, the client that has left some unread for longest goes, if that is long. Where more
+   * is taken than there is, the one with most goes at once.
+   */
+  #relieve(lack: "short" | "over"): void {
+    const nowMs = this.#env.clock.monotonicMs();
+    if (lack === "short" && nowMs - this.#relievedMs < RELIEF_MS) return;
+    let worst: Connection | undefined;
+    let worstMeasure = lack === "short" ? UNREAD_GRACE_MS : 1;
+    for (const connection of this.#connections) {
+      const unread = connection.unread(nowMs);
+      const measure = lack === "short" ? unread?.forMs : unread?.bytes;
+      if (measure === undefined || measure < worstMeasure) continue;
+      worst = connection;
+      worstMeasure = measure;
+    }
+    if (worst === undefined) return;
+    this.#relievedMs = nowMs;
+    worst.endAsUnread();
   }
 
   #onConnectionClosed(connection: Connection): void {

@@ -265,6 +265,35 @@ describe("who may say what", () => {
   });
 });
 
+describe("what is asked for in vain, or again and again", () => {
+  it("is told of a topic once, however often the request names it", async () => {
+    const connection = await cluster.connect(leader);
+    const topics = Array<string>(9000).fill("orders");
+    const { body } = await connection.request("metadata", { topics, topicIds: Array<string>(9000).fill(topicId) });
+    expect(body.topics.map(({ name }) => name)).toEqual(["orders", "orders"]);
+    connection.close();
+  });
+
+  it("is refused shortly for a topic id that is none", async () => {
+    const connection = await cluster.connect(leader);
+    const partitions = [{ topicId: "x".repeat(50_000), partition: 0 }];
+    const listed = await connection.request("listOffsets", { partitions });
+    const deleted = await connection.request("deleteRecords", { partitions });
+    const produced = await connection.request(
+      "produce",
+      { acks: acksCodes.leader, timeoutMs: 1000, partitions },
+      { records: [[batchOf(["a"])]] },
+    );
+    for (const { body } of [listed, deleted, produced]) {
+      const [answer] = body.partitions;
+      expect(errorNameOf(answer?.error?.code ?? 0)).toBe("INVALID_REQUEST");
+      expect(answer?.error?.message.length).toBeLessThan(200);
+    }
+    await expect(connection.request("fetch", { partitions })).rejects.toMatchObject({ errorName: "INVALID_REQUEST" });
+    connection.close();
+  });
+});
+
 describe("records that may not be appended", () => {
   const refused = async (records: Buffer, acks: number = acksCodes.all): Promise<string> => {
     const connection = await cluster.connect(leader);
@@ -310,7 +339,7 @@ describe("records that may not be appended", () => {
       return errorNameOf(body.partitions[0]?.error?.code ?? 0);
     };
     expect(await to("00000000-0000-4000-8000-000000000000", 0)).toBe("UNKNOWN_TOPIC_ID");
-    expect(await to("__proto__", 0)).toBe("UNKNOWN_TOPIC_ID");
+    expect(await to("__proto__", 0)).toBe("INVALID_REQUEST");
     expect(await to(topicId, 5)).toBe("UNKNOWN_TOPIC_OR_PARTITION");
     connection.close();
   });

@@ -20,7 +20,7 @@ const asking = (logStartOffset: number): FetchPartition => ({
 
 describe("FetchSession", () => {
   it("tells a follower of a log start again that it was told and does not have", () => {
-    const session = new FetchSession(1, 1, 2);
+    const session = new FetchSession(1, 1, 2, { count: 0 });
     const ask = (logStartOffset: number) => session.put(asking(logStartOffset), undefined, toOffset(20));
     const entry = ask(0);
     entry.toldLogStart = toOffset(10);
@@ -30,14 +30,14 @@ describe("FetchSession", () => {
   });
 
   it("tells a consumer once, which has no log", () => {
-    const session = new FetchSession(1, 1, undefined);
+    const session = new FetchSession(1, 1, undefined, { count: 0 });
     const entry = session.put(asking(0), undefined, toOffset(20));
     entry.toldLogStart = toOffset(10);
     expect(session.put(asking(0), undefined, toOffset(20)).toldLogStart).toBe(10);
   });
 
   function setUp(): { session: FetchSession; partition: Partition; ask: () => SessionPartition; wakes: string[] } {
-    const session = new FetchSession(1, 1, undefined);
+    const session = new FetchSession(1, 1, undefined, { count: 0 });
     const partition = { observe: () => undefined, unobserve: () => undefined } as unknown as Partition;
     const named = { topicId: "t", partition: 0, leaderEpochPlusOne: 0, maxBytes: 1, verify: false };
     const wakes: string[] = [];

@@ -23,7 +23,10 @@ console.log(summary());
 if (!isChecked) console.log("npm run check failed: see above");
 process.exit(isChecked ? code : 1);
 
-/** ZooKeeper is needed by most tests, protoc by the one that proves that others can read our files. */
+/**
+ * ZooKeeper is needed by most tests, protoc and Python's protobuf by those that prove that others can read our files and
+ * speak our protocol.
+ */
 async function findPrograms() {
   const { findZooKeeper } = await import("../dist/tools/local-zookeeper.js");
   try {
@@ -32,18 +35,25 @@ async function findPrograms() {
     say(`error: ZOOKEEPER_NOT_FOUND: ${error.message}`);
     process.exit(1);
   }
-  if ((await run("protoc", ["--version"])).code === 0) return;
+  const missing = [];
+  if ((await run("protoc", ["--version"])).code !== 0) missing.push("protobuf-compiler");
+  const hasProtobuf = async (python) => (await run(python, ["-c", "import google.protobuf"])).code === 0;
+  // The second is Debian's, where another one stands before it in the path.
+  if (!(await hasProtobuf("python3")) && !(await hasProtobuf("/usr/bin/python3"))) missing.push("python3-protobuf");
+  if (missing.length === 0) return;
   const isRoot = process.getuid?.() === 0;
   const lead = isRoot ? [] : ["sudo", "-n"];
   const apt = async (...aptArgs) => {
     const [command, ...rest] = [...lead, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", ...aptArgs];
     return (await run(command, rest)).code === 0;
   };
-  const installed = () => apt("install", "-y", "--no-install-recommends", "protobuf-compiler");
-  say("installing protobuf-compiler ...");
+  const installed = () => apt("install", "-y", "--no-install-recommends", ...missing);
+  say(`installing ${missing.join(", ")} ...`);
   // Most often the package lists are missing or too old.
   if (!(await installed()) && !((await apt("update")) && (await installed())))
-    say("protoc is not here and could not be installed: the test that reads segments with it will fail");
+    say(
+      `${missing.join(" and ")} could not be installed: the tests that read and write with protobuf of others will fail`,
+    );
 }
 
 function jest(jestArgs) {

@@ -9,13 +9,25 @@ import type {
   TopicMetadata,
   TopicResult,
 } from "../protocol/messages.js";
+import { checkChanges, checkConfigTarget, checkLookups, checkNewTopics } from "./admin-arguments.js";
+import {
+  booleanOption,
+  checkNumber,
+  checkOptions,
+  checkPartitions,
+  checkSignal,
+  checkTopicName,
+  checkTopicNames,
+  INT32_MAX,
+  numberOption,
+  shown,
+} from "./arguments.js";
 import type { BrokerCaller, Call, CallResult } from "./broker-caller.js";
 import { ClientError, InvalidArgumentError, OutcomeUnknownError, ProtocolError } from "./errors.js";
 import type { KnownBroker, Metadata } from "./metadata.js";
 import { lookUpOffsets } from "./offset-lookup.js";
 import type { OffsetLookup } from "./offset-lookup.js";
 import type { CallOptions, TopicPartition, TopicPartitionOffset } from "./options.js";
-import { numberOption } from "./options.js";
 import type { Deadline } from "./retry.js";
 
 /** A topic to be made. */
@@ -161,8 +173,9 @@ export class Admin {
       readonly validateOnly?: boolean;
     } = {},
   ): Promise<CreatedTopic[]> {
-    const { deadline, signal } = this.#limits(options);
-    const validateOnly = options.validateOnly ?? false;
+    checkNewTopics(topics);
+    const { deadline, signal } = this.#limits("createTopics", options, "validateOnly");
+    const validateOnly = booleanOption("validateOnly", options.validateOnly, false);
     const { body, afterUnknownOutcome } = await this.#callController({
       kind: "createTopics",
       body: () => ({
@@ -173,7 +186,7 @@ export class Admin {
           config: configEntries(topic.config ?? {}),
           assignment: (topic.assignment ?? []).map((brokerIds) => ({ brokerIds })),
         })),
-        timeoutMs: Math.ceil(deadline.leftMs),
+        timeoutMs: toldMs(deadline),
         validateOnly,
       }),
       deadline,
@@ -211,10 +224,11 @@ export class Admin {
 
   /** Deletes topics with all their records. Rejects with the first refusal. */
   async deleteTopics(names: readonly string[], options: CallOptions = {}): Promise<void> {
-    const { deadline, signal } = this.#limits(options);
+    checkTopicNames(names);
+    const { deadline, signal } = this.#limits("deleteTopics", options);
     const { body, afterUnknownOutcome } = await this.#callController({
       kind: "deleteTopics",
-      body: () => ({ names, timeoutMs: Math.ceil(deadline.leftMs) }),
+      body: () => ({ names, timeoutMs: toldMs(deadline) }),
       deadline,
       signal,
       // A topic that the controller does not know is no reason to ask again: it knows them all.
@@ -232,10 +246,12 @@ export class Admin {
 
   /** Gives a topic more partitions: `partitions` is the total after the change. Keys may move to other partitions. */
   async createPartitions(topic: string, partitions: number, options: CallOptions = {}): Promise<void> {
-    const { deadline, signal } = this.#limits(options);
+    checkTopicName(topic);
+    checkNumber("partitions", partitions, { min: 1, max: INT32_MAX });
+    const { deadline, signal } = this.#limits("createPartitions", options);
     const { body, afterUnknownOutcome } = await this.#callController({
       kind: "createPartitions",
-      body: () => ({ topic, partitions, timeoutMs: Math.ceil(deadline.leftMs) }),
+      body: () => ({ topic, partitions, timeoutMs: toldMs(deadline) }),
       deadline,
       signal,
       retryFor: (answer) => retryName([answer.topic?.error ?? null], "UNKNOWN_TOPIC_OR_PARTITION"),
@@ -254,7 +270,7 @@ export class Admin {
 
   /** All topics, by name. */
   async listTopics(options: CallOptions = {}): Promise<TopicListing[]> {
-    const topics = await this.#describe([], this.#limits(options));
+    const topics = await this.#describe([], this.#limits("listTopics", options));
     return topics
       .map((topic) => ({
         name: topic.name,
@@ -270,7 +286,8 @@ export class Admin {
    * UNKNOWN_TOPIC_OR_PARTITION when one does not exist.
    */
   async describeTopics(names: readonly string[] = [], options: CallOptions = {}): Promise<TopicDescription[]> {
-    const limits = this.#limits(options);
+    checkTopicNames(names);
+    const limits = this.#limits("describeTopics", options);
     const topics = await this.#describe(names, limits);
     const lookups: OffsetLookup[] = topics.flatMap(({ name, partitions }) =>
       partitions
@@ -309,8 +326,9 @@ export class Admin {
 
   /** Settings with their values, where those come from, and what they mean. */
   async describeConfigs(target: ConfigTarget, options: CallOptions = {}): Promise<ConfigDescription[]> {
+    checkConfigTarget(target);
     const { caller, metadata } = this.#context;
-    const limits = this.#limits(options);
+    const limits = this.#limits("describeConfigs", options);
     // A broker that does not know the topic may not have heard of it yet; but that is asked for a while, not to the end.
     if ("topic" in target) await this.#describe([target.topic], limits);
     const brokerId = "broker" in target && target.broker !== "" ? target.broker : undefined;
@@ -345,14 +363,14 @@ export class Admin {
       readonly validateOnly?: boolean;
     } = {},
   ): Promise<void> {
+    checkConfigTarget(target);
+    checkChanges(changes);
+    const limits = this.#limits("alterConfigs", options, "validateOnly");
+    const validateOnly = booleanOption("validateOnly", options.validateOnly, false);
     await this.#callController({
       kind: "alterConfigs",
-      body: () => ({
-        ...resourceOf(target),
-        config: configEntries(changes),
-        validateOnly: options.validateOnly ?? false,
-      }),
-      ...this.#limits(options),
+      body: () => ({ ...resourceOf(target), config: configEntries(changes), validateOnly }),
+      ...limits,
     });
   }
 
@@ -367,7 +385,9 @@ export class Admin {
       readonly unclean?: boolean;
     } = {},
   ): Promise<ElectionResult[]> {
-    const limits = this.#limits(options);
+    checkPartitions(partitions);
+    const limits = this.#limits("electLeaders", options, "unclean");
+    const unclean = booleanOption("unclean", options.unclean, false);
     const topics = await this.#describe([...new Set(partitions.map(({ topic }) => topic))], limits);
     const names = new Map(topics.map(({ topicId, name }) => [topicId, name]));
     const ids = new Map(topics.map(({ topicId, name }) => [name, topicId]));
@@ -375,7 +395,7 @@ export class Admin {
       kind: "electLeaders",
       body: () => ({
         partitions: partitions.map(({ topic, partition }) => ({ topicId: ids.get(topic) ?? "", partition })),
-        unclean: options.unclean ?? false,
+        unclean,
       }),
       ...limits,
     });
@@ -394,11 +414,12 @@ export class Admin {
     targets: readonly (TopicPartition & { readonly before: number | "all" })[],
     options: CallOptions = {},
   ): Promise<TopicPartitionOffset[]> {
+    checkPartitions(targets);
     for (const { before } of targets) {
       if (before === "all" || (Number.isSafeInteger(before) && before >= 0)) continue;
-      throw new InvalidArgumentError(`before is ${before}`, 'give an offset from 0 on, or "all"');
+      throw new InvalidArgumentError(`before is ${shown(before)}`, 'give an offset from 0 on, or "all"');
     }
-    const limits = this.#limits(options);
+    const limits = this.#limits("deleteRecords", options);
     const giveBack = this.#context.metadata.borrow(await this.#topicsOf(targets, limits));
     const answers = await this.#context.caller
       .callLeaders<"deleteRecords", (typeof targets)[number], DeletedRecords>({
@@ -427,7 +448,7 @@ export class Admin {
   /** Brokers and controller. */
   async describeCluster(options: CallOptions = {}): Promise<ClusterDescription> {
     const { metadata } = this.#context;
-    await this.#query({ noTopics: true }, this.#limits(options));
+    await this.#query({ noTopics: true }, this.#limits("describeCluster", options));
     return {
       clusterId: metadata.clusterId,
       controllerId: metadata.controllerId,
@@ -438,7 +459,8 @@ export class Admin {
 
   /** Offsets of partitions: the oldest, the high watermark, the end of the log, or by time. */
   async listOffsets(lookups: readonly OffsetLookup[], options: CallOptions = {}): Promise<OffsetDescription[]> {
-    const limits = this.#limits(options);
+    checkLookups(lookups);
+    const limits = this.#limits("listOffsets", options);
     const topics = await this.#topicsOf(lookups, limits);
     const answers = await this.#lookUp(topics, lookups, limits);
     return answers.map((answer, index) => {
@@ -448,7 +470,11 @@ export class Admin {
     });
   }
 
-  #limits({ deadlineMs, signal }: CallOptions): Limits {
+  /** Throws InvalidArgumentError. `name` is the method's; `own` are its options besides those of every call. */
+  #limits(name: string, options: CallOptions, ...own: string[]): Limits {
+    checkOptions(name, options, ["deadlineMs", "signal", ...own]);
+    const { deadlineMs, signal } = options;
+    checkSignal(signal);
     const { caller, deadlineMs: defaultValue } = this.#context;
     return { deadline: caller.deadline(numberOption("deadlineMs", deadlineMs, { min: 1, defaultValue })), signal };
   }
@@ -520,6 +546,9 @@ export class Admin {
     return body.topics;
   }
 }
+
+/** What is left of the time, as brokers are told: in 32 bits. */
+const toldMs = (deadline: Deadline): number => Math.min(INT32_MAX, Math.ceil(deadline.leftMs));
 
 const lookupKey = ({ topic, partition, query }: OffsetLookup): string => `${topic}:${partition}:${String(query)}`;
 

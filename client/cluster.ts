@@ -4,6 +4,7 @@ import { silentLogger } from "../common/logger.js";
 import { ApiError } from "../protocol/error-codes.js";
 import { TransportError } from "../protocol/rpc-error.js";
 import { Admin } from "./admin.js";
+import { checkOptions, checkSignal, checkTopicName, INT32_MAX, numberOption, shown } from "./arguments.js";
 import { BrokerCaller } from "./broker-caller.js";
 import type { ConnectionSettings } from "./broker-connections.js";
 import { Consumer } from "./consumer.js";
@@ -12,10 +13,12 @@ import { ClosedError, ConnectionError, InvalidArgumentError, toClientError } fro
 import type { KnownTopic } from "./metadata.js";
 import { Metadata } from "./metadata.js";
 import type { ConnectOptions, ConsumerOptions, ProducerOptions } from "./options.js";
-import { numberOption, parseAddresses, refuseUnknownOptions } from "./options.js";
+import { parseAddresses } from "./options.js";
 import { Producer } from "./producer.js";
 import { Deadline } from "./retry.js";
 
+/** Brokers keep no more of it. */
+const CLIENT_ID_MAX = 256;
 const DEADLINE_MS = 30_000;
 const REQUEST_TIMEOUT_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 1000;
@@ -54,10 +57,10 @@ interface ClusterParts {
  * await using cluster = await connect({ bootstrapBrokers: ["localhost:9092"], clientId: "billing" });
  */
 export async function connect(options: ConnectOptions): Promise<Cluster> {
-  refuseUnknownOptions("connect", options, optionNames);
+  checkOptions("connect", options, optionNames);
   const bootstrap = parseAddresses(options.bootstrapBrokers);
   const settings = {
-    clientId: options.clientId ?? "ottla-client",
+    clientId: clientIdOf(options.clientId),
     requestTimeoutMs: numberOption("requestTimeoutMs", options.requestTimeoutMs, {
       min: 1,
       defaultValue: REQUEST_TIMEOUT_MS,
@@ -77,6 +80,9 @@ export async function connect(options: ConnectOptions): Promise<Cluster> {
     defaultValue: UNKNOWN_TOPIC_TIMEOUT_MS,
   });
   const { signal } = options;
+  checkSignal(signal);
+  checkParts("env", options.env, "object", ["clock", "timers", "random", "network"]);
+  checkParts("logger", options.logger, "function", ["debug", "info", "warn", "error"]);
   signal?.throwIfAborted();
   const env = options.env ?? defaultEnv();
   const logger = options.logger ?? silentLogger;
@@ -100,6 +106,29 @@ export async function connect(options: ConnectOptions): Promise<Cluster> {
   return new Cluster({ env, logger, metadata, settings, deadlineMs, unknownTopicTimeoutMs });
 }
 
+function clientIdOf(given: unknown): string {
+  if (given === undefined) return "ottla-client";
+  if (typeof given !== "string") throw new InvalidArgumentError(`clientId is ${shown(given)}`, "give text");
+  if (given.length <= CLIENT_ID_MAX) return given;
+  throw new InvalidArgumentError(`clientId has ${given.length} characters`, `give at most ${CLIENT_ID_MAX}`);
+}
+
+/** What stands in for a part of the world must have what is used of it. */
+function checkParts(name: string, given: unknown, kind: "object" | "function", parts: readonly string[]): void {
+  if (given === undefined) return;
+  if (typeof given !== "object" || given === null) {
+    throw new InvalidArgumentError(`${name} is ${shown(given)}`, `give an object with ${parts.join(", ")}`);
+  }
+  for (const part of parts) {
+    const found: unknown = (given as Readonly<Record<string, unknown>>)[part];
+    if (typeof found === kind && found !== null) continue;
+    throw new InvalidArgumentError(
+      `${name} has no ${kind === "function" ? "function " : ""}"${part}"`,
+      `give an object with ${parts.join(", ")}`,
+    );
+  }
+}
+
 /**
  * A connected cluster: makes producers, consumers and the admin, and closes them with itself. Made by `connect`.
  *
@@ -115,7 +144,8 @@ export class Cluster implements AsyncDisposable {
   /** Use `connect`. */
   constructor(parts: ClusterParts) {
     this.#parts = parts;
-    this.#caller = new BrokerCaller(parts.env, parts.metadata, parts.settings.requestTimeoutMs);
+    // Brokers are told of it in 32 bits.
+    this.#caller = new BrokerCaller(parts.env, parts.metadata, Math.min(parts.settings.requestTimeoutMs, INT32_MAX));
   }
 
   /** The id that the cluster was given when it was made. */
@@ -188,9 +218,12 @@ export class Cluster implements AsyncDisposable {
 
   /**
    * The partitions of a topic, as the cluster describes them now. Rejects with ProtocolError when there is no such
-   * topic, with ConnectionError when no broker answers.
+   * topic, with ConnectionError when no broker answers within `deadlineMs`, with InvalidArgumentError for what is no name,
+   * and with ClosedError.
    */
   async partitionsOf(topic: string): Promise<number[]> {
+    checkTopicName(topic);
+    this.#checkOpen();
     return (await this.#waitForTopic(topic)).partitions.map(({ partition }) => partition);
   }
 
@@ -217,7 +250,6 @@ export class Cluster implements AsyncDisposable {
 
   async #waitForTopic(topic: string, signal?: AbortSignal): Promise<KnownTopic> {
     const { env, metadata, deadlineMs, unknownTopicTimeoutMs } = this.#parts;
-    if (topic === "") throw new InvalidArgumentError("a topic has no name", "pass its name");
     metadata.want(topic);
     const deadline = new Deadline(env.clock, deadlineMs);
     for (;;) {

@@ -1,3 +1,17 @@
+import { nearestName } from "../common/nearest-name.js";
+import {
+  checkFields,
+  checkList,
+  checkNumber,
+  checkOptions,
+  checkPartition,
+  checkSignal,
+  checkTopicName,
+  INT32_MAX,
+  numberOption,
+  shown,
+  wordOption,
+} from "./arguments.js";
 import { InvalidArgumentError } from "./errors.js";
 import type { FetchSettings } from "./fetch-loop.js";
 import { timestampOf } from "./offset-lookup.js";
@@ -9,7 +23,6 @@ import type {
   TopicPartitionOffset,
   UnreadablePolicy,
 } from "./options.js";
-import { numberOption, refuseUnknownOptions, wordOption } from "./options.js";
 
 /** The options of a consumer, checked and complete. */
 export interface ConsumerSettings {
@@ -46,31 +59,33 @@ const optionNames = [
 
 /** Throws InvalidArgumentError for what cannot work. */
 export function consumerSettings(options: ConsumerOptions, requestTimeoutMs: number): ConsumerSettings {
-  refuseUnknownOptions("a consumer", options, optionNames);
-  const topics = options.topics ?? [options.topic];
-  if (topics.length === 0 || topics.some((topic) => typeof topic !== "string" || topic === "")) {
-    throw new InvalidArgumentError("a consumer has no topic to read", 'give topics: ["orders"] or topic: "orders"');
-  }
-  for (const partition of options.partitions ?? []) numberOption("partitions", partition, { min: 0, defaultValue: 0 });
-  const from = options.from ?? "latest";
-  if (isList(from)) for (const { offset } of from) checkPosition({ offset });
-  else checkPosition(from);
+  checkOptions("a consumer", options, optionNames);
+  const { signal } = options;
+  checkSignal(signal);
   return {
-    topics,
-    partitions: options.partitions,
-    from,
+    topics: topicsOf(options),
+    partitions: partitionsOf(options),
+    from: fromOf(options.from),
     onOutOfRange: wordOption("onOutOfRange", options.onOutOfRange, ["earliest", "latest", "error"], "error"),
     onUnreadable: wordOption("onUnreadable", options.onUnreadable, ["skip", "error"], "error"),
     stallMs: numberOption("stallMs", options.stallMs, { min: 1, defaultValue: STALL_MS }),
-    signal: options.signal,
+    signal,
     fetch: {
-      prefetchBytes: numberOption("prefetchBytes", options.prefetchBytes, { min: 1, defaultValue: PREFETCH_BYTES }),
+      prefetchBytes: numberOption("prefetchBytes", options.prefetchBytes, {
+        min: 1,
+        max: INT32_MAX,
+        defaultValue: PREFETCH_BYTES,
+      }),
       partitionBytes: numberOption("partitionBytes", options.partitionBytes, {
         min: 1,
         max: 32 * 1024 * 1024,
         defaultValue: PARTITION_BYTES,
       }),
-      fetchBytesMin: numberOption("fetchBytesMin", options.fetchBytesMin, { min: 1, defaultValue: 1 }),
+      fetchBytesMin: numberOption("fetchBytesMin", options.fetchBytesMin, {
+        min: 1,
+        max: INT32_MAX,
+        defaultValue: 1,
+      }),
       fetchWaitMs: numberOption("fetchWaitMs", options.fetchWaitMs, {
         min: 1,
         max: 60_000,
@@ -81,18 +96,76 @@ export function consumerSettings(options: ConsumerOptions, requestTimeoutMs: num
   };
 }
 
+function topicsOf({ topic, topics }: ConsumerOptions): readonly string[] {
+  if (topics !== undefined && topic !== undefined) {
+    throw new InvalidArgumentError("topic and topics are both given", "leave out one of them");
+  }
+  if (topic === undefined && topics === undefined) throw noTopic();
+  if (topics === undefined) {
+    checkTopicName(topic);
+    return [topic];
+  }
+  checkList("topics is", topics, "names");
+  if (topics.length === 0) throw noTopic();
+  for (const name of topics) checkTopicName(name);
+  return [...topics];
+}
+
+const noTopic = (): InvalidArgumentError =>
+  new InvalidArgumentError("a consumer has no topic to read", 'give topics: ["orders"] or topic: "orders"');
+
+function partitionsOf({ partitions, topics }: ConsumerOptions): readonly number[] | undefined {
+  if (partitions === undefined) return undefined;
+  if (topics !== undefined) {
+    throw new InvalidArgumentError("partitions are given with topics", "give them with one topic");
+  }
+  checkList("partitions is", partitions, "numbers");
+  if (partitions.length === 0) {
+    throw new InvalidArgumentError("partitions is empty", "name at least one, or leave partitions out to read all");
+  }
+  for (const partition of partitions) {
+    if (Number.isSafeInteger(partition) && partition >= 0 && partition <= INT32_MAX) continue;
+    throw new InvalidArgumentError(`partitions has ${shown(partition)}`, "give whole numbers from 0 on");
+  }
+  return [...partitions];
+}
+
+function fromOf(from: StartPosition | undefined): StartPosition {
+  if (from === undefined) return "latest";
+  if (!isList(from)) {
+    checkPosition(from);
+    return from;
+  }
+  return [...from].map((one) => {
+    checkPartition(one, "a position of from", "{ topic, partition, offset }");
+    const { topic, partition, offset } = one;
+    checkNumber(`the offset of ${topic}-${partition}`, offset, { min: 0 });
+    return { topic, partition, offset };
+  });
+}
+
+const positionWords = ["earliest", "latest"];
+const positionFields = ["offset", "timestamp"];
+const POSITION_HINT = 'give "earliest", "latest", { offset } from 0 on, or { timestamp }';
+
 /** Throws InvalidArgumentError for what is no place in a log. */
 export function checkPosition(position: Position): void {
   if (position === "earliest" || position === "latest") return;
-  if (typeof position === "object" && "timestamp" in position) {
-    timestampOf(position);
-    return;
+  if (typeof position !== "object" || position === null) {
+    const nearest = typeof position === "string" ? nearestName(position, positionWords) : undefined;
+    throw new InvalidArgumentError(
+      `the position is ${shown(position)}`,
+      nearest === undefined ? POSITION_HINT : `did you mean "${nearest}"?`,
+    );
   }
-  if (typeof position === "object" && Number.isSafeInteger(position.offset) && position.offset >= 0) return;
-  throw new InvalidArgumentError(
-    `the position ${JSON.stringify(position)} is none`,
-    'give "earliest", "latest", { offset } from 0 on, or { timestamp }',
-  );
+  checkFields("the position", position, "{ offset } or { timestamp }", positionFields);
+  const { offset, timestamp } = position as { readonly offset?: number; readonly timestamp?: number | Date };
+  if ((offset === undefined) === (timestamp === undefined)) {
+    const what = offset === undefined ? "neither offset nor timestamp" : "both offset and timestamp";
+    throw new InvalidArgumentError(`the position has ${what}`, POSITION_HINT);
+  }
+  if (timestamp !== undefined) timestampOf({ timestamp });
+  else checkNumber("the offset of the position", offset, { min: 0 });
 }
 
 /** Where reading of a partition begins. */

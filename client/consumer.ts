@@ -1,3 +1,4 @@
+import { booleanOption, checkOptions, checkPartition, checkPartitions } from "./arguments.js";
 import type { ConsumerBatch, ConsumerRecord } from "./consumer-record.js";
 import { checkPosition, consumerSettings } from "./consumer-settings.js";
 import { ClosedError, InvalidArgumentError, toClientError } from "./errors.js";
@@ -99,6 +100,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
    * for await (const record of consumer.records({ untilEnd: true })) console.log(record.value?.toString());
    */
   records(options: ReadOptions = {}): AsyncIterableIterator<ConsumerRecord> {
+    checkOptions("records", options, ["untilEnd"]);
     return new ReadLoop<ConsumerRecord>(this.#loopOf(options, () => this.#collector.takeRecord()));
   }
 
@@ -111,6 +113,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
    * }
    */
   batches(options: BatchReadOptions = {}): AsyncIterableIterator<ConsumerBatch> {
+    checkOptions("batches", options, ["untilEnd", "reuseMemory"]);
     return new ReadLoop<ConsumerBatch>(this.#loopOf(options, () => this.#collector.takeBatch()));
   }
 
@@ -125,6 +128,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
    * then reading goes on where it was.
    */
   async seek(target: TopicPartition, to: Position): Promise<void> {
+    checkPartition(target);
     checkPosition(to);
     await this.#prepare();
     const reader = this.#subscription.readerOf(target);
@@ -138,9 +142,9 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
 
   /** Delivers nothing more of these partitions until `resume`; a loop over batches still has the batch it was given. */
   async pause(targets: readonly TopicPartition[]): Promise<void> {
+    checkPartitions(targets);
     await this.#prepare();
-    for (const target of targets) {
-      const reader = this.#subscription.readerOf(target);
+    for (const reader of targets.map((target) => this.#subscription.readerOf(target))) {
       reader.isPaused = true;
       // The rest of the batch that is being read comes again after `resume`.
       const nextOffset = this.#collector.leave(reader);
@@ -148,10 +152,11 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     }
   }
 
+  /** Delivers records of these partitions again. Rejects with InvalidArgumentError for one that is not read. */
   async resume(targets: readonly TopicPartition[]): Promise<void> {
+    checkPartitions(targets);
     await this.#prepare();
-    for (const target of targets) {
-      const reader = this.#subscription.readerOf(target);
+    for (const reader of targets.map((target) => this.#subscription.readerOf(target))) {
       reader.isPaused = false;
       this.#buffer.putBack(reader.held.splice(0));
     }
@@ -160,6 +165,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
 
   /** The offset of the next record that will be delivered of a partition. Looks it up when nothing was read yet. */
   async position(target: TopicPartition): Promise<number> {
+    checkPartition(target);
     await this.#prepare();
     const reader = this.#subscription.readerOf(target);
     const position = await this.#subscription.positionOf(reader);
@@ -190,8 +196,10 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   }
 
   #loopOf<T>(options: BatchReadOptions, take: () => T | undefined): ReadSource<T> {
+    const untilEnd = booleanOption("untilEnd", options.untilEnd, false);
+    const reuseMemory = booleanOption("reuseMemory", options.reuseMemory, false);
     return {
-      begin: () => this.#begin(options.untilEnd ?? false, options.reuseMemory ?? false),
+      begin: () => this.#begin(untilEnd, reuseMemory),
       take,
       isOver: () => this.#closed || this.#subscription.isAtEnd,
       more: () => this.#buffer.more(),

@@ -2,6 +2,7 @@ import { OffsetSpec } from "../protocol/messages.js";
 import type { ListedOffset } from "../protocol/messages.js";
 import type { BrokerCaller } from "./broker-caller.js";
 import type { ClientError } from "./errors.js";
+import { shown } from "./arguments.js";
 import { InvalidArgumentError } from "./errors.js";
 import type { CallOptions, TopicPartition } from "./options.js";
 import type { Deadline } from "./retry.js";
@@ -61,7 +62,10 @@ function specOf(query: OffsetQuery): { spec: OffsetSpec; timestamp: number } {
 
 /** Milliseconds since 1970. Throws InvalidArgumentError. */
 export function timestampOf(query: { readonly timestamp: number | Date }): number {
-  const timestamp = Number(query.timestamp);
-  if (Number.isSafeInteger(timestamp) && timestamp >= 0) return timestamp;
-  throw new InvalidArgumentError(`timestamp is ${String(query.timestamp)}`, "give milliseconds since 1970, or a Date");
+  const given: unknown = query.timestamp;
+  const timestamp = given instanceof Date ? given.getTime() : given;
+  if (Number.isSafeInteger(timestamp) && (timestamp as number) >= 0) return timestamp as number;
+  const isDate = given instanceof Date;
+  const what = isDate ? (Number.isNaN(timestamp) ? "an invalid Date" : given.toISOString()) : shown(given);
+  throw new InvalidArgumentError(`timestamp is ${what}`, "give milliseconds since 1970, or a Date");
 }

@@ -1,6 +1,6 @@
 import type { Env } from "../common/env/env.js";
 import type { Logger } from "../common/logger.js";
-import { nearestName } from "../common/nearest-name.js";
+import { shown } from "./arguments.js";
 import type { BrokerAddress } from "./broker-connections.js";
 import { InvalidArgumentError } from "./errors.js";
 
@@ -193,66 +193,28 @@ const DEFAULT_PORT = 9092;
 
 /** The addresses in a list or a text with commas. Throws InvalidArgumentError. */
 export function parseAddresses(given: readonly string[] | string): BrokerAddress[] {
-  const texts = (typeof given === "string" ? given.split(",") : [...given]).map((text) => text.trim());
-  const addresses = texts.filter((text) => text !== "").map(parseAddress);
-  if (addresses.length === 0) {
-    throw new InvalidArgumentError("bootstrapBrokers names no broker", 'give at least one, as "localhost:9092"');
+  if (typeof given !== "string" && !Array.isArray(given)) throw noBroker(`bootstrapBrokers is ${shown(given)}`);
+  const texts = typeof given === "string" ? given.split(",") : [...(given as readonly unknown[])];
+  const addresses: BrokerAddress[] = [];
+  for (const text of texts) {
+    if (typeof text !== "string") throw new InvalidArgumentError(`an address is ${shown(text)}`, ADDRESS_HINT);
+    if (text.trim() !== "") addresses.push(parseAddress(text.trim()));
   }
+  if (addresses.length === 0) throw noBroker("bootstrapBrokers names no broker");
   return addresses;
 }
 
+const ADDRESS_HINT = 'write it as "host:port", an IPv6 address as "[::1]:9092"';
+
+const noBroker = (what: string): InvalidArgumentError =>
+  new InvalidArgumentError(what, 'give at least one, as "localhost:9092"');
+
 function parseAddress(text: string): BrokerAddress {
-  const match = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(text);
+  const match = /^(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:,/@[\]]+))(?::(\d+))?$/.exec(text);
   const host = match?.[1] ?? match?.[2];
   const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
   if (host === undefined || port < 1 || port > 65535) {
-    throw new InvalidArgumentError(`"${text}" is not the address of a broker`, 'write it as "host:port"');
+    throw new InvalidArgumentError(`${JSON.stringify(text.slice(0, 80))} is not the address of a broker`, ADDRESS_HINT);
   }
   return { host, port };
-}
-
-interface NumberRule {
-  readonly min: number;
-  readonly max?: number;
-  readonly defaultValue: number;
-}
-
-/** A whole number option within its range, or its default. Throws InvalidArgumentError that names the option. */
-export function numberOption(name: string, given: number | undefined, rule: NumberRule): number {
-  if (given === undefined) return rule.defaultValue;
-  const max = rule.max ?? Number.MAX_SAFE_INTEGER;
-  if (!Number.isSafeInteger(given) || given < rule.min || given > max) {
-    throw new InvalidArgumentError(
-      `${name} is ${given}`,
-      `give a whole number ${rule.max === undefined ? `from ${rule.min} on` : `from ${rule.min} to ${max}`}`,
-    );
-  }
-  return given;
-}
-
-/** One of a few words, or the default. Throws InvalidArgumentError that names the option. */
-export function wordOption<Word extends string>(
-  name: string,
-  given: Word | undefined,
-  words: readonly Word[],
-  defaultValue: Word,
-): Word {
-  if (given === undefined) return defaultValue;
-  if (words.includes(given)) return given;
-  throw new InvalidArgumentError(
-    `${name} is ${JSON.stringify(given)}`,
-    `give ${words.map((word) => `"${word}"`).join(" or ")}`,
-  );
-}
-
-/** Throws InvalidArgumentError for an option that does not exist, naming the nearest one that does. */
-export function refuseUnknownOptions(what: string, given: object, known: readonly string[]): void {
-  for (const name of Object.keys(given)) {
-    if (known.includes(name)) continue;
-    const nearest = nearestName(name, known);
-    throw new InvalidArgumentError(
-      `${what} has no option "${name}"`,
-      nearest === undefined ? `the options are ${known.join(", ")}` : `did you mean "${nearest}"?`,
-    );
-  }
 }

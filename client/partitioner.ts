@@ -1,3 +1,6 @@
+import { checkNumber, INT32_MAX, shown } from "./arguments.js";
+import { InvalidArgumentError } from "./errors.js";
+
 /**
  * Which partition a record with a key belongs to: 32-bit MurmurHash2 with Kafka's seed, as Java's clients have it, so that
  * the same key lands in the same partition whichever of them wrote it.
@@ -7,8 +10,10 @@ const SEED = 0x9747b28c;
 const MULTIPLIER = 0x5bd1e995;
 const SHIFT = 24;
 
-/** The hash of the first `length` bytes, as a signed 32-bit number. */
-export function murmur2(data: Uint8Array, length: number = data.length): number {
+/** The hash of the first `length` bytes (all of them by default), as a signed 32-bit number. Throws InvalidArgumentError. */
+export function murmur2(data: Uint8Array, length: number = data?.length): number {
+  if (!(data instanceof Uint8Array)) throw new InvalidArgumentError(`data is ${shown(data)}`, "give a Uint8Array");
+  checkNumber("length", length, { min: 0, max: data.length });
   let hash = SEED ^ length;
   const wordsEnd = length & ~3;
   for (let at = 0; at < wordsEnd; at += 4) {
@@ -34,8 +39,12 @@ export function murmur2(data: Uint8Array, length: number = data.length): number 
 const SCRATCH_UNITS = 256;
 const scratch = Buffer.alloc(SCRATCH_UNITS * 3);
 
-/** The partition of a key among `partitionCount`. Text is hashed as UTF-8. */
+/** The partition of a key among `partitionCount`. Text is hashed as UTF-8. Throws InvalidArgumentError. */
 export function partitionOfKey(key: Uint8Array | string, partitionCount: number): number {
+  if (typeof key !== "string" && !(key instanceof Uint8Array)) {
+    throw new InvalidArgumentError(`a key is ${shown(key)}`, "give text or a Uint8Array");
+  }
+  checkNumber("partitionCount", partitionCount, { min: 1, max: INT32_MAX });
   let hash: number;
   if (typeof key !== "string") hash = murmur2(key);
   else if (key.length <= SCRATCH_UNITS) hash = murmur2(scratch, scratch.write(key));

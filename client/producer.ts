@@ -4,12 +4,13 @@ import { throwUncaught } from "../common/env/time.js";
 import type { LeaderHint } from "../protocol/messages.js";
 import type { RpcConnection } from "../protocol/rpc-connection.js";
 import type { BrokerId } from "../protocol/types.js";
+import { checkList, checkTopicName, shown } from "./arguments.js";
 import type { BrokerCaller } from "./broker-caller.js";
 import type { ConnectionSettings } from "./broker-connections.js";
 import { BrokerConnections } from "./broker-connections.js";
 import { BufferPool } from "./buffer-pool.js";
 import type { ClientError } from "./errors.js";
-import { ClosedError, toClientError } from "./errors.js";
+import { ClosedError, InvalidArgumentError, toClientError } from "./errors.js";
 import type { KnownPartition, Metadata } from "./metadata.js";
 import type { ProducerOptions } from "./options.js";
 import type { PartitionQueue, QueueHost } from "./partition-queue.js";
@@ -136,12 +137,14 @@ export class Producer implements AsyncDisposable {
    * const places = await producer.sendBatch("orders", [{ value: "a" }, { value: "b" }]);
    */
   async sendBatch(topic: string, records: readonly ProducerRecord[]): Promise<RecordMetadata[]> {
+    checkTopicName(topic);
+    checkList("the records of a batch are", records, "records");
     const places: RecordMetadata[] = [];
     if (records.length === 0) return places;
     await new Promise<void>((resolve, reject) => {
       let left = records.length;
       let failure: ClientError | undefined;
-      records.forEach((record, index) => {
+      [...records].forEach((record, index) => {
         const onOutcome: OnAcknowledged = (error, metadata) => {
           if (error === undefined) places[index] = metadata;
           else failure ??= error;
@@ -184,6 +187,9 @@ export class Producer implements AsyncDisposable {
     const onAcknowledged = onOutcome as OnAcknowledged | undefined;
     if (this.#closing !== undefined) throw new ClosedError("producer");
     checkRecord(topic, record);
+    if (onAcknowledged !== undefined && typeof onAcknowledged !== "function") {
+      throw new InvalidArgumentError(`the callback is ${shown(onAcknowledged)}`, "give a function, or leave it out");
+    }
     const timestamp = record.timestamp ?? this.#turn.nowMs();
     const queues = this.#lastTopic?.name === topic ? this.#lastTopic : this.#queuesOf(topic);
     if (queues === undefined) {

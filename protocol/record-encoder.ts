@@ -13,7 +13,7 @@ export type EncodableBytes = Uint8Array | string | null | undefined;
 /** A name and a value that travel with a record. */
 export interface EncodableHeader {
   readonly key: string;
-  readonly value?: Uint8Array | string | null;
+  readonly value: Uint8Array | string | null;
 }
 
 /** What a batch says of its producer, decided when it is about to be sent. */

@@ -56,7 +56,7 @@ describe("Consumer", () => {
     await producer.sendBatch("t", [
       { key: "k0", value: "v0", headers: { a: "1", b: null }, timestamp: 1_700_000_000_000 },
       { value: "v1", timestamp: 1_700_000_000_005 },
-      { key: "k2", timestamp: 1_699_999_999_999 },
+      { key: "k2", value: null, timestamp: 1_699_999_999_999 },
     ]);
     const records: unknown[] = [];
     const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });

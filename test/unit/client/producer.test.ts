@@ -644,7 +644,11 @@ describe("Producer", () => {
     fake.createTopic("t", 3);
     const producer = cluster.producer();
     // murmur2("21") & 0x7fffffff is 1173551340, "foobar" 1357151166, "abc" 479470107.
-    const places = await producer.sendBatch("t", [{ key: "21" }, { key: "foobar" }, { key: Buffer.from("abc") }]);
+    const keys = ["21", "foobar", Buffer.from("abc")];
+    const places = await producer.sendBatch(
+      "t",
+      keys.map((key) => ({ key, value: null })),
+    );
     expect(places.map(({ partition }) => partition)).toEqual([1173551340 % 3, 1357151166 % 3, 479470107 % 3]);
     const batch = await producer.sendBatch(
       "t",

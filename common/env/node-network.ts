@@ -1,5 +1,6 @@
 import net from "node:net";
 import { ConnectFailure, ListenFailure } from "./network.js";
+import { nodeTimers } from "./node-time.js";
 import type {
   ConnectFailureReason,
   ConnectOptions,
@@ -50,9 +51,9 @@ function connect(options: ConnectOptions): Promise<Socket> {
     });
     // Else Node begins to read as soon as it is connected.
     socket.pause();
-    const deadline = setTimeout(() => fail("timed-out"), options.timeoutMs);
+    const deadline = nodeTimers.after(options.timeoutMs, () => fail("timed-out"));
     const fail = (reason: ConnectFailureReason, cause?: Error): void => {
-      clearTimeout(deadline);
+      deadline.cancel();
       socket.removeListener("connect", onConnect);
       // The error listener stays: Node may report a second error while the socket is being destroyed.
       socket.destroy();
@@ -60,7 +61,7 @@ function connect(options: ConnectOptions): Promise<Socket> {
     };
     const onError = (error: Error): void => fail(connectFailureReason(error), error);
     const onConnect = (): void => {
-      clearTimeout(deadline);
+      deadline.cancel();
       socket.removeListener("error", onError);
       resolve(new NodeSocket(socket, reader));
     };

@@ -1,4 +1,5 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { nodeTimers } from "../../common/env/node-time.js";
+import { sleep } from "../../common/env/time.js";
 
 /** The longest burst, so that a rate is even and not a lump a second. */
 const BURST_MS = 20;
@@ -22,6 +23,6 @@ export class Pace {
     this.#taken += 1;
     const waitMs = dueMs - this.nowMs();
     if (waitMs < BURST_MS / 2) return undefined;
-    return sleep(waitMs, undefined, { signal: this.signal }).catch(() => undefined);
+    return sleep(nodeTimers, waitMs, this.signal).catch(() => undefined);
   }
 }

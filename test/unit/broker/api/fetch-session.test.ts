@@ -91,7 +91,7 @@ describe("FetchSession", () => {
     const looks: (() => void)[] = [];
     const verify = (): Promise<void> => new Promise((resolve) => void looks.push(resolve));
     const partition = { observe: () => undefined, unobserve: () => undefined, verify } as unknown as Partition;
-    const session = new FetchSession(1, 1, 2);
+    const session = new FetchSession(1, 1, 2, { count: 0 });
     const wakes: string[] = [];
     session.park((urgency) => wakes.push(urgency));
     const ask = (): SessionPartition => session.put({ ...asking(0), verify: true }, partition, toOffset(20));

@@ -8,6 +8,7 @@ import { BrokerConfig } from "./config.js";
 import { completeListeners, exposedListeners, parseListener } from "./listeners.js";
 import { explained } from "./start-failure.js";
 import { createWinstonLogger } from "./winston-logger.js";
+import { parseConnectString } from "./zookeeper/server-list.js";
 
 export interface BrokerOptions {
   /** From 0, unique in the cluster. */
@@ -46,6 +47,8 @@ export async function runBroker(options: BrokerOptions): Promise<number> {
 async function serve(options: BrokerOptions, logger: Logger): Promise<number> {
   const settings = { ...options.settings, "zookeeper.connect": options.zookeeper };
   const config = new BrokerConfig(settings);
+  // Before anything is made for a cluster that is not the one that is meant.
+  parseConnectString(options.zookeeper);
   const given =
     options.listeners.length > 0
       ? options.listeners

@@ -14,11 +14,12 @@ export interface ConnectString {
 /** A connect string that cannot be understood. A mistake in the settings, so it is thrown at once. */
 export class ConnectStringError extends Error {
   override readonly name = "ConnectStringError";
-  constructor(connectString: string, why: string) {
-    super(
-      `"${connectString}" does not name ZooKeeper servers: ${why}; ` +
-        'write "host:port,host:port", with "/path" behind the last port to keep everything below that node',
-    );
+  constructor(
+    connectString: string,
+    why: string,
+    hint = 'write "host:port,host:port", with "/path" behind the last port to keep everything below that node',
+  ) {
+    super(`"${connectString}" does not name ZooKeeper servers: ${why}; ${hint}`);
   }
 }
 
@@ -29,6 +30,7 @@ export function parseConnectString(connectString: string): ConnectString {
   const slash = connectString.indexOf("/");
   const list = slash < 0 ? connectString : connectString.slice(0, slash);
   const chroot = slash < 0 ? "" : connectString.slice(slash).replace(/\/$/, "");
+  if (chroot.includes(",")) throw severalPaths(connectString);
   const reason = chroot === "" ? undefined : pathFault(chroot);
   if (reason !== undefined) throw new ConnectStringError(connectString, `the path ${reason}`);
   const servers = list
@@ -38,6 +40,19 @@ export function parseConnectString(connectString: string): ConnectString {
     .map((text) => parseServer(connectString, text));
   if (servers.length === 0) throw new ConnectStringError(connectString, "it is empty");
   return { servers, chroot };
+}
+
+/** A node may have a comma in its name, but whoever writes one here means the next server. */
+function severalPaths(connectString: string): ConnectStringError {
+  const parts = connectString.split(",").map((text) => /^\s*([^/\s]+)(\/\S*[^\s/])?\/?\s*$/.exec(text));
+  const paths = new Set(parts.map((part) => part?.[2]).filter((path) => path !== undefined));
+  const [path] = paths;
+  const isClear = paths.size === 1 && parts.every((part) => part !== null);
+  const right = `${parts.map((part) => part?.[1]).join(",")}${path}`;
+  const why = "the path stands behind the last server only";
+  return isClear
+    ? new ConnectStringError(connectString, why, `write "${right}"`)
+    : new ConnectStringError(connectString, why);
 }
 
 function parseServer(connectString: string, text: string): ZooKeeperServer {

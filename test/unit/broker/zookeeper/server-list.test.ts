@@ -31,6 +31,28 @@ describe("parseConnectString", () => {
   );
 });
 
+describe("a connect string with a path behind several servers", () => {
+  // All behind the first "/" was taken for one path: a single server, and a cluster of its own below a strange node.
+  it.each([
+    ["zk1:2181/x,zk2:2181/x", "zk1:2181,zk2:2181/x"],
+    ["zk1/x, zk2:2182/x ,[::1]:2183/x", "zk1,zk2:2182,[::1]:2183/x"],
+    ["zk1:2181/x,zk2:2181", "zk1:2181,zk2:2181/x"],
+    ["zk1:2181/x/,zk2:2181/x", "zk1:2181,zk2:2181/x"],
+    ["zk1:2181/,zk2:2181/x", "zk1:2181,zk2:2181/x"],
+  ])("is refused: %s is written %s", (connectString, right) => {
+    expect(() => parseConnectString(connectString)).toThrow(ConnectStringError);
+    expect(() => parseConnectString(connectString)).toThrow(`write "${right}"`);
+    expect(parseConnectString(right).chroot).toBe("/x");
+  });
+
+  it.each(["zk1:2181/x,zk2:2181/y", "zk1:2181/x,,zk2:2181/x", "zk1:2181/x, "])(
+    "is refused without a guess when %s does not say what is meant",
+    (connectString) => {
+      expect(() => parseConnectString(connectString)).toThrow("the path stands behind the last server only");
+    },
+  );
+});
+
 describe("pathFault", () => {
   it("accepts what ZooKeeper accepts", () => {
     for (const path of ["/", "/a", "/a/b-c_d.e", "/...", "/ä/漢"]) expect(pathFault(path)).toBeUndefined();

@@ -22,6 +22,8 @@ const DAY = 24 * 60 * MINUTE;
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const NO_LIMIT = -1;
+/** What is told to another broker travels in 32 bits. */
+const INT32_MAX = 2 ** 31 - 1;
 
 /** Settings of a broker, by Kafka's names where Kafka has them. */
 export const brokerSettings = {
@@ -185,6 +187,7 @@ export const brokerSettings = {
     unit: "ms",
     default: 500,
     least: 1,
+    most: INT32_MAX,
     doc: "How long a follower's fetch waits at the leader for records.",
   },
   "replica.fetch.max.bytes": {
@@ -192,6 +195,7 @@ export const brokerSettings = {
     unit: "bytes",
     default: MIB,
     least: KIB,
+    most: INT32_MAX,
     doc: "The most bytes of one partition in a follower's fetch.",
   },
   "replica.fetch.response.max.bytes": {
@@ -199,6 +203,7 @@ export const brokerSettings = {
     unit: "bytes",
     default: 8 * MIB,
     least: KIB,
+    most: INT32_MAX,
     doc: "The most bytes of a follower's fetch.",
   },
   "replica.high.watermark.checkpoint.interval.ms": {
@@ -224,7 +229,11 @@ export const brokerSettings = {
     doc: "The listener on which brokers talk to brokers; replication and orders are accepted there only.",
   },
   "broker.rack": { type: "text", default: "", doc: "Where the broker stands; replicas are spread over racks." },
-  "zookeeper.connect": { type: "text", default: "", doc: "HOST:PORT,...[/CHROOT] of the ZooKeeper ensemble." },
+  "zookeeper.connect": {
+    type: "text",
+    default: "",
+    doc: "HOST:PORT,...[/CHROOT] of the ZooKeeper ensemble; the chroot stands behind the last server only.",
+  },
   "zookeeper.session.timeout.ms": {
     type: "number",
     unit: "ms",

@@ -31,6 +31,13 @@ describe("settings of a broker", () => {
     expect(wrong).toThrow(/connections\.max=1: give 10 or more/);
   });
 
+  it("have a bound where they are told to another broker in 32 bits: beyond it they would become another number", () => {
+    for (const name of ["replica.fetch.wait.max.ms", "replica.fetch.max.bytes", "replica.fetch.response.max.bytes"])
+      expect(() => new BrokerConfig({ [name]: String(2 ** 32 + 2048) })).toThrow(
+        `${name}=4294969344: give 2147483647 or less`,
+      );
+  });
+
   it("do not take a name of Object's prototype for a setting", () => {
     expect(() => new BrokerConfig({ constructor: "1" })).toThrow(/constructor is not a setting/);
     expect(topicConfigRefusal([{ name: "__proto__", value: "1" }])).toMatch(/is not a setting/);

@@ -4,6 +4,7 @@ import {
   checkList,
   checkNumber,
   checkPartitions,
+  checkText,
   checkTopicName,
   INT32_MAX,
   isPlain,
@@ -62,6 +63,8 @@ function checkConfig(what: string, config: unknown, mayBeNull: boolean): void {
     throw new InvalidArgumentError(`${what} is ${shown(config)}`, 'write it as { "retention.ms": 86400000 }');
   }
   for (const [name, value] of Object.entries(config)) {
+    checkText("the name of a setting", name);
+    if (typeof value === "string") checkText(name, value);
     if (typeof value === "string" || typeof value === "boolean" || Number.isFinite(value)) continue;
     if (value === null && mayBeNull) continue;
     throw new InvalidArgumentError(
@@ -82,9 +85,7 @@ export function checkConfigTarget(target: unknown): void {
   if ("topic" in (target as Fields)) checkTopicName(topic);
   else if ("broker" in (target as Fields)) {
     if (broker !== "") checkBroker(broker);
-  } else if (typeof client !== "string") {
-    throw new InvalidArgumentError(`client is ${shown(client)}`, "give the client id as text");
-  }
+  } else checkText("client", client);
 }
 
 function checkBroker(broker: unknown): void {

@@ -146,13 +146,22 @@ export function checkSignal(given: unknown): void {
   throw new InvalidArgumentError(`signal is ${shown(given)}`, "give the signal of an AbortController");
 }
 
+/** Half of a pair that stands alone has no UTF-8, and brokers refuse a whole request for it. */
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
+/** Text that can be told to a broker. */
+export function checkText(name: string, given: unknown): asserts given is string {
+  if (typeof given !== "string") throw new InvalidArgumentError(`${name} is ${shown(given)}`, "give text");
+  if (LONE_SURROGATE.test(given)) {
+    throw new InvalidArgumentError(`${name} is ${shown(given)}, which has no UTF-8`, "give text with whole characters");
+  }
+}
+
 /** The name of a topic. Which characters it may have is for the brokers to say. */
 export function checkTopicName(given: unknown): asserts given is string {
-  if (typeof given === "string" && given !== "" && given.length <= TOPIC_NAME_MAX) return;
   if (given === undefined || given === "") throw new InvalidArgumentError("a topic has no name", "pass its name");
-  if (typeof given !== "string") {
-    throw new InvalidArgumentError(`the name of a topic is ${shown(given)}`, "pass it as text");
-  }
+  checkText("the name of a topic", given);
+  if (given.length <= TOPIC_NAME_MAX) return;
   throw new InvalidArgumentError(
     `the name of a topic has ${given.length} characters`,
     `a name has ${TOPIC_NAME_MAX} characters at most`,

@@ -4,7 +4,7 @@ import { silentLogger } from "../common/logger.js";
 import { ApiError } from "../protocol/error-codes.js";
 import { TransportError } from "../protocol/rpc-error.js";
 import { Admin } from "./admin.js";
-import { checkOptions, checkSignal, checkTopicName, INT32_MAX, numberOption, shown } from "./arguments.js";
+import { checkOptions, checkSignal, checkText, checkTopicName, INT32_MAX, numberOption, shown } from "./arguments.js";
 import { BrokerCaller } from "./broker-caller.js";
 import type { ConnectionSettings } from "./broker-connections.js";
 import { Consumer } from "./consumer.js";
@@ -37,6 +37,14 @@ const optionNames = [
   "unknownTopicTimeoutMs",
   "signal",
 ];
+
+/** What a client uses of its world. */
+const envFunctions = {
+  clock: ["monotonicMs", "wallMs"],
+  timers: ["after", "soon", "afterThisTurn"],
+  random: ["float", "below"],
+  network: ["connect"],
+};
 
 interface ClusterParts {
   readonly env: Env;
@@ -81,7 +89,9 @@ export async function connect(options: ConnectOptions): Promise<Cluster> {
   });
   const { signal } = options;
   checkSignal(signal);
-  checkParts("env", options.env, "object", ["clock", "timers", "random", "network"]);
+  checkParts("env", options.env, "object", Object.keys(envFunctions));
+  for (const [part, functions] of Object.entries(envFunctions))
+    checkParts(`env.${part}`, options.env?.[part as keyof typeof envFunctions], "function", functions);
   checkParts("logger", options.logger, "function", ["debug", "info", "warn", "error"]);
   signal?.throwIfAborted();
   const env = options.env ?? defaultEnv();
@@ -108,7 +118,7 @@ export async function connect(options: ConnectOptions): Promise<Cluster> {
 
 function clientIdOf(given: unknown): string {
   if (given === undefined) return "ottla-client";
-  if (typeof given !== "string") throw new InvalidArgumentError(`clientId is ${shown(given)}`, "give text");
+  checkText("clientId", given);
   if (given.length <= CLIENT_ID_MAX) return given;
   throw new InvalidArgumentError(`clientId has ${given.length} characters`, `give at most ${CLIENT_ID_MAX}`);
 }

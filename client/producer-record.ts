@@ -1,5 +1,5 @@
 import type { EncodableHeader } from "../protocol/record-encoder.js";
-import { checkTopicName, isPlain, shown, unknownField } from "./arguments.js";
+import { isPlain, shown, unknownField } from "./arguments.js";
 import { InvalidArgumentError } from "./errors.js";
 
 /** A record to be sent. What a consumer has read is one too. */
@@ -35,13 +35,12 @@ const headerFields = ["key", "value"];
  * Throws InvalidArgumentError for what no record can be. Runs for each record that is sent: what is right passes without
  * a call that costs.
  */
-export function checkRecord(topic: string, record: ProducerRecord): void {
+export function checkRecord(record: ProducerRecord): void {
   if (typeof record !== "object" || record === null) throw notARecord(record);
   const { key, value, headers, timestamp, partition } = record;
   // What is made by a class, like the record of a consumer, may have fields of its own.
   if (record.constructor === Object)
     for (const name in record) if (!isRecordField(name)) throw unknownField("a record", name, recordFields);
-  checkTopicName(topic);
   if (value === undefined) throw withoutValue(record);
   if (key !== undefined) checkBytes("key", key);
   checkBytes("value", value);

@@ -186,12 +186,15 @@ export class Producer implements AsyncDisposable {
     // Whoever takes the first parameter only may be given both.
     const onAcknowledged = onOutcome as OnAcknowledged | undefined;
     if (this.#closing !== undefined) throw new ClosedError("producer");
-    checkRecord(topic, record);
+    // The last one was checked when it came first.
+    const last = this.#lastTopic;
+    if (last === undefined || last.name !== topic) checkTopicName(topic);
+    checkRecord(record);
     if (onAcknowledged !== undefined && typeof onAcknowledged !== "function") {
       throw new InvalidArgumentError(`the callback is ${shown(onAcknowledged)}`, "give a function, or leave it out");
     }
     const timestamp = record.timestamp ?? this.#turn.nowMs();
-    const queues = this.#lastTopic?.name === topic ? this.#lastTopic : this.#queuesOf(topic);
+    const queues = last?.name === topic ? last : this.#queuesOf(topic);
     if (queues === undefined) {
       this.#wakeIn(CHECK_MS);
       return this.#waiting.awaitTopic(topic, record, timestamp, onAcknowledged);

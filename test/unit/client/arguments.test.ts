@@ -306,7 +306,7 @@ describe("the arguments of the client", () => {
       else await (error as Cluster).close();
     });
 
-    it.each([undefined, null, "", 5, {}, ["t"], 5n, "t".repeat(250)])("has no topic %p", async (topic) => {
+    it.each([undefined, null, "", 5, {}, ["t"], 5n, "t".repeat(250), "\ud800"])("has no topic %p", async (topic) => {
       expect((await refusalOf(() => cluster.partitionsOf(topic as never))).message).toMatch(/topic/);
       // A name that cannot be asked for would stay in every question for metadata.
       expect(await cluster.partitionsOf("t")).toEqual([0, 1, 2]);
@@ -378,6 +378,8 @@ describe("the arguments of the client", () => {
         [() => admin.alterConfigs({ topic: "t" }, new Map([["retention.ms", 1]]) as never), "changes is a Map"],
         [() => admin.alterConfigs({ topic: "t" }, { "retention.ms": [1] } as never), "retention.ms is a list"],
         [() => admin.alterConfigs({ client: 5 } as never, {}), "client is 5"],
+        [() => admin.alterConfigs({ topic: "t" }, { "\ud800": 1 }), "the name of a setting is the text"],
+        [() => admin.alterConfigs({ topic: "t" }, { "cleanup.policy": "\udfff" }), "which has no UTF-8"],
         [() => admin.electLeaders({} as never), "the partitions are an object"],
         [() => admin.electLeaders([{ topic: undefined, partition: 0 }] as never), "a topic has no name"],
         [() => admin.electLeaders([{ topic: "t", partition: 2 ** 32 }]), "partition is 4294967296"],

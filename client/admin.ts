@@ -30,16 +30,29 @@ import type { OffsetLookup } from "./offset-lookup.js";
 import type { CallOptions, TopicPartition, TopicPartitionOffset } from "./options.js";
 import type { Deadline } from "./retry.js";
 
-/** A topic to be made. */
+/** A topic to be made. What is wrong, and a field that there is not, is refused with InvalidArgumentError. */
 export interface NewTopic {
+  /** 1 to 249 characters of A-Z a-z 0-9 . _ - */
   readonly name: string;
-  /** @defaultValue num.partitions of the cluster */
+  /**
+   * A whole number from 1 on.
+   * @defaultValue num.partitions of the cluster
+   */
   readonly partitions?: number;
-  /** @defaultValue default.replication.factor of the cluster */
+  /**
+   * A whole number from 1 on; brokers refuse more than there are of them.
+   * @defaultValue default.replication.factor of the cluster
+   */
   readonly replicationFactor?: number;
-  /** By Kafka's dotted names: `{ "retention.ms": "86400000" }`. */
+  /**
+   * By Kafka's dotted names: `{ "retention.ms": "86400000" }`.
+   * @defaultValue what the brokers have
+   */
   readonly config?: Readonly<Record<string, string | number | boolean>>;
-  /** Replicas by hand, instead of the two numbers: for each partition the ids of brokers, preferred leader first. */
+  /**
+   * Replicas by hand, instead of the two numbers: for each partition the ids of brokers, preferred leader first.
+   * @defaultValue chosen by the controller
+   */
   readonly assignment?: readonly (readonly number[])[];
 }
 
@@ -147,8 +160,9 @@ const DESCRIBE_OFFSETS_MS = 3000;
 
 /**
  * Administers the cluster. Made by `Cluster.admin`. Every method goes on through elections and restarts until it has an
- * answer or `deadlineMs` is over, and rejects with a ClientError: ProtocolError with the reason of a refusal,
- * DeadlineExceededError when nothing was done, OutcomeUnknownError when something may have been.
+ * answer or `deadlineMs` is over, and rejects with a ClientError: InvalidArgumentError for arguments that can mean
+ * nothing, before anything is sent, ProtocolError with the reason of a refusal, DeadlineExceededError when nothing was
+ * done, OutcomeUnknownError when something may have been.
  *
  * @example
  * const admin = cluster.admin();
@@ -244,7 +258,10 @@ export class Admin {
     }
   }
 
-  /** Gives a topic more partitions: `partitions` is the total after the change. Keys may move to other partitions. */
+  /**
+   * Gives a topic more partitions: `partitions` is the total after the change, a whole number from 1 on. Keys may move to
+   * other partitions.
+   */
   async createPartitions(topic: string, partitions: number, options: CallOptions = {}): Promise<void> {
     checkTopicName(topic);
     checkNumber("partitions", partitions, { min: 1, max: INT32_MAX });

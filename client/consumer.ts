@@ -124,8 +124,8 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   }
 
   /**
-   * Goes on at another place of a partition; what was fetched of it is dropped. Rejects when the place cannot be looked up;
-   * then reading goes on where it was.
+   * Goes on at another place of a partition; what was fetched of it is dropped. Rejects with InvalidArgumentError for what
+   * is no place or a partition that is not read, and when the place cannot be looked up; then reading goes on where it was.
    */
   async seek(target: TopicPartition, to: Position): Promise<void> {
     checkPartition(target);
@@ -140,7 +140,10 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     }
   }
 
-  /** Delivers nothing more of these partitions until `resume`; a loop over batches still has the batch it was given. */
+  /**
+   * Delivers nothing more of these partitions until `resume`; a loop over batches still has the batch it was given. Rejects
+   * with InvalidArgumentError when one of them is not read; then none is paused.
+   */
   async pause(targets: readonly TopicPartition[]): Promise<void> {
     checkPartitions(targets);
     await this.#prepare();

@@ -4,17 +4,24 @@ import { shown } from "./arguments.js";
 import type { BrokerAddress } from "./broker-connections.js";
 import { InvalidArgumentError } from "./errors.js";
 
-/** How to find a cluster, and how patient to be with it. */
+/**
+ * How to find a cluster, and how patient to be with it. What is wrong is refused with InvalidArgumentError, which names
+ * it; nothing is converted. Times are whole milliseconds and may be as long as a number can say.
+ */
 export interface ConnectOptions {
-  /** Some brokers, as `host:port`; the others are learnt from them. A list, or one text with commas. */
+  /**
+   * Some brokers, as `host:port`, `host` (port 9092) or `[::1]:port`; the others are learnt from them. A list, or one text
+   * with commas. At least one.
+   */
   readonly bootstrapBrokers: readonly string[] | string;
   /**
-   * Says who this is, in the logs of the brokers.
+   * Says who this is, in the logs of the brokers. Text of at most 256 characters.
    * @defaultValue "ottla-client"
    */
   readonly clientId?: string;
   /**
-   * Where events go that are no errors of a call: a leader that stays silent, a cluster that cannot be reached.
+   * Where events go that are no errors of a call: a leader that stays silent, a cluster that cannot be reached. Has the
+   * functions `debug`, `info`, `warn` and `error`.
    * @defaultValue a logger that says nothing
    */
   readonly logger?: Logger;
@@ -24,44 +31,55 @@ export interface ConnectOptions {
    */
   readonly env?: Env;
   /**
-   * How long `connect` and each call of `admin` go on trying, in milliseconds.
+   * How long `connect`, `partitionsOf`, lookups of a consumer and each call of `admin` go on trying, in milliseconds, from
+   * 1 on. What they reject with then is said there.
    * @defaultValue 30000
    */
   readonly deadlineMs?: number;
   /**
-   * How long one request may stay unanswered, in milliseconds.
+   * How long one request may stay unanswered, in milliseconds, from 1 on. Then it is tried again, as long as the deadline
+   * of the call or the record allows.
    * @defaultValue 30000
    */
   readonly requestTimeoutMs?: number;
   /**
-   * How long one attempt to connect to a broker may take, in milliseconds; then the next broker is tried.
+   * How long one attempt to connect to a broker may take, in milliseconds, from 1 on; then the next broker is tried.
    * @defaultValue 1000
    */
   readonly connectTimeoutMs?: number;
   /**
-   * Brokers, leaders and partitions are looked up at least this often, in milliseconds.
+   * Brokers, leaders and partitions are looked up at least this often, in milliseconds, from 10 on.
    * @defaultValue 30000
    */
   readonly metadataMaxAgeMs?: number;
   /**
-   * How long the cluster may say that there is no such topic before that is believed, in milliseconds: brokers hear of a
-   * new topic one after the other.
+   * How long the cluster may say that there is no such topic before that is believed, in milliseconds, from 0 on: brokers
+   * hear of a new topic one after the other. Then calls and records fail with ProtocolError UNKNOWN_TOPIC_OR_PARTITION.
    * @defaultValue 2000
    */
   readonly unknownTopicTimeoutMs?: number;
-  /** Ends `connect` early. */
+  /**
+   * Ends `connect` early: it rejects with the signal's reason.
+   * @defaultValue none
+   */
   readonly signal?: AbortSignal;
 }
 
 /** What a producer waits for before a record counts as sent: all in-sync replicas, the leader, or nothing. */
 export type Acks = "all" | "leader" | "none";
 
-/** Chooses the partition of a record that names none: a number from 0 to `partitionCount` - 1. */
+/**
+ * Chooses the partition of a record that has a key and names none: a number from 0 to `partitionCount` - 1. With any other
+ * the record is refused with InvalidArgumentError; what it throws itself is thrown on.
+ */
 export type Partitioner = (key: Uint8Array | string, partitionCount: number) => number;
 
-/** How a producer batches, retries and gives up. */
+/** How a producer batches, retries and gives up. What is wrong is refused with InvalidArgumentError, which names it. */
 export interface ProducerOptions {
-  /** @defaultValue "all" */
+  /**
+   * What is waited for before a record counts as sent.
+   * @defaultValue "all"
+   */
   readonly acks?: Acks;
   /**
    * Whether brokers recognize a repeated batch, so that retries neither duplicate nor reorder. Needs `acks: "all"`.
@@ -69,29 +87,31 @@ export interface ProducerOptions {
    */
   readonly idempotent?: boolean;
   /**
-   * How long a batch waits for more records, in milliseconds. 0: until the end of the current turn of the event loop.
+   * How long a batch waits for more records, in milliseconds, from 0 to 60000; below `deliveryTimeoutMs`. 0: until the end of the current turn of the event loop.
    * @defaultValue 0
    */
   readonly lingerMs?: number;
   /**
    * A batch is sent when it holds this many bytes, or as many as the topic's `max.message.bytes` allows; it takes this
-   * much memory in any case. A single record may be larger, up to that setting.
+   * much memory in any case. A single record may be larger, up to that setting. Bytes, from 1024 to 8388608.
    * @defaultValue 131072
    */
   readonly batchBytes?: number;
   /**
-   * Memory for records that are not acknowledged yet, in bytes. When it is used up, `produce` returns a promise.
+   * Memory for records that are not acknowledged yet, in bytes, from 1024 on. When it is used up, `produce` returns a
+   * promise.
    * @defaultValue 33554432
    */
   readonly bufferBytes?: number;
   /**
-   * How long a record may take from `send` to its acknowledgement, in milliseconds: waiting for its topic to be known or
-   * for memory, and retries, included. Records of one batch share the time of the oldest.
+   * How long a record may take from `send` to its acknowledgement, in milliseconds, from 1 on and above `lingerMs`: waiting
+   * for its topic to be known or for memory, and retries, included. Records of one batch share the time of the oldest.
+   * Then it fails with DeadlineExceededError or ConnectionError, or with OutcomeUnknownError where it may be in the log.
    * @defaultValue 120000
    */
   readonly deliveryTimeoutMs?: number;
   /**
-   * Batches without an answer, for each partition. At most 5 when idempotent.
+   * Batches without an answer, for each partition, from 1 to 1000. At most 5 when idempotent.
    * @defaultValue 5
    */
   readonly maxInFlight?: number;
@@ -102,7 +122,7 @@ export interface ProducerOptions {
   readonly partitioner?: Partitioner;
 }
 
-/** A record's place to start or go on reading from. */
+/** A record's place to start or go on reading from. Offsets and times are whole numbers from 0 on. */
 export type Position =
   /** The oldest record there is. */
   | "earliest"
@@ -112,7 +132,7 @@ export type Position =
   /** The first record written at or after this time; a number is milliseconds since 1970. */
   | { readonly timestamp: number | Date };
 
-/** One partition of one topic. */
+/** One partition of one topic; partitions are numbered from 0 on. Other fields are left alone, so a record is one too. */
 export interface TopicPartition {
   readonly topic: string;
   readonly partition: number;
@@ -132,13 +152,17 @@ export type UnreadablePolicy = "skip" | "error";
 /** What to do when records at a consumer's position have been deleted. */
 export type OutOfRangePolicy = "earliest" | "latest" | "error";
 
+/** What is wrong is refused with InvalidArgumentError, which names it. */
 interface ConsumerOptionsBase {
   /**
    * Where to begin.
    * @defaultValue "latest"
    */
   readonly from?: StartPosition;
-  /** @defaultValue "error" */
+  /**
+   * What to do when records at the position have been deleted. "error": the loop ends with OffsetOutOfRangeError.
+   * @defaultValue "error"
+   */
   readonly onOutOfRange?: OutOfRangePolicy;
   /**
    * "error": `UnreadableBatchError`, at the first record that cannot be read. "skip": nothing of the batch is delivered, the
@@ -147,35 +171,38 @@ interface ConsumerOptionsBase {
    */
   readonly onUnreadable?: UnreadablePolicy;
   /**
-   * How many bytes are fetched ahead of the reader, for all partitions of one broker together.
+   * How many bytes are fetched ahead of the reader, for all partitions of one broker together, from 1 to 2147483647.
    * @defaultValue 4194304
    */
   readonly prefetchBytes?: number;
   /**
-   * The most bytes of one partition in one answer. A batch that is larger comes whole.
+   * The most bytes of one partition in one answer, from 1 to 33554432. A batch that is larger comes whole.
    * @defaultValue 1048576
    */
   readonly partitionBytes?: number;
   /**
-   * A broker answers as soon as it has this many bytes ...
+   * A broker answers as soon as it has this many bytes, from 1 to 2147483647 ...
    * @defaultValue 1
    */
   readonly fetchBytesMin?: number;
   /**
-   * ... or after so long, in milliseconds.
+   * ... or after so long, in milliseconds, from 1 to 60000.
    * @defaultValue 500
    */
   readonly fetchWaitMs?: number;
   /**
-   * A leader that does not answer for so long, in milliseconds, is mentioned in the log.
+   * A leader that does not answer for so long, in milliseconds, from 1 on, is mentioned in the log.
    * @defaultValue 10000
    */
   readonly stallMs?: number;
-  /** Ends reading: waiting iterators reject with its reason. */
+  /**
+   * Ends reading: waiting iterators reject with its reason.
+   * @defaultValue none
+   */
   readonly signal?: AbortSignal;
 }
 
-/** What to read and from where: whole topics, or some partitions of one. */
+/** What to read and from where: whole topics (at least one), or some partitions of one (at least one; else all). */
 export type ConsumerOptions = ConsumerOptionsBase &
   (
     | { readonly topics: readonly string[]; readonly topic?: never; readonly partitions?: never }
@@ -184,8 +211,16 @@ export type ConsumerOptions = ConsumerOptionsBase &
 
 /** What ends a call early. */
 export interface CallOptions {
-  /** @defaultValue the deadline of the connection */
+  /**
+   * How long the call goes on trying, in milliseconds, from 1 on. Then it rejects with DeadlineExceededError, or with
+   * OutcomeUnknownError where something may have been done.
+   * @defaultValue `deadlineMs` of the connection
+   */
   readonly deadlineMs?: number;
+  /**
+   * Ends the call early: it rejects with the signal's reason, and what was sent may be done yet.
+   * @defaultValue none
+   */
   readonly signal?: AbortSignal;
 }
 

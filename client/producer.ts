@@ -113,7 +113,8 @@ export class Producer implements AsyncDisposable {
   }
 
   /**
-   * Sends one record and resolves when it is acknowledged. Rejects with a ClientError. Convenient; for the highest rates
+   * Sends one record and resolves when it is acknowledged. Rejects with a ClientError, with InvalidArgumentError for what is
+   * no record. Convenient; for the highest rates
    * use `produce`, because a promise costs more than a record.
    *
    * @example

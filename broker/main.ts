@@ -1,6 +1,7 @@
 import { nodeEnv } from "../common/env/node-env.js";
 import { onStopSignal } from "../common/env/node-signals.js";
 import { nodeZooKeeperConnector } from "../common/env/node-zookeeper.js";
+import { formatAddress } from "../common/host-port.js";
 import type { Logger } from "../common/logger.js";
 import { ApiError } from "../protocol/error-codes.js";
 import { Broker } from "./broker.js";
@@ -65,7 +66,7 @@ async function serve(options: BrokerOptions, logger: Logger): Promise<number> {
       .filter((text) => text !== "");
   const exposed = exposedListeners(listeners);
   if (exposed.length > 0) {
-    const addresses = exposed.map(({ name, host, port }) => `${name}://${host}:${port}`).join(", ");
+    const addresses = exposed.map(({ name, host, port }) => `${name}://${formatAddress({ host, port })}`).join(", ");
     if (!options.insecure) {
       throw new ApiError(
         "INVALID_CONFIG",

@@ -1,4 +1,5 @@
 import type { Env } from "../common/env/env.js";
+import { formatAddress } from "../common/host-port.js";
 import type { Logger } from "../common/logger.js";
 import { silentLogger } from "../common/logger.js";
 import { ApiError } from "../protocol/error-codes.js";
@@ -106,7 +107,7 @@ export async function connect(options: ConnectOptions): Promise<Cluster> {
     signal?.throwIfAborted();
     if (!(error instanceof ApiError || error instanceof TransportError)) throw error;
     if (error instanceof ApiError) throw toClientError(error);
-    const addresses = bootstrap.map(({ host, port }) => `${host}:${port}`).join(", ");
+    const addresses = bootstrap.map(formatAddress).join(", ");
     throw new ConnectionError(`none of ${addresses} answered within ${deadlineMs} ms (${error.message})`, {
       cause: error,
     });

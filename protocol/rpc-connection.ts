@@ -2,6 +2,7 @@ import { EarliestTimer } from "../common/earliest-timer.js";
 import type { Env } from "../common/env/env.js";
 import type { Socket, SocketEnd } from "../common/env/network.js";
 import { ConnectFailure } from "../common/env/network.js";
+import { formatAddress } from "../common/host-port.js";
 import { reasonOf } from "../common/logger.js";
 import type { RequestKind } from "./api-keys.js";
 import { RESPONSE_FRAME_BYTES_MAX } from "./api-keys.js";
@@ -72,7 +73,7 @@ export class RpcConnection {
         "connect",
         true,
         refused ? "refused" : undefined,
-        `no connection to ${host}:${port}: ${reasonOf(cause)}`,
+        `no connection to ${formatAddress(options)}: ${reasonOf(cause)}`,
         { cause },
       );
     }
@@ -85,16 +86,22 @@ export class RpcConnection {
     } catch (error) {
       connection.close();
       if (error instanceof TransportError) {
-        throw new TransportError("connect", true, error.end, `${host}:${port} did not shake hands: ${error.message}`, {
-          cause: error,
-        });
+        throw new TransportError(
+          "connect",
+          true,
+          error.end,
+          `${formatAddress(options)} did not shake hands: ${error.message}`,
+          {
+            cause: error,
+          },
+        );
       }
       throw error;
     }
   }
 
   private constructor(env: Env, options: RpcConnectionOptions, socket: Socket) {
-    this.address = `${options.host}:${options.port}`;
+    this.address = formatAddress(options);
     this.#env = env;
     this.#earliest = new EarliestTimer(env, () => this.#onDeadline());
     this.#options = options;

@@ -1,4 +1,5 @@
 import type { Random } from "../../common/env/time.js";
+import { formatAddress } from "../../common/host-port.js";
 
 export interface ZooKeeperServer {
   readonly host: string;
@@ -66,7 +67,7 @@ function parseServer(connectString: string, text: string): ZooKeeperServer {
 
 /** As it is written in a connect string. */
 export function serverName(server: ZooKeeperServer): string {
-  return server.host.includes(":") ? `[${server.host}]:${server.port}` : `${server.host}:${server.port}`;
+  return formatAddress(server);
 }
 
 /** Why this is no path of a node, as the end of a sentence; undefined when it is one. */

@@ -1,3 +1,4 @@
+import { formatAddress } from "../../common/host-port.js";
 import type { ConfigEntry, Endpoint } from "../../protocol/messages.js";
 import type { BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, TopicId } from "../../protocol/types.js";
 
@@ -110,7 +111,7 @@ export function decodeBroker(path: string, data: Uint8Array): BrokerZnode {
 
 /** `LISTENER://host:port`; an IPv6 address stands in brackets. */
 function endpointText({ listener, host, port }: Endpoint): string {
-  return `${listener}://${host.includes(":") ? `[${host}]` : host}:${port}`;
+  return `${listener}://${formatAddress({ host, port })}`;
 }
 
 function parseEndpoint(path: string, text: unknown): Endpoint {

@@ -11,6 +11,7 @@ import type {
   SocketEnd,
   SocketHandler,
 } from "./network.js";
+import { formatAddress } from "../host-port.js";
 
 /**
  * Real TCP over `node:net`, with received bytes landing in the handler's own buffers.
@@ -39,7 +40,7 @@ export interface NodeNetworkOptions {
 const scratchBytes = 256;
 
 function connect(options: ConnectOptions): Promise<Socket> {
-  const address = `${options.host}:${options.port}`;
+  const address = formatAddress(options);
   return new Promise((resolve, reject) => {
     const reader = new DirectReader();
     const socket = net.connect({
@@ -71,7 +72,7 @@ function connect(options: ConnectOptions): Promise<Socket> {
 }
 
 function listen(options: ListenOptions, direct: boolean, onConnection: (socket: Socket) => void): Promise<Listener> {
-  const address = `${options.host}:${options.port}`;
+  const address = formatAddress(options);
   return new Promise((resolve, reject) => {
     const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (accepted) =>
       onConnection(direct ? wrapAccepted(accepted) : new NodeSocket(accepted, undefined)),

@@ -1,12 +1,13 @@
 import { createRequire } from "node:module";
 import type Parser from "stream-json/Parser.js";
 import { CliError } from "./cli-error.js";
+import { didYouMean } from "./suggestion.js";
 
 /** One record of `--format json`. */
 export interface JsonRecord {
   /** The value as compact JSON. */
   readonly text: string;
-  /** Of `--key-field`: the field's text, or its JSON if it is no text; null when it is absent or null. */
+  /** Of `--key-field`: the field's text, or its JSON if it is no text; null when it is null. */
   readonly key: string | null;
 }
 
@@ -140,9 +141,22 @@ export class JsonValues {
       return;
     }
     if (this.#depth > 0) return;
-    this.#records.push(this.#record.finish());
+    const missing = this.#record.missingKeyField();
+    const record = this.#record.finish();
+    if (missing === undefined) this.#records.push(record);
+    else this.#failure = this.#withoutKeyField(missing.field, missing.known);
+  }
+
+  #withoutKeyField(field: string, known: readonly string[]): CliError {
+    const number = this.#handedOut + this.#records.length + 1;
+    return new CliError("NO_KEY_FIELD", `record ${number} has no field ${field} (--key-field)`, {
+      hint: didYouMean(field, known) ?? "add the field to the record, with null in it for one without a key",
+    });
   }
 }
+
+/** Of the fields of a record so many are looked at for the one that was probably meant. */
+const NAMES_MAX = 100;
 
 /** Writes one value compactly and watches for the key field at its top level. */
 class RecordText {
@@ -156,8 +170,17 @@ class RecordText {
   /** Where the key field's value, a container, begins in `#parts`. */
   #keyFrom = -1;
   #key: string | null = null;
+  #keySeen = false;
+  /** The names at the top of a record that has not shown the key field yet. */
+  #names: string[] = [];
 
   constructor(private readonly keyField: string | undefined) {}
+
+  /** The key field, when the record that ends here does not have it, and the fields it has. */
+  missingKeyField(): { readonly field: string; readonly known: readonly string[] } | undefined {
+    if (this.keyField === undefined || this.#keySeen) return undefined;
+    return { field: this.keyField, known: this.#names };
+  }
 
   get length(): number {
     return this.#length;
@@ -184,7 +207,10 @@ class RecordText {
     this.#separate();
     this.#add(`${JSON.stringify(name)}:`);
     this.#afterKey = true;
-    this.#keyComes = this.#filled.length === 1 && name === this.keyField;
+    if (this.keyField === undefined || this.#filled.length !== 1) return;
+    this.#keyComes = name === this.keyField;
+    if (this.#keyComes) this.#keySeen = true;
+    else if (!this.#keySeen && this.#names.length < NAMES_MAX) this.#names.push(name);
   }
 
   /** `plain` is the text of a value that is one. */
@@ -201,6 +227,8 @@ class RecordText {
     this.#length = 0;
     this.#filled = [];
     this.#key = null;
+    this.#keySeen = false;
+    this.#names = [];
     return record;
   }
 

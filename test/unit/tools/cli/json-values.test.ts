@@ -47,13 +47,29 @@ describe("JsonValues", () => {
   });
 
   it("takes the key from a field at the top of the record only", async () => {
-    const records = await recordsOf(
-      '[{"id":"a","in":{"id":"no"}},{"in":{"id":"no"}},{"id":7},{"id":{"x":[1]}},{"id":null},5]',
-      {
-        keyField: "id",
-      },
-    );
-    expect(records.map(({ key }) => key)).toEqual(["a", null, "7", '{"x":[1]}', null, null]);
+    const records = await recordsOf('[{"id":"a","in":{"id":"no"}},{"id":7},{"id":{"x":[1]}},{"id":null}]', {
+      keyField: "id",
+    });
+    expect(records.map(({ key }) => key)).toEqual(["a", "7", '{"x":[1]}', null]);
+  });
+
+  it.each([
+    ['{"inner":{"id":"no"}}', /add the field/],
+    ['{"di":1}', "did you mean di?"],
+    ["5", /add the field/],
+    ["[[1]]", /add the field/],
+  ])("refuses a record without the key field, and hands out those before it: %s", async (input, hint) => {
+    const values = new JsonValues("id", 1000);
+    const seen: string[] = [];
+    const pushing = values
+      .push(Buffer.from(`{"id":1} ${input}`), ({ text }) => void seen.push(text))
+      .then(() => values.end(() => undefined));
+    await expect(pushing).rejects.toMatchObject({
+      errorName: "NO_KEY_FIELD",
+      message: "record 2 has no field id (--key-field)",
+      hint: typeof hint === "string" ? hint : expect.stringMatching(hint),
+    });
+    expect(seen).toEqual(['{"id":1}']);
   });
 
   it("hands out what came before a fault, and names the record after which it is", async () => {

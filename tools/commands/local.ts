@@ -76,11 +76,6 @@ async function showStatus(context: CommandContext, data: string | undefined): Pr
             leads: roles?.leads.get(id) ?? 0,
             replicas: roles?.replicas.get(id) ?? 0,
           };
-    if (context.json) {
-      if (kind === "broker") context.out.writeJson({ kind, id, pid, port, alive, controller, leads, replicas });
-      else context.out.writeJson({ kind, id, pid, port, alive, mode });
-      continue;
-    }
     const health =
       condition === "paused"
         ? "paused"
@@ -95,6 +90,11 @@ async function showStatus(context: CommandContext, data: string | undefined): Pr
               : roles.registered.has(id)
                 ? "serving"
                 : "not in the cluster";
+    if (context.json) {
+      if (kind === "broker") context.out.writeJson({ kind, id, pid, port, alive, health, controller, leads, replicas });
+      else context.out.writeJson({ kind, id, pid, port, alive, health, mode });
+      continue;
+    }
     const role = kind === "zookeeper" ? (mode ?? "") : controller === true && alive ? "controller" : "";
     const counts = kind === "broker" ? [leads ?? "?", replicas ?? "?"] : ["", ""];
     rows.push([kind, id, pid ?? "-", port, health, role, ...counts]);

@@ -446,10 +446,11 @@ export class FakeBroker {
   #administer(request: FakeRequest): Exclude<FakeAnswer, string | undefined> {
     const { cluster } = this;
     if (request.kind === "createTopics") {
-      const { topics } = (request as FakeRequest<"createTopics">).body;
+      const { topics, validateOnly } = (request as FakeRequest<"createTopics">).body;
       return body<"createTopics">({
         topics: topics.map(({ name, partitions }) => {
           if (cluster.topics.has(name)) return { name, error: errorReport("TOPIC_ALREADY_EXISTS") };
+          if (validateOnly) return { name, partitions: partitions || 1, replicationFactor: 1 };
           const topic = cluster.createTopic(name, partitions || 1);
           return { name, topicId: topic.id, partitions: topic.partitions.length, replicationFactor: 1 };
         }),

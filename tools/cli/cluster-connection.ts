@@ -1,7 +1,10 @@
 import type { Cluster } from "../../client/index.js";
 import type { Logger } from "../../common/logger.js";
 import { silentLogger } from "../../common/logger.js";
+import { CliError, usageError } from "./cli-error.js";
 import type { CommandContext } from "./command-context.js";
+import { parseBootstrap } from "./command-context.js";
+import { formatDuration } from "./quantities.js";
 
 /** Waiting longer than this without a word looks like hanging. */
 const PATIENCE_MS = 2000;
@@ -13,9 +16,7 @@ export async function connectTo(
 ): Promise<Cluster> {
   const { connect } = await import("../../client/index.js");
   const waiting = setTimeout(() => {
-    note?.(
-      `waiting for a broker at ${target.bootstrap} (up to ${Math.round(target.timeoutMs / 1000)} s, see --timeout)`,
-    );
+    note?.(`waiting for a broker at ${target.bootstrap} (up to ${formatDuration(target.timeoutMs)}, see --timeout)`);
   }, PATIENCE_MS);
   try {
     return await connect({
@@ -31,7 +32,14 @@ export async function connectTo(
 }
 
 /** Connects as the command's options say. */
-export function connectFor(context: CommandContext): Promise<Cluster> {
+export async function connectFor(context: CommandContext): Promise<Cluster> {
+  try {
+    parseBootstrap(context.bootstrap);
+  } catch (error) {
+    // What was typed has been checked when it was read.
+    if (error instanceof CliError) throw usageError(`OTTLA_BOOTSTRAP: ${error.message}`, error.hint);
+    throw error;
+  }
   return connectTo(context, (sentence) => context.note(sentence));
 }
 

@@ -1,11 +1,17 @@
 import type { Command } from "commander";
 import { Option } from "commander";
+import net from "node:net";
+import type { Readable } from "node:stream";
+import { formatAddress } from "../../common/host-port.js";
 import type { TextEncoding } from "./byte-text.js";
 import { textEncodings } from "./byte-text.js";
-import { parseDuration } from "./quantities.js";
+import { usageError } from "./cli-error.js";
+import { parseDurationWithin } from "./quantities.js";
 import type { Stdout } from "./stdout.js";
+import { addAliases } from "./typed-options.js";
 
 const DEFAULT_BOOTSTRAP = "localhost:9092,localhost:9093,localhost:9094";
+const DEFAULT_PORT = 9092;
 const DEFAULT_TIMEOUT_MS = 30_000;
 
 /** What every command is given: the options that all have, and its doors to the world. */
@@ -23,6 +29,12 @@ export interface CommandContext {
   readonly out: Stdout;
   /** Aborts when the user interrupts, or the reader of stdout goes away: finish within a few seconds. */
   readonly signal: AbortSignal;
+  /** What is typed or piped in; 0: that of the process. */
+  readonly stdin: Readable | 0;
+  /** A person types it. */
+  readonly isTyped: boolean;
+  /** The flag by which an option was given: `-p` or `--partition` for `partition`. For errors about its value. */
+  flag(attribute: string): string;
   /** A sentence for people, on stderr; scripts (`--json`) do not get it. */
   note(sentence: string): void;
 }
@@ -30,8 +42,6 @@ export interface CommandContext {
 /** The options of every command, as commander gives them. */
 export interface CommonOptions {
   readonly bootstrap?: string;
-  readonly bootstrapServer?: string;
-  readonly brokerList?: string;
   readonly json?: boolean;
   readonly encoding?: TextEncoding;
   readonly timeout?: number;
@@ -41,18 +51,40 @@ export interface CommonOptions {
 /** Adds them; `hidden` for the levels above a command, where they work but would only fill the help. */
 export function addCommonOptions(command: Command, hidden = false): Command {
   const options = [
-    new Option("-b, --bootstrap <host:port,...>", `brokers to begin with (or OTTLA_BOOTSTRAP; ${DEFAULT_BOOTSTRAP})`),
+    new Option(
+      "-b, --bootstrap <host:port,...>",
+      `brokers to begin with; port ${DEFAULT_PORT} where none is given (or OTTLA_BOOTSTRAP; ${DEFAULT_BOOTSTRAP})`,
+    ).argParser(parseBootstrap),
     new Option("--json", "one JSON object a line on stdout, and nothing else there"),
-    new Option("--timeout <duration>", "the longest wait for the cluster (30s)").argParser(parseDuration),
+    new Option("--timeout <duration>", "the longest wait for the cluster (30s)").argParser(
+      parseDurationWithin("1ms", "365d"),
+    ),
     new Option("--encoding <encoding>", "how keys and values are written: utf8, base64 or hex").choices(textEncodings),
     new Option("--debug", "print stack traces of errors"),
   ];
   for (const option of options) command.addOption(hidden ? option.hideHelp() : option);
   // What people of Kafka type.
-  for (const flags of ["--bootstrap-server <host:port,...>", "--broker-list <host:port,...>"]) {
-    command.addOption(new Option(flags).hideHelp());
+  return addAliases(command, "bootstrap", "--bootstrap-server <host:port,...>", "--broker-list <host:port,...>");
+}
+
+/** For commander: addresses that a broker can have. The client reads them in the same way. */
+export function parseBootstrap(text: string): string {
+  const addresses = text.split(",").map((one) => one.trim());
+  for (const address of addresses.filter((one) => one !== "")) {
+    const match = /^(?:\[[^\]]+\]|[^:[\]\s/]+)(?::(\d+))?$/.exec(address);
+    const port = Number(match?.[1] ?? DEFAULT_PORT);
+    if (match !== null && port >= 1 && port <= 65_535) continue;
+    throw usageError(`${address} is not the address of a broker`, `write it as ${bracketed(address) ?? "host:port"}`);
   }
-  return command;
+  if (addresses.every((one) => one === "")) throw usageError(`${text} names no broker`, "write one as host:port");
+  return text;
+}
+
+/** An IPv6 address without brackets, in them; the last piece is its port when it can be one. */
+function bracketed(address: string): string | undefined {
+  const [, host = "", port = ""] = /^(.*):(\d{4,5})$/.exec(address) ?? [];
+  if (net.isIPv6(host)) return formatAddress({ host, port: Number(port) });
+  return net.isIPv6(address) ? formatAddress({ host: address, port: DEFAULT_PORT }) : undefined;
 }
 
 /** The values in force: the nearest to the command wins. */
@@ -65,11 +97,7 @@ export function commonOptionsOf(
   const first = <Key extends keyof CommonOptions>(key: Key): CommonOptions[Key] | undefined =>
     levels.map((options) => options[key]).find((value) => value !== undefined);
   return {
-    bootstrap:
-      first("bootstrap") ??
-      first("bootstrapServer") ??
-      first("brokerList") ??
-      (environment["OTTLA_BOOTSTRAP"] || DEFAULT_BOOTSTRAP),
+    bootstrap: first("bootstrap") ?? (environment["OTTLA_BOOTSTRAP"] || DEFAULT_BOOTSTRAP),
     json: first("json") ?? false,
     encoding: first("encoding") ?? "utf8",
     timeoutMs: first("timeout") ?? DEFAULT_TIMEOUT_MS,

@@ -17,7 +17,7 @@ export interface Input {
 }
 
 /** A file, or standard input for `-`. Rejects as the system does when it cannot be opened. */
-export async function openInput(path: string): Promise<Input> {
+export async function openInput(path: string, stdin: Readable | 0 = 0): Promise<Input> {
   if (path !== "-") {
     const fd = await promisify(fs.open)(path, "r");
     const stat = fs.fstatSync(fd);
@@ -32,11 +32,12 @@ export async function openInput(path: string): Promise<Input> {
       stat.isFIFO() ? new net.Socket({ fd, readable: true, writable: false }) : fs.createReadStream(path, { fd });
     return { name: path, sizeBytes: undefined, chunks: (signal) => chunksOfStream(open(), signal) };
   }
-  const isFile = fs.fstatSync(0).isFile();
+  const isFile = stdin === 0 && fs.fstatSync(0).isFile();
   return {
     name: "standard input",
     sizeBytes: undefined,
-    chunks: (signal) => (isFile ? chunksOfFile(0, signal) : chunksOfStream(process.stdin, signal)),
+    chunks: (signal) =>
+      isFile ? chunksOfFile(0, signal) : chunksOfStream(stdin === 0 ? process.stdin : stdin, signal),
   };
 }
 

@@ -26,6 +26,26 @@ export function parseDuration(text: string): number {
   return ms;
 }
 
+/** For commander: a duration in a range, whose ends are written as people write them. */
+export function parseDurationWithin(least: string, most: string): (text: string) => number {
+  return (text) => {
+    const ms = parseDuration(text);
+    if (ms < parseDuration(least) || ms > parseDuration(most))
+      throw usageError(`${text} is not a duration from ${least} to ${most}`);
+    return ms;
+  };
+}
+
+/** For commander: a number of bytes in a range, whose ends are written as people write them. */
+export function parseSizeWithin(least: string, most: string): (text: string) => number {
+  return (text) => {
+    const bytes = parseSize(text);
+    if (bytes < parseSize(least) || bytes > parseSize(most))
+      throw usageError(`${text} is not a size from ${least} to ${most}`);
+    return bytes;
+  };
+}
+
 /** For commander: an option that is a number of bytes, like `64KiB` or `1MB`. */
 export function parseSize(text: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([kmg]?i?b|)$/i.exec(text);
@@ -60,10 +80,34 @@ export function collect<T>(parse: (text: string) => T): (text: string, previous:
   return (text, previous) => [...(previous ?? []), parse(text)];
 }
 
+/** For commander: several of them, in one word with commas or in an option that is given more than once. */
+export function collectList<T>(parse: (text: string) => T): (text: string, previous: readonly T[] | undefined) => T[] {
+  return (text, previous) => {
+    const all = [...(previous ?? [])];
+    for (const one of text.split(",")) {
+      const value = parse(one);
+      if (all.includes(value)) throw usageError(`${text} names ${one} a second time`, "name each once");
+      all.push(value);
+    }
+    return all;
+  };
+}
+
+/** For commander: gathers `NAME=VALUE`, each name once. */
+export function collectSettings(
+  text: string,
+  previous: readonly (readonly [string, string])[] | undefined,
+): (readonly [string, string])[] {
+  const assignment = parseAssignment(text);
+  if (previous?.some(([name]) => name === assignment[0]))
+    throw usageError(`${text} sets ${assignment[0]} a second time`, "keep one of them");
+  return [...(previous ?? []), assignment];
+}
+
 /** Splits `NAME=VALUE`; the value may hold further equal signs. */
 export function parseAssignment(text: string): readonly [name: string, value: string] {
   const at = text.indexOf("=");
-  if (at <= 0) throw usageError(`${text} is not NAME=VALUE`);
+  if (at <= 0) throw usageError(`${text} is not NAME=VALUE`, "write one like retention.ms=60000");
   return [text.slice(0, at), text.slice(at + 1)];
 }
 
@@ -77,6 +121,18 @@ export function formatSize(bytes: number): string {
     unit += 1;
   }
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** A duration for people, as they would type it: `5s`, `1500ms`. */
+export function formatDuration(ms: number): string {
+  const units = Object.entries(durationUnits).sort(([, left], [, right]) => right - left);
+  const [unit, length] = units.find(([, one]) => ms >= one && ms % one === 0) ?? ["ms", 1];
+  return `${ms / length}${unit}`;
+}
+
+/** `1 record`, `1,234 records`. */
+export function plural(count: number, noun: string): string {
+  return `${formatCount(count)} ${noun}${count === 1 ? "" : noun.endsWith("ch") ? "es" : "s"}`;
 }
 
 /** A count for people: `1,234,567`. */

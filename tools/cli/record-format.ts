@@ -19,6 +19,12 @@ export type RecordPrinter = (record: PrintableRecord, out: Stdout) => void;
 
 const NEWLINE = 0x0a;
 
+/** For commander: a format that `recordPrinter` knows. */
+export function parseFormat(text: string): string {
+  recordPrinter(text, "utf8");
+  return text;
+}
+
 /**
  * How `--format` wants records printed: `value` (bytes and a newline), `json` (the shape that scripts rely on), or a
  * template in the manner of kcat and rpk:
@@ -92,7 +98,7 @@ function templatePrinter(template: string, encoding: TextEncoding): RecordPrinte
   for (const piece of unescape(template).split(/(%.)/s)) {
     if (piece === "") continue;
     if (!/^%.$/s.test(piece)) {
-      if (piece.includes("%")) throw usageError("the template ends in a single %", "write %% for a percent sign");
+      if (piece.includes("%")) throw usageError(`${template} ends in a single %`, "write %% for a percent sign");
       parts.push(piece);
       continue;
     }
@@ -102,10 +108,7 @@ function templatePrinter(template: string, encoding: TextEncoding): RecordPrinte
     parts.push(part);
   }
   if (!parts.some((part) => typeof part === "function"))
-    throw usageError(
-      `--format ${template} prints nothing of a record`,
-      "give value, json, or a template like '%p:%o %k %v\\n'",
-    );
+    throw usageError(`${template} prints nothing of a record`, "give value, json, or a template like '%p:%o %k %v\\n'");
   return (record, out) => {
     for (const part of parts) {
       const value = typeof part === "string" ? part : part(record);

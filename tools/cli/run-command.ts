@@ -2,9 +2,10 @@ import type { Command } from "commander";
 import type { CommandContext } from "./command-context.js";
 import { commonOptionsOf } from "./command-context.js";
 import { CliError } from "./cli-error.js";
-import { onStopSignal } from "../../common/env/node-signals.js";
 import { reasonOf } from "../../common/logger.js";
 import { Stdout } from "./stdout.js";
+import { invocationOf } from "./terminal.js";
+import { typedFlag } from "./typed-options.js";
 
 /** After the first signal a command has so long to flush and end. */
 const END_AFTER_SIGNAL_MS = 5000;
@@ -30,20 +31,22 @@ export async function runCommand(
   command: Command,
   body: CommandBody,
   options: { readonly signals?: "own" } = {},
-): Promise<never> {
-  const common = commonOptionsOf(command, process.env);
-  const out = new Stdout(process.stdout);
+): Promise<void> {
+  const { terminal } = invocationOf(command);
+  const { stderr } = terminal;
+  const common = commonOptionsOf(command, terminal.environment);
+  const out = new Stdout(terminal.stdout);
   const aborting = new AbortController();
   let interrupted = false;
   if (options.signals !== "own") {
-    onStopSignal(["SIGINT", "SIGTERM"], () => {
+    terminal.onInterrupt(() => {
       interrupted = true;
-      setTimeout(() => process.exit(EXIT_INTERRUPTED), END_AFTER_SIGNAL_MS).unref();
+      setTimeout(() => terminal.end(EXIT_INTERRUPTED), END_AFTER_SIGNAL_MS).unref();
       aborting.abort(new Error("interrupted"));
     });
   }
   // Nobody reads stderr any more: there is nobody to tell that to.
-  process.stderr.on("error", () => undefined);
+  stderr.on("error", () => undefined);
   void out.closed.then(() =>
     aborting.abort(out.failure && isBrokenPipe(out.failure) ? new StdoutClosed() : out.failure),
   );
@@ -51,8 +54,11 @@ export async function runCommand(
     ...common,
     out,
     signal: aborting.signal,
+    stdin: terminal.stdin,
+    isTyped: terminal.isTyped,
+    flag: (attribute) => typedFlag(command, attribute),
     note: (sentence) => {
-      if (!common.json) process.stderr.write(`${sentence}\n`);
+      if (!common.json) stderr.write(`${sentence}\n`);
     },
   };
   let exitCode: number;
@@ -64,10 +70,10 @@ export async function runCommand(
   } catch (error) {
     if (interrupted) exitCode = EXIT_INTERRUPTED;
     else if (aborting.signal.reason instanceof StdoutClosed) exitCode = EXIT_OK;
-    else exitCode = reportError(error, common);
+    else exitCode = reportError(error, common, stderr);
     await out.flush();
   }
-  process.exit(exitCode);
+  terminal.end(exitCode);
 }
 
 function isBrokenPipe(error: Error): boolean {
@@ -76,15 +82,18 @@ function isBrokenPipe(error: Error): boolean {
 }
 
 /** Prints an error as scripts and people expect it, and returns the exit code that goes with it. */
-export function reportError(error: unknown, options: { readonly json: boolean; readonly debug: boolean }): number {
+export function reportError(
+  error: unknown,
+  options: { readonly json: boolean; readonly debug: boolean },
+  stderr: NodeJS.WritableStream = process.stderr,
+): number {
   const { name, message, hint, retriable, exitCode } = describeError(error);
-  process.stderr.write(`error: ${name}: ${oneLine(message)}${hint === undefined ? "" : ` - ${oneLine(hint)}`}\n`);
+  stderr.write(`error: ${name}: ${oneLine(message)}${hint === undefined ? "" : ` - ${oneLine(hint)}`}\n`);
   if (options.json) {
-    process.stderr.write(`${JSON.stringify({ error: { name, message, hint: hint ?? null, retriable } })}\n`);
+    stderr.write(`${JSON.stringify({ error: { name, message, hint: hint ?? null, retriable } })}\n`);
   }
   if (options.debug && error instanceof Error) {
-    for (let cause: unknown = error; cause instanceof Error; cause = cause.cause)
-      process.stderr.write(`${cause.stack}\n`);
+    for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) stderr.write(`${cause.stack}\n`);
   }
   return exitCode;
 }
@@ -154,4 +163,10 @@ function describeFileError(code: string, path: string): { message: string; hint:
   }
 }
 
-const oneLine = (text: string): string => text.trim().replace(/\s*\n\s*/g, " ");
+/** Without line ends, and without what a terminal would obey. */
+const oneLine = (text: string): string =>
+  text
+    .trim()
+    .replace(/\s*\n\s*/g, " ")
+    // eslint-disable-next-line no-control-regex
+    .replace(/[\u0000-\u001f\u007f]/g, (letter) => `\\x${letter.charCodeAt(0).toString(16).padStart(2, "0")}`);

@@ -10,7 +10,7 @@ export type StartPosition =
   | { readonly kind: "last"; readonly records: number }
   | { readonly kind: "timestamp"; readonly timestamp: number };
 
-/** Reads `earliest`, `latest`, `17`, `-5`, `2026-01-31T12:00Z`, `@1767225600000` or `5m` (so long ago). */
+/** Reads `earliest`, `latest`, `17`, `-5`, `2026-01-31T12:00Z`, `@1767225600000`, and `5m`, `-5m` or `5m ago`. */
 export function parseStartPosition(text: string, now: () => number = Date.now): StartPosition {
   switch (text) {
     case "earliest":
@@ -24,7 +24,7 @@ export function parseStartPosition(text: string, now: () => number = Date.now): 
   if (/^\d+$/.test(text)) return { kind: "offset", offset: safe(text, Number(text)) };
   if (/^-\d+$/.test(text)) return { kind: "last", records: safe(text, -Number(text)) };
   if (/^@\d+$/.test(text)) return { kind: "timestamp", timestamp: safe(text, Number(text.slice(1))) };
-  const ago = durationMsOf(text.replace(/^-/, ""));
+  const ago = durationMsOf(text.replace(/^-/, "").replace(/\s+ago$/, ""));
   if (ago !== undefined) return { kind: "timestamp", timestamp: Math.max(0, now() - ago) };
   if (/^\d{4}-\d{2}(-\d{2})?/.test(text)) {
     const timestamp = Date.parse(text);

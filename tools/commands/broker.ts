@@ -3,8 +3,9 @@ import { Option } from "commander";
 import fs from "node:fs";
 import { CliError, usageError } from "../cli/cli-error.js";
 import { addCommonOptions } from "../cli/command-context.js";
+import { namingFlag } from "../cli/file-errors.js";
 import { readProperties } from "../cli/properties.js";
-import { collect, parseAssignment, parseCount } from "../cli/quantities.js";
+import { collect, collectSettings, parseCount } from "../cli/quantities.js";
 import { runCommand } from "../cli/run-command.js";
 
 interface BrokerCommandOptions {
@@ -31,7 +32,7 @@ export function addBrokerCommand(program: Command): void {
     .option("--advertise <[name://]host:port>", "what others are told to connect to; may be repeated", collect(String))
     .option("--data <directory>", "where the records lie (log.dirs)")
     .option("--insecure", "listen beyond this machine, although nothing asks who connects")
-    .option("--set <name=value>", "any other setting; may be repeated", collect(parseAssignment))
+    .option("--set <name=value>", "any other setting; may be repeated", collectSettings)
     .addOption(
       new Option("--log-format <format>", "lines for people, or JSON (the default with --json)").choices([
         "human",
@@ -41,8 +42,8 @@ export function addBrokerCommand(program: Command): void {
     .action((options: BrokerCommandOptions) =>
       runCommand(
         command,
-        async ({ json }) => {
-          const given = brokerOptions(options);
+        async ({ json, flag }) => {
+          const given = await brokerOptions(options, flag("config"));
           const { runBroker } = await import("../../broker/main.js");
           return runBroker({ ...given, logFormat: options.logFormat ?? (json ? "json" : "human") });
         },
@@ -56,7 +57,10 @@ export function addBrokerCommand(program: Command): void {
  * What the file says, then what the command line says. Names that have an option of their own are taken from the file
  * too.
  */
-function brokerOptions(options: BrokerCommandOptions): {
+async function brokerOptions(
+  options: BrokerCommandOptions,
+  configFlag: string,
+): Promise<{
   id: number;
   zookeeper: string;
   listeners: readonly string[];
@@ -64,9 +68,11 @@ function brokerOptions(options: BrokerCommandOptions): {
   data: string;
   insecure: boolean;
   settings: Record<string, string>;
-} {
+}> {
+  const { config } = options;
+  const text = config === undefined ? "" : await namingFlag(configFlag, () => fs.promises.readFile(config, "utf8"));
   const settings: Record<string, string> = {
-    ...(options.config === undefined ? {} : readProperties(fs.readFileSync(options.config, "utf8"), options.config)),
+    ...readProperties(text, config ?? ""),
     ...Object.fromEntries(options.set ?? []),
   };
   const take = (name: string): string | undefined => {

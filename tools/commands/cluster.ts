@@ -3,6 +3,8 @@ import { Option } from "commander";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
+import { formatAddress } from "../../common/host-port.js";
+import { checkPartitions } from "../cli/partitions.js";
 import { parseCount } from "../cli/quantities.js";
 import { describeError, EXIT_FAILED, runCommand } from "../cli/run-command.js";
 import { table } from "../cli/table.js";
@@ -26,7 +28,7 @@ export function addClusterCommands(program: Command): void {
     .command("elect-leaders")
     .argument("[topic]", "the topic; all partitions of all topics when none is named")
     .description("give leadership back to the preferred replicas")
-    .addOption(new Option("--partition <number>", "of the topic").argParser(parseCount()))
+    .addOption(new Option("--partition <number>", "of the topic").argParser(parseCount(0, 2 ** 31 - 1)))
     .option("--unclean", "elect from outside the in-sync replicas where nothing else is alive: loses records")
     .action((topic: string | undefined, options: ElectOptions) =>
       runCommand(elect, (context) => electLeaders(context, topic, options)),
@@ -54,7 +56,7 @@ async function describeCluster(context: CommandContext): Promise<void> {
   context.out.writeText(
     table(
       ["BROKER", "ADDRESS", "RACK", "EPOCH"],
-      sorted.map(({ id, host, port, rack, epoch }) => [id, `${host}:${port}`, rack ?? "-", epoch]),
+      sorted.map(({ id, host, port, rack, epoch }) => [id, formatAddress({ host, port }), rack ?? "-", epoch]),
     ),
   );
 }
@@ -67,16 +69,13 @@ async function electLeaders(
   if (topic === undefined && options.partition !== undefined)
     throw usageError("--partition needs a topic", "type ottla elect-leaders TOPIC --partition N");
   await using cluster = await connectFor(context);
-  const chosen =
-    topic === undefined
-      ? []
-      : (options.partition === undefined
-          ? await withSuggestion(cluster.admin(), [topic], () => cluster.partitionsOf(topic))
-          : [options.partition]
-        ).map((partition) => ({
-          topic,
-          partition,
-        }));
+  const chosen: { readonly topic: string; readonly partition: number }[] = [];
+  if (topic !== undefined) {
+    const existing = await withSuggestion(cluster.admin(), [topic], () => cluster.partitionsOf(topic));
+    const wanted = options.partition === undefined ? undefined : [options.partition];
+    checkPartitions(context, topic, existing, wanted);
+    for (const partition of wanted ?? existing) chosen.push({ topic, partition });
+  }
   const results = await cluster
     .admin()
     .electLeaders(chosen, { unclean: options.unclean ?? false, signal: context.signal });

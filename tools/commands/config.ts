@@ -4,8 +4,9 @@ import { usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
-import { parseAssignment } from "../cli/quantities.js";
+import { collectSettings } from "../cli/quantities.js";
 import { runCommand } from "../cli/run-command.js";
+import { didYouMean } from "../cli/suggestion.js";
 import { table } from "../cli/table.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
 
@@ -37,7 +38,13 @@ export function addConfigCommands(program: Command): void {
     .description("change settings while everything runs")
     .action((kind: string, name: string, given: readonly string[]) =>
       runCommand(set, (context) =>
-        alter(context, targetOf(kind, name), Object.fromEntries(given.map(parseAssignment))),
+        alter(
+          context,
+          targetOf(kind, name),
+          Object.fromEntries(
+            given.reduce<readonly (readonly [string, string])[]>((all, text) => collectSettings(text, all), []),
+          ),
+        ),
       ),
     );
   const unset = group
@@ -55,6 +62,7 @@ export function addConfigCommands(program: Command): void {
 }
 
 function targetOf(kind: string, name: string): ConfigTarget {
+  if (name === "") throw usageError(`the name of the ${kind} is empty`, "give its name");
   switch (kind.replace(/s$/, "")) {
     case "topic":
       return { topic: name };
@@ -66,7 +74,7 @@ function targetOf(kind: string, name: string): ConfigTarget {
     case "client":
       return { client: name };
     default:
-      throw usageError(`${kind} has no settings`, `name a ${KINDS}`);
+      throw usageError(`${kind} has no settings`, didYouMean(kind, ["topic", "broker"]) ?? `name a ${KINDS}`);
   }
 }
 

@@ -7,13 +7,16 @@ import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { unlessAborted } from "../cli/interruption.js";
 import { Patience } from "../cli/patience.js";
-import { collect, formatCount, parseCount } from "../cli/quantities.js";
+import { checkPartitions } from "../cli/partitions.js";
+import { collectList, parseCount, plural } from "../cli/quantities.js";
 import type { RecordPrinter } from "../cli/record-format.js";
-import { recordPrinter } from "../cli/record-format.js";
+import { parseFormat, recordPrinter } from "../cli/record-format.js";
 import { runCommand } from "../cli/run-command.js";
 import type { StartPosition } from "../cli/start-position.js";
 import { parseStartPosition } from "../cli/start-position.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
+import { addTopicOption, topicsNamed } from "../cli/topic-names.js";
+import { addAliases, refuseOption } from "../cli/typed-options.js";
 
 interface ConsumeOptions {
   readonly from?: StartPosition;
@@ -22,7 +25,7 @@ interface ConsumeOptions {
   readonly count?: number;
   readonly untilEnd?: boolean;
   readonly format?: string;
-  readonly topic?: string;
+  readonly topic?: readonly string[];
 }
 
 /** `ottla consume`: records become lines. */
@@ -33,39 +36,53 @@ export function addConsumeCommand(program: Command): void {
     .description("read records and print them")
     .option(
       "-o, --from <position>",
-      "earliest, latest (the default), an offset, -N for the last N of each partition, a time, @milliseconds, or 5m ago",
+      "earliest, latest (the default), an offset, -N for the last N of each partition, a time, @milliseconds, or 5m (so long ago)",
       (text: string) => parseStartPosition(text),
     )
-    .option("-p, --partition <number>", "read this partition only; may be repeated", collect(parseCount()))
+    .option(
+      "-p, --partition <number>",
+      "read this partition only; may be repeated, or a list like 0,1",
+      collectList(parseCount(0, 2 ** 31 - 1)),
+    )
     .option("-c, --count <number>", "stop after so many records", parseCount())
     .option("-e, --until-end", "stop at the end that each partition has now")
     .option(
       "-f, --format <format>",
       "value, json, or a template: %t topic, %p partition, %o offset, %k key, %v value, %T timestamp, %d time, %h headers, \\n",
+      parseFormat,
     )
     .addOption(new Option("--from-beginning").hideHelp())
-    .addOption(new Option("--max-messages <number>").argParser(parseCount()).hideHelp())
-    .addOption(new Option("--topic <name>").hideHelp())
-    .action((topics: readonly string[], options: ConsumeOptions & { readonly maxMessages?: number }) =>
-      runCommand(command, (context) =>
-        consume(context, topics.length > 0 || options.topic === undefined ? topics : [options.topic], {
-          ...options,
-          ...(options.maxMessages === undefined ? {} : { count: options.maxMessages }),
-        }),
-      ),
+    .action((topics: readonly string[], options: ConsumeOptions) =>
+      runCommand(command, (context) => consume(context, topicsNamed(context, topics, options.topic), options)),
     );
+  addTopicOption(command);
   addCommonOptions(command);
+  // As people of Kafka, kcat and rpk write them.
+  addAliases(command, "from", "--offset <position>");
+  addAliases(command, "count", "-n, --num <number>", "--max-messages <number>");
+  addAliases(command, "partition", "--partitions <number>");
+  refuseOption(
+    command,
+    "-g, --group <name>",
+    "is for consumer groups, and there are none yet",
+    "leave it out: this reads without a group, from where --from says",
+  );
 }
 
 async function consume(context: CommandContext, topics: readonly string[], options: ConsumeOptions): Promise<void> {
   const [firstTopic] = topics;
   if (firstTopic === undefined) throw usageError("no topic is named", "type ottla consume TOPIC");
   if (options.partition !== undefined && topics.length > 1)
-    throw usageError("--partition goes with one topic", "run one ottla consume for each topic");
+    throw usageError(`${context.flag("partition")} goes with one topic`, "run one ottla consume for each topic");
+  if (options.fromBeginning === true && options.from !== undefined && options.from.kind !== "earliest")
+    throw usageError(`--from-beginning and ${context.flag("from")} do not go together`, "leave out one of them");
   const print = recordPrinter(options.format ?? (context.json ? "json" : "value"), context.encoding);
   const from = options.from ?? { kind: options.fromBeginning === true ? "earliest" : "latest" };
   await using cluster = await connectFor(context);
-  await withSuggestion(cluster.admin(), topics, () => Promise.all(topics.map((topic) => cluster.partitionsOf(topic))));
+  const [partitions] = await withSuggestion(cluster.admin(), topics, () =>
+    Promise.all(topics.map((topic) => cluster.partitionsOf(topic))),
+  );
+  checkPartitions(context, firstTopic, partitions, options.partition);
   if (options.count === 0) return;
   const start = await clientPosition(context, cluster, topics, from, options.partition);
   // One that follows waits for ever; one that reads to an end must not.
@@ -75,6 +92,8 @@ async function consume(context: CommandContext, topics: readonly string[], optio
     ...(start === undefined ? {} : { from: start }),
     signal: patience === undefined ? context.signal : AbortSignal.any([context.signal, patience.signal]),
   });
+  if (from.kind === "latest" && options.untilEnd !== true)
+    context.note(`waiting for new records of ${topics.join(", ")}; Ctrl-C ends, --from earliest shows those before`);
   try {
     await printRecords(context, consumer, print, options, patience);
   } finally {
@@ -93,12 +112,16 @@ async function printRecords(
   const { out, signal } = context;
   const most = options.count ?? Number.POSITIVE_INFINITY;
   let printed = 0;
+  let isWhole = false;
   try {
     for await (const batch of consumer.batches({ untilEnd: options.untilEnd ?? false })) {
       for (const record of batch) {
         print(record, out);
         printed += 1;
-        if (printed >= most) return;
+        if (printed >= most) {
+          isWhole = true;
+          return;
+        }
       }
       // The time that whoever reads the output takes is not the cluster's.
       patience?.end();
@@ -106,8 +129,10 @@ async function printRecords(
       if (signal.aborted) return;
       patience?.begin();
     }
+    isWhole = true;
   } finally {
-    context.note(`${formatCount(printed)} records`);
+    // When it fails at once, the error says all there is to say.
+    if (isWhole || printed > 0 || signal.aborted) context.note(plural(printed, "record"));
   }
 }
 

@@ -11,7 +11,7 @@ import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { recordAsJson, recordPrinter } from "../cli/record-format.js";
 import type { PrintableRecord, RecordPrinter } from "../cli/record-format.js";
-import { formatCount } from "../cli/quantities.js";
+import { plural } from "../cli/quantities.js";
 import { runCommand } from "../cli/run-command.js";
 
 interface DumpOptions {
@@ -47,11 +47,11 @@ async function dumpPath(context: CommandContext, from: string, options: DumpOpti
     await dump.file(file);
     if (context.signal.aborted) return;
   }
-  context.note(`${formatCount(dump.batches)} batches, ${formatCount(dump.recordCount)} records`);
+  context.note(`${plural(dump.batches, "batch")}, ${plural(dump.recordCount, "record")}`);
   const [first] = dump.faults;
   // A damaged checksum is shown in its line; only bytes that are no batch at all end the reading of a file.
   if (first !== undefined && (options.verify === true || dump.unreadable > 0)) {
-    const more = dump.faults.length > 1 ? ` (and ${dump.faults.length - 1} more faults)` : "";
+    const more = dump.faults.length > 1 ? ` (and ${dump.faults.length - 1} more)` : "";
     throw new CliError("CORRUPT_LOG", `${first}${more}`, {
       hint: "a torn end of the newest segment is cut when its broker starts; anything else is fetched again from a replica",
     });

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { Option } from "commander";
 import fs from "node:fs";
 import type { Acknowledgement, Admin, ConsumerOptions, OnAcknowledged, ProducerOptions } from "../../client/index.js";
-import { usageError } from "../cli/cli-error.js";
+import { CliError, usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
@@ -11,12 +11,13 @@ import { Pace } from "../cli/pace.js";
 import { Patience } from "../cli/patience.js";
 import type { ProducerFlags } from "../cli/producer-options.js";
 import { addProducerOptions, producerOptions } from "../cli/producer-options.js";
-import { formatCount, parseCount, parseRate, parseSize } from "../cli/quantities.js";
+import { namingFlag } from "../cli/file-errors.js";
+import { formatCount, parseCount, parseRate, parseSizeWithin, plural } from "../cli/quantities.js";
 import { describeError, runCommand } from "../cli/run-command.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
 
 interface PerfOptions extends ProducerFlags {
-  readonly records: number;
+  readonly records?: number;
   readonly size: number;
   readonly warmup: number;
   readonly partitions?: number;
@@ -45,6 +46,9 @@ interface Measurement {
 
 const MEGABYTE = 1e6;
 const DEFAULT_TOPIC = "perf";
+const DEFAULT_RECORDS = { produce: 1_000_000, consume: 1_000_000, latency: 10_000 } as const;
+/** Of an idempotent producer: the broker remembers so many of its batches. */
+const IDEMPOTENT_IN_FLIGHT_MAX = 5;
 /** A clock read costs as much as encoding a small record: one in so many records is timed. */
 const TIMED_EVERY = 64;
 
@@ -55,31 +59,39 @@ export function addPerfCommands(program: Command): void {
     group.command(name).argument("[topic]", `${topic} (${DEFAULT_TOPIC})`).description(description);
   const producing = (name: string, description: string): Command =>
     addProducerOptions(withTopic(name, "made if it does not exist", description))
-      .option("--partitions <number>", "of the topic, if it is made", parseCount(1))
-      .option("--replication <number>", "of the topic, if it is made", parseCount(1))
-      .option("--size <size>", "bytes of a record's value", parseSize, 100)
+      .option("--partitions <number>", "of the topic, if it is made", parseCount(1, 2 ** 31 - 1))
+      .option("--replication <number>", "of the topic, if it is made", parseCount(1, 2 ** 31 - 1))
+      .option("--size <size>", "bytes of a record's value", parseSizeWithin("0B", "8MiB"), 100)
       .option("--payload-file <file>", "take the values from the lines of this file, by turns")
-      .option("--batch-size <size>", "bytes of a batch (128KiB)", parseSize)
-      .option("--buffer-memory <size>", "for records that are not acknowledged yet (32MiB)", parseSize)
-      .option("--max-in-flight <number>", "batches of a partition without an answer (5)", parseCount(1))
+      .option("--batch-size <size>", "bytes of a batch (128KiB)", parseSizeWithin("1KiB", "8MiB"))
+      .option(
+        "--buffer-memory <size>",
+        "for records that are not acknowledged yet (32MiB)",
+        parseSizeWithin("1KiB", "64GiB"),
+      )
+      .option("--max-in-flight <number>", "batches of a partition without an answer (5)", parseCount(1, 1000))
       .option("--rate <records/s>", "no faster than this", parseRate);
   const produce = producing("produce", "write records as fast as they are taken")
-    .option("--records <number>", "how many, beside the warm-up", parseCount(1), 1_000_000)
+    .option("-n, --records <number>", "how many, beside the warm-up (1,000,000)", parseCount(1))
     .option("--warmup <number>", "records before the clock starts", parseCount(), 0)
     .action((topic: string | undefined, options: PerfOptions) =>
       runCommand(produce, (context) => perfProduce(context, topic ?? DEFAULT_TOPIC, options)),
     );
   const consume = withTopic("consume", "the topic to read", "read records as fast as they come")
-    .option("--records <number>", "how many, beside the warm-up", parseCount(1), 1_000_000)
+    .option(
+      "-n, --records <number>",
+      "how many, beside the warm-up; fewer are an error (without it up to 1,000,000 of what is there)",
+      parseCount(1),
+    )
     .option("--warmup <number>", "records before the clock starts", parseCount(), 0)
     .addOption(new Option("--from <position>", "where to begin").choices(["earliest", "latest"]).default("earliest"))
     .option("--values", "make a view of each value, as a program that looks at them would")
-    .option("--fetch-size <size>", "bytes of a partition in one answer (1MiB)", parseSize)
+    .option("--fetch-size <size>", "bytes of a partition in one answer (1MiB)", parseSizeWithin("1B", "32MiB"))
     .action((topic: string | undefined, options: PerfOptions) =>
       runCommand(consume, (context) => perfConsume(context, topic ?? DEFAULT_TOPIC, options)),
     );
   const latency = producing("latency", "write one record at a time and wait until it is read")
-    .option("--records <number>", "how many, beside the warm-up", parseCount(1), 10_000)
+    .option("-n, --records <number>", "how many, beside the warm-up (10,000)", parseCount(1))
     .option("--warmup <number>", "records before the clock starts", parseCount(), 2000)
     .action((topic: string | undefined, options: PerfOptions) =>
       runCommand(latency, (context) => perfLatency(context, topic ?? DEFAULT_TOPIC, options)),
@@ -91,10 +103,10 @@ async function perfProduce(context: CommandContext, topic: string, options: Perf
   const { signal } = context;
   const settings = perfProducerOptions(context, options);
   await using cluster = await connectFor(context);
+  const valueOf = await values(context, options);
+  await using producer = cluster.producer(settings);
   await ensureTopic(context, cluster.admin(), topic, options);
   await cluster.partitionsOf(topic);
-  const valueOf = values(options);
-  await using producer = cluster.producer(settings);
   const latency = new LatencyHistogram();
   let failure: Acknowledgement[0];
   const count: OnAcknowledged = (...[error]) => {
@@ -125,7 +137,7 @@ async function perfProduce(context: CommandContext, topic: string, options: Perf
   await send(options.warmup, false);
   await producer.flush();
   const startedMs = performance.now();
-  const { sent, bytes } = await send(options.records, true);
+  const { sent, bytes } = await send(options.records ?? DEFAULT_RECORDS.produce, true);
   await producer.flush();
   const seconds = (performance.now() - startedMs) / 1000;
   if (failure !== undefined) throw failure;
@@ -135,6 +147,7 @@ async function perfProduce(context: CommandContext, topic: string, options: Perf
 async function perfConsume(context: CommandContext, topic: string, options: PerfOptions): Promise<void> {
   await using cluster = await connectFor(context);
   const latency = new LatencyHistogram();
+  const wanted = options.records ?? DEFAULT_RECORDS.consume;
   const startedMs = performance.now();
   await withSuggestion(cluster.admin(), [topic], () => cluster.partitionsOf(topic));
   // One that follows waits for ever; one that reads to an end must not.
@@ -164,7 +177,7 @@ async function perfConsume(context: CommandContext, topic: string, options: Perf
         }
         if (options.values === true) bytes += record.value?.length ?? 0;
         records += 1;
-        if (records >= options.records) break;
+        if (records >= wanted) break;
       }
       // Of a batch that is measured in part, the bytes of that part.
       if (options.values !== true)
@@ -172,7 +185,7 @@ async function perfConsume(context: CommandContext, topic: string, options: Perf
       const now = performance.now();
       if (firstAt > 0) latency.add(now - lastBatchAt);
       lastBatchAt = now;
-      if (records >= options.records || context.signal.aborted) break;
+      if (records >= wanted || context.signal.aborted) break;
     }
   } finally {
     patience?.end();
@@ -187,6 +200,14 @@ async function perfConsume(context: CommandContext, topic: string, options: Perf
     latency,
     extra: { joinSeconds: rounded(((firstAt || endedMs) - startedMs) / 1000) },
   });
+  // What is measured over fewer is another figure.
+  if (options.records !== undefined && records < options.records && !context.signal.aborted)
+    throw new CliError(
+      "TOO_FEW_RECORDS",
+      `${topic}: ${context.flag("records")} ${options.records} were to be read behind a warm-up of ${options.warmup}, and ` +
+        `${plural(skipped + records, "record")} are there`,
+      { hint: "write more with ottla perf produce, or ask for fewer" },
+    );
 }
 
 /** As Kafka's EndToEndLatency: a record is sent, its acknowledgement awaited, and then that it is read. */
@@ -194,9 +215,10 @@ async function perfLatency(context: CommandContext, topic: string, options: Perf
   const { signal } = context;
   const settings = perfProducerOptions(context, options);
   await using cluster = await connectFor(context);
-  await ensureTopic(context, cluster.admin(), topic, options);
-  const valueOf = values(options);
+  const valueOf = await values(context, options);
+  const records = options.records ?? DEFAULT_RECORDS.latency;
   await using producer = cluster.producer(settings);
+  await ensureTopic(context, cluster.admin(), topic, options);
   await using consumer = cluster.consumer(consumerOptions(topic, { from: "latest" }, signal));
   // Positions are fixed before the first record, or it would be missed.
   for (const target of await consumer.partitions()) await consumer.position(target);
@@ -205,7 +227,7 @@ async function perfLatency(context: CommandContext, topic: string, options: Perf
   const pace = options.rate === undefined ? undefined : new Pace(options.rate, signal);
   let startedMs = performance.now();
   let bytes = 0;
-  for (let sent = -options.warmup; sent < options.records && !signal.aborted; sent += 1) {
+  for (let sent = -options.warmup; sent < records && !signal.aborted; sent += 1) {
     if (sent === 0) startedMs = performance.now();
     await pace?.take();
     const value = valueOf(sent + options.warmup);
@@ -224,6 +246,12 @@ async function perfLatency(context: CommandContext, topic: string, options: Perf
 }
 
 function perfProducerOptions(context: CommandContext, options: PerfOptions): ProducerOptions {
+  const isIdempotent = options.idempotent ?? (options.acks === undefined || ["all", "-1"].includes(options.acks));
+  if (isIdempotent && (options.maxInFlight ?? 0) > IDEMPOTENT_IN_FLIGHT_MAX)
+    throw usageError(
+      `--max-in-flight ${options.maxInFlight} is above ${IDEMPOTENT_IN_FLIGHT_MAX}, the most of an idempotent producer`,
+      "give less, or add --no-idempotent",
+    );
   return {
     ...producerOptions(context, options),
     ...(options.batchSize === undefined ? {} : { batchBytes: options.batchSize }),
@@ -271,14 +299,15 @@ async function ensureTopic(
 }
 
 /** The value of each record: lines of a file by turns, or bytes that do not compress well, the same ones in each run. */
-function values(options: PerfOptions): (record: number) => Buffer {
-  if (options.payloadFile !== undefined) {
-    const lines = fs
-      .readFileSync(options.payloadFile, "utf8")
-      .split("\n")
-      .filter((line) => line !== "");
+async function values(context: CommandContext, options: PerfOptions): Promise<(record: number) => Buffer> {
+  const { payloadFile } = options;
+  if (payloadFile !== undefined) {
+    const text = await namingFlag(context.flag("payloadFile"), () => fs.promises.readFile(payloadFile, "utf8"));
+    const lines = text.split("\n").filter((line) => line !== "");
     if (lines.length === 0)
-      throw usageError(`${options.payloadFile} has no lines`, "give a file with one value a line");
+      throw new CliError("FILE_ERROR", `${context.flag("payloadFile")} ${payloadFile} has no lines`, {
+        hint: "give a file with one value a line",
+      });
     const payloads = lines.map((line) => Buffer.from(line));
     return (record) => payloads[record % payloads.length] as Buffer;
   }
@@ -322,7 +351,7 @@ function report({ json, out }: CommandContext, measured: Measurement): void {
   }
   const times = { produce: "acknowledged after", consume: "batch to batch", latency: "read after" }[what];
   out.writeText(
-    `${formatCount(records)} records in ${seconds.toFixed(3)} s: ${formatCount(perSecond)} rec/s, ${megabytesPerSecond.toFixed(1)} MB/s\n` +
+    `${plural(records, "record")} in ${seconds.toFixed(3)} s: ${formatCount(perSecond)} rec/s, ${megabytesPerSecond.toFixed(1)} MB/s\n` +
       `${times}: p50 ${p50} ms, p99 ${p99} ms, p99.9 ${p999} ms, mean ${rounded(latency.mean)} ms, max ${rounded(latency.max)} ms\n`,
   );
 }

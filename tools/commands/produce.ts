@@ -14,9 +14,15 @@ import { Pace } from "../cli/pace.js";
 import type { ProducerFlags } from "../cli/producer-options.js";
 import { addProducerOptions, producerOptions } from "../cli/producer-options.js";
 import { InputProgress } from "../cli/progress.js";
-import { collect, formatCount, parseAssignment, parseCount, parseRate } from "../cli/quantities.js";
+import { checkPartitions } from "../cli/partitions.js";
+import { collect, formatCount, parseAssignment, parseCount, parseRate, plural } from "../cli/quantities.js";
 import { describeError, EXIT_FAILED, runCommand } from "../cli/run-command.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
+import type { TextEncoding } from "../cli/byte-text.js";
+import { bytesOf } from "../cli/byte-text.js";
+import { namingFlag } from "../cli/file-errors.js";
+import { addTopicOption, topicNamed } from "../cli/topic-names.js";
+import { mayBeEmpty } from "../cli/typed-options.js";
 
 interface ProduceOptions extends ProducerFlags {
   readonly keySeparator?: string;
@@ -28,7 +34,8 @@ interface ProduceOptions extends ProducerFlags {
   readonly keyField?: string;
   readonly rate?: number;
   readonly report?: boolean;
-  readonly topic?: string;
+  readonly key?: string;
+  readonly topic?: readonly string[];
 }
 
 /** A topic accepts batches of up to 7 MiB at most: a longer record is refused before it is gathered. */
@@ -43,7 +50,12 @@ export function addProduceCommand(program: Command): void {
     .argument("[topic]", "the topic to write to")
     .description("write records from standard input or a file")
     .option("-K, --key-separator <text>", "the key is what stands before it in a line (\\t for a tab)", unescape)
-    .option("-p, --partition <number>", "write to this partition instead of choosing by key", parseCount())
+    .addOption(mayBeEmpty(new Option("-k, --key <text>", "the key of every record")))
+    .option(
+      "-p, --partition <number>",
+      "write to this partition instead of choosing by key",
+      parseCount(0, 2 ** 31 - 1),
+    )
     .addOption(new Option("--compression <codec>", "none: others come later").choices(["none"]))
     .option("-H, --header <name=value>", "a header of every record; may be repeated", collect(parseAssignment))
     .option("--from <file>", "where the records come from; - is standard input", "-")
@@ -55,22 +67,29 @@ export function addProduceCommand(program: Command): void {
     .option("--key-field <name>", "with --format json: the field that holds the key")
     .option("--rate <records/s>", "write no faster than this", parseRate)
     .option("--report", "print a JSON line for each record when it is acknowledged")
-    .addOption(new Option("--topic <name>").hideHelp())
     .action((topic: string | undefined, options: ProduceOptions) =>
-      runCommand(command, (context) => produce(context, topic ?? options.topic, options)),
+      runCommand(command, (context) => produce(context, topicNamed(context, topic, options.topic), options)),
     );
+  addTopicOption(command);
   addProducerOptions(command);
   addCommonOptions(command);
 }
 
 async function produce(context: CommandContext, topic: string | undefined, options: ProduceOptions): Promise<number> {
   if (topic === undefined) throw usageError("no topic is named", "type ottla produce TOPIC");
-  checkOptions(options);
+  checkOptions(context, options);
   const settings = { bufferBytes: BUFFER_BYTES, ...producerOptions(context, options) };
-  const input = await openInput(options.from);
+  const input = await namingFlag(context.flag("from"), () => openInput(options.from, context.stdin));
   await using cluster = await connectFor(context);
   // Asked before anything is read, so that a misspelt topic is one error and not one for each record.
-  await withSuggestion(cluster.admin(), [topic], () => cluster.partitionsOf(topic));
+  const partitions = await withSuggestion(cluster.admin(), [topic], () => cluster.partitionsOf(topic));
+  checkPartitions(context, topic, partitions, options.partition === undefined ? undefined : [options.partition]);
+  if (options.from === "-" && context.isTyped)
+    context.note(
+      options.format === "lines"
+        ? `type records for ${topic}, one a line; Ctrl-D ends`
+        : `type ${options.format === "json" ? "JSON values" : "one record"} for ${topic}; Ctrl-D ends`,
+    );
   const producer = cluster.producer(settings);
   const run = new ProduceRun(context, producer, topic, options);
   const progress = new InputProgress(context, input.sizeBytes);
@@ -84,23 +103,45 @@ async function produce(context: CommandContext, topic: string | undefined, optio
   await run.finish();
   const { records, acked, failed, seconds } = run.summary();
   context.out.writeJsonIf(context.json || options.report === true, { records, acked, failed, seconds });
-  context.note(
-    `${formatCount(acked)} of ${formatCount(records)} records acknowledged in ${seconds} s${failed > 0 ? `, ${formatCount(failed)} failed` : ""}`,
-  );
+  // When nothing was written, the error says all there is to say.
+  if (acked > 0 || context.signal.aborted || (failed === 0 && failure === undefined))
+    context.note(
+      `${formatCount(acked)} of ${plural(records, "record")} acknowledged in ${seconds} s${failed > 0 ? `, ${formatCount(failed)} failed` : ""}`,
+    );
   if (failure !== undefined) throw failure;
   if (run.firstFailure !== undefined && !context.signal.aborted) throw run.firstFailure;
   return failed > 0 ? EXIT_FAILED : 0;
 }
 
-function checkOptions(options: ProduceOptions): void {
-  if (options.keyField !== undefined && options.format !== "json")
-    throw usageError("--key-field is for --format json", "use --key-separator with lines");
-  if (options.keySeparator !== undefined && options.format !== "lines")
+function checkOptions({ flag, encoding }: CommandContext, options: ProduceOptions): void {
+  const { format, key, keyField, keySeparator } = options;
+  if (keyField !== undefined && format !== "json")
+    throw usageError(`${flag("keyField")} is for --format json`, "use --key-separator with lines");
+  if (keySeparator !== undefined && format !== "lines")
     throw usageError(
-      `--key-separator is for lines, not --format ${options.format}`,
+      `${flag("keySeparator")} is for lines, not --format ${format}`,
       "use --key-field with --format json",
     );
-  if (options.keySeparator === "") throw usageError("--key-separator is empty", "give at least one character");
+  const other = keyField !== undefined ? "keyField" : keySeparator !== undefined ? "keySeparator" : undefined;
+  if (key !== undefined && other !== undefined)
+    throw usageError(`${flag("key")} and ${flag(other)} both say what the key is`, "leave out one of them");
+  if (encoding !== "utf8" && format !== "lines")
+    throw usageError(`${flag("encoding")} ${encoding} is for lines, not --format ${format}`, "leave it out");
+  if (key !== undefined && bytesOf(key, encoding) === undefined)
+    throw usageError(`${flag("key")} ${key} is not ${encoding}`, `write it as ${flag("encoding")} says`);
+  for (const [name, text] of options.header ?? []) {
+    if (bytesOf(text, encoding) === undefined)
+      throw usageError(`${flag("header")} ${name}=${text} is not ${encoding}`, `write it as ${flag("encoding")} says`);
+  }
+}
+
+/** What a line, or the key or value in it, stands for. */
+function decodedLine(bytes: Buffer, encoding: TextEncoding, line: number): Buffer {
+  const decoded = bytesOf(bytes.toString("latin1").trimEnd(), encoding);
+  if (decoded !== undefined) return decoded;
+  throw new CliError("INVALID_ENCODING", `line ${line} is not ${encoding}`, {
+    hint: "correct the line, or leave out --encoding",
+  });
 }
 
 /** Less than the library's own: a file waits on the disk as well as in memory, and the process stays small. */
@@ -116,6 +157,8 @@ class ProduceRun {
   readonly #startedMs = performance.now();
   readonly #pace: Pace | undefined;
   readonly #headers: ProducerRecord["headers"];
+  /** Of every record, unless each has its own. */
+  readonly #key: Buffer | null;
   readonly #count: OnAcknowledged;
 
   constructor(
@@ -125,7 +168,8 @@ class ProduceRun {
     private readonly options: ProduceOptions,
   ) {
     this.#pace = options.rate === undefined ? undefined : new Pace(options.rate, context.signal);
-    this.#headers = options.header?.map(([key, value]) => ({ key, value }));
+    this.#headers = options.header?.map(([key, text]) => ({ key, value: bytesOf(text, context.encoding) ?? null }));
+    this.#key = options.key === undefined ? null : (bytesOf(options.key, context.encoding) ?? null);
     this.#count = (...[error]) => this.#onOutcome(error);
   }
 
@@ -156,15 +200,17 @@ class ProduceRun {
   }
 
   async #readLines(input: Input, progress: InputProgress): Promise<void> {
-    const { signal } = this.context;
+    const { signal, encoding } = this.context;
     const lines = new LineSplitter(RECORD_BYTES_MAX);
     const { keySeparator } = this.options;
     const separator = keySeparator === undefined ? undefined : Buffer.from(keySeparator);
+    const decoded = (bytes: Buffer): Buffer =>
+      encoding === "utf8" ? bytes : decodedLine(bytes, encoding, lines.lines);
     const onLine = (buffer: Buffer, start: number, end: number): void | Promise<void> => {
       if (signal.aborted) return;
-      if (separator === undefined) return this.#send(null, buffer.subarray(start, end));
+      if (separator === undefined) return this.#send(this.#key, decoded(buffer.subarray(start, end)));
       const at = separatorPosition({ buffer, start, end, number: lines.lines }, separator);
-      return this.#send(buffer.subarray(start, at), buffer.subarray(at + separator.length, end));
+      return this.#send(decoded(buffer.subarray(start, at)), decoded(buffer.subarray(at + separator.length, end)));
     };
     for await (const chunk of input.chunks(signal)) {
       const pending = lines.push(chunk, onLine);
@@ -179,11 +225,9 @@ class ProduceRun {
   async #readJson(input: Input, progress: InputProgress): Promise<void> {
     const { signal } = this.context;
     const values = new JsonValues(this.options.keyField, RECORD_BYTES_MAX);
-    let keyless = 0;
     const onRecord = ({ text, key }: { text: string; key: string | null }): void | Promise<void> => {
       if (signal.aborted) return;
-      if (key === null) keyless += 1;
-      return this.#send(key, text);
+      return this.#send(key ?? this.#key, text);
     };
     for await (const chunk of input.chunks(signal)) {
       await unlessAborted(values.push(chunk, onRecord), signal);
@@ -191,11 +235,6 @@ class ProduceRun {
       if (signal.aborted) return;
     }
     await unlessAborted(values.end(onRecord), signal);
-    if (signal.aborted) return;
-    if (this.options.keyField !== undefined && keyless > 0)
-      this.context.note(
-        `${formatCount(keyless)} records have no field ${this.options.keyField}, or null in it: they were written without a key`,
-      );
   }
 
   async #readRaw(input: Input, progress: InputProgress): Promise<void> {
@@ -211,7 +250,7 @@ class ProduceRun {
         });
     }
     const { signal } = this.context;
-    if (!signal.aborted) await unlessAborted(Promise.resolve(this.#send(null, Buffer.concat(chunks))), signal);
+    if (!signal.aborted) await unlessAborted(Promise.resolve(this.#send(this.#key, Buffer.concat(chunks))), signal);
   }
 
   #send(key: Uint8Array | string | null, value: Uint8Array | string): void | Promise<void> {

@@ -1,44 +1,56 @@
 import type { Command } from "commander";
-import { Option } from "commander";
-import type { NewTopic, TopicDescription } from "../../client/index.js";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Admin, NewTopic, TopicDescription, TopicListing } from "../../client/index.js";
 import { usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
-import { collect, parseAssignment, parseCount } from "../cli/quantities.js";
-import { EXIT_FAILED, reportError, runCommand } from "../cli/run-command.js";
+import { collectSettings, parseCount, plural } from "../cli/quantities.js";
+import { addTopicOption, topicsNamed } from "../cli/topic-names.js";
+import { addAliases } from "../cli/typed-options.js";
+import { checkPartitions } from "../cli/partitions.js";
+import { describeError, EXIT_FAILED, reportError, runCommand } from "../cli/run-command.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
 import { table } from "../cli/table.js";
 
 interface CreateOptions {
   readonly partitions?: number;
   readonly replication?: number;
-  readonly replicationFactor?: number;
   readonly config?: readonly (readonly [string, string])[];
+  readonly ifNotExists?: boolean;
   readonly topic?: readonly string[];
 }
+
+interface TopicOption {
+  readonly topic?: readonly string[];
+}
+
+const COUNT_MAX = 2 ** 31 - 1;
+/** How often `topic describe --watch` looks. */
+const WATCH_MS = 1000;
 
 /** `ottla topic ...`: make, look at, change and delete topics. */
 export function addTopicCommands(program: Command): void {
   const group = program.command("topic").alias("topics").description("make, look at, change and delete topics");
-  const names = (given: readonly string[], options: { readonly topic?: readonly string[] }): string[] => [
-    ...given,
-    ...(options.topic ?? []),
-  ];
-  const named = new Option("--topic <name>").argParser(collect((text) => text)).hideHelp();
-
   const create = group
     .command("create")
     .argument("[names...]", "the names of the new topics")
     .description("make topics")
-    .option("-p, --partitions <number>", "partitions of each (num.partitions of the cluster)", parseCount(1))
-    .option("-r, --replication <number>", "replicas of each partition (default.replication.factor)", parseCount(1))
-    .addOption(new Option("--replication-factor <number>").argParser(parseCount(1)).hideHelp())
-    .option("--config <name=value>", "a setting of the topics; may be repeated", collect(parseAssignment))
-    .addOption(named)
+    .option("-p, --partitions <number>", "partitions of each (num.partitions of the cluster)", parseCount(1, COUNT_MAX))
+    .option(
+      "-r, --replication <number>",
+      "replicas of each partition (default.replication.factor)",
+      parseCount(1, COUNT_MAX),
+    )
+    .option("-c, --config <name=value>", "a setting of the topics; may be repeated", collectSettings)
+    .option("--if-not-exists", "leave a topic that exists as it is, and call that done")
     .action((given: string[], options: CreateOptions) =>
-      runCommand(create, (context) => createTopics(context, atLeastOne(names(given, options)), options)),
+      runCommand(create, (context) =>
+        createTopics(context, atLeastOne(topicsNamed(context, given, options.topic)), options),
+      ),
     );
+  addAliases(create, "replication", "--replication-factor <number>", "--replicas <number>");
+  addAliases(create, "config", "--topic-config <name=value>");
   const list = group
     .command("list")
     .alias("ls")
@@ -48,20 +60,18 @@ export function addTopicCommands(program: Command): void {
     .command("describe")
     .argument("[names...]", "topics; all when none is named")
     .description("show partitions, leaders, replicas and offsets")
-    .addOption(named)
-    .action((given: string[], options: { readonly topic?: readonly string[] }) =>
-      runCommand(describe, (context) => describeTopics(context, names(given, options))),
+    .option("-w, --watch", "again every second, until Ctrl-C")
+    .action((given: string[], options: TopicOption & { readonly watch?: boolean }) =>
+      runCommand(describe, (context) =>
+        watchTopics(context, topicsNamed(context, given, options.topic), options.watch ?? false),
+      ),
     );
   const alter = group
     .command("alter")
     .argument("<name>", "the topic")
     .description("give a topic more partitions, or change its settings")
-    .option("-p, --partitions <number>", "the number of partitions after the change", parseCount(1))
-    .option(
-      "--config <name=value>",
-      "a setting; name= goes back to the default; may be repeated",
-      collect(parseAssignment),
-    )
+    .option("-p, --partitions <number>", "the number of partitions after the change", parseCount(1, COUNT_MAX))
+    .option("-c, --config <name=value>", "a setting; name= goes back to the default; may be repeated", collectSettings)
     .action((name: string, options: CreateOptions) =>
       runCommand(alter, (context) => alterTopic(context, name, options)),
     );
@@ -70,9 +80,11 @@ export function addTopicCommands(program: Command): void {
     .alias("rm")
     .argument("[names...]", "the topics")
     .description("delete topics with all their records")
-    .addOption(named)
-    .action((given: string[], options: { readonly topic?: readonly string[] }) =>
-      runCommand(remove, (context) => deleteTopics(context, atLeastOne(names(given, options)))),
+    .option("--if-exists", "call a topic done that is not there")
+    .action((given: string[], options: TopicOption & { readonly ifExists?: boolean }) =>
+      runCommand(remove, (context) =>
+        deleteTopics(context, atLeastOne(topicsNamed(context, given, options.topic)), options.ifExists ?? false),
+      ),
     );
   const deleteRecords = group
     .command("records-delete")
@@ -81,11 +93,12 @@ export function addTopicCommands(program: Command): void {
     .requiredOption(
       "--before <partition:offset>",
       "delete what is below this offset; `end` for all there is; may be repeated",
-      collect(parseBefore),
+      collectBefore,
     )
     .action((name: string, { before }: { readonly before: readonly Before[] }) =>
       runCommand(deleteRecords, (context) => deleteRecordsOf(context, name, before)),
     );
+  for (const command of [create, describe, remove]) addTopicOption(command);
   for (const command of [create, list, describe, alter, remove, deleteRecords]) addCommonOptions(command);
 }
 
@@ -94,7 +107,7 @@ async function createTopics(
   names: readonly string[],
   options: CreateOptions,
 ): Promise<number> {
-  const replicationFactor = options.replication ?? options.replicationFactor;
+  const { replication: replicationFactor } = options;
   const topics: NewTopic[] = names.map((name) => ({
     name,
     ...(options.partitions === undefined ? {} : { partitions: options.partitions }),
@@ -103,16 +116,44 @@ async function createTopics(
   }));
   await using cluster = await connectFor(context);
   const admin = cluster.admin();
-  return await forEach(context, topics, async (topic) => {
-    const [created] = await admin.createTopics([topic], { signal: context.signal });
-    if (created === undefined) return;
-    const { name, topicId, partitions, replicationFactor: replicas } = created;
-    if (context.json) context.out.writeJson({ topic: name, id: topicId, partitions, replicationFactor: replicas });
-    else
-      context.out.writeText(
-        `created ${name}: ${plural(partitions, "partition")}, ${plural(replicas, "replica")} each\n`,
+  const { json, out, signal } = context;
+  const existing = new Map(
+    options.ifNotExists === true ? (await admin.listTopics({ signal })).map((topic) => [topic.name, topic]) : [],
+  );
+  // Of several, none is made while one of them cannot be.
+  if (topics.length > 1) {
+    for (const topic of topics.filter(({ name }) => !existing.has(name)))
+      await unless(options.ifNotExists === true, "TOPIC_ALREADY_EXISTS", () =>
+        admin.createTopics([topic], { signal, validateOnly: true }),
       );
+  }
+  return await forEach(context, topics, async (topic) => {
+    const found = existing.get(topic.name) ?? (await createUnlessMade(admin, topic, options, signal));
+    const { name, topicId, partitions, replicationFactor: replicas } = found;
+    if (json) return out.writeJson({ topic: name, id: topicId, partitions, replicationFactor: replicas });
+    const shape = `${plural(partitions, "partition")}, ${plural(replicas, "replica")} each`;
+    out.writeText(existing.has(name) ? `${name} exists: ${shape}\n` : `created ${name}: ${shape}\n`);
   });
+}
+
+/** With `--if-not-exists` also when somebody else has made it in the meantime. */
+async function createUnlessMade(
+  admin: Admin,
+  topic: NewTopic,
+  options: CreateOptions,
+  signal: AbortSignal,
+): Promise<TopicListing> {
+  const created = await unless(options.ifNotExists === true, "TOPIC_ALREADY_EXISTS", () =>
+    admin.createTopics([topic], { signal }),
+  );
+  if (created?.[0] !== undefined) return created[0];
+  const [described] = await admin.describeTopics([topic.name], { signal });
+  return {
+    name: topic.name,
+    topicId: described?.topicId ?? "",
+    partitions: described?.partitions.length ?? 0,
+    replicationFactor: described?.partitions[0]?.replicas.length ?? 0,
+  };
 }
 
 async function listTopics(context: CommandContext): Promise<void> {
@@ -132,10 +173,20 @@ async function listTopics(context: CommandContext): Promise<void> {
   );
 }
 
-async function describeTopics(context: CommandContext, names: readonly string[]): Promise<void> {
+async function watchTopics(context: CommandContext, names: readonly string[], isWatched: boolean): Promise<void> {
   const { json, out, signal } = context;
   await using cluster = await connectFor(context);
-  const admin = cluster.admin();
+  await describeTopics(context, cluster.admin(), names);
+  while (isWatched && !signal.aborted) {
+    await sleep(WATCH_MS, undefined, { signal }).catch(() => undefined);
+    if (signal.aborted) return;
+    if (!json) out.writeText("\n");
+    await describeTopics(context, cluster.admin(), names);
+  }
+}
+
+async function describeTopics(context: CommandContext, admin: Admin, names: readonly string[]): Promise<void> {
+  const { json, out, signal } = context;
   const topics = await withSuggestion(admin, names, () => admin.describeTopics(names, { signal }));
   for (const topic of [...topics].sort((left, right) => (left.name < right.name ? -1 : 1))) {
     const settings = await admin.describeConfigs({ topic: topic.name }, { signal });
@@ -193,24 +244,44 @@ async function alterTopic(context: CommandContext, name: string, options: Create
   await using cluster = await connectFor(context);
   const admin = cluster.admin();
   await withSuggestion(admin, [name], async () => {
-    if (options.config !== undefined) {
-      const changes = options.config.map(([setting, value]) => [setting, value === "" ? null : value] as const);
-      await admin.alterConfigs({ topic: name }, Object.fromEntries(changes), { signal });
+    const settings = (options.config ?? []).map(([setting, value]) => [setting, value === "" ? null : value] as const);
+    const changes = Object.fromEntries(settings);
+    if (options.partitions !== undefined) {
+      // Either can be refused: the one is checked, the other done, and then the first.
+      if (settings.length > 0) await admin.alterConfigs({ topic: name }, changes, { signal, validateOnly: true });
+      await admin.createPartitions(name, options.partitions, { signal });
     }
-    if (options.partitions !== undefined) await admin.createPartitions(name, options.partitions, { signal });
+    if (settings.length > 0) await admin.alterConfigs({ topic: name }, changes, { signal });
   });
   if (context.json) context.out.writeJson({ topic: name, altered: true });
   else context.out.writeText(`altered ${name}\n`);
 }
 
-async function deleteTopics(context: CommandContext, names: readonly string[]): Promise<number> {
+async function deleteTopics(context: CommandContext, names: readonly string[], ifExists: boolean): Promise<number> {
+  const { json, out, signal } = context;
   await using cluster = await connectFor(context);
   const admin = cluster.admin();
+  // Of several, none is deleted while one of them is misspelt.
+  if (names.length > 1 && !ifExists)
+    await withSuggestion(admin, names, () => Promise.all(names.map((name) => cluster.partitionsOf(name))));
   return await forEach(context, names, async (name) => {
-    await withSuggestion(admin, [name], () => admin.deleteTopics([name], { signal: context.signal }));
-    if (context.json) context.out.writeJson({ topic: name, deleted: true });
-    else context.out.writeText(`deleted ${name}\n`);
+    const deleted = await unless(ifExists, "UNKNOWN_TOPIC_OR_PARTITION", async () => {
+      await withSuggestion(admin, [name], () => admin.deleteTopics([name], { signal }));
+      return true;
+    });
+    if (json) out.writeJson({ topic: name, deleted: deleted ?? false });
+    else out.writeText(deleted === true ? `deleted ${name}\n` : `there is no topic ${name}\n`);
   });
+}
+
+/** What the work comes to; undefined when it fails with this name and that is allowed. */
+async function unless<T>(isAllowed: boolean, errorName: string, work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    if (isAllowed && describeError(error).name === errorName) return undefined;
+    throw error;
+  }
 }
 
 interface Before {
@@ -226,11 +297,26 @@ function parseBefore(text: string): Before {
   return { partition: Number(match[1]), before };
 }
 
+function collectBefore(text: string, previous: readonly Before[] | undefined): Before[] {
+  const parsed = parseBefore(text);
+  if (previous?.some(({ partition }) => partition === parsed.partition))
+    throw usageError(`${text} names partition ${parsed.partition} a second time`, "keep one of them");
+  return [...(previous ?? []), parsed];
+}
+
 async function deleteRecordsOf(context: CommandContext, topic: string, before: readonly Before[]): Promise<void> {
   await using cluster = await connectFor(context);
   const targets = before.map((one) => ({ topic, ...one }));
   const admin = cluster.admin();
-  const deleted = await withSuggestion(admin, [topic], () => admin.deleteRecords(targets, { signal: context.signal }));
+  const partitions = await withSuggestion(admin, [topic], () => cluster.partitionsOf(topic));
+  checkPartitions(
+    context,
+    topic,
+    partitions,
+    before.map(({ partition }) => partition),
+    "before",
+  );
+  const deleted = await admin.deleteRecords(targets, { signal: context.signal });
   for (const { partition, offset } of deleted) {
     if (context.json) context.out.writeJson({ topic, partition, startOffset: offset });
     else context.out.writeText(`${topic}-${partition} begins at offset ${offset}\n`);
@@ -264,5 +350,3 @@ function atLeastOne(names: readonly string[]): readonly string[] {
   if (names.length === 0) throw usageError("no topic is named", "give one name or more");
   return names;
 }
-
-const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? "" : "s"}`;

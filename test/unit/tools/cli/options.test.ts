@@ -3,8 +3,12 @@ import {
   parseAssignment,
   parseCount,
   parseDuration,
+  parseDurationWithin,
+  formatDuration,
+  plural,
   parseRate,
   parseSize,
+  parseSizeWithin,
 } from "../../../../tools/cli/quantities.js";
 import { readProperties } from "../../../../tools/cli/properties.js";
 import { parseStartPosition } from "../../../../tools/cli/start-position.js";
@@ -36,6 +40,26 @@ describe("quantities", () => {
     for (const text of ["0", "6", "1.5", "-1", "x", "", "9007199254740993"])
       expect(() => parseCount(1, 5)(text)).toThrow();
   });
+  it("keeps durations and sizes to their range", () => {
+    expect(parseDurationWithin("1ms", "1m")("60s")).toBe(60_000);
+    for (const text of ["0ms", "61s", "x"]) expect(() => parseDurationWithin("1ms", "1m")(text)).toThrow(text);
+    expect(parseSizeWithin("1KiB", "8MiB")("8MiB")).toBe(2 ** 23);
+    for (const text of ["1", "9MiB", "x"]) expect(() => parseSizeWithin("1KiB", "8MiB")(text)).toThrow(text);
+  });
+  it.each([
+    [0, "0ms"],
+    [1500, "1500ms"],
+    [120_000, "2m"],
+    [90_000, "90s"],
+    [86_400_000, "1d"],
+  ])("writes %d ms as %s", (ms, text) => expect(formatDuration(ms)).toBe(text));
+  it("counts", () => {
+    expect([plural(0, "record"), plural(1, "record"), plural(1234, "batch")]).toEqual([
+      "0 records",
+      "1 record",
+      "1,234 batches",
+    ]);
+  });
   it("reads rates and assignments", () => {
     expect(parseRate("1000/s")).toBe(1000);
     expect(() => parseRate("0")).toThrow("is not a rate");
@@ -55,6 +79,7 @@ describe("parseStartPosition", () => {
     ["@1700000000000", { kind: "timestamp", timestamp: 1_700_000_000_000 }],
     ["5m", { kind: "timestamp", timestamp: 700_000 }],
     ["-5m", { kind: "timestamp", timestamp: 700_000 }],
+    ["5m ago", { kind: "timestamp", timestamp: 700_000 }],
     ["10d", { kind: "timestamp", timestamp: 0 }],
     ["2026-01-31T12:00Z", { kind: "timestamp", timestamp: Date.UTC(2026, 0, 31, 12) }],
   ])("reads %s", (text, position) => expect(parseStartPosition(text, now)).toEqual(position));

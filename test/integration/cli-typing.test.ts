@@ -1,0 +1,246 @@
+import { runTyped, typeCommand } from "../support/command-line.js";
+import { jsonLines } from "../support/cluster.js";
+import { eventually } from "../support/eventually.js";
+import { batchesOf, FakeCluster } from "../support/fake-broker.js";
+
+/** What people type and see, with a cluster of fakes. */
+describe("ottla, typed by a person", () => {
+  let cluster: FakeCluster;
+  let topics = 0;
+
+  beforeAll(async () => {
+    cluster = await FakeCluster.start();
+  });
+  afterAll(() => cluster[Symbol.asyncDispose]());
+
+  const environment = () => ({ OTTLA_BOOTSTRAP: cluster.bootstrapBrokers.join(",") });
+  const run = (line: string, input = "") => runTyped(line.split(" "), { environment: environment(), input });
+  const newTopic = (partitions = 1): string => {
+    const name = `t${(topics += 1)}`;
+    cluster.createTopic(name, partitions);
+    return name;
+  };
+  const read = async (topic: string, ...more: string[]): Promise<Record<string, unknown>[]> => {
+    const { stdout } = await run(["consume", topic, "--from earliest --until-end --json", ...more].join(" "));
+    return jsonLines(stdout);
+  };
+
+  describe("what other tools call it", () => {
+    it.each(["-t", "--topic"])("takes %s for the topic, to write and to read", async (flag) => {
+      const topic = newTopic();
+      expect(await run(`produce ${flag} ${topic} --acks -1`, "a\n")).toMatchObject({ code: 0 });
+      const { code, stdout } = await run(`consume ${flag} ${topic} --offset start -n 1`);
+      expect([code, stdout]).toEqual([0, "a\n"]);
+    });
+
+    it("takes a list of partitions", async () => {
+      const topic = newTopic(3);
+      for (const partition of [0, 1, 2]) await run(`produce ${topic} -p ${partition}`, `${partition}\n`);
+      const values = (await read(topic, "-p 0,2")).map(({ value }) => value);
+      expect(values.sort()).toEqual(["0", "2"]);
+      expect((await read(topic, "-p 0,1 -p 2")).length).toBe(3);
+    });
+
+    it("writes every record with the key that is given", async () => {
+      const topic = newTopic();
+      await run(`produce ${topic} --key 42`, "a\nb\n");
+      await run(`produce ${topic} -k 43 --format json`, '{"a":1}');
+      await run(`produce ${topic} -k 44 --format raw`, "raw");
+      const keyless = runTyped(["produce", topic, "-k", ""], { environment: environment(), input: "c\n" });
+      expect(await keyless).toMatchObject({ code: 0 });
+      expect((await read(topic)).map(({ key }) => key)).toEqual(["42", "42", "43", "44", ""]);
+    });
+
+    it("leaves a topic that exists as it is with --if-not-exists, and calls one that is gone deleted with --if-exists", async () => {
+      const topic = newTopic(2);
+      const created = await run(`topic create ${topic} other${topic} --if-not-exists -p 5 --json`);
+      expect([created.code, jsonLines(created.stdout)]).toMatchObject([
+        0,
+        [
+          { topic, partitions: 2 },
+          { topic: `other${topic}`, partitions: 5 },
+        ],
+      ]);
+      const deleted = await run(`topic delete nosuch other${topic} --if-exists --json`);
+      expect([deleted.code, jsonLines(deleted.stdout)]).toEqual([
+        0,
+        [
+          { topic: "nosuch", deleted: false },
+          { topic: `other${topic}`, deleted: true },
+        ],
+      ]);
+    });
+
+    it("makes or deletes none of several topics while it cannot do all", async () => {
+      const topic = newTopic();
+      expect(await run(`topic create new${topic} ${topic}`)).toMatchObject({ code: 1, stdout: "" });
+      expect(await run(`topic delete ${topic} nosuch`)).toMatchObject({ code: 1, stdout: "" });
+      expect([cluster.topics.has(`new${topic}`), cluster.topics.has(topic)]).toEqual([false, true]);
+    });
+
+    it("describes a topic again and again with --watch, until it is interrupted", async () => {
+      const topic = newTopic();
+      const watching = typeCommand(["topic", "describe", topic, "--watch", "--json"], { environment: environment() });
+      await eventually("it has been described twice", () => jsonLines(watching.stdout()).length >= 2);
+      watching.interrupt();
+      expect(await watching.result).toMatchObject({ code: 130, stderr: "" });
+    });
+  });
+
+  describe("a terminal", () => {
+    it("says how typing records ends", async () => {
+      const topic = newTopic();
+      const typing = typeCommand(["produce", topic], { environment: environment(), isTyped: true });
+      await eventually("it is said", () => typing.stderr() === `type records for ${topic}, one a line; Ctrl-D ends\n`);
+      typing.stdin.end("a\n");
+      const { code, stderr } = await typing.result;
+      expect(stderr).toMatch(/\n1 of 1 record acknowledged in [\d.]+ s\n$/);
+      expect(code).toBe(0);
+    });
+
+    it.each([
+      ["what is piped in", ["produce", "TOPIC"], false],
+      ["scripts", ["produce", "TOPIC", "--json"], true],
+      ["a file", ["produce", "TOPIC", "--from", "/dev/null"], true],
+    ])("does not say so to %s", async (_, words, isTyped) => {
+      const topic = newTopic();
+      const given = words.map((word) => word.replace("TOPIC", topic));
+      const { stderr } = await runTyped(given, { environment: environment(), isTyped });
+      expect(stderr).not.toContain("Ctrl-D");
+    });
+
+    it("says that it waits for new records, and how to see the others", async () => {
+      const topic = newTopic();
+      const waiting = typeCommand(["consume", topic], { environment: environment() });
+      await eventually("it is said", () =>
+        waiting.stderr().startsWith(`waiting for new records of ${topic}; Ctrl-C ends, --from earliest shows`),
+      );
+      waiting.interrupt();
+      const { code, stdout, stderr } = await waiting.result;
+      expect([code, stdout]).toEqual([130, ""]);
+      expect(stderr.endsWith("\n0 records\n")).toBe(true);
+    });
+
+    it("counts one record as one", async () => {
+      const topic = newTopic();
+      await run(`produce ${topic}`, "a\n");
+      const { stderr } = await run(`consume ${topic} --from earliest --until-end`);
+      expect(stderr).toBe("1 record\n");
+    });
+  });
+
+  describe("--encoding", () => {
+    it.each([
+      ["hex", "0aff:00fe\n", "0aff", "00fe"],
+      ["base64", "Cv8=:AP4=\r\n", "Cv8=", "AP4="],
+    ])("reads keys and values in %s as consume prints them", async (encoding, line, key, value) => {
+      const topic = newTopic();
+      const header = encoding === "hex" ? "ff" : "/w==";
+      const words = `produce ${topic} -K : --encoding ${encoding} -H h=${header}`;
+      expect(await run(words, line)).toMatchObject({ code: 0 });
+      const bytes = Buffer.from(value, encoding as BufferEncoding);
+      expect(await read(topic, `--encoding ${encoding}`)).toMatchObject([{ key, value, headers: { h: header } }]);
+      expect(batchesOf(cluster.partition(topic))).toHaveLength(1);
+      expect((await read(topic))[0]?.["value"]).toBe(bytes.toString());
+    });
+
+    it.each([
+      ["hex", "abc\n"],
+      ["hex", "xy\n"],
+      ["base64", "a\n"],
+      ["base64", "a*bc\n"],
+    ])("refuses what is not %s, with the line: %j", async (encoding, line) => {
+      const topic = newTopic();
+      const { code, stderr } = await run(`produce ${topic} --encoding ${encoding} --json`, line);
+      expect(stderr).toMatch(new RegExp(`^error: INVALID_ENCODING: line 1 is not ${encoding} - `));
+      expect(code).toBe(1);
+      expect(batchesOf(cluster.partition(topic))).toEqual([]);
+    });
+  });
+
+  describe("--key-field", () => {
+    it("refuses a record without the field, with the name that is near; null is no key", async () => {
+      const topic = newTopic();
+      const words = `produce ${topic} --format json --key-field name`;
+      const { code, stderr } = await run(words, '{"name":null}{"nmae":"x"}{"name":"y"}');
+      expect(stderr).toContain("error: NO_KEY_FIELD: record 2 has no field name (--key-field) - did you mean nmae?\n");
+      expect(code).toBe(1);
+      expect(await read(topic)).toMatchObject([{ key: null, value: '{"name":null}' }]);
+      for (const keyless of ["5", '["name"]', '{"deep":{"name":"x"}}'])
+        expect((await run(words, keyless === '["name"]' ? `[${keyless}]` : keyless)).code).toBe(1);
+    });
+  });
+
+  it("waits for long times as for short ones", async () => {
+    const topic = newTopic();
+    await run(`produce ${topic} --timeout 30d`, "a\n");
+    expect(await run(`consume ${topic} --from earliest --until-end --timeout 30d`)).toMatchObject({
+      code: 0,
+      stdout: "a\n",
+      stderr: "1 record\n",
+    });
+    expect(await run(`perf consume ${topic} --timeout 30d --json`)).toMatchObject({ code: 0, stderr: "" });
+  });
+
+  it("ends perf consume with an error when there are fewer records than were asked for", async () => {
+    const topic = newTopic();
+    await run(`produce ${topic}`, "a\nb\nc\n");
+    expect(await run(`perf consume ${topic} -n 2 --warmup 1 --json`)).toMatchObject({ code: 0, stderr: "" });
+    const { code, stdout, stderr } = await run(`perf consume ${topic} --records 3 --warmup 1`);
+    expect(stdout).toMatch(/^2 records in /);
+    expect(stderr).toMatch(
+      new RegExp(`^error: TOO_FEW_RECORDS: ${topic}: --records 3 .* a warm-up of 1, and 3 records are there - `),
+    );
+    expect(code).toBe(1);
+    expect(await run(`perf consume ${topic} --json`)).toMatchObject({ code: 0, stderr: "" });
+  });
+
+  it("names partitions that are not there before it reads, writes or elects", async () => {
+    const topic = newTopic();
+    for (const words of [`produce ${topic} -p 1`, `consume ${topic} -p 1`, `elect-leaders ${topic} --partition 1`]) {
+      const { code, stderr } = await run(words, "a\n");
+      expect(stderr).toMatch(
+        /^error: UNKNOWN_TOPIC_OR_PARTITION: -\S+ 1: t\d+ has no partition 1 - it has partition 0 only\n$/,
+      );
+      expect(code).toBe(1);
+    }
+  });
+
+  it("prints addresses as --bootstrap takes them", async () => {
+    const [broker] = cluster.brokers;
+    if (broker === undefined) throw new Error("no broker");
+    const usual = broker.answer;
+    broker.answer = ({ kind }) =>
+      kind === "metadata"
+        ? {
+            body: {
+              clusterId: "fake-cluster",
+              controllerId: 1,
+              brokers: [{ id: 1, host: "::1", port: 22151, epoch: "7" }],
+            },
+          }
+        : undefined;
+    try {
+      expect((await run("cluster describe")).stdout).toContain("[::1]:22151");
+    } finally {
+      broker.answer = usual;
+    }
+    const { stderr } = await run("topic list -b [::1]:22151 --timeout 200ms");
+    expect(stderr).toContain("none of [::1]:22151 answered");
+    expect(stderr).not.toMatch(/[^[]::1:22151/);
+  });
+
+  it("takes port 9092 for an address without one", async () => {
+    const { stderr } = await run("topic list -b 127.9.9.9,[::9] --timeout 100ms");
+    expect(stderr).toContain("none of 127.9.9.9:9092, [::9]:9092 answered within 100 ms");
+  });
+
+  it.each(["help", "help topic", "help topic create", "topic help create", "help topics describe"])(
+    "prints help for `ottla %s`",
+    async (line) => {
+      const { code, stdout, stderr } = await run(line);
+      expect([code, stderr]).toEqual([0, ""]);
+      expect(stdout).toMatch(/^Usage: ottla /);
+    },
+  );
+});

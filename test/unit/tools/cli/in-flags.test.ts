@@ -1,0 +1,90 @@
+import fs from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import {
+  DeadlineExceededError,
+  InvalidArgumentError,
+  OffsetOutOfRangeError,
+  ProtocolError,
+} from "../../../../client/errors.js";
+import { inFlags, withoutRepetition } from "../../../../tools/cli/in-flags.js";
+import { describeError } from "../../../../tools/cli/run-command.js";
+
+const client = fileURLToPath(new URL("../../../../client", import.meta.url));
+
+/** Options of the client that a command sets, or that stand in what the client says to one. */
+const optionNames = [
+  ...["batchBytes", "bootstrapBrokers", "bufferBytes", "connectTimeoutMs", "deadlineMs", "deliveryTimeoutMs"],
+  ...["lingerMs", "maxInFlight", "onOutOfRange", "partitionBytes", "requestTimeoutMs"],
+];
+
+describe("errors of the client, told to who types commands", () => {
+  it.each([
+    [
+      new DeadlineExceededError(
+        "3 records were not sent within deliveryTimeoutMs 120000 (no leader)",
+        "check that the brokers run, or raise deliveryTimeoutMs",
+      ),
+      "3 records were not sent within 2m (no leader)",
+      "check that the brokers run, or raise --timeout",
+    ],
+    [
+      new DeadlineExceededError(
+        "memory was full for deliveryTimeoutMs 1500",
+        "raise bufferBytes, or send less at a time",
+      ),
+      "memory was full for 1500ms",
+      "send less at a time, see --rate",
+    ],
+    [
+      new InvalidArgumentError("lingerMs is 7200000", "give a whole number from 0 to 60000"),
+      "--linger is 2h",
+      "give a whole number from 0 to 60000",
+    ],
+    [
+      new OffsetOutOfRangeError(9, 0, 5, { topic: "t", partition: 0 }),
+      "t-0: offset 9 is not in the log, which holds 0 to 5",
+      "give --from earliest, --from latest, or an offset in it",
+    ],
+    [
+      new ProtocolError("INVALID_REQUIRED_ACKS", undefined),
+      expect.any(String),
+      "give --acks all, or add --no-idempotent",
+    ],
+    [
+      new ProtocolError("INVALID_TOPIC", "topic a.b: a_b exists, which metrics do not tell apart; choose another name"),
+      "topic a.b: a_b exists, which metrics do not tell apart",
+      "choose another name",
+    ],
+  ])("speak of flags, and once: %s", (error, message, hint) => {
+    expect(describeError(error)).toMatchObject({ message, hint });
+  });
+
+  it("leaves no option of the client in any sentence of the client", () => {
+    const sentences = fs
+      .readdirSync(client)
+      .flatMap((name) => fs.readFileSync(path.join(client, name), "utf8").split("\n"))
+      .filter((line) => !/^\s*(\*|\/\/|\/\*)/.test(line))
+      .flatMap((line) => line.match(/(["'`])(?:(?!\1).)* (?:(?!\1).)*\1/g) ?? [])
+      .filter((text) => optionNames.some((name) => text.includes(name)));
+    expect(sentences.length).toBeGreaterThan(3);
+    for (const sentence of sentences) {
+      // What the code puts in at run time is a number.
+      const said = inFlags(sentence.replace(/\$\{[^}]*\}/g, "5000"));
+      for (const name of optionNames) expect(said).not.toContain(name);
+    }
+  });
+
+  it.each([
+    ["it exists; choose another name", "choose another name", "it exists"],
+    [
+      "4 replicas need 4 brokers; start more brokers",
+      "start more brokers, or ask for fewer replicas",
+      "4 replicas need 4 brokers",
+    ],
+    ["nothing is said twice", "do it", "nothing is said twice"],
+    ["it is gone; look it up", "create it", "it is gone; look it up"],
+  ])("does not say twice what to do: %s", (message, hint, told) => {
+    expect(withoutRepetition(message, hint)).toBe(told);
+  });
+});

@@ -76,7 +76,7 @@ export async function runProgram(
   });
   try {
     const instruction = instead(args.filter((arg) => arg !== "--json"));
-    if (instruction !== undefined) throw usageError(`ottla ${args[0]} is no command here`, `type: ${instruction}`);
+    if (instruction !== undefined) throw usageError(`ottla ${args[0]} is no command here`, instruction);
     await program.parseAsync([...args], { from: "user" });
     return EXIT_OK;
   } catch (error) {

@@ -300,6 +300,7 @@ const mistyped: readonly Mistake[] = [
   ["topic list -b '[::1'", "-b [::1"],
   ["topic list -b http://localhost:9092", "-b http://localhost:9092"],
   ["topic list -b ,", "-b ,"],
+  ["topic list -b 9092", "-b 9092"],
   ["topic list -b 'a b:9092'", "-b a b:9092"],
   ["topic list --bootstrap a:9092,b:x", "--bootstrap b:x"],
   ["topic list --bootstrap-server b:x", "--bootstrap-server b:x"],
@@ -309,6 +310,7 @@ const mistyped: readonly Mistake[] = [
   // Positions.
   ["consume orders --from yesterday", "--from yesterday"],
   ["consume orders -o 1.5", "-o 1.5"],
+  ["consume orders -o 5m ago", "-o"],
   ["consume orders --offset +5", "--offset +5"],
   ["consume orders --from 99999999999999999999", "--from 99999999999999999999"],
   ["consume orders --from @now", "--from @now"],

@@ -73,15 +73,19 @@ export function parseBootstrap(text: string): string {
   for (const address of addresses.filter((one) => one !== "")) {
     const match = /^(?:\[[^\]]+\]|[^:[\]\s/]+)(?::(\d+))?$/.exec(address);
     const port = Number(match?.[1] ?? DEFAULT_PORT);
-    if (match !== null && port >= 1 && port <= 65_535) continue;
-    throw usageError(`${address} is not the address of a broker`, `write it as ${bracketed(address) ?? "host:port"}`);
+    if (match !== null && port >= 1 && port <= 65_535 && !/^\d+$/.test(address)) continue;
+    throw usageError(
+      `${address} is not the address of a broker`,
+      `write it as ${meantAddress(address) ?? "host:port"}`,
+    );
   }
   if (addresses.every((one) => one === "")) throw usageError(`${text} names no broker`, "write one as host:port");
   return text;
 }
 
-/** An IPv6 address without brackets, in them; the last piece is its port when it can be one. */
-function bracketed(address: string): string | undefined {
+/** A port alone is one of this machine; an IPv6 address wants brackets, its last piece is the port when it can be one. */
+function meantAddress(address: string): string | undefined {
+  if (/^\d+$/.test(address)) return `localhost:${address}`;
   const [, host = "", port = ""] = /^(.*):(\d{4,5})$/.exec(address) ?? [];
   if (net.isIPv6(host)) return formatAddress({ host, port: Number(port) });
   return net.isIPv6(address) ? formatAddress({ host: address, port: DEFAULT_PORT }) : undefined;

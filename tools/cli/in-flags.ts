@@ -26,13 +26,29 @@ const flags: Readonly<Record<string, string>> = {
 const hints: Readonly<Record<string, string>> = {
   CORRUPT_BATCH: "read again after the broker has fetched it from a replica, or begin behind it with --from OFFSET",
   CORRUPT_LOG: "restore the replica, or begin behind the damage with --from OFFSET",
+  INVALID_CONFIG: "see ottla config describe for names, types and ranges",
+  INVALID_PARTITIONS: "ask for more than there are",
   INVALID_REQUIRED_ACKS: "give --acks all, or add --no-idempotent",
   OFFSET_OUT_OF_RANGE: "give --from earliest, --from latest, or an offset in it",
 };
 
-/** The advice for an error of this name. */
-export function hintInFlags(name: string, hint: string): string {
-  return hints[name] ?? inFlags(hint);
+/** How the advice begins that brokers end a sentence with. */
+const ADVICE = /^(?:alter|ask|choose|did you mean|give|keep|look|lower|raise|see|start|use|wait|write)\b/;
+
+/** What an error of the client says, in flags, and what to do: each once. */
+export function told(error: { readonly code: string; readonly what: string; readonly hint: string }): {
+  readonly message: string;
+  readonly hint: string;
+} {
+  // The client puts the topic in front of what a broker says, who has mostly begun with it.
+  const message = inFlags(error.what).replace(/^(.+?): (?=topic (?:\1|"\1")(?:[: ]|$))/s, "");
+  const at = message.lastIndexOf("; ");
+  const advice = message.slice(at + 2);
+  // Of a broker that says what to do in this case, the advice is better than that for all cases.
+  if (at > 0 && ADVICE.test(advice)) return { message: message.slice(0, at), hint: advice };
+  if (error.code === "INVALID_PARTITIONS" && message.includes("too many"))
+    return { message, hint: "ask for fewer, or raise partitions.max of the brokers" };
+  return { message, hint: hints[error.code] ?? inFlags(error.hint) };
 }
 
 /** A sentence of the client in flags. */
@@ -47,12 +63,4 @@ export function inFlags(sentence: string): string {
       })
       .replace(/\b[a-z]+(?:[A-Z][a-z]+)+\b/g, (name) => (Object.hasOwn(flags, name) ? (flags[name] as string) : name))
   );
-}
-
-/** The sentence without advice that the hint repeats: brokers say some of it themselves. */
-export function withoutRepetition(message: string, hint: string): string {
-  const at = Math.max(message.lastIndexOf("; "), message.lastIndexOf(" - "));
-  if (at < 0) return message;
-  const last = message.slice(at).replace(/^[; -]+/, "");
-  return hint.includes(last) ? message.slice(0, at) : message;
 }

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { CommandContext } from "./command-context.js";
 import { commonOptionsOf } from "./command-context.js";
 import { CliError } from "./cli-error.js";
-import { hintInFlags, inFlags, withoutRepetition } from "./in-flags.js";
+import { told } from "./in-flags.js";
 import { reasonOf } from "../../common/logger.js";
 import { Stdout } from "./stdout.js";
 import { invocationOf } from "./terminal.js";
@@ -115,8 +115,7 @@ export function describeError(error: unknown): DescribedError {
   }
   if (hasErrorShape(error)) {
     const { code: name, retriable } = error;
-    const hint = hintInFlags(name, error.hint);
-    const message = withoutRepetition(inFlags(error.what), hint);
+    const { message, hint } = told(error);
     // What the client refuses before it asks anybody was typed wrongly.
     const exitCode = error.exitCode ?? (name === "INVALID_ARGUMENT" ? EXIT_USAGE : EXIT_FAILED);
     return { name, message, hint, retriable, exitCode };

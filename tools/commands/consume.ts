@@ -72,6 +72,8 @@ export function addConsumeCommand(program: Command): void {
 async function consume(context: CommandContext, topics: readonly string[], options: ConsumeOptions): Promise<void> {
   const [firstTopic] = topics;
   if (firstTopic === undefined) throw usageError("no topic is named", "type ottla consume TOPIC");
+  if (options.from?.kind === "timestamp" && topics.includes("ago"))
+    throw usageError(`${context.flag("from")} takes one word, and ago is another`, "write 5m, or '5m ago'");
   if (options.partition !== undefined && topics.length > 1)
     throw usageError(`${context.flag("partition")} goes with one topic`, "run one ottla consume for each topic");
   if (options.fromBeginning === true && options.from !== undefined && options.from.kind !== "earliest")

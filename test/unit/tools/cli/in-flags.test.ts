@@ -7,7 +7,7 @@ import {
   OffsetOutOfRangeError,
   ProtocolError,
 } from "../../../../client/errors.js";
-import { inFlags, withoutRepetition } from "../../../../tools/cli/in-flags.js";
+import { inFlags, told } from "../../../../tools/cli/in-flags.js";
 import { describeError } from "../../../../tools/cli/run-command.js";
 
 const client = fileURLToPath(new URL("../../../../client", import.meta.url));
@@ -76,15 +76,12 @@ describe("errors of the client, told to who types commands", () => {
   });
 
   it.each([
-    ["it exists; choose another name", "choose another name", "it exists"],
-    [
-      "4 replicas need 4 brokers; start more brokers",
-      "start more brokers, or ask for fewer replicas",
-      "4 replicas need 4 brokers",
-    ],
-    ["nothing is said twice", "do it", "nothing is said twice"],
-    ["it is gone; look it up", "create it", "it is gone; look it up"],
-  ])("does not say twice what to do: %s", (message, hint, told) => {
-    expect(withoutRepetition(message, hint)).toBe(told);
+    ["topic t: t_ exists; choose another name", "topic t: t_ exists", "choose another name"],
+    ["topic t: min.insync.replicas=9 can never be met; give it at most 3", expect.any(String), "give it at most 3"],
+    ['topic "t": a name has 1 to 249 characters', 'topic "t": a name has 1 to 249 characters', "see the rules"],
+    ["topic t exists", "topic t exists", "see the rules"],
+    ["it is gone; nobody knows why", "t: it is gone; nobody knows why", "see the rules"],
+  ])("say each thing once: %s", (detail, message, hint) => {
+    expect(told({ code: "X", what: `t: ${detail}`, hint: "see the rules" })).toEqual({ message, hint });
   });
 });

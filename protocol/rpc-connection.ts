@@ -73,7 +73,8 @@ export class RpcConnection {
         "connect",
         true,
         refused ? "refused" : undefined,
-        `no connection to ${formatAddress(options)}: ${reasonOf(cause)}`,
+        // The reason begins with the address.
+        `no connection to ${reasonOf(cause)}`,
         { cause },
       );
     }
@@ -86,15 +87,9 @@ export class RpcConnection {
     } catch (error) {
       connection.close();
       if (error instanceof TransportError) {
-        throw new TransportError(
-          "connect",
-          true,
-          error.end,
-          `${formatAddress(options)} did not shake hands: ${error.message}`,
-          {
-            cause: error,
-          },
-        );
+        throw new TransportError("connect", true, error.end, `no handshake: ${error.message}`, {
+          cause: error,
+        });
       }
       throw error;
     }

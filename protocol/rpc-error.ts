@@ -19,6 +19,11 @@ export class TransportError extends Error {
   }
 
   static timeout(kind: RequestKind, address: string, timeoutMs: number): TransportError {
-    return new TransportError("timeout", false, undefined, `${address} did not answer ${kind} within ${timeoutMs} ms`);
+    return new TransportError(
+      "timeout",
+      false,
+      undefined,
+      `${address} did not answer ${kind} within ${Math.round(timeoutMs)} ms`,
+    );
   }
 }

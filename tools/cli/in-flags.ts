@@ -33,15 +33,20 @@ const hints: Readonly<Record<string, string>> = {
 };
 
 /** How the advice begins that brokers end a sentence with. */
-const ADVICE = /^(?:alter|ask|choose|did you mean|give|keep|look|lower|raise|see|start|use|wait|write)\b/;
+const ADVICE = /^(?:alter|ask|choose|create|did you mean|give|keep|look|lower|raise|see|start|use|wait|write)\b/;
 
 /** What an error of the client says, in flags, and what to do: each once. */
 export function told(error: { readonly code: string; readonly what: string; readonly hint: string }): {
   readonly message: string;
   readonly hint: string;
 } {
-  // The client puts the topic in front of what a broker says, who has mostly begun with it.
-  const message = inFlags(error.what).replace(/^(.+?): (?=topic (?:\1|"\1")(?:[: ]|$))/s, "");
+  // The client puts the topic in front of what a broker says, who has mostly named it.
+  const [, topic, said] = /^(.+?): (.*)$/s.exec(error.what) ?? [];
+  const isNamed = topic !== undefined && said !== undefined && ` ${said} `.search(namedAs(topic)) >= 0;
+  const message = inFlags(isNamed ? said : error.what).replace(
+    "ottla topic create NAME",
+    `ottla topic create ${topic}`,
+  );
   const at = message.lastIndexOf("; ");
   const advice = message.slice(at + 2);
   // Of a broker that says what to do in this case, the advice is better than that for all cases.
@@ -50,6 +55,12 @@ export function told(error: { readonly code: string; readonly what: string; read
     return { message, hint: "ask for fewer, or raise partitions.max of the brokers" };
   return { message, hint: hints[error.code] ?? inFlags(error.hint) };
 }
+
+/** `topic NAME`, or the name in quotes. */
+const namedAs = (topic: string): RegExp => {
+  const name = topic.replace(/[^\w]/g, "\\$&");
+  return new RegExp(`topic ${name}[: ]|"${name}"`);
+};
 
 /** A sentence of the client in flags. */
 export function inFlags(sentence: string): string {

@@ -71,7 +71,11 @@ export async function runCommand(
   } catch (error) {
     if (interrupted) exitCode = EXIT_INTERRUPTED;
     else if (aborting.signal.reason instanceof StdoutClosed) exitCode = EXIT_OK;
-    else exitCode = reportError(error, common, stderr);
+    else {
+      // What was printed before it stands before it.
+      await out.flush();
+      exitCode = reportError(error, common, stderr);
+    }
     await out.flush();
   }
   terminal.end(exitCode);

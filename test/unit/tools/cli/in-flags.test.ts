@@ -80,6 +80,12 @@ describe("errors of the client, told to who types commands", () => {
     ["topic t: min.insync.replicas=9 can never be met; give it at most 3", expect.any(String), "give it at most 3"],
     ['topic "t": a name has 1 to 249 characters', 'topic "t": a name has 1 to 249 characters', "see the rules"],
     ["topic t exists", "topic t exists", "see the rules"],
+    [
+      'there is no topic "t"; create it with: ottla topic create NAME',
+      'there is no topic "t"',
+      "create it with: ottla topic create t",
+    ],
+    ["topic t2 exists", "t: topic t2 exists", "see the rules"],
     ["it is gone; nobody knows why", "t: it is gone; nobody knows why", "see the rules"],
   ])("say each thing once: %s", (detail, message, hint) => {
     expect(told({ code: "X", what: `t: ${detail}`, hint: "see the rules" })).toEqual({ message, hint });

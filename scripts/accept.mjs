@@ -5,8 +5,9 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { build, giveUp, install, requireNode, root, say } from "./prepare.mjs";
+import { build, giveUp, helpIfAsked, install, requireNode, root, say } from "./prepare.mjs";
 
+helpIfAsked(import.meta.url);
 requireNode();
 try {
   await install();

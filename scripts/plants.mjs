@@ -16,7 +16,7 @@ import { join, relative } from "node:path";
 import { clearTimeout } from "node:timers";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { giveUp, install, requireNode, root, run } from "./prepare.mjs";
+import { giveUp, helpIfAsked, install, requireNode, root, run } from "./prepare.mjs";
 import { plantEdits, readPlants } from "./plant-table.mjs";
 import { freshSeeds, isBroken, workerOptions } from "./swarm.mjs";
 
@@ -176,6 +176,7 @@ function list(names) {
 }
 
 async function main() {
+  helpIfAsked(import.meta.url);
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {

@@ -1,7 +1,7 @@
 // What has to be true before anything of this checkout can run: a new enough Node, the dependencies, a current dist/.
 // Node's own modules only, because it runs before anything is installed. All it says goes to stderr.
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { clearInterval, setInterval } from "node:timers";
 import { fileURLToPath } from "node:url";
@@ -16,6 +16,18 @@ const sourceFiles = ["package-lock.json", "tsconfig.json", "scripts/build.mjs", 
 const builtMark = join(root, "dist/.built");
 
 export const say = (sentence) => process.stderr.write(`${sentence}\n`);
+
+/** `--help`: ends the process with the comment that the script begins with, if this is the script that was started. */
+export function helpIfAsked(script) {
+  const file = fileURLToPath(script);
+  const asked = process.argv.slice(2);
+  if (process.argv[1] !== file || !(asked.includes("--help") || asked.includes("-h"))) return;
+  const lines = readFileSync(file, "utf8").split("\n");
+  const end = lines.findIndex((line) => !line.startsWith("//"));
+  const comment = lines.slice(0, end).map((line) => line.replace(/^\/\/ ?/, ""));
+  process.stdout.write(`${comment.join("\n")}\n`);
+  process.exit(0);
+}
 
 /** Ends the process with one line when this Node is too old. */
 export function requireNode() {
@@ -87,6 +99,9 @@ export function giveUp(error) {
   if (error instanceof StepFailed) {
     process.stderr.write(error.output);
     say(`error: STEP_FAILED: ${error.message} - see above`);
+  } else if (/^ERR_PARSE_ARGS/.test(error.code)) {
+    say(`error: USAGE: ${error.message.replace(/\. .*$/s, "")} - see --help`);
+    process.exit(2);
   } else {
     say(error.stack ?? String(error));
   }

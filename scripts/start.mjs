@@ -1,8 +1,13 @@
 // npm start: from a bare checkout to a running cluster that has carried a record. Stays until Ctrl-C, then stops what it started.
-// `npm start -- --port 19092 --data DIR --brokers N --zookeeper HOST:PORT,...` as for `ottla up`.
+//
+//   npm start                              on the ports 9092 and following
+//   npm start -- --port 19092              on other ports; 0 for free ones
+//   npm start -- --data DIR                where it lies ($OTTLA_HOME, or ./.ottla)
+//   npm start -- --brokers N               how many brokers (3)
+//   npm start -- --zookeeper HOST:PORT,... with servers that run already ($OTTLA_ZOOKEEPER)
 import { clearInterval, setInterval } from "node:timers";
 import { parseArgs } from "node:util";
-import { build, giveUp, install, requireNode, say } from "./prepare.mjs";
+import { build, giveUp, helpIfAsked, install, requireNode, say } from "./prepare.mjs";
 
 const TOPIC = "hello";
 const START_MS_MAX = 60_000;
@@ -11,6 +16,7 @@ const EXIT_INTERRUPTED = 130;
 // `npm start 2>&1 | tee log` and Ctrl-C: tee has gone before the cluster is stopped, and nobody is left to tell.
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
 
+helpIfAsked(import.meta.url);
 requireNode();
 const options = parseOptions();
 try {

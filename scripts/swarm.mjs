@@ -11,7 +11,7 @@ import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { plantEdits } from "./plant-table.mjs";
-import { build, giveUp, install, requireNode } from "./prepare.mjs";
+import { build, giveUp, helpIfAsked, install, requireNode } from "./prepare.mjs";
 
 /** Fresh seeds lie here, far from those that anybody types. */
 const FRESH_SEEDS = { min: 100_000, max: 2_000_000_000 };
@@ -125,6 +125,7 @@ export function* range(text) {
 }
 
 async function main() {
+  helpIfAsked(import.meta.url);
   const { values } = parseArgs({
     options: {
       seeds: { type: "string" },

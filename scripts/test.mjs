@@ -1,14 +1,19 @@
 // npm test: everything, on a bare machine: dependencies, build, ZooKeeper, the checks of form, then all tests.
-// `npm test -- PATTERN...` hands its arguments to jest and leaves out the checks.
+//
+//   npm test                                    everything
+//   npm test -- PATTERN...                      the tests of these files, without the checks of form
+//   npm test -- --selectProjects simulation     unit, simulation, contract or integration
+//   npm test -- PATTERN -t NAME                 and whatever else jest takes (npx jest --help)
 import { spawn } from "node:child_process";
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { check } from "./check.mjs";
-import { build, giveUp, install, requireNode, root, run, say } from "./prepare.mjs";
+import { build, giveUp, helpIfAsked, install, requireNode, root, run, say } from "./prepare.mjs";
 
 const results = join(root, "dist/test-results.json");
 const args = process.argv.slice(2);
 
+helpIfAsked(import.meta.url);
 requireNode();
 try {
   await install();

@@ -85,8 +85,8 @@ describe("ottla up", () => {
       ),
     ).toEqual([]);
     expect(await status()).toMatchObject([
-      { kind: "broker", pid: null, alive: false },
-      { kind: "zookeeper", pid: null, alive: false, mode: null },
+      { kind: "broker", pid: null, alive: false, health: "stopped" },
+      { kind: "zookeeper", pid: null, alive: false, health: "stopped", mode: null },
     ]);
     expect(jsonLines((await runOttla(["down", "--data", data, "--json"])).stdout)).toEqual([{ stopped: 0 }]);
 
@@ -290,9 +290,10 @@ describe("ottla up", () => {
     await runOttla(["pause", "1", "--data", data]);
     const { stdout } = await runOttla(["status", "--data", data]);
     expect(stdout).toMatch(/^broker +1 .* paused +\? +\?$/m);
-    expect(await status()).toContainEqual(
-      expect.objectContaining({ kind: "broker", alive: true, controller: null, leads: null, replicas: null }),
-    );
+    expect(await status()).toMatchObject([
+      { kind: "broker", alive: true, health: "paused", controller: null, leads: null, replicas: null },
+      { kind: "zookeeper", alive: true, health: "serving" },
+    ]);
   }, 60_000);
 
   it("leaves a ZooKeeper in Docker to Docker, instead of ending only its client", async () => {

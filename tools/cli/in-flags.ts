@@ -32,6 +32,8 @@ const hints: Readonly<Record<string, string>> = {
   OFFSET_OUT_OF_RANGE: "give --from earliest, --from latest, or an offset in it",
 };
 
+const singular: Readonly<Record<string, string>> = { are: "is", have: "has", need: "needs", were: "was" };
+
 /** How the advice begins that brokers end a sentence with. */
 const ADVICE = /^(?:alter|ask|choose|create|did you mean|give|keep|look|lower|raise|see|start|use|wait|write)\b/;
 
@@ -43,9 +45,9 @@ export function told(error: { readonly code: string; readonly what: string; read
   // The client puts the topic in front of what a broker says, who has mostly named it.
   const [, topic, said] = /^(.+?): (.*)$/s.exec(error.what) ?? [];
   const isNamed = topic !== undefined && said !== undefined && ` ${said} `.search(namedAs(topic)) >= 0;
-  const message = inFlags(isNamed ? said : error.what).replace(
+  const message = inSingular(inFlags(isNamed ? said : error.what)).replace(
     "ottla topic create NAME",
-    `ottla topic create ${topic}`,
+    () => `ottla topic create ${topic}`,
   );
   const at = message.lastIndexOf("; ");
   const advice = message.slice(at + 2);
@@ -55,6 +57,13 @@ export function told(error: { readonly code: string; readonly what: string; read
     return { message, hint: "ask for fewer, or raise partitions.max of the brokers" };
   return { message, hint: hints[error.code] ?? inFlags(error.hint) };
 }
+
+/** `1 records were` in sentences that count. */
+const inSingular = (sentence: string): string =>
+  sentence.replace(
+    /(?<![\d.,:-])1 (batch|broker|byte|partition|record|replica)e?s\b(?: (are|have|need|were)\b)?/g,
+    (_, noun: string, verb: string | undefined) => `1 ${noun}${verb === undefined ? "" : ` ${singular[verb]}`}`,
+  );
 
 /** `topic NAME`, or the name in quotes. */
 const namedAs = (topic: string): RegExp => {

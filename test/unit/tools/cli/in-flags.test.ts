@@ -56,7 +56,7 @@ describe("errors of the client, told to who types commands", () => {
       "topic a.b: a_b exists, which metrics do not tell apart",
       "choose another name",
     ],
-  ])("speak of flags, and once: %s", (error, message, hint) => {
+  ])("speak of flags, and say each thing once: case %#", (error, message, hint) => {
     expect(describeError(error)).toMatchObject({ message, hint });
   });
 
@@ -86,6 +86,9 @@ describe("errors of the client, told to who types commands", () => {
       "create it with: ottla topic create t",
     ],
     ["topic t2 exists", "t: topic t2 exists", "see the rules"],
+    ["1 records were not sent", "t: 1 record was not sent", "see the rules"],
+    ["11 records were sent, 1 replicas are in sync", "t: 11 records were sent, 1 replica is in sync", "see the rules"],
+    ["offset 1 records, 1 batches", "t: offset 1 record, 1 batch", "see the rules"],
     ["it is gone; nobody knows why", "t: it is gone; nobody knows why", "see the rules"],
   ])("say each thing once: %s", (detail, message, hint) => {
     expect(told({ code: "X", what: `t: ${detail}`, hint: "see the rules" })).toEqual({ message, hint });

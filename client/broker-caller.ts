@@ -231,6 +231,7 @@ export class BrokerCaller {
         watch = this.env.timers.after(SILENCE_MS, () => {
           isSilent = true;
           this.metadata.onTrouble(brokerId);
+          this.metadata.control.onSilence(brokerId);
           watchOn();
         });
       };

@@ -1,9 +1,11 @@
 import type { Env } from "../common/env/env.js";
 import { throwUncaught } from "../common/env/time.js";
 import { ApiError } from "../protocol/error-codes.js";
+import type { HandshakeRequest, Init } from "../protocol/messages.js";
 import { RpcConnection } from "../protocol/rpc-connection.js";
 import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerId } from "../protocol/types.js";
+import { ConnectionCheck, FRESH_CONNECT_MS_MAX } from "./connection-check.js";
 import { Backoff } from "./retry.js";
 
 /** Where a broker listens. */
@@ -47,7 +49,14 @@ interface Slot {
   notBeforeMs: number;
   lastError: unknown;
   isFailing: boolean;
+  /** Finds out whether `connection` still leads to the broker. */
+  check: ConnectionCheck | undefined;
+  /** No such question before this time of the monotonic clock. */
+  checkNotBeforeMs: number;
 }
+
+/** A connection that was found alive is not looked at again for so long. */
+const CHECK_AGAIN_MS = 500;
 
 /**
  * The connections of one purpose, one for each broker: data, fetching and control each have their own set, so that four
@@ -120,17 +129,38 @@ export class BrokerConnections {
   /** Ends the connection to a broker; what is in flight on it fails soon after. The next attempt may come at once. */
   drop(brokerId: BrokerId): void {
     const slot = this.#slots.get(brokerId);
+    if (slot !== undefined) this.#leave(slot)?.close();
+  }
+
+  /**
+   * An answer of the broker is overdue. Finds out whether the connection still leads to it, and puts a fresh one in its
+   * place if it does not: what is in flight on the old one fails soon after. May be called as often as one likes.
+   */
+  onSilence(brokerId: BrokerId): void {
+    const slot = this.#slots.get(brokerId);
     const connection = slot?.connection;
-    if (slot === undefined || connection === undefined) return;
-    slot.connection = undefined;
-    connection.close();
+    if (slot === undefined || connection === undefined || slot.check !== undefined) return;
+    if (slot.checkNotBeforeMs > this.env.clock.monotonicMs()) return;
+    slot.check = new ConnectionCheck(this.env, connection, {
+      handshake: handshakeOf(this.settings, this.directory.clusterId),
+      open: () => this.#connect(brokerId, slot, Math.min(this.settings.connectTimeoutMs, FRESH_CONNECT_MS_MAX)),
+      onAlive: () => {
+        slot.check = undefined;
+        slot.checkNotBeforeMs = this.env.clock.monotonicMs() + CHECK_AGAIN_MS;
+      },
+      onLost: (fresh) => {
+        this.drop(brokerId);
+        if (fresh === undefined) this.directory.onTrouble(brokerId);
+        else this.#onOpened(slot, fresh);
+      },
+    });
   }
 
   /** Ends all. Idempotent. */
   close(): void {
     this.#closed = true;
     this.#stopListening();
-    for (const slot of this.#slots.values()) slot.connection?.close();
+    for (const slot of this.#slots.values()) this.#leave(slot)?.close();
   }
 
   #slot(brokerId: BrokerId): Slot {
@@ -145,6 +175,8 @@ export class BrokerConnections {
         notBeforeMs: 0,
         lastError: undefined,
         isFailing: false,
+        check: undefined,
+        checkNotBeforeMs: 0,
       };
       this.#slots.set(brokerId, slot);
     }
@@ -161,11 +193,7 @@ export class BrokerConnections {
         slot.opening = undefined;
         // One was adopted meanwhile.
         if (slot.connection !== undefined) connection.close();
-        const kept = slot.connection ?? this.#keep(slot, connection);
-        slot.isFailing = false;
-        slot.backoff.reset();
-        this.#tellOpened();
-        return kept;
+        return this.#onOpened(slot, slot.connection ?? connection);
       },
       (error: unknown) => {
         slot.opening = undefined;
@@ -180,9 +208,27 @@ export class BrokerConnections {
     return opening;
   }
 
+  #onOpened(slot: Slot, connection: RpcConnection): RpcConnection {
+    if (slot.connection === undefined) this.#keep(slot, connection);
+    slot.isFailing = false;
+    slot.backoff.reset();
+    this.#tellOpened();
+    return connection;
+  }
+
+  /** The slot holds no connection any more; returns the one that it held. */
+  #leave(slot: Slot): RpcConnection | undefined {
+    const { connection } = slot;
+    slot.connection = undefined;
+    slot.check?.end();
+    slot.check = undefined;
+    return connection;
+  }
+
   #keep(slot: Slot, connection: RpcConnection): RpcConnection {
     const { brokerId, brokerEpoch } = connection.peer;
     slot.connection = connection;
+    slot.checkNotBeforeMs = 0;
     slot.epoch = epochNumber(brokerEpoch) || this.#toldEpoch(brokerId);
     slot.awaitsEpoch = epochNumber(brokerEpoch) === 0n;
     return connection;
@@ -212,7 +258,11 @@ export class BrokerConnections {
     }
   }
 
-  async #connect(brokerId: BrokerId, slot: Slot): Promise<RpcConnection> {
+  async #connect(
+    brokerId: BrokerId,
+    slot: Slot,
+    connectTimeoutMs = this.settings.connectTimeoutMs,
+  ): Promise<RpcConnection> {
     if (this.#closed) throw new TransportError("connect", true, undefined, "the client is closed");
     const address = this.directory.addressOf(brokerId);
     if (address === undefined) {
@@ -224,7 +274,7 @@ export class BrokerConnections {
       this.env,
       address,
       this.directory.clusterId,
-      this.settings,
+      { ...this.settings, connectTimeoutMs },
       () => {
         ended = true;
         if (opened !== undefined) this.#onEnded(brokerId, slot, opened);
@@ -248,7 +298,7 @@ export class BrokerConnections {
 
   #onEnded(brokerId: BrokerId, slot: Slot, connection: RpcConnection): void {
     if (slot.connection !== connection) return;
-    slot.connection = undefined;
+    this.#leave(slot);
     slot.isFailing = true;
     if (!this.#closed) this.directory.onTrouble(brokerId);
   }
@@ -257,6 +307,13 @@ export class BrokerConnections {
 /** 0, which no registration has: it is not known. */
 const epochNumber = (digits: string | undefined): bigint =>
   digits !== undefined && /^\d+$/.test(digits) ? BigInt(digits) : 0n;
+
+const handshakeOf = ({ clientId }: ConnectionSettings, clusterId: string): Init<HandshakeRequest> => ({
+  clientId,
+  clientSoftware: CLIENT_SOFTWARE,
+  clientVersion: CLIENT_VERSION,
+  clusterId,
+});
 
 /** A connection to whatever broker listens there. Rejects with TransportError or ApiError. */
 export function openConnection(
@@ -270,12 +327,7 @@ export function openConnection(
   return RpcConnection.open(env, {
     host: address.host,
     port: address.port,
-    handshake: {
-      clientId: settings.clientId,
-      clientSoftware: CLIENT_SOFTWARE,
-      clientVersion: CLIENT_VERSION,
-      clusterId,
-    },
+    handshake: handshakeOf(settings, clusterId),
     connectTimeoutMs: settings.connectTimeoutMs,
     requestTimeoutMs: settings.requestTimeoutMs,
     ...(allocate && { allocate }),

@@ -186,6 +186,7 @@ export class Fetcher {
 
   #onOverdue(loop: FetchLoop, overdueMs: number): void {
     this.#metadata.onTrouble(loop.brokerId);
+    this.#connections.onSilence(loop.brokerId);
     if (overdueMs < this.stallMs || this.#stallSaid.has(loop.brokerId)) return;
     this.#stallSaid.add(loop.brokerId);
     this.#logger.warn("a leader does not answer, so nothing is read of its partitions", {

@@ -404,6 +404,7 @@ export class Metadata implements BrokerDirectory {
         };
         timer = this.#env.timers.after(SILENCE_MS, () => {
           suspect();
+          if ("brokerId" in source) this.control.onSilence(source.brokerId);
           askNext();
         });
         next += 1;

@@ -266,7 +266,10 @@ export class Producer implements AsyncDisposable {
       identity: () => this.#ids.identity(),
       discardIdentity: (identity) => this.#ids.discardIdentity(identity),
       onMoved: (topic, partition, hint) => this.#onMoved(topic, partition, hint),
-      onTrouble: (brokerId) => metadata.onTrouble(brokerId),
+      onTrouble: (brokerId) => {
+        metadata.onTrouble(brokerId);
+        this.#connections.onSilence(brokerId);
+      },
       refresh: () => metadata.refreshSoon(),
       wakeAt: (timeMs) => this.#wakeAt(timeMs),
       pumpDuringAppend: (queue) => this.#pumpDuringAppend(queue),

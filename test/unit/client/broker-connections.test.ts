@@ -83,6 +83,50 @@ describe("BrokerConnections", () => {
     connections.close();
   });
 
+  it.each([
+    ["replaces a silent connection by a fresh one", "silence", false],
+    ["keeps a connection that answers a handshake, though other answers are overdue", undefined, true],
+    ["keeps a connection that refuses a second handshake", { refuse: "INVALID_REQUEST" }, true],
+  ] as const)("%s", async (_, answer, isKept) => {
+    await using fake = await FakeCluster.start();
+    // The first one opens the connection, the second one is the question whether it is alive.
+    fake.broker(1).answer = ({ kind, count }) => (kind === "handshake" && count === 2 ? answer : undefined);
+    let opened = 0;
+    const troubled: number[] = [];
+    const connections = new BrokerConnections(
+      nodeEnv(),
+      {
+        clusterId: "fake-cluster",
+        addressOf: () => ({ host: "127.0.0.1", port: fake.broker(1).port }),
+        epochOf: () => undefined,
+        onChange: () => () => undefined,
+        onTrouble: (brokerId) => troubled.push(brokerId),
+      },
+      { clientId: "c", connectTimeoutMs: 5000, requestTimeoutMs: 5000 },
+      () => (opened += 1),
+    );
+    const first = await connections.open(1);
+    connections.onSilence(1);
+    connections.onSilence(1);
+    if (isKept) {
+      // It is asked again when it was found alive, and only then.
+      const isAskedAgain = (): boolean => {
+        connections.onSilence(1);
+        return fake.broker(1).bodies("handshake").length === 3;
+      };
+      await until(isAskedAgain, "it is asked again");
+      expect(fake.broker(1).connectionCount).toBe(1);
+      expect(connections.tryGet(1) === first).toBe(true);
+    } else {
+      await until(() => opened === 2, "the owner hears of the fresh one");
+      expect(connections.tryGet(1) === first).toBe(false);
+      await until(() => !first.isOpen && fake.broker(1).connectionCount === 1, "the old one has ended");
+    }
+    expect(troubled).toEqual([]);
+    connections.close();
+    await until(() => fake.broker(1).connectionCount === 0, "it has ended");
+  });
+
   it("lets surface what its owner throws when a connection is opened, and keeps the connection", async () => {
     await using fake = await FakeCluster.start();
     const surfaced: unknown[] = [];

@@ -552,6 +552,7 @@ export class Admin {
     limits: Limits,
   ): Promise<readonly TopicMetadata[]> {
     const { caller } = this.#context;
+    const askedMs = caller.nowMs;
     const { body } = await caller.call({
       kind: "metadata",
       body: () => request,
@@ -559,7 +560,7 @@ export class Admin {
       targetName: "any broker",
       ...limits,
     });
-    this.#context.metadata.apply(body);
+    this.#context.metadata.apply(body, askedMs);
     return body.topics;
   }
 }

@@ -18,7 +18,7 @@ import {
   toClientError,
 } from "./errors.js";
 import type { KnownPartition, Metadata } from "./metadata.js";
-import { SILENCE_MS } from "./metadata.js";
+import { SILENCE_MS, isForeign } from "./metadata.js";
 import { Backoff, Deadline } from "./retry.js";
 
 /** A request, whom to send it to, and how long to go on. */
@@ -66,6 +66,8 @@ export interface LeaderCall<Kind extends RequestKind, Item extends LeaderItem, A
   readonly answers: (body: ResponseBody<Kind>) => readonly Answer[];
   readonly deadline: Deadline;
   readonly signal?: AbortSignal | undefined;
+  /** Called for each item that has come to something, as soon as it has. */
+  readonly onResult?: ((index: number, result: Answer | ClientError) => void) | undefined;
   /** It is not only asked but done, so an attempt that is not answered, or not to its end, may have had its effect. */
   readonly hasEffect?: boolean;
 }
@@ -86,7 +88,13 @@ export class BrokerCaller {
     private readonly env: Env,
     private readonly metadata: Metadata,
     private readonly requestTimeoutMs: number,
+    private readonly unknownTopicTimeoutMs: number,
   ) {}
+
+  /** Of the monotonic clock. */
+  get nowMs(): number {
+    return this.env.clock.monotonicMs();
+  }
 
   deadline(totalMs: number): Deadline {
     return new Deadline(this.env.clock, totalMs);
@@ -106,6 +114,8 @@ export class BrokerCaller {
     for (;;) {
       signal?.throwIfAborted();
       if (this.metadata.isClosed) throw new ClosedError("cluster");
+      const foreign = this.metadata.foreignRefusal;
+      if (foreign !== undefined) throw this.#givenUp(call, foreign, afterUnknownOutcome);
       const brokerId = call.target();
       if (brokerId !== undefined) {
         try {
@@ -120,7 +130,9 @@ export class BrokerCaller {
           if (errorCodes[again].refreshMetadata) this.metadata.refreshSoon();
         } catch (error) {
           if (error instanceof ApiError) {
-            if (!error.retriable || failsFast(call.kind, error.errorName)) throw toClientError(error, { brokerId });
+            // That one broker's address belongs to another cluster now does not mean that all do.
+            if ((!error.retriable && !isForeign(error)) || failsFast(call.kind, error.errorName))
+              throw toClientError(error, { brokerId });
             if (this.#isLate(call, error.errorName)) afterUnknownOutcome = true;
           } else if (error instanceof TransportError) {
             if (!error.notSent) afterUnknownOutcome = true;
@@ -140,59 +152,110 @@ export class BrokerCaller {
 
   /**
    * Asks the leader of each item, follows leaders that move, and resolves with an answer or an error for each item, in
-   * their order. Rejects only with the signal's reason.
+   * their order. What one leader keeps waiting for does not hold up the others. Rejects only with the signal's reason.
    */
   async callLeaders<Kind extends RequestKind, Item extends LeaderItem, Answer extends LeaderAnswer>(
     call: LeaderCall<Kind, Item, Answer>,
   ): Promise<(Answer | ClientError)[]> {
-    const results = new Map<Item, Answer | ClientError>();
-    const inDoubt = new Set<Item>();
-    const resultOf = (item: Item): Answer | ClientError => {
-      const result = results.get(item) ?? this.#noLeader(item);
-      if (call.hasEffect !== true || !(result instanceof ClientError) || isFinal(result) || !inDoubt.has(item))
-        return result;
-      const { topic, partition } = item;
-      const what = `${call.kind} was sent, and whether it is done is not known (${result.what})`;
-      return new OutcomeUnknownError(what, { topic, partition, cause: result });
-    };
+    const { deadline, signal } = call;
+    const startedMs = this.nowMs;
+    const items = call.items.map((item, index): AskedItem<Item, Answer> => newItem(item, index));
+    const changes = new Changes(this.env);
+    const stopListening = this.metadata.onChange(() => {
+      for (const one of items) if (one.state === "paused") one.state = "open";
+      changes.tell();
+    });
+    const onAbort = (): void => changes.tell();
+    signal?.addEventListener("abort", onAbort, { once: true });
     const backoff = new Backoff(this.env.random);
-    for (;;) {
-      call.signal?.throwIfAborted();
-      if (this.metadata.isClosed) throw new ClosedError("cluster");
-      const open = call.items.filter((item) => !isFinal(results.get(item)));
-      const byLeader = new Map<BrokerId, LedItem<Item>[]>();
-      for (const item of open) {
-        const leader = this.metadata.leaderOf(item.topic, item.partition);
-        const topicId = this.metadata.topic(item.topic)?.topicId;
-        if (leader === undefined || topicId === undefined) {
-          results.set(item, this.#noLeader(item));
-          continue;
-        }
-        const led = { asked: item, led: { ...item, leader, topicId } };
-        const group = byLeader.get(leader.leaderId);
-        if (group === undefined) byLeader.set(leader.leaderId, [led]);
-        else group.push(led);
-      }
-      await Promise.all(
-        [...byLeader].map(async ([brokerId, items]) => {
-          const answers = await this.#askLeader(
-            call,
-            brokerId,
-            items.map(({ led }) => led),
+    let fault: unknown;
+    try {
+      for (;;) {
+        signal?.throwIfAborted();
+        if (fault !== undefined) throw fault;
+        if (this.metadata.isClosed) throw new ClosedError("cluster");
+        for (const [brokerId, group] of this.#byLeader(call, items, startedMs)) {
+          for (const one of group) one.state = "asked";
+          this.#askGroup(call, brokerId, group).then(
+            () => changes.tell(),
+            (error: unknown) => {
+              fault ??= error;
+              changes.tell();
+            },
           );
-          items.forEach(({ asked }, index) => {
-            const answer = answers[index] as Answer | ClientError;
-            results.set(asked, answer);
-            if (mayBeDone(answer)) inDoubt.add(asked);
-          });
-        }),
-      );
-      if (call.items.every((item) => isFinal(results.get(item))) || call.deadline.isOver) {
-        return call.items.map(resultOf);
+        }
+        const isOpen = items.some(({ state }) => state !== "over");
+        const isAsked = items.some(({ state }) => state === "asked");
+        if (!isOpen || (deadline.isOver && !isAsked)) return items.map((one) => resultOf(call, one));
+        const isPaused = items.some(({ state }) => state === "paused");
+        if (isPaused) this.metadata.refreshSoon();
+        // An answer that is waited for comes, or is given up, soon after the deadline.
+        await changes.next(isPaused && !deadline.isOver ? Math.min(backoff.next(), deadline.leftMs) : undefined);
+        if (isPaused) for (const one of items) if (one.state === "paused") one.state = "open";
       }
-      this.metadata.refreshSoon();
-      await this.metadata.nextAnswer(Math.min(backoff.next(), call.deadline.leftMs));
+    } finally {
+      stopListening();
+      signal?.removeEventListener("abort", onAbort);
     }
+  }
+
+  /** What is to be asked now, by whom it is asked; settles or pauses what nobody can be asked about. */
+  #byLeader<Kind extends RequestKind, Item extends LeaderItem, Answer extends LeaderAnswer>(
+    call: LeaderCall<Kind, Item, Answer>,
+    items: readonly AskedItem<Item, Answer>[],
+    startedMs: number,
+  ): Map<BrokerId, LedItem<Item, Answer>[]> {
+    const groups = new Map<BrokerId, LedItem<Item, Answer>[]>();
+    for (const one of items) {
+      if (one.state !== "open" && one.state !== "paused") continue;
+      const { topic, partition } = one.item;
+      const refusal = this.metadata.refusalOf(topic, this.unknownTopicTimeoutMs, startedMs);
+      if (refusal !== undefined) {
+        settle(call, one, toClientError(refusal, { topic, partition }));
+        continue;
+      }
+      if (one.state === "paused") continue;
+      const known = this.metadata.topic(topic);
+      const leader = this.metadata.leaderOf(topic, partition);
+      if (known === undefined || leader === undefined) {
+        one.result = this.#noLeader(one.item);
+        one.state = "paused";
+        const ageMs = (this.metadata.describedMs(topic) ?? startedMs) - startedMs;
+        const isMissing = known !== undefined && known.partitions[partition] === undefined;
+        if (isMissing && ageMs >= this.unknownTopicTimeoutMs) settle(call, one, one.result);
+        continue;
+      }
+      const led = Object.assign(one, { led: { ...one.item, leader, topicId: known.topicId } });
+      const group = groups.get(leader.leaderId);
+      if (group === undefined) groups.set(leader.leaderId, [led]);
+      else group.push(led);
+    }
+    return groups;
+  }
+
+  async #askGroup<Kind extends RequestKind, Item extends LeaderItem, Answer extends LeaderAnswer>(
+    call: LeaderCall<Kind, Item, Answer>,
+    brokerId: BrokerId,
+    group: readonly LedItem<Item, Answer>[],
+  ): Promise<void> {
+    const answers = await this.#askLeader(
+      call,
+      brokerId,
+      group.map(({ led }) => led),
+    );
+    group.forEach((one, index) => {
+      const answer = answers[index] as Answer | ClientError;
+      one.result = answer;
+      if (mayBeDone(answer)) one.isInDoubt = true;
+      if (!(answer instanceof ClientError) || !mayPass(answer)) {
+        settle(call, one, answer);
+        return;
+      }
+      const { topic, partition } = one.item;
+      const next = this.metadata.leaderOf(topic, partition);
+      const hasMoved = next !== undefined && next.leaderEpoch !== one.led.leader.leaderEpoch;
+      one.state = hasMoved ? "open" : "paused";
+    });
   }
 
   /** Any live broker; one that has just failed last. */
@@ -312,14 +375,83 @@ export class BrokerCaller {
   }
 }
 
+/**
+ * Where an item of a call to leaders stands: `open`: to be asked about now; `asked`: its leader has been asked; `paused`: to
+ * be asked about again, when something is heard of the cluster or a while has passed; `over`: `result` is what it came to.
+ */
+interface AskedItem<Item, Answer> {
+  readonly item: Item;
+  readonly index: number;
+  state: "open" | "asked" | "paused" | "over";
+  result: Answer | ClientError | undefined;
+  /** An attempt may have had its effect. */
+  isInDoubt: boolean;
+}
+
 /** An item as it was asked about, and as its leader is asked. */
-interface LedItem<Item> {
-  readonly asked: Item;
+interface LedItem<Item, Answer> extends AskedItem<Item, Answer> {
   readonly led: Item & { readonly leader: KnownPartition; readonly topicId: TopicId };
 }
 
-const isFinal = (result: object | undefined): boolean =>
-  result !== undefined && !(result instanceof ClientError && result.retriable);
+const newItem = <Item, Answer>(item: Item, index: number): AskedItem<Item, Answer> => ({
+  item,
+  index,
+  state: "open",
+  result: undefined,
+  isInDoubt: false,
+});
+
+function settle<Kind extends RequestKind, Item extends LeaderItem, Answer extends LeaderAnswer>(
+  call: LeaderCall<Kind, Item, Answer>,
+  one: AskedItem<Item, Answer>,
+  result: Answer | ClientError,
+): void {
+  one.state = "over";
+  one.result = result;
+  call.onResult?.(one.index, resultOf(call, one));
+}
+
+/** What an item has come to, or would come to if it were given up now. */
+function resultOf<Kind extends RequestKind, Item extends LeaderItem, Answer extends LeaderAnswer>(
+  call: LeaderCall<Kind, Item, Answer>,
+  { item: { topic, partition }, result, isInDoubt }: AskedItem<Item, Answer>,
+): Answer | ClientError {
+  if (result === undefined) return new ProtocolError("LEADER_NOT_AVAILABLE", undefined, { topic, partition });
+  if (call.hasEffect !== true || !(result instanceof ClientError) || !mayPass(result) || !isInDoubt) return result;
+  const what = `${call.kind} was sent, and whether it is done is not known (${result.what})`;
+  return new OutcomeUnknownError(what, { topic, partition, cause: result });
+}
+
+/** Whether it may be otherwise when it is asked again. */
+const mayPass = (error: ClientError): boolean => error.retriable || error.code === "INCONSISTENT_CLUSTER_ID";
+
+/** Something that is told, perhaps while nobody waits for it. */
+class Changes {
+  #isTold = false;
+  #wake: (() => void) | undefined;
+
+  constructor(private readonly env: Env) {}
+
+  tell(): void {
+    this.#isTold = true;
+    this.#wake?.();
+  }
+
+  /** Resolves when something was told since the last call, or after `timeoutMs`. */
+  async next(timeoutMs: number | undefined): Promise<void> {
+    if (!this.#isTold) {
+      await new Promise<void>((resolve) => {
+        const timer = timeoutMs === undefined ? undefined : this.env.timers.after(timeoutMs, () => this.#wake?.());
+        this.#wake = () => {
+          timer?.cancel();
+          this.#wake = undefined;
+          resolve();
+        };
+      });
+    }
+    this.#isTold = false;
+  }
+}
 
 /** A leader that is deposed before all replicas have followed says that it does not lead, just like one that never did. */
 const halfDone: ReadonlySet<ClientError["code"]> = new Set<ErrorName>(["REQUEST_TIMED_OUT", "NOT_LEADER_OR_FOLLOWER"]);

@@ -155,8 +155,13 @@ export class Cluster implements AsyncDisposable {
   /** Use `connect`. */
   constructor(parts: ClusterParts) {
     this.#parts = parts;
-    // Brokers are told of it in 32 bits.
-    this.#caller = new BrokerCaller(parts.env, parts.metadata, Math.min(parts.settings.requestTimeoutMs, INT32_MAX));
+    this.#caller = new BrokerCaller(
+      parts.env,
+      parts.metadata,
+      // Brokers are told of it in 32 bits.
+      Math.min(parts.settings.requestTimeoutMs, INT32_MAX),
+      parts.unknownTopicTimeoutMs,
+    );
   }
 
   /** The id that the cluster was given when it was made. */
@@ -205,7 +210,7 @@ export class Cluster implements AsyncDisposable {
         caller: this.#caller,
         connectionSettings: settings,
         deadlineMs,
-        waitForTopic: (topic, signal) => this.#waitForTopic(topic, signal),
+        waitForTopic: (topic, partitions, signal) => this.#waitForTopic(topic, { partitions, signal }),
         refusalOf: (topic) => metadata.refusalOf(topic, unknownTopicTimeoutMs),
         onClosed: (closed) => this.#open.delete(closed),
       },
@@ -235,7 +240,7 @@ export class Cluster implements AsyncDisposable {
   async partitionsOf(topic: string): Promise<number[]> {
     checkTopicName(topic);
     this.#checkOpen();
-    return (await this.#waitForTopic(topic)).partitions.map(({ partition }) => partition);
+    return (await this.#waitForTopic(topic, { isAskedAnew: true })).partitions.map(({ partition }) => partition);
   }
 
   /** Closes producers (which send what they hold), consumers, and all connections. Idempotent. */
@@ -259,16 +264,33 @@ export class Cluster implements AsyncDisposable {
     if (this.#closing !== undefined) throw new ClosedError("cluster");
   }
 
-  async #waitForTopic(topic: string, signal?: AbortSignal): Promise<KnownTopic> {
+  /**
+   * A topic that is known; `isAskedAnew`: as an answer describes it that is asked for now. A topic that is said not to
+   * exist, or not to have one of `partitions`, is asked for again for a while, as brokers learn of changes at different
+   * times. Partitions may still be missing then.
+   */
+  async #waitForTopic(
+    topic: string,
+    {
+      partitions = [],
+      isAskedAnew = false,
+      signal,
+    }: { readonly partitions?: readonly number[]; readonly isAskedAnew?: boolean; readonly signal?: AbortSignal },
+  ): Promise<KnownTopic> {
     const { env, metadata, deadlineMs, unknownTopicTimeoutMs } = this.#parts;
     metadata.want(topic);
+    const startedMs = env.clock.monotonicMs();
     const deadline = new Deadline(env.clock, deadlineMs);
     for (;;) {
       signal?.throwIfAborted();
       const known = metadata.topic(topic);
-      if (known !== undefined) return known;
+      const ageMs = (metadata.describedMs(topic) ?? Number.NEGATIVE_INFINITY) - startedMs;
+      if (known !== undefined && (ageMs >= 0 || !isAskedAnew)) {
+        const hasAll = partitions.every((partition) => known.partitions[partition] !== undefined);
+        if (hasAll || ageMs >= unknownTopicTimeoutMs) return known;
+      }
       if (this.#closing !== undefined) throw new ClosedError("cluster");
-      const refusal = metadata.refusalOf(topic, unknownTopicTimeoutMs);
+      const refusal = metadata.refusalOf(topic, unknownTopicTimeoutMs, startedMs);
       if (refusal !== undefined) throw toClientError(refusal, { topic });
       if (deadline.isOver) {
         const latest = metadata.refusalOf(topic, 0);

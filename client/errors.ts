@@ -235,7 +235,8 @@ const hints: Partial<Record<ErrorName, string>> = {
   NOT_CONTROLLER: "wait until a controller is elected",
   CORRUPT_LOG: "restore the replica, or seek past the damage",
   ZOOKEEPER_UNAVAILABLE: "start the ZooKeeper ensemble, then try again",
-  INCONSISTENT_CLUSTER_ID: "the addresses belong to another cluster",
+  INCONSISTENT_CLUSTER_ID:
+    "the addresses belong to another cluster, or to one that was made anew: connect again, to the right ones",
   ELECTION_NOT_NEEDED: "nothing has to be done",
   BROKER_OVERLOADED: "send less at a time",
 };

@@ -66,9 +66,23 @@ const CALM_MS = 1000;
 const SUSPECT_MS = 1000;
 /** One log line about an unreachable cluster in so long. */
 const COMPLAINT_MS = 5000;
+/** Whoever is to be believed that the addresses belong to another cluster has been saying so for so long. */
+const FOREIGN_MS = 1000;
 
-/** A topic that the cluster refuses to describe, and since when (monotonic) it has done so. */
+/** A topic that the cluster refuses to describe. Times are of the monotonic clock. */
 interface RefusedTopic extends ErrorDetail {
+  /** When it was asked the first time of those that it has refused since. */
+  readonly sinceMs: number;
+  /** When it was asked the last time. */
+  readonly askedMs: number;
+  /** Somebody was told. */
+  isTold: boolean;
+}
+
+/** Those that answer belong to another cluster. */
+interface ForeignCluster {
+  readonly error: ApiError;
+  /** Since when (monotonic) they have said so. */
   readonly sinceMs: number;
 }
 
@@ -91,6 +105,8 @@ export class Metadata implements BrokerDirectory {
   readonly #bootstrap: readonly BrokerAddress[];
   readonly #brokers = new Map<BrokerId, KnownBroker>();
   readonly #topics = new Map<string, KnownTopic>();
+  /** When (monotonic) the question was asked that they were described in answer to. */
+  readonly #describedMs = new Map<string, number>();
   /** Names in use here, with the refusal where the cluster says that there is no such topic. */
   readonly #wanted = new Map<string, RefusedTopic | undefined>();
   /** Names in `#wanted` that are there for the sake of so many calls only. */
@@ -98,6 +114,7 @@ export class Metadata implements BrokerDirectory {
   readonly #suspectUntilMs = new Map<BrokerId, number>();
   readonly #listeners = new Set<() => void>();
   readonly #waiting = new Set<() => void>();
+  #foreign: ForeignCluster | undefined;
   #clusterId = "";
   #controllerId: BrokerId = -1;
   #controllerEpoch = 0;
@@ -156,23 +173,47 @@ export class Metadata implements BrokerDirectory {
     return this.#topics.get(name);
   }
 
+  /** When (monotonic) the cluster was asked for what it described last of the topic; undefined: it is not known. */
+  describedMs(topic: string): number | undefined {
+    return this.#describedMs.get(topic);
+  }
+
   /** The leader's entry of a partition; undefined when the topic, the partition or its leader is not known. */
   leaderOf(topic: string, partition: number): KnownPartition | undefined {
     const known = this.#topics.get(topic)?.partitions[partition];
     return known === undefined || known.leaderId < 0 ? undefined : known;
   }
 
-  /** Why the cluster does not describe a topic, once it has been refusing to for `forMs`. */
-  refusalOf(topic: string, forMs: number): ApiError | undefined {
-    const refused = this.#wanted.get(topic);
-    if (refused === undefined || this.#env.clock.monotonicMs() - refused.sinceMs < forMs) return undefined;
-    return new ApiError(errorNameOf(refused.code), refused.message);
+  /**
+   * Why nothing can be had of the cluster: all that answer at its addresses belong to another one. They may be its own
+   * again later.
+   */
+  get foreignRefusal(): ApiError | undefined {
+    const foreign = this.#foreign;
+    return foreign !== undefined && this.#env.clock.monotonicMs() - foreign.sinceMs >= FOREIGN_MS
+      ? foreign.error
+      : undefined;
   }
 
-  /** Keeps a topic current from now on, and looks it up if it is new. */
+  /**
+   * Why the cluster does not describe a topic, once it has been refusing to for `forMs` whenever it was asked, `fromMs`
+   * (monotonic) being when whoever wants to know began to ask. Then what was known of the topic is forgotten.
+   */
+  refusalOf(topic: string, forMs: number, fromMs = Number.NEGATIVE_INFINITY): ApiError | undefined {
+    const foreign = this.foreignRefusal;
+    if (foreign !== undefined) return foreign;
+    const refused = this.#wanted.get(topic);
+    if (refused === undefined || refused.askedMs - Math.max(refused.sinceMs, fromMs) < forMs) return undefined;
+    refused.isTold = true;
+    const name = errorNameOf(refused.code);
+    if (name === "UNKNOWN_TOPIC_OR_PARTITION") this.#forget(topic);
+    return new ApiError(name, refused.message);
+  }
+
+  /** Keeps a topic current from now on, and looks it up if it is new, or was refused before. */
   want(topic: string): void {
     this.#borrowed.delete(topic);
-    if (this.#wanted.has(topic)) return;
+    if (this.#wanted.has(topic) && this.#wanted.get(topic)?.isTold !== true) return;
     this.#wanted.set(topic, undefined);
     this.refreshSoon();
   }
@@ -184,7 +225,7 @@ export class Metadata implements BrokerDirectory {
       this.#borrowed.set(name, (this.#borrowed.get(name) ?? 0) + 1);
       this.#wanted.set(name, undefined);
     }
-    for (const topic of topics) this.#applyTopic(topic);
+    for (const topic of topics) this.#applyTopic(topic, this.#env.clock.monotonicMs());
     // Records may wait for one of them: whatever is handed over from now on comes behind those.
     this.#tell();
     return () => {
@@ -196,7 +237,7 @@ export class Metadata implements BrokerDirectory {
         if (count > 1) continue;
         this.#borrowed.delete(name);
         this.#wanted.delete(name);
-        this.#topics.delete(name);
+        this.#forget(name);
       }
     };
   }
@@ -227,7 +268,8 @@ export class Metadata implements BrokerDirectory {
   async start(deadline: Deadline): Promise<void> {
     for (;;) {
       try {
-        this.apply(await this.#ask({ noTopics: true }));
+        const askedMs = this.#env.clock.monotonicMs();
+        this.apply(await this.#ask({ noTopics: true }), askedMs);
         this.#ageTimer = this.#env.timers.after(this.#settings.metadataMaxAgeMs, () => this.#onAge());
         return;
       } catch (error) {
@@ -285,8 +327,12 @@ export class Metadata implements BrokerDirectory {
     this.#tell();
   }
 
-  /** Takes in an answer: the brokers, the controller, and what it says of topics that are in use. */
-  apply(response: MetadataResponse): void {
+  /**
+   * Takes in an answer to a question of `askedMs` (monotonic): the brokers, the controller, and what it says of topics
+   * that are in use.
+   */
+  apply(response: MetadataResponse, askedMs: number): void {
+    this.#foreign = undefined;
     this.#clusterId = response.clusterId;
     if (response.controllerEpoch >= this.#controllerEpoch) {
       this.#controllerEpoch = response.controllerEpoch;
@@ -305,7 +351,7 @@ export class Metadata implements BrokerDirectory {
         });
       }
     }
-    for (const topic of response.topics) this.#applyTopic(topic);
+    for (const topic of response.topics) this.#applyTopic(topic, askedMs);
     this.#tell();
   }
 
@@ -338,10 +384,11 @@ export class Metadata implements BrokerDirectory {
         if (waitMs > 0) await this.#sleep(waitMs);
         if (this.#closed) break;
         this.#wish = false;
-        this.#lastStartMs = this.#env.clock.monotonicMs();
+        const askedMs = this.#env.clock.monotonicMs();
+        this.#lastStartMs = askedMs;
         const topics = [...this.#wanted.keys()];
         try {
-          this.apply(await this.#ask(topics.length === 0 ? { noTopics: true } : { topics }, this.#turn++));
+          this.apply(await this.#ask(topics.length === 0 ? { noTopics: true } : { topics }, this.#turn++), askedMs);
         } catch (error) {
           this.#complain(error);
           this.#lastWishMs = this.#env.clock.monotonicMs();
@@ -358,6 +405,7 @@ export class Metadata implements BrokerDirectory {
   #complain(error: unknown): void {
     if (!(error instanceof TransportError || error instanceof ApiError)) throw error;
     const nowMs = this.#env.clock.monotonicMs();
+    this.#foreign = isForeign(error) ? { error, sinceMs: this.#foreign?.sinceMs ?? nowMs } : undefined;
     if (this.#closed || nowMs - this.#lastComplaintMs < COMPLAINT_MS) return;
     this.#lastComplaintMs = nowMs;
     this.#logger.warn("no broker answers a question for metadata; asking on", { reason: reasonOf(error) });
@@ -379,6 +427,7 @@ export class Metadata implements BrokerDirectory {
     return new Promise((resolve, reject) => {
       let next = 0;
       let waitingFor = 0;
+      let foreign: ApiError | undefined;
       let timer: Timer | undefined;
       let settled = false;
       const settle = (act: () => void): void => {
@@ -418,8 +467,9 @@ export class Metadata implements BrokerDirectory {
           (error: unknown) => {
             waitingFor -= 1;
             suspect();
+            if (isForeign(error)) foreign = error;
             if (next < sources.length) askNext();
-            else if (waitingFor === 0) fail(error);
+            else if (waitingFor === 0) fail(foreign ?? error);
           },
         );
       };
@@ -434,10 +484,20 @@ export class Metadata implements BrokerDirectory {
   }
 
   async #askOne(source: Source, request: Init<MetadataRequest>): Promise<MetadataResponse> {
-    const connection =
-      "brokerId" in source ? await this.control.open(source.brokerId) : await this.#knock(source.address);
+    const connection = await ("brokerId" in source ? this.#open(source.brokerId) : this.#knock(source.address));
     const { body } = await connection.request("metadata", request);
     return body;
+  }
+
+  /** The connection to a broker, or to whoever has its address now: that one knows as well where the others are. */
+  async #open(brokerId: BrokerId): Promise<RpcConnection> {
+    const address = this.#brokers.get(brokerId);
+    try {
+      return await this.control.open(brokerId);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.errorName !== "WRONG_BROKER" || address === undefined) throw error;
+      return this.#knock(address);
+    }
   }
 
   /** Opens a connection by address, and keeps it as the control connection of whoever answers there. */
@@ -468,15 +528,30 @@ export class Metadata implements BrokerDirectory {
     ];
   }
 
-  #applyTopic(topic: TopicMetadata): void {
+  #applyTopic(topic: TopicMetadata, askedMs: number): void {
     if (!this.#wanted.has(topic.name)) return;
-    if (topic.error !== null) {
-      const sinceMs = this.#wanted.get(topic.name)?.sinceMs ?? this.#env.clock.monotonicMs();
-      this.#wanted.set(topic.name, { ...topic.error, sinceMs });
+    const { error } = topic;
+    if (error !== null) {
+      const former = this.#wanted.get(topic.name);
+      // What one broker said long ago, and nobody has asked about since, is no beginning.
+      const isOngoing = former !== undefined && askedMs - former.askedMs <= CALM_MS;
+      this.#wanted.set(topic.name, {
+        code: error.code,
+        message: error.message,
+        sinceMs: isOngoing ? former.sinceMs : askedMs,
+        askedMs,
+        isTold: former?.isTold ?? false,
+      });
       return;
     }
     this.#wanted.set(topic.name, undefined);
     this.#topics.set(topic.name, mergeTopic(this.#topics.get(topic.name), topic));
+    this.#describedMs.set(topic.name, askedMs);
+  }
+
+  #forget(topic: string): void {
+    this.#topics.delete(topic);
+    this.#describedMs.delete(topic);
   }
 
   #tell(): void {
@@ -501,6 +576,10 @@ export class Metadata implements BrokerDirectory {
     });
   }
 }
+
+/** The broker belongs to another cluster than the one that was connected to. */
+export const isForeign = (error: unknown): error is ApiError =>
+  error instanceof ApiError && error.errorName === "INCONSISTENT_CLUSTER_ID";
 
 /** Of a decoded message fields with default values are not its own: a copy of it would lack partition 0's number. */
 function knownPartition(told: TopicMetadata["partitions"][number]): KnownPartition {

@@ -24,7 +24,8 @@ export interface SubscriptionContext {
   readonly metadata: Metadata;
   readonly caller: BrokerCaller;
   readonly deadlineMs: number;
-  readonly waitForTopic: (topic: string, signal: AbortSignal) => Promise<KnownTopic>;
+  /** Rejects when there is no such topic. It may turn out not to have all of the partitions. */
+  readonly waitForTopic: (topic: string, partitions: readonly number[], signal: AbortSignal) => Promise<KnownTopic>;
   readonly refusalOf: (topic: string) => ApiError | undefined;
 }
 
@@ -154,7 +155,9 @@ export class Subscription {
 
   async #lookUpTopics(): Promise<void> {
     const topics = await Promise.all(
-      this.settings.topics.map((topic) => this.context.waitForTopic(topic, this.signal)),
+      this.settings.topics.map((topic) =>
+        this.context.waitForTopic(topic, this.settings.partitions ?? [], this.signal),
+      ),
     );
     for (const topic of topics) {
       const partitions = this.settings.partitions ?? topic.partitions.map(({ partition }) => partition);

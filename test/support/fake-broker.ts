@@ -166,7 +166,7 @@ export class FakeBroker {
 
   private constructor(
     private readonly cluster: FakeCluster,
-    readonly id: number,
+    public id: number,
     listener: Listener,
   ) {
     this.#listener = listener;

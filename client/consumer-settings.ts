@@ -145,8 +145,8 @@ function fromOf(from: StartPosition | undefined): StartPosition {
 }
 
 const positionWords = ["earliest", "latest"];
-const positionFields = ["offset", "timestamp"];
-const POSITION_HINT = 'give "earliest", "latest", { offset } from 0 on, or { timestamp }';
+const positionFields = ["offset", "last", "timestamp"];
+const POSITION_HINT = 'give "earliest", "latest", { offset } from 0 on, { last } or { timestamp }';
 
 /** Throws InvalidArgumentError for what is no place in a log. */
 export function checkPosition(position: Position): void {
@@ -158,13 +158,19 @@ export function checkPosition(position: Position): void {
       nearest === undefined ? POSITION_HINT : `did you mean "${nearest}"?`,
     );
   }
-  checkFields("the position", position, "{ offset } or { timestamp }", positionFields);
-  const { offset, timestamp } = position as { readonly offset?: number; readonly timestamp?: number | Date };
-  if ((offset === undefined) === (timestamp === undefined)) {
-    const what = offset === undefined ? "neither offset nor timestamp" : "both offset and timestamp";
+  checkFields("the position", position, "{ offset }, { last } or { timestamp }", positionFields);
+  const { offset, last, timestamp } = position as Readonly<
+    Record<"offset" | "last", number | undefined> & { timestamp: number | Date | undefined }
+  >;
+  const given = Object.entries({ offset, last, timestamp }).flatMap(([name, value]) =>
+    value === undefined ? [] : name,
+  );
+  if (given.length !== 1) {
+    const what = given.length === 0 ? "none of offset, last and timestamp" : `both ${given.join(" and ")}`;
     throw new InvalidArgumentError(`the position has ${what}`, POSITION_HINT);
   }
   if (timestamp !== undefined) timestampOf({ timestamp });
+  else if (last !== undefined) checkNumber("the number of last records", last, { min: 0 });
   else checkNumber("the offset of the position", offset, { min: 0 });
 }
 

@@ -8,6 +8,7 @@ import { FetchErrors } from "./fetch-errors.js";
 import type { FetcherContext } from "./fetcher.js";
 import { Fetcher } from "./fetcher.js";
 import type { ConsumerOptions, Position, TopicPartition, TopicPartitionOffset } from "./options.js";
+import type { PartitionReader } from "./partition-reader.js";
 import type { ReadSource } from "./read-loop.js";
 import { ReadLoop } from "./read-loop.js";
 import type { SubscriptionContext } from "./subscription.js";
@@ -131,7 +132,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     checkPartition(target);
     checkPosition(to);
     await this.#prepare();
-    const reader = this.#subscription.readerOf(target);
+    const reader = await this.#subscription.readerOf(target);
     const former = this.#collector.leave(reader) ?? reader.position;
     try {
       await this.#subscription.restart(reader, to, former);
@@ -147,7 +148,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   async pause(targets: readonly TopicPartition[]): Promise<void> {
     checkPartitions(targets);
     await this.#prepare();
-    for (const reader of targets.map((target) => this.#subscription.readerOf(target))) {
+    for (const reader of await this.#readersOf(targets)) {
       reader.isPaused = true;
       // The rest of the batch that is being read comes again after `resume`.
       const nextOffset = this.#collector.leave(reader);
@@ -159,18 +160,22 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   async resume(targets: readonly TopicPartition[]): Promise<void> {
     checkPartitions(targets);
     await this.#prepare();
-    for (const reader of targets.map((target) => this.#subscription.readerOf(target))) {
+    for (const reader of await this.#readersOf(targets)) {
       reader.isPaused = false;
       this.#buffer.putBack(reader.held.splice(0));
     }
     this.#fetcher.wake();
   }
 
+  #readersOf(targets: readonly TopicPartition[]): Promise<PartitionReader[]> {
+    return Promise.all(targets.map((target) => this.#subscription.readerOf(target)));
+  }
+
   /** The offset of the next record that will be delivered of a partition. Looks it up when nothing was read yet. */
   async position(target: TopicPartition): Promise<number> {
     checkPartition(target);
     await this.#prepare();
-    const reader = this.#subscription.readerOf(target);
+    const reader = await this.#subscription.readerOf(target);
     const position = await this.#subscription.positionOf(reader);
     return this.#collector.nextOffsetIn(reader) ?? position;
   }
@@ -188,6 +193,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     this.#stopListening();
     this.#signal?.removeEventListener("abort", this.#onAbort);
     this.#stopped.abort(new ClosedError("consumer"));
+    this.#subscription.end();
     this.#fetcher.close();
     this.#buffer.wake();
     this.#context.onClosed(this);
@@ -234,6 +240,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   /** The loop was left: what was fetched is dropped, what was delivered stays so. */
   #end(): void {
     this.#fetcher.stop();
+    this.#subscription.end();
     for (const reader of this.#subscription.readers) {
       if (reader.position === undefined) continue;
       reader.restartAt(this.#collector.nextOffsetIn(reader) ?? reader.position);
@@ -249,7 +256,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   }
 
   #assign(): void {
-    this.#fetcher.assign(this.#subscription.readers);
+    if (this.#fetcher.isRunning) this.#fetcher.assign(this.#subscription.readers);
   }
 
   #onMetadata(): void {

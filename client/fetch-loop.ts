@@ -137,6 +137,7 @@ export class FetchLoop {
 
   #wants(reader: PartitionReader, nowMs: number, budgetBytes: number): boolean {
     if (reader.isPaused || reader.hasFailed || reader.position === undefined || budgetBytes <= 0) return false;
+    if (reader.awaitsEnd) return false;
     if (this.host.leaderEpochOf(reader) === undefined) return false;
     if (reader.endOffset !== undefined && reader.fetchPosition >= reader.endOffset) return false;
     if (reader.notBeforeMs > nowMs) {

@@ -42,6 +42,8 @@ export class Fetcher {
   readonly #loops = new Map<BrokerId, FetchLoop>();
   /** Leaders whose silence was mentioned in the log. */
   readonly #stallSaid = new Set<BrokerId>();
+  /** Partitions that have no leader, and since when (monotonic); infinite when it was mentioned in the log. */
+  #leaderless = new Map<PartitionReader, number>();
   readonly #timer: EarliestTimer;
   #isRunning = false;
   #reusesMemory = false;
@@ -82,6 +84,7 @@ export class Fetcher {
   /** Asks for nothing more. Answers that are under way are of no use. */
   stop(): void {
     this.#isRunning = false;
+    this.#leaderless.clear();
     this.#timer.cancel();
   }
 
@@ -95,9 +98,11 @@ export class Fetcher {
   assign(readers: readonly PartitionReader[]): void {
     const metadata = this.#metadata;
     const nowMs = this.#env.clock.monotonicMs();
+    const leaderless = new Map<PartitionReader, number>();
     for (const reader of readers) {
       const leader = metadata.leaderOf(reader.topic, reader.partition);
       if (leader === undefined) {
+        leaderless.set(reader, this.#leaderless.get(reader) ?? nowMs);
         metadata.refreshSoon();
         continue;
       }
@@ -106,6 +111,7 @@ export class Fetcher {
       if (reader.notBeforeMs > nowMs || this.#connections.isFailing(leader.leaderId)) metadata.refreshSoon();
       if (reader.loop?.brokerId !== leader.leaderId) this.#move(reader, leader.leaderId, nowMs);
     }
+    this.#leaderless = leaderless;
     this.wake();
     this.wakeAt(nowMs + CHECK_MS);
   }
@@ -179,9 +185,21 @@ export class Fetcher {
       else if (loop.readers.size === 0) this.#leave(loop);
       else this.#onOverdue(loop, overdueMs);
     }
+    this.#sayLeaderless(nowMs);
     this.events.onCheck();
     this.wake();
     this.wakeAt(nowMs + CHECK_MS);
+  }
+
+  #sayLeaderless(nowMs: number): void {
+    const partitions: string[] = [];
+    for (const [reader, sinceMs] of this.#leaderless) {
+      if (nowMs - sinceMs < this.stallMs) continue;
+      this.#leaderless.set(reader, Number.POSITIVE_INFINITY);
+      partitions.push(`${reader.topic}-${reader.partition}`);
+    }
+    if (partitions.length > 0)
+      this.#logger.warn("partitions have no leader, so nothing is read of them until they have one", { partitions });
   }
 
   #onOverdue(loop: FetchLoop, overdueMs: number): void {

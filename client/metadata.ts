@@ -210,6 +210,11 @@ export class Metadata implements BrokerDirectory {
     return new ApiError(name, refused.message);
   }
 
+  /** Whether the cluster refused to describe the topic when it was asked last. */
+  isRefused(topic: string): boolean {
+    return this.#wanted.get(topic) !== undefined;
+  }
+
   /** Keeps a topic current from now on, and looks it up if it is new, or was refused before. */
   want(topic: string): void {
     this.#borrowed.delete(topic);

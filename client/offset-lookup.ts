@@ -18,6 +18,9 @@ export type OffsetQuery =
   /** The first record written at or after this time; the high watermark if there is none. */
   | { readonly timestamp: number | Date };
 
+/** What is asked to find where reading begins: one offset, or so many records before the end. */
+export type StartQuery = OffsetQuery | { readonly last: number };
+
 /** A partition and what is asked of it. */
 export interface OffsetLookup extends TopicPartition {
   readonly query: OffsetQuery;
@@ -29,6 +32,8 @@ export async function lookUpOffsets(
   lookups: readonly OffsetLookup[],
   deadline: Deadline,
   signal: CallOptions["signal"],
+  /** Called for each lookup that has come to something, as soon as it has. */
+  onResult?: (index: number, result: ListedOffset | ClientError) => void,
 ): Promise<(ListedOffset | ClientError)[]> {
   return caller.callLeaders<"listOffsets", OffsetLookup, ListedOffset>({
     kind: "listOffsets",
@@ -44,7 +49,20 @@ export async function lookUpOffsets(
     answers: (body) => body.partitions,
     deadline,
     signal,
+    onResult,
   });
+}
+
+/** The questions that a start is found by, and the offset that the answers to them come to. */
+export function startQueries(start: StartQuery): {
+  readonly queries: readonly OffsetQuery[];
+  readonly offsetOf: (offsets: readonly number[]) => number;
+} {
+  if (typeof start === "string" || !("last" in start)) return { queries: [start], offsetOf: ([offset = 0]) => offset };
+  return {
+    queries: ["earliest", "latest"],
+    offsetOf: ([logStart = 0, highWatermark = 0]) => Math.max(logStart, highWatermark - start.last),
+  };
 }
 
 function specOf(query: OffsetQuery): { spec: OffsetSpec; timestamp: number } {

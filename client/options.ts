@@ -129,6 +129,8 @@ export type Position =
   /** Only records that are written from now on. */
   | "latest"
   | { readonly offset: number }
+  /** So many records before the end that consumers can read to, or the oldest one if there are fewer. */
+  | { readonly last: number }
   /** The first record written at or after this time; a number is milliseconds since 1970. */
   | { readonly timestamp: number | Date };
 

@@ -1,7 +1,7 @@
 import type { RecordBatch } from "../protocol/record-batch.js";
 import type { BrokerId, PartitionKey, TopicId } from "../protocol/types.js";
 import { partitionKey } from "../protocol/types.js";
-import type { OffsetQuery } from "./offset-lookup.js";
+import type { StartQuery } from "./offset-lookup.js";
 import type { Backoff } from "./retry.js";
 
 /** Batches of one partition from one answer. */
@@ -43,7 +43,7 @@ export class PartitionReader {
   position: number | undefined;
   fetchPosition = 0;
   /** What to ask the cluster for to find `position`. */
-  startQuery: OffsetQuery | undefined;
+  startQuery: StartQuery | undefined;
   generation = 0;
   isPaused = false;
   /** An error was thrown about it: it is left alone until a seek or the next loop over the consumer. */
@@ -51,6 +51,8 @@ export class PartitionReader {
   bufferedBytes = 0;
   /** Where reading ends, exclusive, when it reads up to the end that was there at the start. */
   endOffset: number | undefined;
+  /** It is to read up to an end that is not known yet: nothing is fetched so long. */
+  awaitsEnd = false;
   loop: ReaderLoop | undefined;
   /** Not asked for before this time of the monotonic clock. */
   notBeforeMs = 0;
@@ -79,14 +81,15 @@ export class PartitionReader {
   }
 
   /** Everything fetched is void; where reading goes on is yet to be asked. */
-  restartFrom(query: OffsetQuery): void {
+  restartFrom(query: StartQuery): void {
     this.position = undefined;
     this.startQuery = query;
     this.#forgetFetched();
   }
 
   get isAtEnd(): boolean {
-    return this.endOffset !== undefined && this.position !== undefined && this.position >= this.endOffset;
+    const { endOffset, position } = this;
+    return endOffset === 0 || (endOffset !== undefined && position !== undefined && position >= endOffset);
   }
 
   #forgetFetched(): void {

@@ -5,15 +5,17 @@ import type { ConsumerSettings } from "./consumer-settings.js";
 import { startOf } from "./consumer-settings.js";
 import {
   ClientError,
+  ClosedError,
   InvalidArgumentError,
   OffsetOutOfRangeError,
+  ProtocolError,
   toClientError,
   topicReplacedError,
 } from "./errors.js";
 import type { FetchBuffer } from "./fetch-buffer.js";
 import type { KnownTopic, Metadata } from "./metadata.js";
-import type { OffsetQuery } from "./offset-lookup.js";
-import { lookUpOffsets } from "./offset-lookup.js";
+import type { OffsetLookup, OffsetQuery } from "./offset-lookup.js";
+import { lookUpOffsets, startQueries } from "./offset-lookup.js";
 import type { Position, TopicPartition, TopicPartitionOffset } from "./options.js";
 import { PartitionReader } from "./partition-reader.js";
 import { Backoff } from "./retry.js";
@@ -39,6 +41,11 @@ export class Subscription {
   /** The present loop of the application ends where the partitions ended when it began. */
   #untilEnd = false;
   #prepared: Promise<void> | undefined;
+  #isPrepared = false;
+  /** Aborted when the present loop is left. */
+  #search = new AbortController();
+  /** That partitions can be fetched will be told at the end of the turn. */
+  #isTelling = false;
 
   constructor(
     private readonly context: SubscriptionContext,
@@ -67,21 +74,30 @@ export class Subscription {
     return this.#prepared;
   }
 
-  /** Makes the partitions ready for a new loop of the application. `untilEnd`: it ends where they end now. */
+  /**
+   * Makes the partitions ready for a new loop of the application, each as soon as its leader has said where it begins; what
+   * has no leader now holds up none of the others. `untilEnd`: it ends where they end now.
+   */
   async begin(untilEnd: boolean): Promise<void> {
     this.#untilEnd = untilEnd;
+    this.#search = new AbortController();
+    for (const topic of this.settings.topics) this.context.metadata.want(topic);
     // What changed while nothing was read; where that starts is looked up below.
     this.#follow();
+    // A topic that was created again had fewer partitions than the application wants, and may have more by now.
+    if (this.#isIncomplete()) await this.#lookUpTopics();
     const { readers } = this;
     for (const reader of readers) {
       reader.hasFailed = false;
       reader.endOffset = undefined;
+      reader.awaitsEnd = untilEnd;
     }
-    await this.#findPositions(readers.filter((reader) => reader.position === undefined));
-    if (!untilEnd) return;
-    const offsets = await this.#lookUp(readers, () => "latest");
-    readers.forEach((reader, index) => (reader.endOffset = offsets[index]));
-    await this.#leaveBeyondEnd(readers.filter(({ position = 0, endOffset = 0 }) => position > endOffset));
+    this.#locate(readers);
+  }
+
+  /** The loop was left: nothing is looked up for it any more. */
+  end(): void {
+    this.#search.abort(new ClosedError("loop"));
   }
 
   /** The present loop has read all that it was to read. */
@@ -89,23 +105,14 @@ export class Subscription {
     return this.#untilEnd && this.readers.every((reader) => reader.isAtEnd);
   }
 
-  /** Nothing would ever be fetched for a position behind the end, so that no broker says that it is none. */
-  async #leaveBeyondEnd(readers: readonly PartitionReader[]): Promise<void> {
-    if (readers.length === 0) return;
-    const logStarts = await this.#lookUp(readers, () => "earliest");
-    const { onOutOfRange } = this.settings;
-    readers.forEach((reader, index) => {
-      const { topic, partition, position = 0, endOffset = 0 } = reader;
-      const logStart = logStarts[index] as number;
-      if (onOutOfRange === "error")
-        throw new OffsetOutOfRangeError(position, logStart, endOffset, { topic, partition });
-      reader.restartAt(onOutOfRange === "earliest" ? logStart : endOffset);
-    });
-  }
-
-  /** Throws InvalidArgumentError when it is none of the partitions. */
-  readerOf({ topic, partition }: TopicPartition): PartitionReader {
-    const reader = this.#readers.get(readerKey(topic, partition));
+  /** Rejects with InvalidArgumentError when it is none of the partitions, also when the cluster is asked anew. */
+  async readerOf({ topic, partition }: TopicPartition): Promise<PartitionReader> {
+    const key = readerKey(topic, partition);
+    if (!this.#readers.has(key) && this.settings.partitions === undefined && this.settings.topics.includes(topic)) {
+      await this.context.waitForTopic(topic, [partition], this.signal);
+      this.onMetadata();
+    }
+    const reader = this.#readers.get(key);
     if (reader !== undefined) return reader;
     throw new InvalidArgumentError(`the consumer does not read ${topic}-${partition}`, "name one of its partitions()");
   }
@@ -125,27 +132,37 @@ export class Subscription {
 
   /** Where the partition has been read to; looked up when nothing was read yet. */
   async positionOf(reader: PartitionReader): Promise<number> {
-    if (reader.position === undefined) await this.#findPositions([reader]);
+    if (reader.position === undefined) {
+      const { generation, startQuery = "earliest" } = reader;
+      const { queries, offsetOf } = startQueries(startQuery);
+      const offset = offsetOf(await this.#lookUp(queries.map((query) => ({ reader, query }))));
+      // A seek meanwhile has decided otherwise.
+      if (reader.generation === generation) reader.restartAt(offset);
+    }
     return reader.position ?? 0;
   }
 
   /** The high watermarks now. */
   async endOffsets(): Promise<TopicPartitionOffset[]> {
     const { readers } = this;
-    const offsets = await this.#lookUp(readers, () => "latest");
+    const offsets = await this.#lookUp(readers.map((reader) => ({ reader, query: "latest" })));
     return readers.map(({ topic, partition }, index) => ({ topic, partition, offset: offsets[index] as number }));
   }
 
   /** The cluster was described anew: topics may have got partitions, or be others of the same name. */
   onMetadata(): void {
-    for (const reader of this.#follow()) this.#findStart(reader);
+    this.#locate(this.#follow());
   }
 
   /** Fails the partitions of topics that the cluster refuses to describe. */
   failRefused(): void {
     for (const topic of this.settings.topics) {
       const refusal = this.context.refusalOf(topic);
-      if (refusal === undefined) continue;
+      if (refusal === undefined) {
+        // It is believed when it is said again.
+        if (this.context.metadata.isRefused(topic)) this.context.metadata.refreshSoon();
+        continue;
+      }
       const readers = this.readers.filter((reader) => reader.topic === topic && !reader.hasFailed);
       if (readers.length === 0) continue;
       for (const reader of readers) reader.hasFailed = true;
@@ -162,15 +179,25 @@ export class Subscription {
     for (const topic of topics) {
       const partitions = this.settings.partitions ?? topic.partitions.map(({ partition }) => partition);
       for (const partition of partitions) {
+        if (this.#readers.has(readerKey(topic.name, partition))) continue;
         if (topic.partitions[partition] === undefined) {
           throw new InvalidArgumentError(
             `${topic.name} has no partition ${partition}`,
             `choose from 0 to ${topic.partitions.length - 1}`,
           );
         }
-        this.#add(topic, partition, startOf(this.settings.from, topic.name, partition));
+        // One that was missing for a while is read whole.
+        const isNew = this.#isPrepared;
+        this.#add(topic, partition, isNew ? "earliest" : startOf(this.settings.from, topic.name, partition));
       }
     }
+    this.#isPrepared = true;
+  }
+
+  /** Whether partitions that the application named are not read, because their topic has lost them. */
+  #isIncomplete(): boolean {
+    const { topics, partitions = [] } = this.settings;
+    return topics.some((topic) => partitions.some((partition) => !this.#readers.has(readerKey(topic, partition))));
   }
 
   #add(topic: KnownTopic, partition: number, from: Position): PartitionReader {
@@ -212,6 +239,8 @@ export class Subscription {
       reader.generation += 1;
       if (topic.partitions[reader.partition] === undefined) {
         this.#readers.delete(readerKey(topic.name, reader.partition));
+        if (policy !== "error" && this.settings.partitions !== undefined)
+          this.buffer.fail(lostPartition(topic, reader));
         continue;
       }
       added.push(this.#add(topic, reader.partition, policy === "error" ? "earliest" : policy));
@@ -221,47 +250,142 @@ export class Subscription {
     return [];
   }
 
-  /** Finds the start of a partition that appeared while reading. */
-  #findStart(reader: PartitionReader): void {
-    this.#findPositions([reader]).then(
-      () => {
-        this.onAdded();
-        this.buffer.wake();
-      },
-      (error: unknown) => {
-        // The loop ends with the reason of its signal, which may be anything.
-        if (!this.signal.aborted) this.buffer.fail(toClientError(error), reader);
-      },
-    );
+  /** Finds where reading begins in these partitions, and where it ends, as long as the present loop lasts. */
+  #locate(readers: readonly PartitionReader[]): void {
+    const searches = readers.map((reader) => new StartSearch(reader)).filter(({ queries }) => queries.length > 0);
+    if (searches.length === 0) return;
+    const { signal } = this.#search;
+    this.#locateAll(searches, signal).catch((error: unknown) => {
+      // The loop was left, or ends with the reason of its signal, which may be anything.
+      if (!signal.aborted && !this.signal.aborted) this.buffer.fail(toClientError(error));
+    });
   }
 
-  async #findPositions(readers: readonly PartitionReader[]): Promise<void> {
-    if (readers.length === 0) return;
-    const generations = readers.map((reader) => reader.generation);
-    const offsets = await this.#lookUp(readers, (reader) => reader.startQuery ?? "earliest");
-    readers.forEach((reader, index) => {
-      // A seek meanwhile has decided otherwise.
-      if (reader.generation === generations[index]) reader.restartAt(offsets[index] as number);
+  async #locateAll(searches: readonly StartSearch[], signal: AbortSignal): Promise<void> {
+    const { caller, deadlineMs } = this.context;
+    for (let open = searches; open.length > 0;) {
+      const asked = open.flatMap((search) => search.queries.map((query, index) => ({ search, query, index })));
+      const deadline = caller.deadline(deadlineMs);
+      const lookups = asked.map(({ search: { reader }, query }) => lookupOf(reader, query));
+      const answers = await lookUpOffsets(caller, lookups, deadline, signal, (index, answer) => {
+        const one = asked[index];
+        if (one === undefined) return;
+        if (answer instanceof ClientError) this.#giveUp(one.search, answer);
+        else if (one.search.onAnswer(one.index, answer.offset)) this.#onLocated(one.search, signal);
+      });
+      open = open.filter(({ isOver }) => !isOver);
+      // Others can be read: those that cannot be for now are waited for, as they are when they stop while they are read.
+      const isHopeful = !this.#untilEnd && this.readers.some(({ position }) => position !== undefined);
+      if (isHopeful) continue;
+      for (const search of open) {
+        const error = answers.find((answer, index) => asked[index]?.search === search && answer instanceof ClientError);
+        if (error instanceof ClientError) this.#giveUp(search, error);
+      }
+      open = [];
+    }
+  }
+
+  #giveUp(search: StartSearch, error: ClientError): void {
+    if (search.isOver) return;
+    search.isOver = true;
+    // The present loop reads nothing of it.
+    if (search.reader.endOffset === 0) return;
+    this.buffer.fail(error, search.reader);
+  }
+
+  #onLocated(search: StartSearch, signal: AbortSignal): void {
+    const { reader, endOffset } = search;
+    if (search.startOffset !== undefined && search.generation === reader.generation)
+      reader.restartAt(search.startOffset);
+    const { position = 0 } = reader;
+    if (endOffset !== undefined && position > endOffset) {
+      this.#leaveBeyondEnd(reader, endOffset, signal).catch((error: unknown) => {
+        if (!signal.aborted && !this.signal.aborted) this.buffer.fail(toClientError(error), reader);
+      });
+      return;
+    }
+    this.#onReady(reader, endOffset);
+  }
+
+  /** Nothing would ever be fetched for a position behind the end, so that no broker says that it is none. */
+  async #leaveBeyondEnd(reader: PartitionReader, endOffset: number, signal: AbortSignal): Promise<void> {
+    const { topic, partition, position = 0 } = reader;
+    const [logStart = 0] = await this.#lookUp([{ reader, query: "earliest" }], signal);
+    const { onOutOfRange } = this.settings;
+    if (onOutOfRange === "error") throw new OffsetOutOfRangeError(position, logStart, endOffset, { topic, partition });
+    reader.restartAt(onOutOfRange === "earliest" ? logStart : endOffset);
+    this.#onReady(reader, endOffset);
+  }
+
+  #onReady(reader: PartitionReader, endOffset: number | undefined): void {
+    if (endOffset !== undefined) reader.endOffset = endOffset;
+    reader.awaitsEnd = false;
+    // Many are found together.
+    if (this.#isTelling) return;
+    this.#isTelling = true;
+    this.context.env.timers.afterThisTurn(() => {
+      this.#isTelling = false;
+      this.onAdded();
+      this.buffer.wake();
     });
   }
 
   async #lookUp(
-    readers: readonly PartitionReader[],
-    query: (reader: PartitionReader) => OffsetQuery,
+    questions: readonly { readonly reader: PartitionReader; readonly query: OffsetQuery }[],
+    signal = this.signal,
   ): Promise<number[]> {
     const { caller, deadlineMs } = this.context;
-    const answers = await lookUpOffsets(
-      caller,
-      readers.map((reader) => ({ topic: reader.topic, partition: reader.partition, query: query(reader) })),
-      caller.deadline(deadlineMs),
-      this.signal,
-    );
+    const lookups = questions.map(({ reader, query }) => lookupOf(reader, query));
+    const answers = await lookUpOffsets(caller, lookups, caller.deadline(deadlineMs), signal);
     return answers.map((answer) => {
       if (answer instanceof ClientError) throw answer;
       return answer.offset;
     });
   }
 }
+
+/** The questions by which it is found where reading of a partition begins and ends, and what was answered. */
+class StartSearch {
+  readonly generation: number;
+  readonly queries: readonly OffsetQuery[];
+  startOffset: number | undefined;
+  endOffset: number | undefined;
+  isOver = false;
+  readonly #startOf: ((offsets: readonly number[]) => number) | undefined;
+  readonly #offsets: number[] = [];
+  #answered = 0;
+
+  constructor(readonly reader: PartitionReader) {
+    this.generation = reader.generation;
+    const start = reader.position === undefined ? startQueries(reader.startQuery ?? "earliest") : undefined;
+    this.#startOf = start?.offsetOf;
+    this.queries = [...(start?.queries ?? []), ...(reader.awaitsEnd ? (["latest"] as const) : [])];
+  }
+
+  /** Whether all are answered now. */
+  onAnswer(index: number, offset: number): boolean {
+    if (this.#offsets[index] === undefined) this.#answered += 1;
+    this.#offsets[index] = offset;
+    if (this.isOver || this.#answered < this.queries.length) return false;
+    this.isOver = true;
+    this.startOffset = this.#startOf?.(this.#offsets);
+    if (this.reader.awaitsEnd) this.endOffset = this.#offsets[this.queries.length - 1];
+    return true;
+  }
+}
+
+const lookupOf = ({ topic, partition }: TopicPartition, query: OffsetQuery): OffsetLookup => ({
+  topic,
+  partition,
+  query,
+});
+
+const lostPartition = ({ name, partitions }: KnownTopic, { partition }: TopicPartition): ClientError =>
+  new ProtocolError(
+    "UNKNOWN_TOPIC_OR_PARTITION",
+    `the topic was created again with ${partitions.length} partition${partitions.length === 1 ? "" : "s"}`,
+    { topic: name, partition },
+  );
 
 const readerKey = (topic: string, partition: number): string => `${topic}:${partition}`;
 

@@ -203,7 +203,7 @@ describe("the arguments of the client", () => {
       [{ topic, from: { offset: 5n } }, "the offset of the position is 5n"],
       [{ topic, from: { offset: -1 } }, "the offset of the position is -1"],
       [{ topic, from: { ofset: 1 } }, 'did you mean "offset"'],
-      [{ topic, from: {} }, "the position has neither offset nor timestamp"],
+      [{ topic, from: {} }, "the position has none of offset, last and timestamp"],
       [{ topic, from: { offset: 1, timestamp: 1 } }, "the position has both offset and timestamp"],
       [{ topic, from: { timestamp: "now" } }, 'timestamp is the text "now"'],
       [{ topic, from: { timestamp: null } }, "timestamp is null"],

@@ -728,7 +728,7 @@ describe("Consumer", () => {
       read.push(text(record));
       if (read.length > 1) continue;
       change();
-      await until(() => fake.broker(1).bodies("listOffsets").length > 2, "the change is noticed");
+      await until(() => fake.broker(1).bodies("listOffsets").length > 1, "the change is noticed");
     }
     expect(read[0]).toBe("0:a");
     // What appeared later is for the next loop.
@@ -913,5 +913,135 @@ describe("Consumer", () => {
     for (const timestamp of [Number.NaN, -1, 0.5, new Date("never"), "now" as never])
       expect(() => cluster.consumer({ topics: ["t"], from: { timestamp } })).toThrow(/timestamp is/);
     expect(() => cluster.consumer({ topics: [] })).toThrow(/no topic to read/);
+  });
+
+  describe("of partitions of which one has no leader", () => {
+    /** Partition 0 has records and a leader, partition 1 has records and none. */
+    const startHalf = async (options: { readonly deadlineMs?: number } = {}): Promise<void> => {
+      await start(2);
+      fake.createTopic("t", 2);
+      await write("t", [["a0"], ["a1"], ["a2"]], 0);
+      await write("t", [["b0"], ["b1"], ["b2"]], 1);
+      await cluster.close();
+      await fake.broker(2).kill();
+      cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, ...options });
+    };
+
+    const readInto = async (read: string[], records: AsyncIterable<ConsumerRecord>, count: number): Promise<void> => {
+      for await (const { value } of records) {
+        read.push(String(value));
+        if (read.length === count) break;
+      }
+    };
+
+    it.each([
+      ["earliest", ["a0", "a1", "a2"], ["b0", "b1", "b2"]],
+      [{ last: 2 }, ["a1", "a2"], ["b1", "b2"]],
+      [{ last: 9 }, ["a0", "a1", "a2"], ["b0", "b1", "b2"]],
+      [{ timestamp: 1 }, ["a0", "a1", "a2"], ["b0", "b1", "b2"]],
+    ] as const)("reads the others at once from %j, and that one when it has a leader", async (from, first, then) => {
+      await startHalf({ deadlineMs: 200 });
+      const read: string[] = [];
+      const reading = readInto(read, cluster.consumer({ topics: ["t"], from }), first.length + then.length);
+      await until(() => read.length === first.length, "what can be read is read");
+      expect(read).toEqual(first);
+      // Beyond the deadline of a single question.
+      const asked = fake.broker(1).bodies("metadata").length;
+      await until(() => fake.broker(1).bodies("metadata").length > asked + 3, "it is asked for on and on");
+      await fake.broker(2).restart();
+      await reading;
+      expect(read).toEqual([...first, ...then]);
+    });
+
+    it("says in the log that there is nothing to be had of it", async () => {
+      await startHalf();
+      const lines: unknown[] = [];
+      const logger = { ...silentLogger, warn: (_sentence: string, fields?: object): void => void lines.push(fields) };
+      await using other = await connect({ bootstrapBrokers: fake.bootstrapBrokers, logger });
+      const reading = all(other.consumer({ topics: ["t"], from: "earliest", stallMs: 200 }));
+      await until(() => lines.length > 0, "it is said");
+      expect(lines).toEqual([{ partitions: ["t-1"] }]);
+      await other.close();
+      await reading;
+    });
+
+    it("delivers what it can up to the end, and then says what is missing", async () => {
+      await startHalf({ deadlineMs: 500 });
+      const read: string[] = [];
+      const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+      const missing = { code: "LEADER_NOT_AVAILABLE", topic: "t", partition: 1 };
+      await expect(readInto(read, consumer.records({ untilEnd: true }), 9)).rejects.toMatchObject(missing);
+      expect(read).toEqual(["a0", "a1", "a2"]);
+      await fake.broker(2).restart();
+      await readInto(read, consumer.records({ untilEnd: true }), 9);
+      expect(read.slice(3)).toEqual(["b0", "b1", "b2"]);
+    });
+
+    it("fails when none of its partitions can be had within the deadline", async () => {
+      await startHalf({ deadlineMs: 300 });
+      const consumer = cluster.consumer({ topic: "t", partitions: [1], from: "earliest" });
+      await expect(all(consumer)).rejects.toMatchObject({ code: "LEADER_NOT_AVAILABLE", topic: "t", partition: 1 });
+    });
+
+    it("asks for nothing any more when the loop is left", async () => {
+      await startHalf();
+      const read: string[] = [];
+      await readInto(read, cluster.consumer({ topics: ["t"], from: "earliest" }), 3);
+      const calm = (): boolean => {
+        const before = fake.broker(1).bodies("metadata").length;
+        return before === asked ? true : ((asked = before), false);
+      };
+      let asked = -1;
+      let calmFor = 0;
+      await until(() => (calmFor = calm() ? calmFor + 1 : 0) > 200, "no question is asked for 200 looks");
+    });
+  });
+
+  it("is not kept from the leaders that answer by one that stays silent", async () => {
+    await start(2);
+    fake.createTopic("t", 2);
+    await write("t", [["a"]], 0);
+    fake.broker(2).answer = ({ kind }) => (kind === "listOffsets" ? "silence" : undefined);
+    let asked = 0;
+    // The first answer is a refusal that passes.
+    fake.broker(1).answer = ({ kind }) =>
+      kind === "listOffsets" && (asked += 1) === 1
+        ? { body: { partitions: [{ error: errorReport("OFFSET_NOT_AVAILABLE") }] } }
+        : undefined;
+    expect(await take(cluster.consumer({ topics: ["t"], from: "earliest" }), 1)).toEqual(["0:a"]);
+  });
+
+  describe("of a topic that returns with fewer partitions", () => {
+    const shrink = (): void => {
+      fake.topics.delete("t");
+      fake.createTopic("t", 1);
+    };
+
+    it.each(["earliest", "latest", "error"] as const)(
+      "says that its partition is gone (onOutOfRange %s), in each loop until it is there again",
+      async (onOutOfRange) => {
+        await start();
+        fake.createTopic("t", 3);
+        await write("t", [["old"]], 2);
+        await cluster.close();
+        cluster = await connect({
+          bootstrapBrokers: fake.bootstrapBrokers,
+          metadataMaxAgeMs: 20,
+          unknownTopicTimeoutMs: 100,
+        });
+        const consumer = cluster.consumer({ topic: "t", partitions: [2], from: "earliest", onOutOfRange });
+        const reading = all(consumer);
+        await until(() => fake.broker(1).bodies("fetch").length > 1, "it is read");
+        shrink();
+        await expect(settled(reading)).rejects.toMatchObject({
+          code: onOutOfRange === "error" ? "UNKNOWN_TOPIC_ID" : "UNKNOWN_TOPIC_OR_PARTITION",
+          topic: "t",
+        });
+        await expect(settled(all(consumer))).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+        fake.addPartitions("t", 3);
+        await write("t", [["new"]], 2);
+        expect(await settled(take(consumer, 1))).toEqual(["0:new"]);
+      },
+    );
   });
 });

@@ -185,6 +185,7 @@ export class Cluster implements AsyncDisposable {
         caller: this.#caller,
         connectionSettings: settings,
         unknownTopicTimeoutMs,
+        waitForTopic: (topic, partitions, signal) => this.#waitForTopic(topic, { partitions, signal }),
         onClosed: (closed) => this.#open.delete(closed),
       },
       options,
@@ -289,7 +290,7 @@ export class Cluster implements AsyncDisposable {
         const hasAll = partitions.every((partition) => known.partitions[partition] !== undefined);
         if (hasAll || ageMs >= unknownTopicTimeoutMs) return known;
       }
-      if (this.#closing !== undefined) throw new ClosedError("cluster");
+      if (metadata.isClosed) throw new ClosedError("cluster");
       const refusal = metadata.refusalOf(topic, unknownTopicTimeoutMs, startedMs);
       if (refusal !== undefined) throw toClientError(refusal, { topic });
       if (deadline.isOver) {

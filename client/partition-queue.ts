@@ -206,6 +206,11 @@ export class PartitionQueue {
     return idempotent && !this.#sequence.isKnown ? 1 : maxInFlight;
   }
 
+  /** Whether a request is not answered yet, and its leader cannot be called silent. */
+  isAnswerNear(nowMs: number): boolean {
+    return this.#sent.some((batch) => batch.isPending && nowMs - batch.sentAtMs < SILENCE_MS);
+  }
+
   /** Whether some request is not answered yet. */
   #isWaiting(): boolean {
     return this.#sent.some((batch) => batch.isPending);

@@ -12,6 +12,8 @@ import { BufferPool } from "./buffer-pool.js";
 import type { ClientError } from "./errors.js";
 import { ClosedError, InvalidArgumentError, toClientError } from "./errors.js";
 import type { KnownPartition, Metadata } from "./metadata.js";
+import type { WaitForTopic } from "./new-partitions.js";
+import { NewPartitions } from "./new-partitions.js";
 import type { ProducerOptions } from "./options.js";
 import type { PartitionQueue, QueueHost } from "./partition-queue.js";
 import type { OnAcknowledged, OnThrown, ProducerBatch, RecordMetadata } from "./producer-batch.js";
@@ -34,6 +36,7 @@ export interface ProducerContext {
   readonly caller: BrokerCaller;
   readonly connectionSettings: ConnectionSettings;
   readonly unknownTopicTimeoutMs: number;
+  readonly waitForTopic: WaitForTopic;
   readonly onClosed: (producer: Producer) => void;
 }
 
@@ -65,6 +68,8 @@ export class Producer implements AsyncDisposable {
   readonly #waiting: WaitingRecords;
   readonly #topics = new Map<string, TopicQueues>();
   #lastTopic: TopicQueues | undefined;
+  /** Records that name a partition that is not known. */
+  readonly #newPartitions: NewPartitions;
   /** Queues that may hold something. */
   readonly #active = new Set<PartitionQueue>();
   /** Callbacks wait for the end of the turn. */
@@ -101,11 +106,9 @@ export class Producer implements AsyncDisposable {
         const queues = this.#queuesOf(topic);
         return queues !== undefined && this.#append(queues, record, timestamp, deadlineMs, onAcknowledged);
       },
-      onFailed: (error, onAcknowledged) => {
-        if (onAcknowledged === undefined) this.#unreported ??= error;
-        else this.#tellFailure(error, onAcknowledged);
-      },
+      onFailed: (error, onAcknowledged) => this.#fail(error, onAcknowledged),
     });
+    this.#newPartitions = new NewPartitions(env, settings.deliveryTimeoutMs, context.waitForTopic);
     this.#host = this.#queueHost();
     this.#stopListening = metadata.onChange(() => this.#onMetadata());
     // Asked for early, so that the first batch need not wait for it.
@@ -167,7 +170,7 @@ export class Producer implements AsyncDisposable {
 
   /**
    * Sends one record and costs nothing but its encoding. Returns nothing as long as there is memory; a promise when there
-   * is none, or the topic is not known yet: await it before the next call, or memory is no longer bounded. It never
+   * is none, or the topic or the partition is not known yet: await it before the next call, or memory is no longer bounded. It never
    * rejects. `onAcknowledged` is called once, with the record's place or with an error; a failure nobody asked about is
    * thrown by the next `flush`.
    *
@@ -200,6 +203,13 @@ export class Producer implements AsyncDisposable {
       this.#wakeIn(CHECK_MS);
       return this.#waiting.awaitTopic(topic, record, timestamp, onAcknowledged);
     }
+    const { partition } = record;
+    if (partition !== undefined && this.#newPartitions.mustWait(topic, partition, queues.has(partition))) {
+      return this.#newPartitions.wait(topic, partition, (error) => {
+        if (error === undefined) return this.#produceKnown(queues, { ...record, timestamp }, onAcknowledged);
+        this.#fail(error, onAcknowledged);
+      });
+    }
     if (this.#waiting.isMemoryShort || !this.#append(queues, record, timestamp, undefined, onAcknowledged)) {
       this.#wakeIn(CHECK_MS);
       return this.#waiting.awaitMemory(topic, record, timestamp, onAcknowledged);
@@ -211,6 +221,7 @@ export class Producer implements AsyncDisposable {
    * `flush` that no callback and no promise was told about.
    */
   async flush(): Promise<void> {
+    await this.#newPartitions.drained();
     await this.#waiting.drained();
     await new Promise<void>((resolve) => {
       let left = 1;
@@ -294,6 +305,28 @@ export class Producer implements AsyncDisposable {
     return queues;
   }
 
+  /** Hands over a record whose partition was looked for; what is wrong with it is told like any failure. */
+  #produceKnown(
+    queues: TopicQueues,
+    record: ProducerRecord,
+    onAcknowledged: OnAcknowledged | undefined,
+  ): void | Promise<void> {
+    const { timestamp = this.#turn.nowMs() } = record;
+    try {
+      if (!this.#waiting.isMemoryShort && this.#append(queues, record, timestamp, undefined, onAcknowledged)) return;
+    } catch (error) {
+      this.#fail(toClientError(error), onAcknowledged);
+      return;
+    }
+    this.#wakeIn(CHECK_MS);
+    return this.#waiting.awaitMemory(queues.name, record, timestamp, onAcknowledged);
+  }
+
+  #fail(error: ClientError, onAcknowledged: OnAcknowledged | undefined): void {
+    if (onAcknowledged === undefined) this.#unreported ??= error;
+    else this.#tellFailure(error, onAcknowledged);
+  }
+
   /** False when there is no memory for the record. Throws what is wrong with it. */
   #append(
     topic: TopicQueues,
@@ -307,6 +340,8 @@ export class Producer implements AsyncDisposable {
     const list = headers === undefined ? undefined : headerList(headers);
     if (!queue.accumulator.append(timestamp, record.key, record.value, list, deadlineMs, onAcknowledged)) return false;
     if (!queue.isListed) {
+      // It was refused before, and forgotten: now it is asked for again.
+      if (this.#context.metadata.topic(queue.topic) === undefined) this.#context.metadata.want(queue.topic);
       this.#turn.list(queue);
       // From now on deadlines are watched; `#onTimer` goes on as long as there is something.
       if (this.#active.size === 0) this.#wakeIn(CHECK_MS);
@@ -397,12 +432,12 @@ export class Producer implements AsyncDisposable {
       queue.pump();
       if (queue.isEmpty) this.#active.delete(queue);
     }
-    this.#failUnknownTopics();
+    this.#failUnknownTopics(nowMs);
     this.#waiting.expire(nowMs);
     if (this.#active.size > 0 || !this.#waiting.isEmpty) this.#wakeAt(nowMs + CHECK_MS);
   }
 
-  #failUnknownTopics(): void {
+  #failUnknownTopics(nowMs: number): void {
     const { metadata, unknownTopicTimeoutMs } = this.#context;
     this.#waiting.failRefused((topic) => {
       const refusal = metadata.refusalOf(topic, unknownTopicTimeoutMs);
@@ -411,7 +446,9 @@ export class Producer implements AsyncDisposable {
     });
     for (const queue of this.#active) {
       const refusal = metadata.refusalOf(queue.topic, unknownTopicTimeoutMs);
-      if (refusal !== undefined) queue.failAll(toClientError(refusal, { topic: queue.topic }));
+      // What is answered soon is not in doubt then; nothing more is sent.
+      if (refusal !== undefined && !queue.isAnswerNear(nowMs))
+        queue.failAll(toClientError(refusal, { topic: queue.topic }));
     }
   }
 }

@@ -27,6 +27,11 @@ export class TopicQueues {
     this.#follow(topic);
   }
 
+  /** Whether the topic is known to have this partition. */
+  has(partition: number): boolean {
+    return this.#queues[partition] !== undefined;
+  }
+
   /** Throws InvalidArgumentError when there is no such partition. */
   queueOf(record: ProducerRecord): PartitionQueue {
     const partition = this.#partitionOf(record);

@@ -1,0 +1,150 @@
+import { connect } from "../../../client/index.js";
+import type { Cluster, ConsumerRecord } from "../../../client/index.js";
+import { batchesOf, FakeCluster, until } from "../../support/fake-broker.js";
+
+/**
+ * Goal: what others do to a topic is no reason for a wrong refusal, and none to wait for long. Nothing here waits for the
+ * slow timer that looks for changes.
+ */
+describe("a client whose topics are changed by somebody else", () => {
+  let fake: FakeCluster;
+  let cluster: Cluster;
+
+  beforeEach(async () => {
+    fake = await FakeCluster.start();
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, unknownTopicTimeoutMs: 200, deadlineMs: 8000 });
+  });
+
+  afterEach(async () => {
+    await cluster.close();
+    await fake[Symbol.asyncDispose]();
+  });
+
+  const questions = (): number => fake.broker(1).bodies("metadata").length;
+
+  const take = async (records: AsyncIterable<ConsumerRecord>, count: number): Promise<string[]> => {
+    const taken: string[] = [];
+    for await (const { value } of records) if (taken.push(String(value)) === count) break;
+    return taken;
+  };
+
+  describe("when it gets partitions", () => {
+    it("writes to a new one and reads it, in the order of the calls", async () => {
+      fake.createTopic("t", 2);
+      const producer = cluster.producer({ deliveryTimeoutMs: 5000 });
+      await producer.send("t", { value: "known", partition: 0 });
+      fake.addPartitions("t", 4);
+      const outcomes: string[] = [];
+      const values = ["a", "b", "c"];
+      for (const value of values)
+        void producer.produce("t", { value, partition: 3 }, (error) => {
+          outcomes.push(error?.code ?? value);
+        });
+      await producer.flush();
+      await producer.send("t", { value: "d", partition: 3 });
+      expect(outcomes).toEqual(values);
+      expect(batchesOf(fake.partition("t", 3)).reduce((sum, { recordCount }) => sum + recordCount, 0)).toBe(4);
+      const consumer = cluster.consumer({ topic: "t", partitions: [3], from: "earliest" });
+      expect(await take(consumer, 4)).toEqual(["a", "b", "c", "d"]);
+    });
+
+    it("tells of them when it is asked", async () => {
+      fake.createTopic("t", 2);
+      expect(await cluster.partitionsOf("t")).toEqual([0, 1]);
+      fake.addPartitions("t", 4);
+      expect(await cluster.partitionsOf("t")).toEqual([0, 1, 2, 3]);
+    });
+
+    it("reads named ones, and seeks in new ones of a whole topic", async () => {
+      fake.createTopic("t", 1);
+      const whole = cluster.consumer({ topics: ["t"], from: "earliest" });
+      expect(await whole.partitions()).toHaveLength(1);
+      fake.addPartitions("t", 3);
+      expect(await cluster.consumer({ topic: "t", partitions: [2] }).partitions()).toEqual([
+        { topic: "t", partition: 2 },
+      ]);
+      await whole.pause([{ topic: "t", partition: 1 }]);
+      expect(await whole.position({ topic: "t", partition: 2 })).toBe(0);
+    });
+
+    it("refuses one that there is not, when it has asked again and again for a while", async () => {
+      fake.createTopic("t", 1);
+      const producer = cluster.producer({ deliveryTimeoutMs: 5000 });
+      await producer.send("t", { value: "x" });
+      const before = questions();
+      const refusal = { code: "INVALID_ARGUMENT", message: expect.stringContaining("no partition 7") };
+      await expect(producer.send("t", { value: "x", partition: 7 })).rejects.toMatchObject(refusal);
+      expect(questions() - before).toBeGreaterThan(2);
+      const consumer = cluster.consumer({ topic: "t", partitions: [7] });
+      await expect(consumer.partitions()).rejects.toMatchObject(refusal);
+      await producer.produce("t", { value: "x", partition: 7 });
+      await expect(producer.flush()).rejects.toMatchObject(refusal);
+    });
+
+    it("gives up at the deadline of the record when nobody answers", async () => {
+      fake.createTopic("t", 1);
+      const producer = cluster.producer({ deliveryTimeoutMs: 500 });
+      await producer.send("t", { value: "x" });
+      fake.broker(1).answer = ({ kind }) => (kind === "metadata" ? "silence" : undefined);
+      await expect(producer.send("t", { value: "x", partition: 7 })).rejects.toMatchObject({
+        code: "DEADLINE_EXCEEDED",
+        topic: "t",
+        partition: 7,
+      });
+    });
+  });
+
+  describe("when it is deleted", () => {
+    const gone = { code: "UNKNOWN_TOPIC_OR_PARTITION", topic: "t" };
+
+    it("says so soon, and the same whoever asks", async () => {
+      fake.createTopic("t");
+      const producer = cluster.producer({ deliveryTimeoutMs: 5000 });
+      await producer.send("t", { value: "x" });
+      const old = cluster.consumer({ topics: ["t"], from: "earliest" });
+      expect(await take(old, 1)).toEqual(["x"]);
+      fake.topics.delete("t");
+      await expect(take(cluster.consumer({ topics: ["t"], from: "earliest" }), 1)).rejects.toMatchObject(gone);
+      for (let time = 0; time < 3; time += 1) {
+        await expect(producer.send("t", { value: "x" })).rejects.toMatchObject(gone);
+        await expect(producer.send("t", { value: "x", partition: 0 })).rejects.toMatchObject(gone);
+        await expect(take(old, 1)).rejects.toMatchObject(gone);
+        await expect(cluster.partitionsOf("t")).rejects.toMatchObject(gone);
+        await expect(cluster.consumer({ topics: ["t"] }).endOffsets()).rejects.toMatchObject(gone);
+      }
+    });
+
+    it("uses it again as soon as it is there again, though it was said to be gone", async () => {
+      fake.createTopic("t");
+      const producer = cluster.producer({ deliveryTimeoutMs: 5000 });
+      await producer.send("t", { value: "old" });
+      fake.topics.delete("t");
+      await expect(producer.send("t", { value: "lost" })).rejects.toMatchObject(gone);
+      await expect(cluster.partitionsOf("t")).rejects.toMatchObject(gone);
+      fake.createTopic("t", 2);
+      expect(await cluster.partitionsOf("t")).toEqual([0, 1]);
+      await producer.send("t", { value: "new", partition: 1 });
+      expect(await take(cluster.consumer({ topics: ["t"], from: "earliest" }), 1)).toEqual(["new"]);
+    });
+
+    it("does not believe one broker that has not heard of it", async () => {
+      await cluster.close();
+      await fake[Symbol.asyncDispose]();
+      fake = await FakeCluster.start(2);
+      cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, unknownTopicTimeoutMs: 500 });
+      fake.createTopic("t");
+      const behind = fake.broker(2);
+      const unknown = { name: "t", error: { code: 3, message: "there is no topic t" } };
+      behind.answer = ({ kind, body }) =>
+        kind === "metadata" && (body as { topics: string[] }).topics.includes("t")
+          ? { body: { clusterId: "fake-cluster", controllerId: 1, controllerEpoch: 1, topics: [unknown] } }
+          : undefined;
+      const producer = cluster.producer({ deliveryTimeoutMs: 5000 });
+      for (let time = 0; time < 5; time += 1) {
+        await producer.send("t", { value: "x" });
+        expect(await cluster.partitionsOf("t")).toEqual([0]);
+      }
+      await until(() => behind.bodies("metadata").length > 0, "it was asked");
+    });
+  });
+});

@@ -53,8 +53,9 @@ export interface ConnectOptions {
    */
   readonly metadataMaxAgeMs?: number;
   /**
-   * How long the cluster may say that there is no such topic before that is believed, in milliseconds, from 0 on: brokers
-   * hear of a new topic one after the other. Then calls and records fail with ProtocolError UNKNOWN_TOPIC_OR_PARTITION.
+   * How long the cluster may say that there is no such topic, or no such partition of it, before that is believed, in
+   * milliseconds, from 0 on: brokers hear of changes one after the other. Then calls and records fail with ProtocolError
+   * UNKNOWN_TOPIC_OR_PARTITION.
    * @defaultValue 2000
    */
   readonly unknownTopicTimeoutMs?: number;

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { Option } from "commander";
-import type { Cluster, Consumer, ConsumerOptions, TopicPartition, TopicPartitionOffset } from "../../client/index.js";
+import type { Consumer, Position } from "../../client/index.js";
 import { usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
@@ -86,12 +86,11 @@ async function consume(context: CommandContext, topics: readonly string[], optio
   );
   checkPartitions(context, firstTopic, partitions, options.partition);
   if (options.count === 0) return;
-  const start = await clientPosition(context, cluster, topics, from, options.partition);
   // One that follows waits for ever; one that reads to an end must not.
   const patience = options.untilEnd === true ? new Patience(context.timeoutMs) : undefined;
   await using consumer = cluster.consumer({
     ...(options.partition === undefined ? { topics } : { topic: firstTopic, partitions: options.partition }),
-    ...(start === undefined ? {} : { from: start }),
+    from: clientPosition(from),
     signal: patience === undefined ? context.signal : AbortSignal.any([context.signal, patience.signal]),
   });
   if (from.kind === "latest" && options.untilEnd !== true)
@@ -138,14 +137,7 @@ async function printRecords(
   }
 }
 
-/** Where the client is to begin; what it does not know by itself is looked up first. */
-async function clientPosition(
-  context: CommandContext,
-  cluster: Cluster,
-  topics: readonly string[],
-  from: StartPosition,
-  partitions: readonly number[] | undefined,
-): Promise<ConsumerOptions["from"]> {
+function clientPosition(from: StartPosition): Position {
   switch (from.kind) {
     case "earliest":
     case "latest":
@@ -155,42 +147,6 @@ async function clientPosition(
     case "timestamp":
       return { timestamp: from.timestamp };
     case "last":
-      return lastOf(context, cluster, await partitionsOf(cluster, topics, partitions), from.records);
+      return { last: from.records };
   }
-}
-
-async function partitionsOf(
-  cluster: Cluster,
-  topics: readonly string[],
-  chosen: readonly number[] | undefined,
-): Promise<TopicPartition[]> {
-  const all: TopicPartition[] = [];
-  for (const topic of topics) {
-    for (const partition of chosen ?? (await cluster.partitionsOf(topic))) all.push({ topic, partition });
-  }
-  return all;
-}
-
-/** The offsets so many records before the end, or the oldest there is. */
-async function lastOf(
-  { signal }: CommandContext,
-  cluster: Cluster,
-  targets: readonly TopicPartition[],
-  records: number,
-): Promise<TopicPartitionOffset[]> {
-  const admin = cluster.admin();
-  const [oldest, ends] = await Promise.all([
-    admin.listOffsets(
-      targets.map((target) => ({ ...target, query: "earliest" as const })),
-      { signal },
-    ),
-    admin.listOffsets(
-      targets.map((target) => ({ ...target, query: "latest" as const })),
-      { signal },
-    ),
-  ]);
-  return targets.map((target, index) => {
-    const oldestOffset = oldest[index]?.offset ?? 0;
-    return { ...target, offset: Math.max(oldestOffset, (ends[index]?.offset ?? oldestOffset) - records) };
-  });
 }

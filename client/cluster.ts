@@ -100,6 +100,8 @@ export async function connect(options: ConnectOptions): Promise<Cluster> {
   const metadata = new Metadata(env, logger, settings, bootstrap);
   const onAbort = (): void => metadata.close();
   signal?.addEventListener("abort", onAbort, { once: true });
+  // A question that is under way may take longer than the deadline.
+  const limit = env.timers.after(deadlineMs, () => metadata.close("no answer came"));
   try {
     await metadata.start(new Deadline(env.clock, deadlineMs));
   } catch (error) {
@@ -112,6 +114,7 @@ export async function connect(options: ConnectOptions): Promise<Cluster> {
       cause: error,
     });
   } finally {
+    limit.cancel();
     signal?.removeEventListener("abort", onAbort);
   }
   return new Cluster({ env, logger, metadata, settings, deadlineMs, unknownTopicTimeoutMs });

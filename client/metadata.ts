@@ -128,7 +128,7 @@ export class Metadata implements BrokerDirectory {
   #pause: { readonly timer: Timer; readonly wake: () => void } | undefined;
   #ageTimer: Timer | undefined;
   /** Ends the question that is under way, if one is. */
-  #giveUpQuestion: () => void = () => undefined;
+  #giveUpQuestion: (why: string) => void = () => undefined;
   #closed = false;
 
   constructor(env: Env, logger: Logger, settings: MetadataSettings, bootstrap: readonly BrokerAddress[]) {
@@ -368,13 +368,14 @@ export class Metadata implements BrokerDirectory {
     return [...this.#brokers.keys()].sort((left, right) => rank(left) - rank(right));
   }
 
-  close(): void {
+  /** `why`: what a question that is under way fails with. */
+  close(why = "the client is closed"): void {
     this.#closed = true;
     this.#wish = false;
     this.#ageTimer?.cancel();
     this.#pause?.wake();
     this.control.close();
-    this.#giveUpQuestion();
+    this.#giveUpQuestion(why);
     for (const done of [...this.#waiting]) done();
     this.#listeners.clear();
   }
@@ -443,7 +444,7 @@ export class Metadata implements BrokerDirectory {
         act();
       };
       const fail = (error: unknown): void => settle(() => reject(error as Error));
-      this.#giveUpQuestion = () => fail(new TransportError("connect", true, undefined, "the client is closed"));
+      this.#giveUpQuestion = (why) => fail(new TransportError("connect", true, undefined, why));
       const askNext = (): void => {
         if (settled) return;
         timer?.cancel();

@@ -35,6 +35,18 @@ describe("connect", () => {
     });
   });
 
+  it("gives up at its deadline also when an address accepts, stays silent and may take longer", async () => {
+    await using fake = await FakeCluster.start(1);
+    fake.broker(1).isSilent = true;
+    const begun = performance.now();
+    const options = { bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 50, connectTimeoutMs: 2 ** 32 };
+    await expect(connect(options)).rejects.toMatchObject({
+      code: "CONNECTION_FAILED",
+      what: expect.stringContaining("answered within 50 ms (no answer came)"),
+    });
+    expect(performance.now() - begun).toBeLessThan(10_000);
+  });
+
   it("can be ended early by a signal", async () => {
     const controller = new AbortController();
     await using fake = await FakeCluster.start(1);

@@ -119,7 +119,7 @@ export class BrokerCaller {
       const brokerId = call.target();
       if (brokerId !== undefined) {
         try {
-          const connection = await this.metadata.control.open(brokerId);
+          const connection = await this.#connectionTo(brokerId, call);
           const body = await this.#ask(call, connection, brokerId);
           const again = call.retryFor?.(body);
           const isLate = again !== undefined && this.#isLate(call, again);
@@ -270,6 +270,31 @@ export class BrokerCaller {
     return name === "REQUEST_TIMED_OUT" && call.target === this.controller;
   }
 
+  /** The control connection to a broker. Making it may take longer than the call has: then it is not waited for. */
+  #connectionTo(
+    brokerId: BrokerId,
+    { deadline, signal }: Pick<Call<RequestKind>, "deadline" | "signal">,
+  ): Promise<RpcConnection> {
+    return new Promise((resolve, reject) => {
+      const settle = (act: () => void): void => {
+        limit.cancel();
+        signal?.removeEventListener("abort", onAbort);
+        act();
+      };
+      const onAbort = (): void => settle(() => reject(signal?.reason as Error));
+      const limit = this.env.timers.after(deadline.leftMs, () =>
+        settle(() =>
+          reject(new TransportError("connect", true, undefined, `there is no connection to broker ${brokerId} yet`)),
+        ),
+      );
+      signal?.addEventListener("abort", onAbort, { once: true });
+      this.metadata.control.open(brokerId).then(
+        (connection) => settle(() => resolve(connection)),
+        (error: unknown) => settle(() => reject(error as Error)),
+      );
+    });
+  }
+
   /** One attempt. A broker that is silent is left as soon as another one is known to be the right one. */
   #ask<Kind extends RequestKind>(
     call: Call<Kind>,
@@ -328,7 +353,7 @@ export class BrokerCaller {
       return moved === undefined ? brokerId : this.metadata.leaderOf(moved.topic, moved.partition)?.leaderId;
     };
     try {
-      const connection = await this.metadata.control.open(brokerId);
+      const connection = await this.#connectionTo(brokerId, call);
       const body = await this.#ask(
         { ...call, body: () => call.body(items), target: stillLeads, targetName: `broker ${brokerId}` },
         connection,

@@ -243,6 +243,28 @@ describe("Admin", () => {
     expect([...running.values()].filter((delayMs) => delayMs === SILENCE_MS)).toEqual([]);
   });
 
+  it("ends at its deadline, or by its signal, while a connection is being made that may take longer", async () => {
+    fake = await FakeCluster.start(1);
+    fake.createTopic("t");
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, connectTimeoutMs: 10_000 });
+    fake.broker(1).isSilent = true;
+    fake.broker(1).hangUp();
+    const controller = new AbortController();
+    const admin = cluster.admin();
+    const begun = performance.now();
+    const limited = admin.listTopics({ deadlineMs: 100 });
+    const aborted = admin.createTopics([{ name: "u" }], { signal: controller.signal });
+    controller.abort(new Error("enough"));
+    await expect(aborted).rejects.toThrow("enough");
+    await expect(limited).rejects.toMatchObject({
+      name: expect.stringMatching(/^(DeadlineExceeded|OutcomeUnknown)Error$/),
+    });
+    expect(performance.now() - begun).toBeLessThan(8000);
+    // So that nothing is left of the attempt.
+    fake.broker(1).isSilent = false;
+    fake.broker(1).hangUp();
+  });
+
   it("has one deadline for all that a call asks, and refuses one that is none", async () => {
     const clock = new ClockAhead(nodeEnv().clock);
     fake = await FakeCluster.start();

@@ -173,6 +173,7 @@ export class Broker {
       defaultSettings: logSettings(this.#config, new TopicConfig(this.#config, [])),
       tailBytesMax: this.#config.get("log.tail.bytes"),
       openFilesMax: this.#config.get("log.open.files.max"),
+      checkpointIntervalMs: this.#config.get("replica.high.watermark.checkpoint.interval.ms"),
       onFatal: this.#onFatal,
     });
     this.#closers.push(() => logs.close());

@@ -211,7 +211,7 @@ export const brokerSettings = {
     unit: "ms",
     default: 5 * SECOND,
     least: 100,
-    doc: "How often high watermarks are written to the disk.",
+    doc: "How soon high watermarks that have moved, and what else is in the checkpoints, are written to the disk.",
   },
   listeners: {
     type: "text",

@@ -67,6 +67,8 @@ export interface LogManagerOptions {
   readonly onFatal: (error: Error) => void;
   /** Bytes of closed segments that are verified in a second; 0 verifies none. @defaultValue 4194304 */
   readonly scrubBytesPerSecond?: number;
+  /** So long after a change the checkpoints are written. @defaultValue 5000 */
+  readonly checkpointIntervalMs?: number;
 }
 
 /**
@@ -480,7 +482,7 @@ export class LogManager {
 
   #checkpointSoon(): void {
     if (this.#closed || this.#checkpointTimer !== undefined) return;
-    this.#checkpointTimer = this.env.timers.after(CHECKPOINT_INTERVAL_MS, () => {
+    this.#checkpointTimer = this.env.timers.after(this.options.checkpointIntervalMs ?? CHECKPOINT_INTERVAL_MS, () => {
       this.#checkpointTimer = undefined;
       this.#checkpointNow().catch((error: unknown) => {
         this.logger.warn(`checkpoints in ${this.options.directory} could not be written: ${reasonOf(error)}`);

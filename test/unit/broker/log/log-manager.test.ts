@@ -54,6 +54,20 @@ describe("LogManager", () => {
     expect(world.manager.untoldStop).toBe("lost");
   });
 
+  it.each([
+    [300, 10],
+    [5000, 0],
+  ])("writes what has moved to the checkpoints after %d ms", async (checkpointIntervalMs, highWatermark) => {
+    const world = await LogWorld.open({ checkpointIntervalMs });
+    const log = world.log();
+    for (let mark = 0; mark < 10; mark += 1) log.appendAsLeader(batch({ mark }), 0);
+    log.advanceHighWatermark(toOffset(10));
+    await world.run(1000);
+    world.kill();
+    await world.start();
+    expect(world.log().highWatermark).toBe(highWatermark);
+  });
+
   it("removes a log so that it is never served again, and takes the next incarnation of the topic at once", async () => {
     const world = await LogWorld.open();
     const old = world.log();

@@ -1,4 +1,4 @@
-import { ApiError, errorCodes } from "../protocol/error-codes.js";
+import { ApiError, errorCodes, mayRetry } from "../protocol/error-codes.js";
 import type { ErrorName } from "../protocol/error-codes.js";
 import { TransportError } from "../protocol/rpc-error.js";
 
@@ -128,9 +128,9 @@ export class ProtocolError extends ClientError {
     const row = errorCodes[code];
     super({
       code,
-      retriable: row.retriable,
+      retriable: mayRetry(code),
       what: withoutFullStop(detail === undefined || detail === "" ? row.message : detail),
-      hint: hints[code] ?? (row.retriable ? "try again" : "correct the request"),
+      hint: hints[code] ?? (mayRetry(code) ? "try again" : "correct the request"),
       ...place,
     });
   }

@@ -1,7 +1,7 @@
 import type { Clock } from "../common/env/time.js";
 import type { Logger } from "../common/logger.js";
 import type { ErrorName } from "../protocol/error-codes.js";
-import { errorCodes } from "../protocol/error-codes.js";
+import { errorCodes, mayRetry } from "../protocol/error-codes.js";
 import type { FetchedPartition } from "../protocol/messages.js";
 import type { BatchFault, RecordBatch } from "../protocol/record-batch.js";
 import { recordsRefusal } from "../protocol/record-cursor.js";
@@ -65,8 +65,8 @@ export class FetchErrors {
       this.#onOutOfRange(reader, answer);
       return;
     }
-    const { retriable, refreshMetadata } = errorCodes[name];
-    if (!retriable) {
+    const { refreshMetadata } = errorCodes[name];
+    if (!mayRetry(name)) {
       const error = new ProtocolError(name, answer.error?.message, { topic, partition, brokerId });
       this.buffer.fail(error, reader);
       return;

@@ -213,7 +213,7 @@ export class FetchLoop {
       const isSessionLost =
         outcome.errorName === "FETCH_SESSION_ID_NOT_FOUND" || outcome.errorName === "INVALID_FETCH_SESSION_EPOCH";
       this.#startOver(isSessionLost && session.epoch > 1 ? nowMs : nowMs + this.#backoff.next());
-      if (!outcome.retriable) this.host.onRefused(this.brokerId, outcome);
+      if (!outcome.retriable && !isSessionLost) this.host.onRefused(this.brokerId, outcome);
     } else {
       this.#backoff.reset();
       const chunks = this.#onAnswer(session, epoch, outcome.body, outcome.records, nowMs);

@@ -1,5 +1,5 @@
 import { invariant } from "../common/assert.js";
-import { ApiError, errorCodes, errorNameOf } from "../protocol/error-codes.js";
+import { ApiError, errorCodes, errorNameOf, mayRetry } from "../protocol/error-codes.js";
 import type { ErrorName } from "../protocol/error-codes.js";
 import type { LeaderHint } from "../protocol/messages.js";
 import type { RpcConnection, RpcOutcome } from "../protocol/rpc-connection.js";
@@ -317,7 +317,8 @@ export class PartitionQueue {
       this.#onTooLarge(batch, leader);
       return;
     }
-    const { retriable, refreshMetadata } = errorCodes[name];
+    const { refreshMetadata } = errorCodes[name];
+    const retriable = mayRetry(name);
     if (refreshMetadata) this.host.onMoved(this.topic, this.partition, hint);
     if (retriable) this.#awaitsLeader = refreshMetadata;
     if (retriable) {

@@ -1,6 +1,7 @@
 /** What refusals of a produce request mean for its batch, and how the application is told that a batch has failed. */
 
-import type { ErrorName } from "../protocol/error-codes.js";
+import { errorCodes } from "../protocol/error-codes.js";
+import type { ErrorCodeEntry, ErrorName } from "../protocol/error-codes.js";
 import type { ClientError, ErrorPlace } from "./errors.js";
 import { DeadlineExceededError, OutcomeUnknownError } from "./errors.js";
 import type { ProducerBatch } from "./producer-batch.js";
@@ -10,13 +11,11 @@ import type { ProducerBatch } from "./producer-batch.js";
  * that is deposed while records wait to be replicated says it too, and its successor may have them. Nor does
  * DUPLICATE_SEQUENCE_NUMBER acknowledge them: it names no offset, and whether they are replicated it does not say.
  */
-export const appendedAnyway: ReadonlySet<ErrorName> = new Set<ErrorName>([
-  "NOT_LEADER_OR_FOLLOWER",
-  "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
-  "DUPLICATE_SEQUENCE_NUMBER",
-  "REQUEST_TIMED_OUT",
-  "UNKNOWN_SERVER_ERROR",
-]);
+export const appendedAnyway: ReadonlySet<ErrorName> = new Set(
+  (Object.entries(errorCodes) as [ErrorName, ErrorCodeEntry][]).flatMap(([name, { appended }]) =>
+    appended === "maybe" || appended === "yes" ? [name] : [],
+  ),
+);
 
 /** The broker's memory of this producer does not fit ours; it has appended nothing now. */
 export const identityLost: ReadonlySet<ErrorName> = new Set<ErrorName>([

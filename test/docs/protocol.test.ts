@@ -16,12 +16,12 @@ function errorTable(): string {
   const rows = (Object.entries(errorCodes) as [string, ErrorCodeEntry][])
     .sort(([, left], [, right]) => left.code - right.code)
     .map(
-      ([name, { code, retriable, refreshMetadata, message }]) =>
-        `| ${code} | \`${name}\` | ${retriable ? "yes" : ""} | ${refreshMetadata ? "yes" : ""} | ${message} |`,
+      ([name, { code, retriable, refreshMetadata, appended = "", message }]) =>
+        `| ${code} | \`${name}\` | ${retriable ? "yes" : ""} | ${refreshMetadata ? "yes" : ""} | ${appended} | ${message} |`,
     );
   return [
-    "| Code | Name | Retriable | Refresh metadata | Meaning |",
-    "| --- | --- | --- | --- | --- |",
+    "| Code | Name | Retriable | Refresh metadata | Appended | Meaning |",
+    "| --- | --- | --- | --- | --- | --- |",
     ...rows,
     "",
   ].join("\n");

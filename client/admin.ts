@@ -62,6 +62,8 @@ export interface CreatedTopic {
   readonly topicId: string;
   readonly partitions: number;
   readonly replicationFactor: number;
+  /** What its maker should know of it, in a sentence: that it got fewer replicas than usual. Absent: nothing. */
+  readonly warning?: string;
 }
 
 /** One partition as its leader and the controller describe it. */
@@ -581,11 +583,12 @@ function resourceOf(target: ConfigTarget): { resource: ConfigResource; name: str
   return { resource: ConfigResource.CLIENT, name: target.client };
 }
 
-const toCreated = ({ name, topicId, partitions, replicationFactor }: TopicResult): CreatedTopic => ({
+const toCreated = ({ name, topicId, partitions, replicationFactor, warning }: TopicResult): CreatedTopic => ({
   name,
   topicId,
   partitions,
   replicationFactor,
+  ...(warning === "" ? {} : { warning }),
 });
 
 const toConfigDescription = (config: DescribedConfig): ConfigDescription => ({

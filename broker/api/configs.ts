@@ -4,7 +4,7 @@ import { ConfigResource } from "../../protocol/messages.js";
 import type { BrokerId } from "../../protocol/types.js";
 import type { BrokerConfig, BrokerSettingName, SettingEntry, TopicSettingName } from "../config.js";
 import { brokerSettings, TopicConfig, topicSettings } from "../config.js";
-import type { MetadataCache } from "../metadata/metadata-cache.js";
+import type { CachedTopic, MetadataCache } from "../metadata/metadata-cache.js";
 import type { Handler } from "../net/request-context.js";
 
 /** Answers every setting of a topic or of this broker: its value, where that comes from, and what it means. */
@@ -26,7 +26,7 @@ export function describeConfigsHandler(
         return {
           body: {
             config: describe(topicSettings, (name: TopicSettingName) => ({
-              value: own.get(name),
+              value: name === "min.insync.replicas" ? minimumOf(topic, own) : own.get(name),
               source: own.sourceOf(name),
             })),
           },
@@ -54,6 +54,15 @@ export function describeConfigsHandler(
         throw new ApiError("INVALID_REQUEST", `this broker knows no kind of resource ${String(request.resource)}`);
     }
   };
+}
+
+/** The one in force, which depends on the number of replicas if nobody set it. */
+function minimumOf(topic: CachedTopic, own: TopicConfig): number {
+  const states = [...topic.partitions.values()];
+  return Math.min(
+    ...states.map(({ minInsyncReplicas, replicas }) => minInsyncReplicas ?? own.minInsyncReplicas(replicas.length)),
+    ...(states.length === 0 ? [own.get("min.insync.replicas")] : []),
+  );
 }
 
 function describe<Name extends string>(

@@ -27,7 +27,14 @@ import type { ControllerStore } from "./controller-store.js";
 import type { PartitionChange, PartitionChanges } from "./partition-changes.js";
 import { withLeader, withPreferredLeader, withSettings, withStopping } from "./partition-state-machine.js";
 import type { TopicLimits } from "./topic-rules.js";
-import { TopicNames, assignMorePartitions, assignNewTopic, checkMinimum, checkTopicName } from "./topic-rules.js";
+import {
+  TopicNames,
+  assignMorePartitions,
+  assignNewTopic,
+  checkMinimum,
+  checkTopicName,
+  newTopicWarning,
+} from "./topic-rules.js";
 
 export interface AdministrationParts {
   readonly state: ClusterState;
@@ -45,6 +52,7 @@ const UNREADABLE = "a node in ZooKeeper cannot be read, and the controller's log
 interface PlannedTopic {
   readonly topic: Topic;
   readonly assignment: readonly (readonly BrokerId[])[];
+  readonly warning: string;
 }
 
 /** What the topics of one request have to fit in with: those that exist, and those before them in the request. */
@@ -90,8 +98,8 @@ export class Administration {
     const results = await Promise.all(
       plans.map(async (plan): Promise<Init<TopicResult>> => {
         if (!isPlan(plan)) return plan;
-        const { topic, assignment } = plan;
-        const size = { partitions: assignment.length, replicationFactor: assignment[0]?.length ?? 0 };
+        const { topic, assignment, warning } = plan;
+        const size = { partitions: assignment.length, replicationFactor: assignment[0]?.length ?? 0, warning };
         if (request.validateOnly) return { name: topic.name, topicId: "", ...size };
         try {
           await this.#createTopic(plan);
@@ -121,14 +129,16 @@ export class Administration {
     checkTopicName(wanted.name, taken.names);
     const refusal = topicConfigRefusal(wanted.config);
     if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", `topic ${wanted.name}: ${refusal}`);
-    const assignment = assignNewTopic(wanted, this.#limits(taken.partitionCount));
+    const limits = this.#limits(taken.partitionCount);
+    const assignment = assignNewTopic(wanted, limits);
     checkMinimum(wanted.name, wanted.config, assignment[0]?.length ?? 0);
     taken.planned.add(wanted.name);
     taken.names.add(wanted.name);
     taken.partitionCount += assignment.length;
     const config = withEntries(new Map(), wanted.config);
     const topicId = this.#env.random.uuid();
-    return { topic: { name: wanted.name, topicId, version: 0, config, partitions: new Map() }, assignment };
+    const warning = newTopicWarning(wanted, assignment[0]?.length ?? 0, limits);
+    return { topic: { name: wanted.name, topicId, version: 0, config, partitions: new Map() }, assignment, warning };
   }
 
   async #createTopic({ topic, assignment }: PlannedTopic): Promise<void> {
@@ -276,6 +286,14 @@ export class Administration {
       );
     }
     const isShared = name === defaultBrokerConfig;
+    // Else a typing error would be answered like a change.
+    if (!isShared && !state.brokers.has(Number(name)) && !state.brokerConfigs.has(name)) {
+      const registered = [...state.brokers.keys()].sort((left, right) => left - right).join(", ");
+      throw new ApiError(
+        "INVALID_REQUEST",
+        `broker ${name} is not registered, and has no settings yet (registered: ${registered}); start it first, or set them for all brokers`,
+      );
+    }
     const refusal =
       brokerConfigRefusal(request.config) ?? (isShared ? undefined : singleBrokerConfigRefusal(request.config));
     if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", refusal);

@@ -17,6 +17,9 @@ export interface TopicLimits {
   readonly randomBelow: (bound: number) => number;
 }
 
+/** If there are as many brokers, and nobody says otherwise. */
+const REPLICAS_BY_DEFAULT = 3;
+
 const NAME = /^[A-Za-z0-9._-]{1,249}$/;
 
 /** Names that topics have, to be found by what metrics make of them. */
@@ -85,7 +88,8 @@ export function assignNewTopic(topic: NewTopic, limits: TopicLimits): readonly (
   }
   const brokerCount = limits.brokers.length;
   const partitions = topic.partitions > 0 ? topic.partitions : limits.numPartitions;
-  const byDefault = limits.defaultReplicationFactor > 0 ? limits.defaultReplicationFactor : Math.min(3, brokerCount);
+  const byDefault =
+    limits.defaultReplicationFactor > 0 ? limits.defaultReplicationFactor : Math.min(REPLICAS_BY_DEFAULT, brokerCount);
   const replicationFactor = topic.replicationFactor > 0 ? topic.replicationFactor : byDefault;
   checkPartitionCount(topic.name, partitions, limits);
   if (replicationFactor < 1 || replicationFactor > brokerCount) {
@@ -96,6 +100,17 @@ export function assignNewTopic(topic: NewTopic, limits: TopicLimits): readonly (
     );
   }
   return assigned(limits, partitions, replicationFactor, 0);
+}
+
+/** What whoever makes a topic should know of it; empty: nothing. */
+export function newTopicWarning(topic: NewTopic, replicationFactor: number, limits: TopicLimits): string {
+  const isByDefault = topic.replicationFactor === 0 && topic.assignment.length === 0;
+  if (!isByDefault || limits.defaultReplicationFactor > 0 || replicationFactor >= REPLICAS_BY_DEFAULT) return "";
+  const one = replicationFactor === 1;
+  return (
+    `topic ${topic.name} has ${replicationFactor} ${one ? "replica" : "replicas"} instead of ${REPLICAS_BY_DEFAULT}, ` +
+    `because ${replicationFactor} ${one ? "broker is" : "brokers are"} registered; that stays so`
+  );
 }
 
 /** Where the replicas of a topic's further partitions go. Throws ApiError when it may not grow so. */

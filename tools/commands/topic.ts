@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Admin, NewTopic, TopicDescription, TopicListing } from "../../client/index.js";
+import type { Admin, CreatedTopic, NewTopic, TopicDescription, TopicListing } from "../../client/index.js";
 import { usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
@@ -130,7 +130,16 @@ async function createTopics(
   return await forEach(context, topics, async (topic) => {
     const found = existing.get(topic.name) ?? (await createUnlessMade(admin, topic, options, signal));
     const { name, topicId, partitions, replicationFactor: replicas } = found;
-    if (json) return out.writeJson({ topic: name, id: topicId, partitions, replicationFactor: replicas });
+    const warning = "warning" in found ? found.warning : undefined;
+    if (warning !== undefined) context.note(`warning: ${warning}`);
+    if (json)
+      return out.writeJson({
+        topic: name,
+        id: topicId,
+        partitions,
+        replicationFactor: replicas,
+        ...(warning === undefined ? {} : { warning }),
+      });
     const shape = `${plural(partitions, "partition")}, ${plural(replicas, "replica")} each`;
     out.writeText(existing.has(name) ? `${name} exists: ${shape}\n` : `created ${name}: ${shape}\n`);
   });
@@ -142,7 +151,7 @@ async function createUnlessMade(
   topic: NewTopic,
   options: CreateOptions,
   signal: AbortSignal,
-): Promise<TopicListing> {
+): Promise<TopicListing & Pick<CreatedTopic, "warning">> {
   const created = await unless(options.ifNotExists === true, "TOPIC_ALREADY_EXISTS", () =>
     admin.createTopics([topic], { signal }),
   );

@@ -271,6 +271,85 @@ describe("a node in ZooKeeper that cannot be read", () => {
   });
 });
 
+describe("whoever administers", () => {
+  const setMinimum = (value: string | null, name: string) => ({
+    resource: ConfigResource.BROKER,
+    name,
+    config: [{ name: "log.retention.ms", value }],
+  });
+
+  it("is refused settings for a broker that is not there, unless it has some", async () => {
+    await withCluster({ seed: 61 }, async (cluster) => {
+      const alter = (value: string | null, name: string) =>
+        cluster.complete(cluster.admin.administer("alterConfigs", setMinimum(value, name)));
+      await expect(alter("1000", "9")).rejects.toMatchObject({
+        errorName: "INVALID_REQUEST",
+        message: expect.stringMatching(/broker 9 is not registered.*1, 2, 3/) as string,
+      });
+      const [other = 0, another = 0] = [1, 2, 3].filter((id) => id !== cluster.controllerId);
+      await alter("1000", String(other));
+      for (const id of [other, another]) cluster.crash(id);
+      await cluster.until(
+        () => [other, another].every((id) => cluster.zookeeper.node(`/brokers/ids/${id}`) === undefined),
+        "they are gone",
+      );
+      await cluster.run(1000);
+      await expect(alter("1000", String(another))).rejects.toMatchObject({ errorName: "INVALID_REQUEST" });
+      // What it will find when it returns can be changed, and taken back.
+      await alter("2000", String(other));
+      await alter(null, String(other));
+    });
+  });
+
+  it("is told the min.insync.replicas in force, and where it comes from", async () => {
+    await withCluster({ seed: 62 }, async (cluster) => {
+      await cluster.createTopic({ name: "letters", assignment: [{ brokerIds: [1, 2, 3] }] });
+      await cluster.createTopic({ name: "cards", assignment: [{ brokerIds: [1, 2] }] });
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      const minimum = async (name: string): Promise<string> => {
+        const { body } = await cluster.complete(client.request(2, "describeConfigs", { name }));
+        const found = body.config.find((one) => one.name === "min.insync.replicas");
+        return `${found?.value} ${found?.source}`;
+      };
+      const set = (resource: ConfigResource, name: string, value: string | null) =>
+        cluster.complete(
+          cluster.admin.administer("alterConfigs", {
+            resource,
+            name,
+            config: [{ name: "min.insync.replicas", value }],
+          }),
+        );
+      expect([await minimum("letters"), await minimum("cards")]).toEqual(["2 default", "1 default"]);
+      await set(ConfigResource.BROKER, "", "1");
+      await cluster.run(1000);
+      expect([await minimum("letters"), await minimum("cards")]).toEqual(["1 cluster", "1 cluster"]);
+      await set(ConfigResource.TOPIC, "letters", "3");
+      await cluster.run(1000);
+      expect(await minimum("letters")).toBe("3 topic");
+    });
+  });
+
+  it("is told when a topic gets fewer replicas than it would with all brokers there", async () => {
+    await withCluster({ seed: 63 }, async (cluster) => {
+      const create = async (name: string, replicationFactor = 0) => {
+        const request = { topics: [{ name, replicationFactor }], timeoutMs: 5000 };
+        const { topics } = await cluster.complete(cluster.admin.administer("createTopics", request));
+        return { replicas: topics[0]?.replicationFactor, warning: topics[0]?.warning };
+      };
+      expect(await create("three")).toEqual({ replicas: 3, warning: "" });
+      const away = [1, 2, 3].find((id) => id !== cluster.controllerId) ?? 0;
+      cluster.crash(away);
+      await cluster.until(() => cluster.zookeeper.node(`/brokers/ids/${away}`) === undefined, "it is gone");
+      await cluster.run(1000);
+      const two = await create("two");
+      expect(two.replicas).toBe(2);
+      expect(two.warning).toMatch(/2 replicas instead of 3.*2 brokers are registered/);
+      expect(await create("asked-for", 2)).toEqual({ replicas: 2, warning: "" });
+    });
+  });
+});
+
 describe("a ZooKeeper that was restored from a backup", () => {
   it("makes no leader of a replica whose log is newer, and nothing stops", async () => {
     await withCluster({ seed: 57 }, async (cluster) => {

@@ -1,4 +1,5 @@
 // One process that runs seeds of the swarm which its parent (swarm.mjs) sends it, with at most one plant put in.
+import { Buffer } from "node:buffer";
 import { register } from "node:module";
 import { plantEdits } from "./plant-table.mjs";
 

@@ -18,6 +18,7 @@ import { silentLogger } from "../../common/logger.js";
 import { errorNameOf } from "../../protocol/error-codes.js";
 import type { Init, NewTopic } from "../../protocol/messages.js";
 import type { BrokerId, TopicId } from "../../protocol/types.js";
+import { statePath } from "./known-paths.js";
 import { Simulation } from "./sim-env.js";
 import type { SimHost } from "./sim-env.js";
 import { SimClient } from "./sim-client.js";
@@ -323,8 +324,7 @@ export class SimCluster {
   }
 
   stateOf(topic: string, partition: number): PartitionStateZnode | undefined {
-    const path = paths.partitionState(topic, partition);
-    return this.#read(path, decodePartitionState);
+    return this.#read(statePath(topic, partition), decodePartitionState);
   }
 
   /** What a node holds; undefined when there is none, or a test has made it unreadable. */

@@ -10,6 +10,8 @@ import { partitionKey } from "../../protocol/types.js";
 import type { BrokerId, TopicId } from "../../protocol/types.js";
 import type { SimBroker, SimCluster } from "./cluster.js";
 import type { History, ReplicaImage } from "./history.js";
+import { logDirectory, statePath } from "./known-paths.js";
+import type { SimDisk } from "./sim-file-system.js";
 
 /** What the last look at a replica showed. */
 interface Seen {
@@ -300,7 +302,7 @@ export class Invariants {
     const topicNode = this.cluster.zookeeper.node(paths.topic(topic));
     if (topicNode === undefined) return;
     for (let partition = 0; ; partition += 1) {
-      const path = paths.partitionState(topic, partition);
+      const path = statePath(topic, partition);
       const node = this.cluster.zookeeper.node(path);
       if (node === undefined) return;
       const seen = this.#states.get(path);
@@ -519,7 +521,7 @@ export class Invariants {
 
   /** Whether this is the leader that ZooKeeper has. */
   #isNewestLeader(partition: Partition, epoch: number): boolean {
-    const state = this.#states.get(paths.partitionState(partition.topic, partition.partition))?.state;
+    const state = this.#states.get(statePath(partition.topic, partition.partition))?.state;
     return state?.leaderEpoch === epoch && this.cluster.topicId(partition.topic) === partition.topicId;
   }
 
@@ -563,7 +565,7 @@ export class Invariants {
    */
   checkSeats(topicId: TopicId, topic: string, partition: number): void {
     if (this.lossAllowed || this.cluster.topicId(topic) !== topicId) return;
-    const state = this.#states.get(paths.partitionState(topic, partition))?.state;
+    const state = this.#states.get(statePath(topic, partition))?.state;
     if (state === undefined) return;
     const key = partitionKey(topicId, partition);
     const committedEnd = this.committedEnd(key);
@@ -598,7 +600,7 @@ export class Invariants {
 
   /** Where records are synced before they are acknowledged: the disks of all in-sync replicas have the last one of them. */
   #checkSynced({ topicId, topic, partition, log: { highWatermark } }: Partition, name: string): void {
-    const state = this.#states.get(paths.partitionState(topic, partition))?.state;
+    const state = this.#states.get(statePath(topic, partition))?.state;
     if (state?.durability !== "fsync") return;
     for (const id of state.isr) {
       const slot = this.cluster.broker(id);
@@ -736,18 +738,18 @@ function isSynced(
   offset: number,
   place: Place | undefined,
 ): boolean {
-  const directory = `/data/logs/${topic}-${partition}`;
-  const segment = segmentsIn(disk.namesIn(directory)).findLast(({ baseOffset }) => baseOffset <= offset)?.name;
+  const directory = logDirectory(topic, partition);
+  const segment = segmentsIn(disk, directory).findLast(({ baseOffset }) => baseOffset <= offset);
   if (segment === undefined) return true;
-  const bytes = bytesOf(disk.viewOf(`${directory}/${segment}`));
-  const start = place !== undefined && place.segment === segment && place.offset <= offset ? place : undefined;
+  const bytes = bytesOf(disk.viewOf(segment.path));
+  const start = place !== undefined && place.segment === segment.name && place.offset <= offset ? place : undefined;
   const first = batchAt(bytes, start);
   for (let position = first?.start ?? 0; position < bytes.length;) {
     const batch = position === first?.start ? first : readable(() => readBatch(bytes, position));
     if (batch === undefined) return true;
     position = batch.end;
     if (batch.endOffset <= offset) continue;
-    const durable = disk.durableViewOf(`${directory}/${segment}`)?.subarray(batch.start, batch.end);
+    const durable = disk.durableViewOf(segment.path)?.subarray(batch.start, batch.end);
     return durable !== undefined && batch.bytes.equals(durable);
   }
   return true;
@@ -784,7 +786,7 @@ interface SnapshotFacts {
 
 /** The snapshots of producers in a replica's directory, as far as they are whole. */
 function snapshotsOf({ host: { disk } }: SimBroker, topic: string, partition: number): SnapshotFacts[] {
-  const directory = `/data/logs/${topic}-${partition}`;
+  const directory = logDirectory(topic, partition);
   return disk
     .namesIn(directory)
     .filter((name) => /^\d+\.snapshot$/.test(name))
@@ -810,21 +812,26 @@ function snapshotsOf({ host: { disk } }: SimBroker, topic: string, partition: nu
 
 interface SegmentName {
   readonly name: string;
+  readonly path: string;
   readonly baseOffset: number;
 }
 
 /** By the names in a directory, which are another list whenever one of them changes. */
-const knownSegments = new WeakMap<readonly string[], readonly SegmentName[]>();
+const knownSegments = new WeakMap<
+  readonly string[],
+  { readonly directory: string; readonly segments: readonly SegmentName[] }
+>();
 
-/** The segments among the names in a log's directory, by base offset. */
-function segmentsIn(names: readonly string[]): readonly SegmentName[] {
-  let segments = knownSegments.get(names);
-  if (segments === undefined) {
-    segments = names
-      .filter((name) => name.endsWith(".log"))
-      .map((name) => ({ name, baseOffset: Number.parseInt(name, 10) }));
-    knownSegments.set(names, segments);
-  }
+/** The segments in a log's directory, by base offset. */
+function segmentsIn(disk: SimDisk, directory: string): readonly SegmentName[] {
+  const names = disk.namesIn(directory);
+  const known = knownSegments.get(names);
+  // It may bear another name by now.
+  if (known?.directory === directory) return known.segments;
+  const segments = names
+    .filter((name) => name.endsWith(".log"))
+    .map((name) => ({ name, path: `${directory}/${name}`, baseOffset: Number.parseInt(name, 10) }));
+  knownSegments.set(names, { directory, segments });
   return segments;
 }
 
@@ -862,18 +869,17 @@ function batchesOnDisk(
   end: number,
   { upToDamage = false, place, reached }: { upToDamage?: boolean; place?: Place | undefined; reached?: Place } = {},
 ): BatchFacts[] {
-  const directory = `/data/logs/${topic}-${partition}`;
+  const directory = logDirectory(topic, partition);
   const { disk } = slot.host;
-  const segments = segmentsIn(disk.namesIn(directory));
+  const segments = segmentsIn(disk, directory);
   const found: BatchFacts[] = [];
   for (let index = 0; index < segments.length; index += 1) {
-    const { name, baseOffset: segmentStart } = segments[index] as SegmentName;
+    const { name, path, baseOffset: segmentStart } = segments[index] as SegmentName;
     const next = segments[index + 1];
     if (segmentStart >= end) continue;
     // An empty one may be left of a log that began there and went on elsewhere.
-    if (next !== undefined && next.baseOffset <= from && disk.viewOf(`${directory}/${next.name}`)?.length !== 0)
-      continue;
-    const bytes = bytesOf(disk.viewOf(`${directory}/${name}`));
+    if (next !== undefined && next.baseOffset <= from && disk.viewOf(next.path)?.length !== 0) continue;
+    const bytes = bytesOf(disk.viewOf(path));
     const start = place !== undefined && place.segment === name && place.offset === from ? place : undefined;
     const first = batchAt(bytes, start);
     for (let position = first?.start ?? 0; position < bytes.length;) {

@@ -6,6 +6,8 @@ const LENGTH_BYTES = 4;
 const HEAD_BYTES = 16;
 /** Received bytes whose frame is not known yet land here. */
 const SLAB_BYTES = 64 * 1024;
+/** What that is at first. Most of many connections never have more to say at once, and each would hold the memory for good. */
+const FIRST_SLAB_BYTES = 8 * 1024;
 /** What arrives while the reader is held up lands in a buffer of this size, until it is known where it belongs. */
 const SPARE_BYTES = 4 * 1024;
 /** A frame up to this size is accepted without looking at its head. */
@@ -49,7 +51,9 @@ export interface FrameReaderOptions {
  */
 export class FrameReader {
   readonly #options: FrameReaderOptions;
-  readonly #slab: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES);
+  #slab: Buffer = Buffer.allocUnsafeSlow(FIRST_SLAB_BYTES);
+  /** A read filled the slab: there may have been more. */
+  #wasFull = false;
   /** Bytes of the slab that are received and not yet consumed: [start, end). */
   #start = 0;
   #end = 0;
@@ -118,6 +122,11 @@ export class FrameReader {
       this.#end -= this.#start;
       this.#start = 0;
     }
+    if (this.#wasFull && this.#slab.length < SLAB_BYTES) {
+      const larger = Buffer.allocUnsafeSlow(SLAB_BYTES);
+      larger.set(this.#slab.subarray(0, this.#end));
+      this.#slab = larger;
+    }
     return this.#end === 0 ? this.#slab : this.#slab.subarray(this.#end);
   }
 
@@ -132,6 +141,7 @@ export class FrameReader {
       return;
     }
     this.#end += count;
+    if (this.#end === this.#slab.length) this.#wasFull = true;
     this.#consume();
   }
 

@@ -56,6 +56,29 @@ describe("FrameReader", () => {
     );
   });
 
+  it("holds little memory for a connection that says little, and more from the first read on that fills it", () => {
+    const received: number[] = [];
+    const reader = new FrameReader({
+      frameBytesMax: () => 1 << 20,
+      allocate: (size) => Buffer.alloc(size),
+      onFrame: (frame) => received.push(frame.length),
+    });
+    const sizes: number[] = [];
+    const small = request(1, 100);
+    const bytes = Buffer.concat(Array.from({ length: 1000 }, () => small));
+    for (let at = 0; at < bytes.length;) {
+      const target = reader.receiveBuffer();
+      sizes.push(target.length);
+      const size = bytes.copy(target, 0, at);
+      reader.onReceived(size);
+      at += size;
+    }
+    expect(sizes[0]).toBe(8 * 1024);
+    // In between comes the rest of the frame that the first read has cut.
+    expect(sizes[2]).toBe(64 * 1024);
+    expect(received).toEqual(Array.from({ length: 1000 }, () => small.length - 4));
+  });
+
   it("refuses a frame above its limit before memory is allocated for it", () => {
     let allocated = 0;
     const huge = Buffer.from([0xff, 0xff, 0xff, 0xff, 0x08, 0x07, 0x22, 0x01, ...Buffer.alloc(16)]);

@@ -238,25 +238,31 @@ export class Admin {
     }
   }
 
-  /** Deletes topics with all their records. Rejects with the first refusal. */
+  /**
+   * Deletes topics with all their records. Names are resolved once, when the call begins: topics that are made under them
+   * later are not touched, however often the request has to be repeated. Rejects with the first refusal.
+   */
   async deleteTopics(names: readonly string[], options: CallOptions = {}): Promise<void> {
     checkTopicNames(names);
-    const { deadline, signal } = this.#limits("deleteTopics", options);
-    const { body, afterUnknownOutcome } = await this.#callController({
+    const limits = this.#limits("deleteTopics", options);
+    // No name at all would stand for all topics.
+    if (names.length === 0) return;
+    const topics = await this.#describe([...new Set(names)], limits);
+    const { body, isRepeated } = await this.#callController({
       kind: "deleteTopics",
-      body: () => ({ names, timeoutMs: toldMs(deadline) }),
-      deadline,
-      signal,
+      body: () => ({ topicIds: topics.map(({ topicId }) => topicId), timeoutMs: toldMs(limits.deadline) }),
+      ...limits,
       // A topic that the controller does not know is no reason to ask again: it knows them all.
       retryFor: (answer) =>
         retryName(
           answer.topics.map(({ error }) => error),
-          "UNKNOWN_TOPIC_OR_PARTITION",
+          "UNKNOWN_TOPIC_ID",
         ),
     });
-    for (const { name, error } of body.topics) {
-      if (afterUnknownOutcome && nameOf(error) === "UNKNOWN_TOPIC_OR_PARTITION") continue;
-      throwOn(error, { topic: name });
+    for (const { topicId, error } of body.topics) {
+      // An earlier attempt has deleted it, whatever was answered to that.
+      if (isRepeated && nameOf(error) === "UNKNOWN_TOPIC_ID") continue;
+      throwOn(error, { topic: topics.find((one) => one.topicId === topicId)?.name ?? topicId });
     }
   }
 

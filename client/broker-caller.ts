@@ -41,6 +41,8 @@ export interface CallResult<Kind extends RequestKind> {
   readonly body: ResponseBody<Kind>;
   /** An earlier attempt was sent and not answered, or not finished in time, so this answer may be about its traces. */
   readonly afterUnknownOutcome: boolean;
+  /** An earlier attempt has reached a broker, whatever it said. */
+  readonly isRepeated: boolean;
 }
 
 /** Something asked of the leader of a partition. */
@@ -73,11 +75,11 @@ export interface LeaderCall<Kind extends RequestKind, Item extends LeaderItem, A
 }
 
 /**
- * Whether a refusal is told at once although it may pass: an ensemble that is away is a matter for the operator, who should
- * not wait for a deadline to hear of it. Only a producer, which waits for its id in the background, goes on asking.
+ * How long ZOOKEEPER_UNAVAILABLE may be the answer, before it is told although it may pass: an ensemble that is away is a
+ * matter for the operator, who should not wait for a deadline to hear of it. But a controller that has lost it may be
+ * replaced soon by one that has not.
  */
-const failsFast = (kind: RequestKind, name: ErrorName): boolean =>
-  name === "ZOOKEEPER_UNAVAILABLE" && kind !== "initProducerId";
+const ZOOKEEPER_AWAY_MS = 5000;
 
 /**
  * Sends control requests to the broker that is right for them, and to the next right one when that changes, until there
@@ -111,6 +113,24 @@ export class BrokerCaller {
     const backoff = new Backoff(this.env.random);
     let lastError: unknown;
     let afterUnknownOutcome = false;
+    let isRepeated = false;
+    let isUnknownTopic = false;
+    let zookeeperAwaySinceMs: number | undefined;
+    /** Whether a refusal that may pass is told all the same. */
+    const isTold = (name: ErrorName): boolean => {
+      if (name === "UNKNOWN_TOPIC_OR_PARTITION" && call.target === this.controller) {
+        // It knows all topics, unless it is not the controller any more: that is found out before it is asked again.
+        if (isUnknownTopic) return true;
+        isUnknownTopic = true;
+      }
+      // A producer, which waits for its id in the background, goes on asking.
+      if (name !== "ZOOKEEPER_UNAVAILABLE" || call.kind === "initProducerId") {
+        zookeeperAwaySinceMs = undefined;
+        return false;
+      }
+      zookeeperAwaySinceMs ??= this.nowMs;
+      return this.nowMs - zookeeperAwaySinceMs >= ZOOKEEPER_AWAY_MS;
+    };
     for (;;) {
       signal?.throwIfAborted();
       if (this.metadata.isClosed) throw new ClosedError("cluster");
@@ -123,19 +143,27 @@ export class BrokerCaller {
           const body = await this.#ask(call, connection, brokerId);
           const again = call.retryFor?.(body);
           const isLate = again !== undefined && this.#isLate(call, again);
-          if (again === undefined || (deadline.isOver && !isLate) || failsFast(call.kind, again))
-            return { body, afterUnknownOutcome };
-          if (isLate) afterUnknownOutcome = true;
+          if (again === undefined) return { body, afterUnknownOutcome, isRepeated };
           lastError = new ApiError(again);
+          if (isTold(again) || (deadline.isOver && !isLate)) {
+            if (afterUnknownOutcome) throw this.#givenUp(call, lastError, true);
+            return { body, afterUnknownOutcome, isRepeated };
+          }
+          isRepeated = true;
+          if (isLate) afterUnknownOutcome = true;
           if (errorCodes[again].refreshMetadata) this.metadata.refreshSoon();
         } catch (error) {
           if (error instanceof ApiError) {
             // That one broker's address belongs to another cluster now does not mean that all do.
-            if ((!error.retriable && !isForeign(error)) || failsFast(call.kind, error.errorName))
-              throw toClientError(error, { brokerId });
+            if (!error.retriable && !isForeign(error)) throw toClientError(error, { brokerId });
+            if (isTold(error.errorName)) throw this.#givenUp(call, error, afterUnknownOutcome);
+            isRepeated = true;
             if (this.#isLate(call, error.errorName)) afterUnknownOutcome = true;
           } else if (error instanceof TransportError) {
-            if (!error.notSent) afterUnknownOutcome = true;
+            if (!error.notSent) {
+              afterUnknownOutcome = true;
+              isRepeated = true;
+            }
           } else {
             throw error;
           }

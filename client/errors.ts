@@ -234,7 +234,7 @@ const hints: Partial<Record<ErrorName, string>> = {
   STORAGE_ERROR: "look at the disk of the broker",
   NOT_CONTROLLER: "wait until a controller is elected",
   CORRUPT_LOG: "restore the replica, or seek past the damage",
-  ZOOKEEPER_UNAVAILABLE: "start the ZooKeeper ensemble, then try again",
+  ZOOKEEPER_UNAVAILABLE: "check that the ZooKeeper servers run and that brokers reach them, then try again",
   INCONSISTENT_CLUSTER_ID:
     "the addresses belong to another cluster, or to one that was made anew: connect again, to the right ones",
   ELECTION_NOT_NEEDED: "nothing has to be done",

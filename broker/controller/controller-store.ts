@@ -47,6 +47,12 @@ export function isRefusal(error: unknown): boolean {
   return cause instanceof ZooKeeperError && REFUSALS.has(cause.kind);
 }
 
+/** Whether what was being written may have been written all the same. */
+export function isInDoubt(error: unknown): boolean {
+  const cause = error instanceof StoreDiffers ? error.cause : error;
+  return cause instanceof ZooKeeperError && (cause.kind === "OutcomeUnknown" || cause.kind === "SessionExpired");
+}
+
 /** Throws the failure to act on, if there is one: being fenced outranks everything, and doubt outranks a refusal. */
 export function throwWorst(failures: readonly unknown[]): void {
   if (failures.length === 0) return;
@@ -107,6 +113,9 @@ const OPERATIONS_MAX = 300;
  * the same call may be committed.
  */
 export class ControllerStore {
+  /** Transactions that are committed. */
+  writeCount = 0;
+
   constructor(
     private readonly zookeeper: ZooKeeper,
     private readonly logger: Logger,
@@ -413,6 +422,7 @@ export class ControllerStore {
         { kind: "check", path: paths.controllerEpoch, version: this.office.epochVersion },
         ...operations,
       ]);
+      this.writeCount += 1;
     } catch (error) {
       if (!(error instanceof ZooKeeperError)) throw error;
       const refused = error.kind === "BadVersion" || error.kind === "NoNode" || error.kind === "NodeExists";

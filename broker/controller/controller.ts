@@ -29,7 +29,14 @@ import type { ControllerEvent } from "./controller-event.js";
 import { ControllerQueue } from "./controller-event.js";
 import type { ControllerSettings } from "./controller-settings.js";
 import type { StoredTopic, UnreadableNodes } from "./controller-store.js";
-import { ControllerFenced, ControllerStore, StoreDiffers, hindranceSentence, isRefusal } from "./controller-store.js";
+import {
+  ControllerFenced,
+  ControllerStore,
+  StoreDiffers,
+  hindranceSentence,
+  isInDoubt,
+  isRefusal,
+} from "./controller-store.js";
 import { EvidenceOfLife } from "./evidence-of-life.js";
 import type { ProbeVerdict, Suspect } from "./fast-fencing.js";
 import { FastFencing } from "./fast-fencing.js";
@@ -297,14 +304,18 @@ export class Controller implements ControllerApi {
       );
     }
     return new Promise<T>((resolve, reject) => {
+      let hasBegun = false;
       const event: ControllerEvent = {
         kind: "Administration",
         run: async () => {
+          hasBegun = true;
+          const { writeCount } = this.#store;
           try {
             const result = await work();
             end();
             resolve(result);
           } catch (error) {
+            hasBegun = isInDoubt(error) || this.#store.writeCount > writeCount;
             fail(this.#refusal(what, error));
             throw error;
           }
@@ -317,9 +328,13 @@ export class Controller implements ControllerApi {
         // Its sender was told that it failed: it must not happen after all.
         this.#queue.remove(event);
       };
-      const fail = (error: Error): void => {
+      const fail = (error: ApiError): void => {
         end();
-        reject(error);
+        // What has begun may be done, or may be done yet: to say that it failed would be a guess.
+        const mayPass = error.retriable && error.errorName !== "REQUEST_TIMED_OUT";
+        reject(
+          hasBegun && mayPass ? new ApiError("REQUEST_TIMED_OUT", `${what} may be done: ${error.message}`) : error,
+        );
       };
       const patience = this.#env.timers.after(ZOOKEEPER_PATIENCE_MS, () => {
         if (zookeeper.state !== "connected") fail(zookeeperUnavailable(what, "it has not answered for some seconds"));
@@ -909,10 +924,7 @@ function resignations({ request }: PendingProposal): readonly IsrProposal[] {
 type RestartedSeats = Map<PartitionKey, ReadonlySet<BrokerId>>;
 
 function zookeeperUnavailable(what: string, why: string): ApiError {
-  return new ApiError(
-    "ZOOKEEPER_UNAVAILABLE",
-    `${what}: ZooKeeper does not answer as it should (${why}); whether it was done can be seen once ZooKeeper is back`,
-  );
+  return new ApiError("ZOOKEEPER_UNAVAILABLE", `${what}: ZooKeeper does not answer as it should (${why})`);
 }
 
 function stackOf(error: unknown): string {

@@ -457,11 +457,17 @@ export class FakeBroker {
       });
     }
     if (request.kind === "deleteTopics") {
-      const { names } = (request as FakeRequest<"deleteTopics">).body;
+      const { names, topicIds } = (request as FakeRequest<"deleteTopics">).body;
+      const nameOf = (topicId: string): string => [...cluster.topics].find(([, { id }]) => id === topicId)?.[0] ?? "";
       return body<"deleteTopics">({
-        topics: names.map((name) =>
-          cluster.topics.delete(name) ? { name } : { name, error: errorReport("UNKNOWN_TOPIC_OR_PARTITION") },
-        ),
+        topics: [
+          ...names.map((name) =>
+            cluster.topics.delete(name) ? { name } : { name, error: errorReport("UNKNOWN_TOPIC_OR_PARTITION") },
+          ),
+          ...topicIds.map((topicId) =>
+            cluster.topics.delete(nameOf(topicId)) ? { topicId } : { topicId, error: errorReport("UNKNOWN_TOPIC_ID") },
+          ),
+        ],
       });
     }
     if (request.kind === "createPartitions") {

@@ -4,6 +4,7 @@ import { SILENCE_MS } from "../../../client/metadata.js";
 import { nodeEnv } from "../../../common/env/node-env.js";
 import type { Timer, Timers } from "../../../common/env/time.js";
 import { errorReport } from "../../../protocol/error-codes.js";
+import type { FakeAnswer } from "../../support/fake-broker.js";
 import { FakeCluster, until } from "../../support/fake-broker.js";
 import { ClockAhead } from "../../support/manual-time.js";
 
@@ -141,24 +142,102 @@ describe("Admin", () => {
     expect(Date.now() - begun).toBeLessThan(2000);
   });
 
-  it("tells at once that ZooKeeper is away, whether the whole request or one topic of it is refused", async () => {
-    await start(1);
+  describe("while ZooKeeper is away", () => {
     const away = errorReport("ZOOKEEPER_UNAVAILABLE");
-    for (const answer of [
-      { refuse: "ZOOKEEPER_UNAVAILABLE" } as const,
-      { body: { topics: [{ name: "t", error: away }] } },
-    ]) {
-      let asked = 0;
-      fake.broker(1).answer = ({ kind }) => {
+    const answers = [
+      ["the whole request", { refuse: "ZOOKEEPER_UNAVAILABLE" }],
+      ["one topic of it", { body: { topics: [{ name: "t", error: away }] } }],
+    ] as const;
+    let clock: ClockAhead;
+
+    /** Each answer of the controller takes three seconds. */
+    const startSlow = async (answer: (count: number) => FakeAnswer): Promise<void> => {
+      clock = new ClockAhead(nodeEnv().clock);
+      fake = await FakeCluster.start();
+      cluster = await connect({ env: nodeEnv({ clock }), bootstrapBrokers: fake.bootstrapBrokers });
+      fake.broker(1).answer = ({ kind, count }) => {
         if (kind !== "createTopics") return undefined;
-        asked += 1;
-        return answer;
+        clock.aheadMs += 3000;
+        return answer(count);
       };
-      await expect(cluster.admin().createTopics([{ name: "t" }])).rejects.toMatchObject({
+    };
+    const create = () => cluster.admin().createTopics([{ name: "t" }]);
+
+    it.each(answers)("goes on for some seconds when %s is refused, and then tells", async (_, answer) => {
+      await startSlow(() => answer);
+      await expect(create()).rejects.toMatchObject({
         code: "ZOOKEEPER_UNAVAILABLE",
+        hint: expect.stringContaining("check that the ZooKeeper servers run"),
       });
-      expect(asked).toBe(1);
-    }
+      expect(fake.broker(1).bodies("createTopics")).toHaveLength(3);
+    });
+
+    it.each(answers)("finds it back when %s was refused only once", async (_, answer) => {
+      await startSlow((count) => (count === 1 ? answer : undefined));
+      expect(await create()).toMatchObject([{ name: "t" }]);
+    });
+
+    it.each(answers)(
+      "does not say that nothing was done when it may have been before %s is refused",
+      async (_, answer) => {
+        await startSlow((count) => (count === 1 ? { refuse: "REQUEST_TIMED_OUT" } : answer));
+        await expect(create()).rejects.toMatchObject({
+          code: "OUTCOME_UNKNOWN",
+          cause: expect.objectContaining({ errorName: "ZOOKEEPER_UNAVAILABLE" }),
+        });
+      },
+    );
+  });
+
+  it("deletes topics by their ids, so that a late repetition does not touch others of the same name", async () => {
+    await start(1);
+    const { id } = fake.createTopic("t");
+    fake.broker(1).answer = ({ kind, count }) => {
+      if (kind !== "deleteTopics" || count > 1) return undefined;
+      // It is done, and the topic is made again, but the answer is lost.
+      fake.topics.delete("t");
+      fake.createTopic("t");
+      return "hang-up";
+    };
+    await cluster.admin().deleteTopics(["t"]);
+    expect([...fake.topics.keys()]).toEqual(["t"]);
+    const asked = fake.broker(1).bodies("deleteTopics");
+    expect(asked.map(({ names, topicIds }) => [[...names], [...topicIds]])).toEqual([
+      [[], [id]],
+      [[], [id]],
+    ]);
+  });
+
+  it("takes a topic for deleted that a controller has deleted which was deposed before it could say so", async () => {
+    await start(1);
+    fake.createTopic("t");
+    fake.broker(1).answer = ({ kind, count }) => {
+      if (kind !== "deleteTopics" || count > 1) return undefined;
+      fake.topics.delete("t");
+      return { refuse: "NOT_CONTROLLER" };
+    };
+    await cluster.admin().deleteTopics(["t"]);
+  });
+
+  it("deletes nothing when no topic is named", async () => {
+    await start(1);
+    fake.createTopic("t");
+    await cluster.admin().deleteTopics([]);
+    expect([...fake.topics.keys()]).toEqual(["t"]);
+  });
+
+  it("refuses to change settings of a topic that there is not, when the controller has said so twice", async () => {
+    await start(1);
+    let count = 0;
+    fake.broker(1).answer = ({ kind }) => {
+      if (kind !== "alterConfigs") return undefined;
+      count += 1;
+      return { refuse: "UNKNOWN_TOPIC_OR_PARTITION" };
+    };
+    await expect(cluster.admin().alterConfigs({ topic: "nosuch" }, { "retention.ms": 1 })).rejects.toMatchObject({
+      code: "UNKNOWN_TOPIC_OR_PARTITION",
+    });
+    expect(count).toBe(2);
   });
 
   it("gives up at its deadline and says what it could not reach", async () => {

@@ -23,6 +23,7 @@ beforeAll(async () => {
       "message.max.bytes": "65536",
       "unread.responses.max.ms": "1500",
       "in.flight.bytes.max": String(16 * MIB),
+      "response.bytes.max": String(16 * MIB),
     },
   });
   topicId = await cluster.createTopic({ name: "orders", partitions: 1, replicationFactor: 3 });
@@ -414,6 +415,32 @@ describe("many connections", () => {
     connection.close();
     for (const socket of strangers) socket.destroy();
   }, 30_000);
+
+  it("serves who reads, while many others leave more unread than there is memory for", async () => {
+    const writer = await cluster.connect(leader);
+    for (let count = 0; count < 100; count += 1) await produce(writer, batchOf(["y".repeat(60_000)]));
+    const fetch = {
+      maxWaitMs: 8000,
+      minBytes: 1,
+      maxBytes: 5_000_000,
+      partitions: [{ topicId, partition: 0, fetchOffset: 0, maxBytes: 5_000_000 }],
+    };
+    const ask = Buffer.concat(encodeRequest(9, "fetch", fetch));
+    const lazy = Array.from({ length: 40 }, () => {
+      const socket = net.connect(cluster.port(leader), "127.0.0.1");
+      socket.on("error", () => undefined);
+      socket.pause();
+      socket.write(Buffer.concat([handshake, ...Array<Buffer>(8).fill(ask)]));
+      return socket;
+    });
+    await eventually("memory is short, and one of them goes", () =>
+      cluster.lines.some((line) => /left \d+ bytes of responses unread while memory for responses is short/.test(line)),
+    );
+    const { records } = await writer.request("fetch", fetch, { timeoutMs: 20_000 });
+    expect(records[0]?.length).toBeGreaterThan(60_000);
+    writer.close();
+    for (const socket of lazy) socket.destroy();
+  }, 40_000);
 
   it("does not grow when a peer never reads its answers", async () => {
     const large = batchOf(["y".repeat(60_000)]);

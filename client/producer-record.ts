@@ -9,7 +9,10 @@ export interface ProducerRecord {
    * @defaultValue none
    */
   readonly key?: Uint8Array | string | null;
-  /** Never left out: a tombstone, which deletes the key from a compacted topic, says null. Text is sent as UTF-8. */
+  /**
+   * Never left out: a tombstone, which deletes the key from a compacted topic, says null. Text is sent as UTF-8; half a
+   * surrogate pair becomes U+FFFD.
+   */
   readonly value: Uint8Array | string | null;
   /**
    * Values by name (not in a Map), or a list of `{ key, value }` where names repeat. Text is sent as UTF-8.

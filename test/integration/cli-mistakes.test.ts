@@ -15,6 +15,9 @@ const mistyped: readonly Mistake[] = [
   // Commands and their words.
   ["topc list", "topc"],
   ["toppic", "toppic"],
+  ["''", "unknown command"],
+  ["'topic list'", "topic list"],
+  ["-x", "-x"],
   ["produc orders", "produc"],
   ["consum orders", "consum"],
   ["cluster", "ottla cluster"],
@@ -360,6 +363,12 @@ const mistyped: readonly Mistake[] = [
   ["broker --id 1 --listen 127.0.0.1:0 --data $DIR/b", "--zookeeper"],
   ["broker --id 1 --zookeeper 127.0.0.1:1 --listen 127.0.0.1:0", "--data"],
   ["broker --zookeeper 127.0.0.1:1 --listen 127.0.0.1:0 --data $DIR/b", "--id"],
+  ["broker --id 1 --zookeeper 127.0.0.1:1 --listen nowhere --data $DIR/b", "--listen"],
+  ["broker --id 1 --zookeeper 127.0.0.1:1 --listen 127.0.0.1:99999 --data $DIR/b", "--listen"],
+  ["broker --id 1 --zookeeper 127.0.0.1:1 --listen 127.0.0.1:0 --advertise x --data $DIR/b", "--advertise"],
+  ["broker --id 1 --zookeeper 'a b' --listen 127.0.0.1:0 --data $DIR/b", "--zookeeper"],
+  ["broker --id 1 --zookeeper 127.0.0.1:1 --listen 127.0.0.1:0 --data $DIR/b --set nosuch=1", "--set"],
+  ["broker --id 1 --zookeeper 127.0.0.1:1 --listen 127.0.0.1:0 --data $DIR/b --set num.partitions=x", "--set"],
 ];
 
 /** What the cluster or the data says no to: exit code 1. */
@@ -373,6 +382,8 @@ const refused: readonly Mistake[] = [
   ["topic delete orders nosuch", "nosuch"],
   ["topic records-delete nosuch --before 0:1", "nosuch"],
   ["topic records-delete orders --before 9:1", "--before 9"],
+  ["topic records-delete orders --before 0:99", "--before 0:99"],
+  ["topic records-delete orders --before 0:0 --before 1:99", "--before 1:99"],
   ["produce nosuch", "nosuch"],
   ["produce orders --partition 9", "--partition 9"],
   ["produce orders -p 3", "-p 3"],
@@ -393,8 +404,11 @@ const refused: readonly Mistake[] = [
   ["perf consume nosuch", "nosuch"],
   ["perf produce --payload-file $DIR/nosuch", "--payload-file $DIR/nosuch"],
   ["perf produce --payload-file $DIR/empty", "--payload-file $DIR/empty"],
+  ["perf produce --payload-file $DIR", "--payload-file $DIR"],
   ["log dump $DIR/nosuch", "$DIR/nosuch"],
   ["log dump $DIR", "$DIR"],
+  ["log dump $DIR/junk.properties", "$DIR/junk.properties"],
+  ["broker --config $DIR/junk.properties", "--config $DIR/junk.properties"],
   ["broker --config $DIR/nosuch", "--config $DIR/nosuch"],
   ["kill 1 --data $DIR", "$DIR"],
   ["topic list -b 127.0.0.1:1 --timeout 50ms", "127.0.0.1:1"],
@@ -404,7 +418,8 @@ const refused: readonly Mistake[] = [
 
 const SIDE_BY_SIDE = 20;
 /** What a command says while it waits is no error: on a busy machine any of them may. */
-const PROGRESS = /^waiting for a broker/;
+const errorsOf = (result: CommandResult | undefined): string =>
+  (result?.stderr ?? "").replace(/^waiting for a broker.*\n/gm, "");
 
 describe("a command line that is wrong", () => {
   let cluster: FakeCluster;
@@ -425,6 +440,7 @@ describe("a command line that is wrong", () => {
     cluster.createTopic("payments");
     directory = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-test-"));
     fs.writeFileSync(path.join(directory, "empty"), "");
+    fs.writeFileSync(path.join(directory, "junk.properties"), "neither a setting nor a batch\n");
     before = done();
     const lines = [...mistyped, ...refused].map(([line]) => line);
     const world = { environment: environment(), input: "neither JSON, hex, nor a key\n" };
@@ -452,8 +468,7 @@ describe("a command line that is wrong", () => {
   ])("`ottla %s` is one line that names %s, with code %d", (line, named, code) => {
     const result = results.get(line);
     // Where JSON was wanted, a second line has the error once more.
-    const lines = (result?.stderr ?? "").split("\n");
-    const [error = "", ...more] = lines.filter((one) => !PROGRESS.test(one));
+    const [error = "", ...more] = errorsOf(result).split("\n");
     expect(error).toMatch(/^error: [A-Z_]+: .+ - .+$/);
     expect(error).toContain(at(named));
     expect(more.filter((one) => !one.startsWith('{"error":'))).toEqual([""]);
@@ -465,7 +480,8 @@ describe("a command line that is wrong", () => {
   it("is the same in a process of its own", async () => {
     const lines = ["topic create t --partitions 0", "consume orders -p 0,9 --until-end", "produce orders --linger 2h"];
     const ended = await Promise.all(wordsOf(lines).map((words) => runOttla(words, { environment: environment() })));
-    expect(ended).toEqual(lines.map((line) => results.get(line)));
+    const told = (result: CommandResult | undefined) => [result?.code, result?.stdout, errorsOf(result)];
+    expect(ended.map(told)).toEqual(lines.map((line) => told(results.get(line))));
   });
 
   it("tells of a wrong OTTLA_BOOTSTRAP by its name", async () => {

@@ -24,18 +24,21 @@ const flags: Readonly<Record<string, string>> = {
 
 /** What to do, where the client's own advice is about code. */
 const hints: Readonly<Record<string, string>> = {
-  CORRUPT_BATCH: "read again after the broker has fetched it from a replica, or begin behind it with --from OFFSET",
-  CORRUPT_LOG: "restore the replica, or begin behind the damage with --from OFFSET",
-  INVALID_CONFIG: "see ottla config describe for names, types and ranges",
-  INVALID_PARTITIONS: "ask for more than there are",
-  INVALID_REQUIRED_ACKS: "give --acks all, or add --no-idempotent",
-  OFFSET_OUT_OF_RANGE: "give --from earliest, --from latest, or an offset in it",
+  'seek to an offset in it, or set onOutOfRange to "earliest" or "latest"':
+    "give --from earliest, --from latest, or an offset in it",
+  'use acks "all", or switch idempotence off': "give --acks all, or add --no-idempotent",
+  "describe the configuration to see names, types and ranges": "see ottla config describe for names, types and ranges",
+  "read again after the broker has fetched it from a replica, or seek past it":
+    "read again after the broker has fetched it from a replica, or begin behind it with --from OFFSET",
+  "restore the replica, or seek past the damage": "restore the replica, or begin behind the damage with --from OFFSET",
+  "the number of partitions can only grow": "ask for more than there are",
 };
 
 const singular: Readonly<Record<string, string>> = { are: "is", have: "has", need: "needs", were: "was" };
 
 /** How the advice begins that brokers end a sentence with. */
-const ADVICE = /^(?:alter|ask|choose|create|did you mean|give|keep|look|lower|raise|see|start|use|wait|write)\b/;
+const ADVICE =
+  /^(?:alter|ask|choose|create|did you mean|give|keep|listen|look|lower|raise|see|split|start|use|wait|write)\b/;
 
 /** What an error of the client says, in flags, and what to do: each once. */
 export function told(error: { readonly code: string; readonly what: string; readonly hint: string }): {
@@ -44,18 +47,25 @@ export function told(error: { readonly code: string; readonly what: string; read
 } {
   // The client puts the topic in front of what a broker says, who has mostly named it.
   const [, topic, said] = /^(.+?): (.*)$/s.exec(error.what) ?? [];
-  const isNamed = topic !== undefined && said !== undefined && ` ${said} `.search(namedAs(topic)) >= 0;
+  const isNamed =
+    topic !== undefined && said !== undefined && (said.startsWith(`${topic}: `) || namedAs(topic).test(` ${said} `));
   const message = inSingular(inFlags(isNamed ? said : error.what)).replace(
     "ottla topic create NAME",
     () => `ottla topic create ${topic}`,
   );
-  const at = message.lastIndexOf("; ");
-  const advice = message.slice(at + 2);
+  // `...; give it at most 3`, `retention.ms=x: give a whole number`
+  const [{ index: at, 0: mark } = { index: 0, 0: "" }] = [...message.matchAll(/[;:] (?=[a-z])/g)].filter(({ index }) =>
+    ADVICE.test(message.slice(index + 2)),
+  );
+  const advice = message.slice(at + mark.length);
   // Of a broker that says what to do in this case, the advice is better than that for all cases.
-  if (at > 0 && ADVICE.test(advice)) return { message: message.slice(0, at), hint: advice };
+  if (at > 0) return { message: message.slice(0, at), hint: advice };
   if (error.code === "INVALID_PARTITIONS" && message.includes("too many"))
     return { message, hint: "ask for fewer, or raise partitions.max of the brokers" };
-  return { message, hint: hints[error.code] ?? inFlags(error.hint) };
+  return {
+    message,
+    hint: hints[error.hint] ?? inFlags(error.hint),
+  };
 }
 
 /** `1 records were` in sentences that count. */

@@ -117,9 +117,7 @@ export function nameFlagsInErrors(command: Command): void {
 function choice(text: string, choices: readonly string[]): string {
   if (choices.includes(text)) return text;
   const known = choices.length === 1 ? `only ${choices[0]} is known` : `choose one of ${choices.join(", ")}`;
-  // Of one or two letters anything is near.
-  const near = text.length > 2 ? didYouMean(text, choices) : undefined;
-  throw usageError(`${text} is not known`, near ?? known);
+  throw usageError(`${text} is not known`, didYouMean(text, choices) ?? known);
 }
 
 /** The words that lead to a command: `ottla topic create`. */

@@ -1,12 +1,14 @@
 import type { Command } from "commander";
 import { Option } from "commander";
 import fs from "node:fs";
+import { parseConnectString } from "../../broker/zookeeper/server-list.js";
+import { reasonOf } from "../../common/logger.js";
 import { CliError, usageError } from "../cli/cli-error.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { namingFlag } from "../cli/file-errors.js";
 import { readProperties } from "../cli/properties.js";
 import { collect, collectSettings, parseCount } from "../cli/quantities.js";
-import { runCommand } from "../cli/run-command.js";
+import { describeError, runCommand } from "../cli/run-command.js";
 
 interface BrokerCommandOptions {
   readonly config?: string;
@@ -45,12 +47,51 @@ export function addBrokerCommand(program: Command): void {
         async ({ json, flag }) => {
           const given = await brokerOptions(options, flag("config"));
           const { runBroker } = await import("../../broker/main.js");
-          return runBroker({ ...given, logFormat: options.logFormat ?? (json ? "json" : "human") });
+          try {
+            return await runBroker({ ...given, logFormat: options.logFormat ?? (json ? "json" : "human") });
+          } catch (error) {
+            throw withFlag(error, options, flag);
+          }
         },
         { signals: "own" },
       ),
     );
   addCommonOptions(command);
+}
+
+/** Before a data directory is made. */
+function checkZooKeeper(text: string, source: string): void {
+  try {
+    parseConnectString(text);
+  } catch (error) {
+    const [what = "", hint] = reasonOf(error).split("; ");
+    throw new CliError("INVALID_CONFIG", `${source}: ${what}`, {
+      ...(hint === undefined ? {} : { hint }),
+      exitCode: 2,
+    });
+  }
+}
+
+/** A refusal of a setting with the flag that gave it. */
+function withFlag(error: unknown, options: BrokerCommandOptions, flag: (attribute: string) => string): unknown {
+  const { name, message, hint, exitCode } = describeError(error);
+  if (name !== "INVALID_CONFIG") return error;
+  const given = {
+    listen: options.listen,
+    advertise: options.advertise,
+    set: options.set?.map(([setting]) => setting),
+  };
+  for (const [attribute, values] of Object.entries(given)) {
+    const isMeant = values?.some((value) => message.includes(attribute === "set" ? value : JSON.stringify(value)));
+    if (isMeant === true)
+      return new CliError(name, message, {
+        hint:
+          hint === undefined || /^correct /.test(hint) ? `correct ${flag(attribute)}` : `${hint} (${flag(attribute)})`,
+        exitCode,
+        cause: error,
+      });
+  }
+  return error;
 }
 
 /**
@@ -70,9 +111,10 @@ async function brokerOptions(
   settings: Record<string, string>;
 }> {
   const { config } = options;
-  const text = config === undefined ? "" : await namingFlag(configFlag, () => fs.promises.readFile(config, "utf8"));
+  const text =
+    config === undefined ? "" : await namingFlag(configFlag, config, () => fs.promises.readFile(config, "utf8"));
   const settings: Record<string, string> = {
-    ...readProperties(text, config ?? ""),
+    ...readProperties(text, `${configFlag} ${config}`),
     ...Object.fromEntries(options.set ?? []),
   };
   const take = (name: string): string | undefined => {
@@ -89,6 +131,7 @@ async function brokerOptions(
   if (id === undefined) throw missing("the broker has no id", "--id N, or broker.id in the file of --config");
   if (zookeeper === undefined || zookeeper === "")
     throw missing("no ZooKeeper is named", "--zookeeper HOST:PORT,..., or zookeeper.connect in the file of --config");
+  checkZooKeeper(zookeeper, options.zookeeper === undefined ? "zookeeper.connect" : "--zookeeper");
   if (data === undefined)
     throw missing("no data directory is named", "--data DIR, or log.dirs in the file of --config");
   if (data.includes(","))

@@ -47,6 +47,11 @@ async function dumpPath(context: CommandContext, from: string, options: DumpOpti
     await dump.file(file);
     if (context.signal.aborted) return;
   }
+  const isSegment = files.some((file) => parseSegmentFileName(path.basename(file)) !== undefined);
+  if (dump.batches === 0 && dump.unreadable > 0 && !isSegment)
+    throw new CliError("NO_SEGMENTS", `${from} is no segment file`, {
+      hint: "name a .log file, or a directory that has some",
+    });
   context.note(`${plural(dump.batches, "batch")}, ${plural(dump.recordCount, "record")}`);
   const [first] = dump.faults;
   // A damaged checksum is shown in its line; only bytes that are no batch at all end the reading of a file.

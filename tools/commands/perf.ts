@@ -302,7 +302,9 @@ async function ensureTopic(
 async function values(context: CommandContext, options: PerfOptions): Promise<(record: number) => Buffer> {
   const { payloadFile } = options;
   if (payloadFile !== undefined) {
-    const text = await namingFlag(context.flag("payloadFile"), () => fs.promises.readFile(payloadFile, "utf8"));
+    const text = await namingFlag(context.flag("payloadFile"), payloadFile, () =>
+      fs.promises.readFile(payloadFile, "utf8"),
+    );
     const lines = text.split("\n").filter((line) => line !== "");
     if (lines.length === 0)
       throw new CliError("FILE_ERROR", `${context.flag("payloadFile")} ${payloadFile} has no lines`, {

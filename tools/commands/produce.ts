@@ -79,7 +79,7 @@ async function produce(context: CommandContext, topic: string | undefined, optio
   if (topic === undefined) throw usageError("no topic is named", "type ottla produce TOPIC");
   checkOptions(context, options);
   const settings = { bufferBytes: BUFFER_BYTES, ...producerOptions(context, options) };
-  const input = await namingFlag(context.flag("from"), () => openInput(options.from, context.stdin));
+  const input = await namingFlag(context.flag("from"), options.from, () => openInput(options.from, context.stdin));
   await using cluster = await connectFor(context);
   // Asked before anything is read, so that a misspelt topic is one error and not one for each record.
   const partitions = await withSuggestion(cluster.admin(), [topic], () => cluster.partitionsOf(topic));

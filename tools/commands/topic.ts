@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin, CreatedTopic, NewTopic, TopicDescription, TopicListing } from "../../client/index.js";
-import { usageError } from "../cli/cli-error.js";
+import { CliError, usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
@@ -306,6 +306,27 @@ function parseBefore(text: string): Before {
   return { partition: Number(match[1]), before };
 }
 
+/** Of several partitions none loses records while one of the offsets cannot be. */
+async function checkOffsets(
+  { flag, signal }: CommandContext,
+  admin: Admin,
+  topic: string,
+  before: readonly Before[],
+): Promise<void> {
+  const wanted = before.filter((one) => one.before !== "all");
+  const lookups = wanted.map(({ partition }) => ({ topic, partition, query: "latest" as const }));
+  const ends = await admin.listOffsets(lookups, { signal });
+  for (const [index, { partition, before: offset }] of wanted.entries()) {
+    const highWatermark = ends[index]?.offset ?? 0;
+    if (Number(offset) > highWatermark)
+      throw new CliError(
+        "OFFSET_OUT_OF_RANGE",
+        `${flag("before")} ${partition}:${offset} is above the high watermark of ${topic}-${partition}, ${highWatermark}`,
+        { hint: `give an offset up to that, or ${partition}:end for all there is` },
+      );
+  }
+}
+
 function collectBefore(text: string, previous: readonly Before[] | undefined): Before[] {
   const parsed = parseBefore(text);
   if (previous?.some(({ partition }) => partition === parsed.partition))
@@ -325,6 +346,7 @@ async function deleteRecordsOf(context: CommandContext, topic: string, before: r
     before.map(({ partition }) => partition),
     "before",
   );
+  await checkOffsets(context, admin, topic, before);
   const deleted = await admin.deleteRecords(targets, { signal: context.signal });
   for (const { partition, offset } of deleted) {
     if (context.json) context.out.writeJson({ topic, partition, startOffset: offset });

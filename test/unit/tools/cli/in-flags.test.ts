@@ -86,6 +86,8 @@ describe("errors of the client, told to who types commands", () => {
       "create it with: ottla topic create t",
     ],
     ["topic t2 exists", "t: topic t2 exists", "see the rules"],
+    ["topic t: retention.ms=x: give a whole number (ms)", "topic t: retention.ms=x", "give a whole number (ms)"],
+    ["t: 9 is above the high watermark", "t: 9 is above the high watermark", "see the rules"],
     ["1 records were not sent", "t: 1 record was not sent", "see the rules"],
     ["11 records were sent, 1 replicas are in sync", "t: 11 records were sent, 1 replica is in sync", "see the rules"],
     ["offset 1 records, 1 batches", "t: offset 1 record, 1 batch", "see the rules"],

@@ -54,22 +54,22 @@ describe("JsonValues", () => {
   });
 
   it.each([
-    ['{"inner":{"id":"no"}}', /add the field/],
-    ['{"di":1}', "did you mean di?"],
+    ['{"inner":{"name":"no"}}', /add the field/],
+    ['{"nmae":1}', "did you mean nmae?"],
     ["5", /add the field/],
     ["[[1]]", /add the field/],
   ])("refuses a record without the key field, and hands out those before it: %s", async (input, hint) => {
-    const values = new JsonValues("id", 1000);
+    const values = new JsonValues("name", 1000);
     const seen: string[] = [];
     const pushing = values
-      .push(Buffer.from(`{"id":1} ${input}`), ({ text }) => void seen.push(text))
+      .push(Buffer.from(`{"name":1} ${input}`), ({ text }) => void seen.push(text))
       .then(() => values.end(() => undefined));
     await expect(pushing).rejects.toMatchObject({
       errorName: "NO_KEY_FIELD",
-      message: "record 2 has no field id (--key-field)",
+      message: "record 2 has no field name (--key-field)",
       hint: typeof hint === "string" ? hint : expect.stringMatching(hint),
     });
-    expect(seen).toEqual(['{"id":1}']);
+    expect(seen).toEqual(['{"name":1}']);
   });
 
   it("hands out what came before a fault, and names the record after which it is", async () => {

@@ -206,6 +206,37 @@ describe("ottla, typed by a person", () => {
     }
   });
 
+  it.each([
+    ["topic create new --replication-factor 9", "INVALID_REPLICATION_FACTOR", "(--replication-factor)"],
+    ["topic create new -p 20000", "INVALID_PARTITIONS", "(-p)"],
+    ["topic create new -c a=1", "INVALID_CONFIG", "(-c)"],
+    ["topic alter t1 --config a=1", "INVALID_CONFIG", "(--config)"],
+    ["topic alter t1 --partitions 1", "INVALID_PARTITIONS", "(--partitions)"],
+  ] as const)("names the flag of what the cluster refuses: `ottla %s`", async (line, name, flag) => {
+    const [broker] = cluster.brokers;
+    if (broker === undefined) throw new Error("no broker");
+    broker.answer = ({ kind }) =>
+      ["createTopics", "createPartitions", "alterConfigs"].includes(kind) ? { refuse: name } : undefined;
+    try {
+      const { code, stderr } = await run(line);
+      expect(stderr).toMatch(new RegExp(`^error: ${name}: .* - .* `));
+      expect(stderr.endsWith(` ${flag}\n`)).toBe(true);
+      expect(code).toBe(1);
+    } finally {
+      broker.answer = () => undefined;
+    }
+  });
+
+  it.each([
+    [["-b", "127.0.0.1:1"], {}, "(-b)"],
+    [[], { OTTLA_BOOTSTRAP: "127.0.0.1:1" }, "(OTTLA_BOOTSTRAP)"],
+  ])("says where the addresses come from at which nobody answers: %j %j", async (words, named, source) => {
+    const given = ["topic", "list", "--timeout", "50ms", ...words];
+    const { stderr } = await runTyped(given, { environment: named });
+    expect(stderr).toMatch(/^error: CONNECTION_FAILED: none of 127\.0\.0\.1:1 answered [^\n]*\n$/);
+    expect(stderr.endsWith(` ${source}\n`)).toBe(true);
+  });
+
   it("prints addresses as --bootstrap takes them", async () => {
     const [broker] = cluster.brokers;
     if (broker === undefined) throw new Error("no broker");

@@ -4,7 +4,9 @@ import { silentLogger } from "../../common/logger.js";
 import { CliError, usageError } from "./cli-error.js";
 import type { CommandContext } from "./command-context.js";
 import { parseBootstrap } from "./command-context.js";
+import { withFlagInHint } from "./flag-in-hint.js";
 import { formatDuration } from "./quantities.js";
+import { describeError } from "./run-command.js";
 
 /** Waiting longer than this without a word looks like hanging. */
 const PATIENCE_MS = 2000;
@@ -40,7 +42,15 @@ export async function connectFor(context: CommandContext): Promise<Cluster> {
     if (error instanceof CliError) throw usageError(`OTTLA_BOOTSTRAP: ${error.message}`, error.hint);
     throw error;
   }
-  return connectTo(context, (sentence) => context.note(sentence));
+  try {
+    return await connectTo(context, (sentence) => context.note(sentence));
+  } catch (error) {
+    const { name, message } = describeError(error);
+    if (name !== "CONNECTION_FAILED") throw error;
+    if (context.bootstrapFrom !== undefined) throw withFlagInHint(error, context.bootstrapFrom);
+    const hint = "start a cluster with ottla up, or name brokers of one that runs with --bootstrap";
+    throw new CliError(name, message, { hint, retriable: true, cause: error });
+  }
 }
 
 /** What the client has to say beyond its errors: a silent leader, a cluster that moved. */

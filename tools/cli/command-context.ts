@@ -8,7 +8,7 @@ import { textEncodings } from "./byte-text.js";
 import { usageError } from "./cli-error.js";
 import { parseDurationWithin } from "./quantities.js";
 import type { Stdout } from "./stdout.js";
-import { addAliases } from "./typed-options.js";
+import { addAliases, typedFlag } from "./typed-options.js";
 
 const DEFAULT_BOOTSTRAP = "localhost:9092,localhost:9093,localhost:9094";
 const DEFAULT_PORT = 9092;
@@ -18,6 +18,8 @@ const DEFAULT_TIMEOUT_MS = 30_000;
 export interface CommandContext {
   /** `host:port,...` */
   readonly bootstrap: string;
+  /** What named them: a flag or a variable of the environment; undefined: nobody. */
+  readonly bootstrapFrom: string | undefined;
   /** One JSON object a line on stdout, and nothing else there. */
   readonly json: boolean;
   readonly encoding: TextEncoding;
@@ -95,13 +97,22 @@ function meantAddress(address: string): string | undefined {
 export function commonOptionsOf(
   command: Command,
   environment: NodeJS.ProcessEnv,
-): Pick<CommandContext, "bootstrap" | "json" | "encoding" | "timeoutMs" | "isTimeoutGiven" | "debug"> {
+): Pick<
+  CommandContext,
+  "bootstrap" | "bootstrapFrom" | "json" | "encoding" | "timeoutMs" | "isTimeoutGiven" | "debug"
+> {
   const levels: CommonOptions[] = [];
   for (let level: Command | null = command; level !== null; level = level.parent) levels.push(level.opts());
   const first = <Key extends keyof CommonOptions>(key: Key): CommonOptions[Key] | undefined =>
     levels.map((options) => options[key]).find((value) => value !== undefined);
   return {
     bootstrap: first("bootstrap") ?? (environment["OTTLA_BOOTSTRAP"] || DEFAULT_BOOTSTRAP),
+    bootstrapFrom:
+      first("bootstrap") !== undefined
+        ? typedFlag(command, "bootstrap")
+        : environment["OTTLA_BOOTSTRAP"]
+          ? "OTTLA_BOOTSTRAP"
+          : undefined,
     json: first("json") ?? false,
     encoding: first("encoding") ?? "utf8",
     timeoutMs: first("timeout") ?? DEFAULT_TIMEOUT_MS,

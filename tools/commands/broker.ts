@@ -6,6 +6,7 @@ import { reasonOf } from "../../common/logger.js";
 import { CliError, usageError } from "../cli/cli-error.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { namingFlag } from "../cli/file-errors.js";
+import { withFlagInHint } from "../cli/flag-in-hint.js";
 import { readProperties } from "../cli/properties.js";
 import { collect, collectSettings, parseCount } from "../cli/quantities.js";
 import { describeError, runCommand } from "../cli/run-command.js";
@@ -74,7 +75,7 @@ function checkZooKeeper(text: string, source: string): void {
 
 /** A refusal of a setting with the flag that gave it. */
 function withFlag(error: unknown, options: BrokerCommandOptions, flag: (attribute: string) => string): unknown {
-  const { name, message, hint, exitCode } = describeError(error);
+  const { name, message } = describeError(error);
   if (name !== "INVALID_CONFIG") return error;
   const given = {
     listen: options.listen,
@@ -83,13 +84,7 @@ function withFlag(error: unknown, options: BrokerCommandOptions, flag: (attribut
   };
   for (const [attribute, values] of Object.entries(given)) {
     const isMeant = values?.some((value) => message.includes(attribute === "set" ? value : JSON.stringify(value)));
-    if (isMeant === true)
-      return new CliError(name, message, {
-        hint:
-          hint === undefined || /^correct /.test(hint) ? `correct ${flag(attribute)}` : `${hint} (${flag(attribute)})`,
-        exitCode,
-        cause: error,
-      });
+    if (isMeant === true) return withFlagInHint(error, flag(attribute));
   }
   return error;
 }

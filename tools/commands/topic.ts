@@ -8,6 +8,7 @@ import { addCommonOptions } from "../cli/command-context.js";
 import { collectSettings, parseCount, plural } from "../cli/quantities.js";
 import { addTopicOption, topicsNamed } from "../cli/topic-names.js";
 import { addAliases } from "../cli/typed-options.js";
+import { hintingAtFlags } from "../cli/flag-in-hint.js";
 import { checkPartitions } from "../cli/partitions.js";
 import { describeError, EXIT_FAILED, reportError, runCommand } from "../cli/run-command.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
@@ -26,6 +27,12 @@ interface TopicOption {
 }
 
 const COUNT_MAX = 2 ** 31 - 1;
+/** Which option a refusal of the controller is about. */
+const refusedOptions = {
+  INVALID_CONFIG: "config",
+  INVALID_PARTITIONS: "partitions",
+  INVALID_REPLICATION_FACTOR: "replication",
+} as const;
 /** How often `topic describe --watch` looks. */
 const WATCH_MS = 1000;
 
@@ -124,11 +131,15 @@ async function createTopics(
   if (topics.length > 1) {
     for (const topic of topics.filter(({ name }) => !existing.has(name)))
       await unless(options.ifNotExists === true, "TOPIC_ALREADY_EXISTS", () =>
-        admin.createTopics([topic], { signal, validateOnly: true }),
+        hintingAtFlags(context, options, refusedOptions, () =>
+          admin.createTopics([topic], { signal, validateOnly: true }),
+        ),
       );
   }
   return await forEach(context, topics, async (topic) => {
-    const found = existing.get(topic.name) ?? (await createUnlessMade(admin, topic, options, signal));
+    const found =
+      existing.get(topic.name) ??
+      (await hintingAtFlags(context, options, refusedOptions, () => createUnlessMade(admin, topic, options, signal)));
     const { name, topicId, partitions, replicationFactor: replicas } = found;
     const warning = "warning" in found ? found.warning : undefined;
     if (warning !== undefined) context.note(`warning: ${warning}`);
@@ -252,7 +263,7 @@ async function alterTopic(context: CommandContext, name: string, options: Create
     throw usageError("nothing is to be changed", "give --partitions or --config");
   await using cluster = await connectFor(context);
   const admin = cluster.admin();
-  await withSuggestion(admin, [name], async () => {
+  const change = async (): Promise<void> => {
     const settings = (options.config ?? []).map(([setting, value]) => [setting, value === "" ? null : value] as const);
     const changes = Object.fromEntries(settings);
     if (options.partitions !== undefined) {
@@ -261,7 +272,8 @@ async function alterTopic(context: CommandContext, name: string, options: Create
       await admin.createPartitions(name, options.partitions, { signal });
     }
     if (settings.length > 0) await admin.alterConfigs({ topic: name }, changes, { signal });
-  });
+  };
+  await withSuggestion(admin, [name], () => hintingAtFlags(context, options, refusedOptions, change));
   if (context.json) context.out.writeJson({ topic: name, altered: true });
   else context.out.writeText(`altered ${name}\n`);
 }

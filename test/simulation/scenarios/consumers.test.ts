@@ -99,4 +99,37 @@ describe("a consumer of the library", () => {
       expect(await letters.verdict()).toEqual([]);
     });
   });
+
+  it.each(["earliest", { last: 3 }] as const)(
+    "reads the partitions that have a leader from %j while another has none, and that one when it is back",
+    async (from) => {
+      await withCluster({ seed: 72 }, async (cluster) => {
+        await cluster.createTopic({ name: "half", assignment: [{ brokerIds: [1] }, { brokerIds: [2] }] });
+        const bootstrapBrokers = [...cluster.brokers.values()].map(({ address }) => address);
+        const open = () => cluster.complete(connect({ env: cluster.client().env, bootstrapBrokers }));
+        const first = await open();
+        const producer = first.producer();
+        for (const partition of [0, 1])
+          for (const value of ["a", "b", "c"]) await cluster.complete(producer.send("half", { partition, value }));
+        await cluster.complete(first.close());
+        cluster.crash(2);
+        await cluster.until(() => cluster.stateOf("half", 1)?.leader === -1, "one of them has no leader");
+        const library = await open();
+        const consumer = library.consumer({ topics: ["half"], from });
+        const read: string[] = [];
+        const reading = (async () => {
+          for await (const { partition, value } of consumer) read.push(`${partition}${String(value)}`);
+        })();
+        await cluster.until(() => read.length === 3, "the others are read", 1000);
+        expect(read).toEqual(["0a", "0b", "0c"]);
+        // Longer than the deadline of a call.
+        await cluster.run(40_000);
+        cluster.start(2);
+        await cluster.until(() => read.length === 6, "that one is read");
+        expect(read.slice(3)).toEqual(["1a", "1b", "1c"]);
+        await cluster.complete(library.close());
+        await cluster.complete(reading);
+      });
+    },
+  );
 });

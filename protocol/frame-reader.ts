@@ -127,6 +127,8 @@ export class FrameReader {
       larger.set(this.#slab.subarray(0, this.#end));
       this.#slab = larger;
     }
+    // A socket that could not be paused at once may deliver more than the slab holds; most of that is of one frame.
+    if (this.#end === this.#slab.length) this.#slab = Buffer.concat([this.#slab, Buffer.allocUnsafeSlow(SLAB_BYTES)]);
     return this.#end === 0 ? this.#slab : this.#slab.subarray(this.#end);
   }
 

@@ -173,6 +173,31 @@ describe("FrameReader", () => {
     );
   });
 
+  it("takes bytes while it waits for memory, also when what it has received is full of them", () => {
+    const frame = request(1, 200_000);
+    const frames: Buffer[] = [];
+    let hasMemory = false;
+    const reader = new FrameReader({
+      frameBytesMax: () => 1 << 20,
+      allocate: (size) => (hasMemory ? Buffer.alloc(size) : undefined),
+      onFrame: (received) => frames.push(received),
+    });
+    for (let at = 0; at < frame.length;) {
+      // A socket that was not paused in time.
+      if (at > 100_000 && !hasMemory) {
+        hasMemory = true;
+        reader.retry();
+      }
+      const target = reader.receiveBuffer();
+      expect(target.length).toBeGreaterThan(0);
+      const size = Math.min(target.length, frame.length - at);
+      target.set(frame.subarray(at, at + size));
+      reader.onReceived(size);
+      at += size;
+    }
+    expect(frames.map((received) => received.equals(frame.subarray(4)))).toEqual([true]);
+  });
+
   it("says what it leaves unfinished when it is stopped, and takes nothing more", () => {
     const reader = new FrameReader({
       frameBytesMax: () => 1 << 20,

@@ -26,6 +26,8 @@ const READ_ALL_MS = 600_000;
 const CONVERGE_MS = 40_000;
 /** Where a sync takes longer than this, everything does: each of many small segments is synced when it is rolled. */
 const USUAL_SYNC_MS = 10;
+/** Forty reads and syncs of a disk that is no match for deletions that come each second. */
+const SLOW_DISK_MS = 4000;
 /** A reader that was far behind may take so long to catch up in calm. */
 const CATCH_UP_MS = 30_000;
 /** In calm news reaches everybody within this time. */
@@ -203,8 +205,7 @@ class Swarm {
     await cluster.untilUp();
     this.#nemesis.findRot();
     await cluster.until(() => this.#administrator.underWay === 0, "administration ends", this.#convergeMs, LOOK_MS);
-    // Who fell behind what a slow link or disk carries in small fetches could not catch up while writes go on.
-    this.#clients.quiet = Number(this.#world.settings["replica.fetch.max.bytes"] ?? Infinity) <= 4096;
+    this.#clients.quiet = this.#mayStayBehind;
     await this.#settled();
     this.#clients.quiet = true;
     await this.#quiet(CATCH_UP_MS);
@@ -219,6 +220,18 @@ class Swarm {
     this.#clients.quiet = false;
     this.#administrator.paused = false;
     this.#log.count("calm");
+  }
+
+  /**
+   * Whether somebody who fell behind could not catch up while writes go on: with what a slow link or disk carries in small
+   * fetches, or because old records are deleted sooner than a slow disk takes them over.
+   */
+  get #mayStayBehind(): boolean {
+    const isDeletedSoon = this.#topics.all.some(({ hasRetention }) => hasRetention);
+    return (
+      Number(this.#world.settings["replica.fetch.max.bytes"] ?? Infinity) <= 4096 ||
+      (isDeletedSoon && this.#slownessMs >= SLOW_DISK_MS)
+    );
   }
 
   /** Nothing is written any more: every write has its outcome, and within the limit everybody has everything. */

@@ -46,6 +46,10 @@ export interface BatchReadOptions extends ReadOptions {
  * is delivered. Leaving a loop stops fetching and keeps the position: another loop goes on behind the last record that was
  * delivered. One loop at a time. An error ends the loop by being thrown; reading can go on with another loop.
  *
+ * A partition without a leader is waited for while the others are read, and mentioned in the log after `stallMs`. A loop
+ * fails with LEADER_NOT_AVAILABLE after the `deadlineMs` of the connection when none of its partitions can be had, or when
+ * it reads to the end and cannot reach the end of one.
+ *
  * @example
  * await using consumer = cluster.consumer({ topics: ["orders"], from: "earliest" });
  * for await (const record of consumer) console.log(record.offset, record.value?.toString());

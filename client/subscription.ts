@@ -42,8 +42,8 @@ export class Subscription {
   #untilEnd = false;
   #prepared: Promise<void> | undefined;
   #isPrepared = false;
-  /** Aborted when the present loop is left. */
-  #search = new AbortController();
+  /** Of the present loop of the application; aborted when it is left. */
+  #search: AbortController | undefined;
   /** That partitions can be fetched will be told at the end of the turn. */
   #isTelling = false;
 
@@ -81,6 +81,7 @@ export class Subscription {
   async begin(untilEnd: boolean): Promise<void> {
     this.#untilEnd = untilEnd;
     this.#search = new AbortController();
+    if (this.signal.aborted) this.end();
     for (const topic of this.settings.topics) this.context.metadata.want(topic);
     // What changed while nothing was read; where that starts is looked up below.
     this.#follow();
@@ -97,7 +98,8 @@ export class Subscription {
 
   /** The loop was left: nothing is looked up for it any more. */
   end(): void {
-    this.#search.abort(new ClosedError("loop"));
+    this.#search?.abort(new ClosedError("loop"));
+    this.#search = undefined;
   }
 
   /** The present loop has read all that it was to read. */
@@ -253,8 +255,9 @@ export class Subscription {
   /** Finds where reading begins in these partitions, and where it ends, as long as the present loop lasts. */
   #locate(readers: readonly PartitionReader[]): void {
     const searches = readers.map((reader) => new StartSearch(reader)).filter(({ queries }) => queries.length > 0);
-    if (searches.length === 0) return;
-    const { signal } = this.#search;
+    const signal = this.#search?.signal;
+    // Without a loop nobody wants to know; the next one looks it up.
+    if (searches.length === 0 || signal === undefined) return;
     this.#locateAll(searches, signal).catch((error: unknown) => {
       // The loop was left, or ends with the reason of its signal, which may be anything.
       if (!signal.aborted && !this.signal.aborted) this.buffer.fail(toClientError(error));

@@ -235,8 +235,7 @@ const hints: Partial<Record<ErrorName, string>> = {
   NOT_CONTROLLER: "wait until a controller is elected",
   CORRUPT_LOG: "restore the replica, or seek past the damage",
   ZOOKEEPER_UNAVAILABLE: "check that the ZooKeeper servers run and that brokers reach them, then try again",
-  INCONSISTENT_CLUSTER_ID:
-    "the addresses belong to another cluster, or to one that was made anew: connect again, to the right ones",
+  INCONSISTENT_CLUSTER_ID: "connect again if the cluster was made anew, else to the addresses of yours",
   ELECTION_NOT_NEEDED: "nothing has to be done",
   BROKER_OVERLOADED: "send less at a time",
 };

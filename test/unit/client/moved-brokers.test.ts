@@ -71,7 +71,7 @@ describe("a client whose brokers have moved", () => {
     const reading = readOn();
     await until(() => read.length === 1, "the consumer reads");
     occupy([1, 2]);
-    const foreign = { code: "INCONSISTENT_CLUSTER_ID", hint: expect.stringContaining("another cluster") };
+    const foreign = { code: "INCONSISTENT_CLUSTER_ID", hint: expect.stringContaining("connect again") };
     const admin = cluster.admin();
     await expect(reading).rejects.toMatchObject(foreign);
     // By now nothing is sent any more, so that nothing is in doubt.

@@ -217,10 +217,19 @@ export interface BatchHeader {
 /**
  * Writes the head of a batch backwards, so that it ends where the content of `records` begins, computes crc, and returns
  * the position of the first byte. Offset, epoch and stamp are zero until a leader stamps them. There must be
- * BATCH_HEAD_BYTES_MAX bytes of room in front of `recordsStart`.
+ * BATCH_HEAD_BYTES_MAX bytes of room in front of `recordsStart`. What follows the content in `buffer` may lie elsewhere:
+ * `furtherPieces`, in their order.
  */
-export function writeBatchHead(buffer: Buffer, recordsStart: number, recordsEnd: number, header: BatchHeader): number {
-  const recordsBytes = recordsEnd - recordsStart;
+export function writeBatchHead(
+  buffer: Buffer,
+  recordsStart: number,
+  recordsEnd: number,
+  header: BatchHeader,
+  furtherPieces: readonly Buffer[] = [],
+): number {
+  let furtherBytes = 0;
+  for (const piece of furtherPieces) furtherBytes += piece.length;
+  const recordsBytes = recordsEnd - recordsStart + furtherBytes;
   let at = recordsStart - varintBytes(recordsBytes);
   writeVarint(buffer, at, recordsBytes);
   buffer[--at] = RECORDS_TAG;
@@ -237,8 +246,10 @@ export function writeBatchHead(buffer: Buffer, recordsStart: number, recordsEnd:
   buffer.writeInt32LE(header.producerEpoch, body + PRODUCER_EPOCH.at + 1);
   buffer.writeInt32LE(header.baseSequence, body + BASE_SEQUENCE.at + 1);
   buffer.writeUInt32LE(header.recordCount, body + RECORD_COUNT.at + 1);
-  buffer.writeUInt32LE(crc32(buffer.subarray(body + ATTRIBUTES.at, recordsEnd)), body + CRC.at + 1);
-  const bodyBytes = recordsEnd - body;
+  let crc = crc32(buffer.subarray(body + ATTRIBUTES.at, recordsEnd));
+  for (const piece of furtherPieces) crc = crc32(piece, crc);
+  buffer.writeUInt32LE(crc, body + CRC.at + 1);
+  const bodyBytes = recordsEnd - body + furtherBytes;
   const start = body - varintBytes(bodyBytes) - 1;
   buffer[start] = BATCH_TAG;
   writeVarint(buffer, start + 1, bodyBytes);

@@ -47,8 +47,14 @@ const SMALL_DELTA = 2 ** 30;
  * does not own the buffer, and never writes outside of it.
  */
 export class RecordEncoder {
-  readonly #buffer: Buffer;
+  /** Where the batch begins. */
+  readonly #first: Buffer;
   readonly #recordsStart: number;
+  /** What was written into buffers that are full; of the first only its end. */
+  #firstEnd = -1;
+  readonly #full: Buffer[] = [];
+  /** Where records go now. */
+  #buffer: Buffer;
   #at: number;
   #count = 0;
   #baseTimestamp = 0;
@@ -56,6 +62,7 @@ export class RecordEncoder {
 
   /** The batch head goes in front of the first record, and whatever `headroomBytes` asks for in front of that. */
   constructor(buffer: Buffer, headroomBytes = 0) {
+    this.#first = buffer;
     this.#buffer = buffer;
     this.#recordsStart = headroomBytes + BATCH_HEAD_BYTES_MAX;
     this.#at = this.#recordsStart;
@@ -63,6 +70,28 @@ export class RecordEncoder {
 
   get recordCount(): number {
     return this.#count;
+  }
+
+  /** How many bytes another record takes; undefined: a batch holds no more records. */
+  bytesOf(
+    timestamp: number,
+    key: EncodableBytes,
+    value: EncodableBytes,
+    headers: readonly EncodableHeader[] | undefined,
+  ): number | undefined {
+    const count = this.#count;
+    if (count >= RECORDS_PER_BATCH_MAX) return undefined;
+    const headersBytes = headers === undefined ? 0 : encodedHeadersBytes(headers);
+    const timestampDelta = count === 0 ? 0 : timestamp - this.#baseTimestamp;
+    return fieldBytes(recordBodyBytes(timestampDelta, count, key, value, headersBytes));
+  }
+
+  /** Further records go into another buffer, from its beginning; the batch lies in several pieces then. */
+  continueIn(buffer: Buffer): void {
+    if (this.#firstEnd < 0) this.#firstEnd = this.#at;
+    else this.#full.push(this.#buffer.subarray(0, this.#at));
+    this.#buffer = buffer;
+    this.#at = 0;
   }
 
   /** Appends a record; false, and nothing changed, when it does not fit. `timestamp` is in whole milliseconds since 1970. */
@@ -132,11 +161,13 @@ export class RecordEncoder {
   }
 
   /**
-   * Writes the head of the batch in front of the records and returns the whole batch, a view of the buffer. May be called
-   * again with another identity: the records stay as they are.
+   * Writes the head of the batch in front of the records and returns the whole batch, a view of the buffer, or, where it lies
+   * in several, its beginning: `furtherPieces` follow. May be called again with another identity: the records stay as they
+   * are.
    */
   finish(identity: BatchIdentity): Buffer {
-    const start = writeBatchHead(this.#buffer, this.#recordsStart, this.#at, {
+    const firstEnd = this.#firstEnd < 0 ? this.#at : this.#firstEnd;
+    const header = {
       attributes: 0,
       lastOffsetDelta: this.#count - 1,
       baseTimestamp: this.#baseTimestamp,
@@ -145,8 +176,14 @@ export class RecordEncoder {
       producerEpoch: identity.producerEpoch,
       baseSequence: identity.baseSequence,
       recordCount: this.#count,
-    });
-    return this.#buffer.subarray(start, this.#at);
+    };
+    const start = writeBatchHead(this.#first, this.#recordsStart, firstEnd, header, this.furtherPieces);
+    return this.#first.subarray(start, firstEnd);
+  }
+
+  /** What lies in other buffers than the first, in its order. */
+  get furtherPieces(): readonly Buffer[] {
+    return this.#firstEnd < 0 ? [] : [...this.#full, this.#buffer.subarray(0, this.#at)];
   }
 }
 

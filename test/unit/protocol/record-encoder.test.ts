@@ -146,6 +146,32 @@ describe("RecordEncoder", () => {
     }
   });
 
+  it("writes the same batch into several buffers as into one", () => {
+    fc.assert(
+      fc.property(
+        fc.array(entry, { minLength: 1, maxLength: 20 }),
+        fc.integer({ min: 1, max: 700 }),
+        (entries, more) => {
+          const [first] = entries as [Entry];
+          const encoder = new RecordEncoder(
+            Buffer.alloc(singleRecordBatchBytes(first.key, first.value, first.headers)),
+          );
+          for (const { timestamp, key, value, headers } of entries) {
+            if (encoder.tryAppend(timestamp, key, value, headers)) continue;
+            const bytes = encoder.bytesOf(timestamp, key, value, headers)!;
+            encoder.continueIn(Buffer.alloc(Math.max(bytes, more)));
+            expect(encoder.tryAppend(timestamp, key, value, headers)).toBe(true);
+          }
+          const identity = { producerId: 7, producerEpoch: 0, baseSequence: 3 };
+          const beginning = encoder.finish(identity);
+          const whole = Buffer.concat([beginning, ...encoder.furtherPieces]);
+          expect(Buffer.compare(whole, encodeAll(entries).finish(identity))).toBe(0);
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+
   it("leaves the asked headroom free in front of the batch", () => {
     const buffer = Buffer.alloc(4096, 0xee);
     const encoder = new RecordEncoder(buffer, 100);

@@ -333,7 +333,7 @@ export class Broker {
       partitionsMax: () => config.get("fetch.partitions.max"),
       brokerEpochOf: (id) => this.#metadata.broker(id)?.epoch,
     });
-    const producerIds = new ProducerIds(() => takeProducerIds(zookeeper, brokerId));
+    const producerIds = new ProducerIds(this.#logger, () => takeProducerIds(zookeeper, brokerId));
     const controllerId = (): BrokerId | undefined => this.#controllerNode?.controllerId;
     const handlers: Handlers = {
       handshake: handshakeHandler({

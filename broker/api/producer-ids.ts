@@ -1,3 +1,5 @@
+import type { Logger } from "../../common/logger.js";
+import { reasonOf } from "../../common/logger.js";
 import { ApiError } from "../../protocol/error-codes.js";
 import type { Handler } from "../net/request-context.js";
 
@@ -15,8 +17,13 @@ export class ProducerIds {
   #next = 0;
   #end = 0;
   #taking: Promise<void> | undefined;
+  /** Why the last block could not be taken. Told once: producers ask again and again. */
+  #hindrance: string | undefined;
 
-  constructor(private readonly takeBlock: () => Promise<ProducerIdBlock>) {}
+  constructor(
+    private readonly logger: Logger,
+    private readonly takeBlock: () => Promise<ProducerIdBlock>,
+  ) {}
 
   readonly handle: Handler<"initProducerId"> = async () => ({
     body: { producerId: await this.#take(), producerEpoch: 0 },
@@ -35,8 +42,18 @@ export class ProducerIds {
   }
 
   async #refill(): Promise<void> {
-    const block = await this.takeBlock();
-    this.#next = block.firstId;
-    this.#end = block.firstId + block.count;
+    try {
+      const block = await this.takeBlock();
+      this.#next = block.firstId;
+      this.#end = block.firstId + block.count;
+      this.#hindrance = undefined;
+    } catch (error) {
+      const why = reasonOf(error);
+      if (error instanceof ApiError && why !== this.#hindrance) {
+        this.logger.error("producers get no id, so those that need one cannot begin to write", { reason: why });
+      }
+      this.#hindrance = why;
+      throw error;
+    }
   }
 }

@@ -20,6 +20,9 @@ export interface EncodedAnswer {
  * not an answer: it goes to `onFatal`, and the process stops.
  */
 export class RequestRouter {
+  /** By kind, the last unexpected failure: it is not told again until such a request has been answered. */
+  readonly #faults = new Map<RequestKind, string>();
+
   constructor(
     private readonly logger: Logger,
     private readonly handlers: Handlers,
@@ -30,6 +33,7 @@ export class RequestRouter {
   route(request: DecodedRequest, context: RequestContext, respond: (answer: EncodedAnswer | undefined) => void): void {
     const { kind, correlationId } = request;
     const answered = (answer: Answer<RequestKind> | undefined): void => {
+      if (this.#faults.size > 0) this.#faults.delete(kind);
       if (answer === undefined) respond(undefined);
       else
         respond({
@@ -69,7 +73,10 @@ export class RequestRouter {
   #report(error: unknown, kind: RequestKind): { code: number; message: string } {
     if (error instanceof ApiError) return error.report;
     if (error instanceof InvariantViolation) this.onFatal(error);
-    // What went wrong inside is for the log; the peer learns only that it did.
+    // What went wrong inside is for the log; the peer learns only that it did, and may ask again and again.
+    const what = String(error);
+    if (this.#faults.get(kind) === what) return new ApiError("UNKNOWN_SERVER_ERROR").report;
+    this.#faults.set(kind, what);
     this.logger.error(`${kind} failed in an unexpected way`, {
       error: error instanceof Error ? (error.stack ?? error.message) : String(error),
     });

@@ -1,6 +1,6 @@
 import { ApiError } from "../../protocol/error-codes.js";
 import type { BrokerId } from "../../protocol/types.js";
-import { decodeProducerIdBlock, encodeProducerIdBlock, paths } from "./znodes.js";
+import { decodeProducerIdBlock, encodeProducerIdBlock, paths, ZnodeFormatError } from "./znodes.js";
 import type { ZooKeeper } from "./zookeeper.js";
 import { ZooKeeperError } from "./zookeeper.js";
 
@@ -9,7 +9,8 @@ const ATTEMPTS_MAX = 20;
 
 /**
  * Takes the next block of producer ids for one broker, by compare-and-set on one znode. A block whose outcome is unknown is
- * never used: the next attempt takes another. Throws ApiError ZOOKEEPER_UNAVAILABLE.
+ * never used: the next attempt takes another. Throws ApiError ZOOKEEPER_UNAVAILABLE, and
+ * UNKNOWN_SERVER_ERROR when what stands in the znode cannot be read.
  */
 export async function takeProducerIds(
   zookeeper: ZooKeeper,
@@ -24,6 +25,10 @@ export async function takeProducerIds(
       else await zookeeper.set(paths.producerIdBlock, data, node.stat.version);
       return { firstId: Number(firstId), count: BLOCK_IDS };
     } catch (error) {
+      if (error instanceof ZnodeFormatError)
+        throw new ApiError("UNKNOWN_SERVER_ERROR", `no producer id can be given out: ${error.message}`, {
+          cause: error,
+        });
       if (!(error instanceof ZooKeeperError)) throw error;
       const lostRace = error.kind === "BadVersion" || error.kind === "NodeExists" || error.kind === "OutcomeUnknown";
       if (!lostRace)

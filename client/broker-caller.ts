@@ -1,5 +1,6 @@
 import type { Env } from "../common/env/env.js";
 import type { Timer } from "../common/env/time.js";
+import { onAbort } from "../common/on-abort.js";
 import { ApiError, errorCodes, errorNameOf } from "../protocol/error-codes.js";
 import type { ErrorName } from "../protocol/error-codes.js";
 import type { RequestKind } from "../protocol/api-keys.js";
@@ -336,10 +337,9 @@ export class BrokerCaller {
       const settle = (act: () => void): void => {
         watch?.cancel();
         stopListening();
-        call.signal?.removeEventListener("abort", onAbort);
+        stopListeningToSignal();
         act();
       };
-      const onAbort = (): void => settle(() => reject(call.signal?.reason as Error));
       let isSilent = false;
       let stopListening = (): void => undefined;
       // Again and again: the first to be asked may not have heard yet that another one is right, or that it is gone.
@@ -362,7 +362,7 @@ export class BrokerCaller {
           ),
         );
       });
-      call.signal?.addEventListener("abort", onAbort, { once: true });
+      const stopListeningToSignal = onAbort(call.signal, () => settle(() => reject(call.signal?.reason as Error)));
       const timeoutMs = Math.max(1, Math.min(this.requestTimeoutMs, call.deadline.leftMs));
       connection.request(call.kind, body, { timeoutMs }).then(
         (answer) => settle(() => resolve(answer.body)),

@@ -2,6 +2,7 @@ import type { Env } from "../common/env/env.js";
 import { formatAddress } from "../common/host-port.js";
 import type { Logger } from "../common/logger.js";
 import { silentLogger } from "../common/logger.js";
+import { onAbort } from "../common/on-abort.js";
 import { ApiError } from "../protocol/error-codes.js";
 import { TransportError } from "../protocol/rpc-error.js";
 import { Admin } from "./admin.js";
@@ -98,8 +99,7 @@ export async function connect(options: ConnectOptions): Promise<Cluster> {
   const env = options.env ?? defaultEnv();
   const logger = options.logger ?? silentLogger;
   const metadata = new Metadata(env, logger, settings, bootstrap);
-  const onAbort = (): void => metadata.close();
-  signal?.addEventListener("abort", onAbort, { once: true });
+  const stopListening = onAbort(signal, () => metadata.close());
   // A question that is under way may take longer than the deadline.
   const limit = env.timers.after(deadlineMs, () => metadata.close("no answer came"));
   try {
@@ -115,7 +115,7 @@ export async function connect(options: ConnectOptions): Promise<Cluster> {
     });
   } finally {
     limit.cancel();
-    signal?.removeEventListener("abort", onAbort);
+    stopListening();
   }
   return new Cluster({ env, logger, metadata, settings, deadlineMs, unknownTopicTimeoutMs });
 }

@@ -1,3 +1,4 @@
+import { onAbort } from "../common/on-abort.js";
 import { booleanOption, checkOptions, checkPartition, checkPartitions } from "./arguments.js";
 import type { ConsumerBatch, ConsumerRecord } from "./consumer-record.js";
 import { checkPosition, consumerSettings } from "./consumer-settings.js";
@@ -62,7 +63,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   readonly #fetcher: Fetcher;
   readonly #collector: FetchCollector;
   readonly #stopListening: () => void;
-  readonly #onAbort: () => void;
+  readonly #stopListeningToSignal: () => void;
   /** Aborted when the consumer is closed, or its signal is aborted. */
   readonly #stopped = new AbortController();
   #closed = false;
@@ -85,12 +86,12 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     });
     this.#collector = new FetchCollector(this.#buffer, errors, settings.signal);
     this.#stopListening = metadata.onChange(() => this.#onMetadata());
-    this.#onAbort = () => {
+    const stop = (): void => {
       this.#stopped.abort(this.#signal?.reason);
       this.#buffer.wake();
     };
-    if (this.#signal?.aborted === true) this.#onAbort();
-    else this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
+    if (this.#signal?.aborted === true) stop();
+    this.#stopListeningToSignal = onAbort(this.#signal, stop);
   }
 
   /** Record by record; the same as `records()`. */
@@ -195,7 +196,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     if (this.#closed) return Promise.resolve();
     this.#closed = true;
     this.#stopListening();
-    this.#signal?.removeEventListener("abort", this.#onAbort);
+    this.#stopListeningToSignal();
     this.#stopped.abort(new ClosedError("consumer"));
     this.#subscription.end();
     this.#fetcher.close();

@@ -1,3 +1,5 @@
+import { onAbort } from "../on-abort.js";
+
 /** Two clocks, because they answer different questions and only one of them may jump. */
 export interface Clock {
   /** Milliseconds since some fixed point, with a fraction. Never goes back; the only clock for deadlines and leases. */
@@ -38,15 +40,14 @@ export function sleep(timers: Timers, delayMs: number, signal?: AbortSignal): Pr
       reject(signal.reason as Error);
       return;
     }
-    const onAbort = (): void => {
-      timer.cancel();
-      reject(signal?.reason as Error);
-    };
     const timer = timers.after(delayMs, () => {
-      signal?.removeEventListener("abort", onAbort);
+      stopListening();
       resolve();
     });
-    signal?.addEventListener("abort", onAbort, { once: true });
+    const stopListening = onAbort(signal, () => {
+      timer.cancel();
+      reject(signal?.reason as Error);
+    });
   });
 }
 

@@ -3,6 +3,7 @@ import net from "node:net";
 import type { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
 import { promisify } from "node:util";
+import { onAbort } from "../../common/on-abort.js";
 
 const READ_BYTES = 256 * 1024;
 
@@ -69,15 +70,14 @@ async function* chunksOfFile(fd: number, signal: AbortSignal, isOwner = false): 
 
 async function* chunksOfStream(stream: Readable, signal: AbortSignal): AsyncGenerator<Buffer> {
   // Ending the stream ends a read that waits for somebody to type.
-  const stop = (): void => void stream.destroy();
-  signal.addEventListener("abort", stop, { once: true });
+  const stopListening = onAbort(signal, () => void stream.destroy());
   try {
     if (signal.aborted) return;
     for await (const chunk of stream) yield chunk as Buffer;
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
-    signal.removeEventListener("abort", stop);
+    stopListening();
     if (signal.aborted) await finished(stream).catch(() => undefined);
   }
 }

@@ -1,39 +1,155 @@
-/**
- * The memory of a producer: buffers of one size, handed out until the limit is reached, and used again. A record that is
- * larger than a buffer gets one of its own, which counts too. A buffer that may still be read by a socket is not given
- * back but abandoned: its bytes count as free, and the garbage collector decides.
- */
-export class BufferPool {
-  readonly #free: Buffer[] = [];
+import type { BrokerId } from "../protocol/types.js";
+
+/** What records for one leader take of their producer's memory; -1 stands for partitions that have no leader. */
+export class MemoryShare {
+  takenBytes = 0;
+  /** Records wait for room in it: one that comes now must stand behind them. */
+  isShort = false;
+
+  constructor(readonly brokerId: BrokerId) {}
+}
+
+/** What one partition takes, and in whose share that counts: its leader's, which may change. */
+export class MemoryAccount {
   #takenBytes = 0;
 
+  constructor(private current: MemoryShare) {}
+
+  get share(): MemoryShare {
+    return this.current;
+  }
+
+  add(bytes: number): void {
+    this.#takenBytes += bytes;
+    this.current.takenBytes += bytes;
+  }
+
+  /** From now on all that it takes counts in this share. */
+  moveTo(share: MemoryShare): void {
+    this.current.takenBytes -= this.#takenBytes;
+    this.current = share;
+    share.takenBytes += this.#takenBytes;
+  }
+}
+
+/** The smallest buffer: the heads of a request and of a batch, and a few short records. */
+const BUFFER_BYTES_MIN = 512;
+/** A share may be so many times as large as what it leaves to the others. */
+const SHARE_TO_FREE_MAX = 7;
+/** A batch begins with more than it needs as long as open ones take no more than one part in so many of the memory. */
+const LARGE_BEGINNINGS_PART = 8;
+
+/**
+ * The memory of a producer: buffers of powers of two up to the size of a batch, handed out until the limit is reached, and
+ * used again. A record that is larger than a batch gets a buffer of its own, which counts too. A buffer that may still be
+ * read by a socket is not given back but abandoned: its bytes count as free, and the garbage collector decides.
+ *
+ * The limit holds for what is out together with what is kept for later.
+ *
+ * Of several leaders none can take everything: each may take seven times what it leaves free. One that answers no more
+ * holds seven eighths of the memory in the end; the others go on with the rest, among whom it is divided in the same way.
+ */
+export class BufferPool {
+  readonly #idle = new Map<number, Buffer[]>();
+  #idleBytes = 0;
+  #takenBytes = 0;
+  /** Of what is taken, how much lies in batches that take more records. Whoever opens and closes these keeps it. */
+  openBytes = 0;
+  readonly #shares = new Map<BrokerId, MemoryShare>();
+
   constructor(
-    /** Of an ordinary buffer. */
+    /** Of the largest ordinary buffer. */
     readonly bufferBytes: number,
     private readonly limitBytes: number,
   ) {}
+
+  /** More than half is taken. */
+  get isTight(): boolean {
+    return this.#takenBytes > this.limitBytes / 2;
+  }
+
+  /** Of what was given back, how much is kept for later. */
+  get keptBytes(): number {
+    return this.#idleBytes;
+  }
+
+  /** Whether records for some leader need not wait. */
+  get hasRoom(): boolean {
+    for (const share of this.#shares.values()) if (!share.isShort) return true;
+    return false;
+  }
+
+  shareOf(brokerId: BrokerId): MemoryShare {
+    let share = this.#shares.get(brokerId);
+    if (share === undefined) this.#shares.set(brokerId, (share = new MemoryShare(brokerId)));
+    return share;
+  }
+
+  /** Whether a batch may begin with so much though it is not needed yet. */
+  isGenerous(bytes: number): boolean {
+    return this.openBytes + bytes <= this.limitBytes / LARGE_BEGINNINGS_PART;
+  }
 
   /**
    * A buffer of at least so many bytes; undefined when the limit is reached. One is always to be had when nothing is
    * out.
    */
-  take(bytes: number): Buffer | undefined {
-    const wantedBytes = Math.max(bytes, this.bufferBytes);
-    if (this.#takenBytes > 0 && this.#takenBytes + wantedBytes > this.limitBytes) return undefined;
+  take(account: MemoryAccount, bytes: number): Buffer | undefined {
+    const wantedBytes = this.#sizeFor(bytes);
+    if (!this.#isRoom(account.share, wantedBytes)) return undefined;
     this.#takenBytes += wantedBytes;
-    if (wantedBytes === this.bufferBytes) return this.#free.pop() ?? Buffer.allocUnsafeSlow(wantedBytes);
-    return Buffer.allocUnsafeSlow(wantedBytes);
+    account.add(wantedBytes);
+    const idle = this.#idle.get(wantedBytes)?.pop();
+    if (idle === undefined) {
+      this.#dropIdle(this.#takenBytes + this.#idleBytes - this.limitBytes);
+      return Buffer.allocUnsafeSlow(wantedBytes);
+    }
+    this.#idleBytes -= wantedBytes;
+    return idle;
   }
 
   /** A buffer beyond the limit, for what is in memory already and must be laid out anew. */
-  force(bytes: number): Buffer {
+  force(account: MemoryAccount, bytes: number): Buffer {
     this.#takenBytes += bytes;
+    account.add(bytes);
     return Buffer.allocUnsafeSlow(bytes);
   }
 
   /** `reusable`: nobody reads the buffer any more. */
-  give(buffer: Buffer, reusable: boolean): void {
-    this.#takenBytes -= buffer.length;
-    if (reusable && buffer.length === this.bufferBytes) this.#free.push(buffer);
+  give(account: MemoryAccount, buffer: Buffer, reusable: boolean): void {
+    const { length } = buffer;
+    this.#takenBytes -= length;
+    account.add(-length);
+    if (!reusable || length !== this.#sizeFor(length) || length > this.bufferBytes) return;
+    if (this.#takenBytes + this.#idleBytes + length > this.limitBytes) return;
+    let idle = this.#idle.get(length);
+    if (idle === undefined) this.#idle.set(length, (idle = []));
+    idle.push(buffer);
+    this.#idleBytes += length;
+  }
+
+  #isRoom(share: MemoryShare, wantedBytes: number): boolean {
+    if (this.#takenBytes === 0) return true;
+    const freeBytes = this.limitBytes - this.#takenBytes - wantedBytes;
+    if (freeBytes < 0) return false;
+    const shareBytes = share.takenBytes;
+    return this.#shares.size === 1 || shareBytes === 0 || shareBytes + wantedBytes <= SHARE_TO_FREE_MAX * freeBytes;
+  }
+
+  #sizeFor(bytes: number): number {
+    if (bytes > this.bufferBytes) return bytes;
+    return Math.min(this.bufferBytes, Math.max(BUFFER_BYTES_MIN, 2 ** (32 - Math.clz32(bytes - 1))));
+  }
+
+  /** Leaves so many bytes of what is kept for later to the garbage collector. */
+  #dropIdle(bytes: number): void {
+    let leftBytes = bytes;
+    for (const [size, buffers] of this.#idle) {
+      if (leftBytes <= 0) return;
+      const count = Math.min(buffers.length, Math.ceil(leftBytes / size));
+      buffers.length -= count;
+      this.#idleBytes -= count * size;
+      leftBytes -= count * size;
+    }
   }
 }

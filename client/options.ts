@@ -88,19 +88,22 @@ export interface ProducerOptions {
    */
   readonly idempotent?: boolean;
   /**
-   * How long a batch waits for more records, in milliseconds, from 0 to 60000; below `deliveryTimeoutMs`. 0: until the end of the current turn of the event loop.
+   * How long a batch waits for more records, in milliseconds, from 0 to 60000; below `deliveryTimeoutMs`, and no longer than
+   * half of what is left of that. 0: until the end of the current turn of the event loop. A broker that has much to do gets
+   * batches that are not full only in turn, whatever is set here.
    * @defaultValue 0
    */
   readonly lingerMs?: number;
   /**
-   * A batch is sent when it holds this many bytes, or as many as the topic's `max.message.bytes` allows; it takes this
-   * much memory in any case. A single record may be larger, up to that setting. Bytes, from 1024 to 8388608.
+   * A batch is sent when it holds this many bytes, or as many as the topic's `max.message.bytes` allows; until then it takes
+   * the memory that its records need, up to twice as much. A single record may be larger, up to that setting. Bytes, from
+   * 1024 to 8388608.
    * @defaultValue 131072
    */
   readonly batchBytes?: number;
   /**
    * Memory for records that are not acknowledged yet, in bytes, from 1024 on. When it is used up, `produce` returns a
-   * promise.
+   * promise, and nothing lingers. Records for one broker take no more than seven times what they leave to those for others.
    * @defaultValue 33554432
    */
   readonly bufferBytes?: number;

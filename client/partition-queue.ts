@@ -1,13 +1,17 @@
 import { invariant } from "../common/assert.js";
 import { ApiError, errorCodes, errorNameOf, mayRetry } from "../protocol/error-codes.js";
 import type { ErrorName } from "../protocol/error-codes.js";
+import type { RecordsInPlace } from "../protocol/message-codec.js";
 import type { LeaderHint } from "../protocol/messages.js";
 import type { RpcConnection, RpcOutcome } from "../protocol/rpc-connection.js";
 import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerId, TopicId } from "../protocol/types.js";
 import { acksCodes } from "../protocol/types.js";
+import type { MemoryShare } from "./buffer-pool.js";
+import { MemoryAccount } from "./buffer-pool.js";
 import type { ClientError } from "./errors.js";
 import { ProtocolError, RecordTooLargeError, toClientError, topicReplacedError } from "./errors.js";
+import type { LeaderTurns } from "./leader-turns.js";
 import type { KnownPartition, KnownTopic } from "./metadata.js";
 import { SILENCE_MS } from "./metadata.js";
 import { appendedAnyway, identityLost, outcomeUnknownError, outOfTimeError } from "./produce-errors.js";
@@ -28,6 +32,7 @@ export interface QueueHost extends AccumulatorHost, IdentitySource {
   leaderOf(topic: string, partition: number): KnownPartition | undefined;
   connectionTo(brokerId: BrokerId): RpcConnection | undefined;
   dropConnection(brokerId: BrokerId): void;
+  turnsAt(brokerId: BrokerId): LeaderTurns;
   /** A refusal that metadata cures. */
   onMoved(topic: string, partition: number, hint: LeaderHint | null): void;
   onTrouble(brokerId: BrokerId): void;
@@ -37,6 +42,8 @@ export interface QueueHost extends AccumulatorHost, IdentitySource {
   onClosedBatch(queue: PartitionQueue): void;
   /** Calls `pump` in the middle of an append: callbacks of what that ends must wait, because they may append as well. */
   pumpDuringAppend(queue: PartitionQueue): void;
+  /** The partition of a batch is gone, as `error` says: records that do not name it may go elsewhere. */
+  onHomeless(batch: ProducerBatch, error: ClientError): void;
   /** A batch is done and its memory free; `run` tells those who appended its records. */
   onDoneBatch(batch: ProducerBatch, run: (onThrown: OnThrown) => void): void;
 }
@@ -68,6 +75,7 @@ export class PartitionQueue {
   readonly topic: string;
   #topicId: TopicId;
   readonly #place: { readonly topic: string; readonly partition: number };
+  readonly #account: MemoryAccount;
   /** Where records go in. */
   readonly accumulator: RecordAccumulator;
   /** Batches that were sent, in the order of their sequences. */
@@ -88,16 +96,20 @@ export class PartitionQueue {
   #awaitsLeader = false;
   /** In the producer's list of queues to pump at the end of the turn. */
   isListed = false;
+  /** The topic was created again, with fewer partitions. */
+  isGone = false;
 
   constructor(
     private readonly host: QueueHost,
     { name, topicId, batchBytesMax }: KnownTopic,
     readonly partition: number,
+    share: MemoryShare,
   ) {
     this.topic = name;
     this.#topicId = topicId;
     this.#place = { topic: name, partition };
-    this.accumulator = new RecordAccumulator(host, this.#place, batchBytesMax, {
+    this.#account = new MemoryAccount(share);
+    this.accumulator = new RecordAccumulator(host, this.#place, this.#account, batchBytesMax, {
       onClosed: () => host.onClosedBatch(this),
       onFull: () => host.pumpDuringAppend(this),
     });
@@ -107,6 +119,16 @@ export class PartitionQueue {
 
   get isEmpty(): boolean {
     return this.accumulator.isEmpty && this.#sent.length === 0;
+  }
+
+  /** Of the memory: that of records for the same leader. */
+  get share(): MemoryShare {
+    return this.#account.share;
+  }
+
+  /** Another leader was told of, or none any more. */
+  moveTo(share: MemoryShare): void {
+    this.#account.moveTo(share);
   }
 
   /** Sends what may be sent now. Cheap when there is nothing to do. */
@@ -131,7 +153,15 @@ export class PartitionQueue {
     const connection = host.connectionTo(leader.leaderId);
     if (connection === undefined) return;
     if (this.#mustResend) this.#resend(connection, leader, nowMs);
+    const turns = host.turnsAt(leader.leaderId);
     while (this.#sequence.begin(this.#sent.length > 0) && this.#hasRoom()) {
+      if (!this.accumulator.hasReady) {
+        if (!this.accumulator.hasDue(nowMs)) return;
+        if (!turns.isTurnOf(this, nowMs)) {
+          host.wakeAt(turns.wakeAtMs(nowMs));
+          return;
+        }
+      }
       const batch = this.accumulator.takeDue(nowMs);
       if (batch === undefined) return;
       this.#sequence.identify(batch);
@@ -193,6 +223,19 @@ export class PartitionQueue {
   }
 
   /**
+   * There is no such partition any more. What certainly is not in its log goes elsewhere, unless it names the partition;
+   * the rest fails.
+   */
+  leave(error: ClientError): void {
+    const batches = [...this.#takeSent(), ...this.accumulator.takeAll()];
+    this.#sequence.forget();
+    for (const batch of batches) {
+      if (mayBeAppended(batch)) this.#fail(batch, this.#unknown(batch, error));
+      else this.#handBack(batch, error);
+    }
+  }
+
+  /**
    * Whether another batch may be sent. Counted from the oldest without an outcome, with those behind it that have one: a
    * broker recognizes repetitions of a producer's last five batches, so the oldest must stay among them.
    */
@@ -228,12 +271,13 @@ export class PartitionQueue {
 
   #transmit(batch: ProducerBatch, connection: RpcConnection, leader: KnownPartition, nowMs: number): void {
     const { settings } = this.host;
-    const { bytes } = batch;
-    invariant(bytes !== undefined, () => "a batch is sent before it has an identity");
+    const { pieces } = batch;
+    invariant(pieces !== undefined, () => "a batch is sent before it has an identity");
     batch.attempts += 1;
     batch.isPending = true;
     batch.sentTo = leader.leaderId;
     batch.sentAtMs = nowMs;
+    batch.underWay = this.host.turnsAt(leader.leaderId).onSent(nowMs);
     const attempt = batch.attempts;
     const body = {
       acks: acksCodes[settings.acks],
@@ -241,29 +285,31 @@ export class PartitionQueue {
       partitions: [{ topicId: this.#topicId, partition: this.partition, leaderEpochPlusOne: leader.leaderEpoch + 1 }],
     };
     if (settings.acks === "none") {
-      connection.sendWithoutResponse("produce", body, [[bytes]], () => this.#onSent(batch, attempt));
+      connection.sendWithoutResponse("produce", body, [pieces], () => this.#onSent(batch, attempt, leader));
       return;
     }
-    // Earlier attempts were answered or their connection is gone, so nobody reads what stands in front of the batch.
-    const end = bytes.byteOffset - batch.buffer.byteOffset + bytes.length;
-    const inPlace = { buffer: batch.buffer, start: end - bytes.length, end };
-    connection.send("produce", body, { timeoutMs: settings.requestTimeoutMs, inPlace }, (outcome) =>
+    const { requestTimeoutMs: timeoutMs } = settings;
+    const records = pieces.length > 1 ? { records: [pieces] } : { inPlace: inPlaceOf(batch, pieces[0] as Buffer) };
+    connection.send("produce", body, { timeoutMs, ...records }, (outcome) =>
       this.#onOutcome(batch, attempt, leader, outcome),
     );
     this.host.wakeAt(nowMs + SILENCE_MS);
   }
 
   /** The end of a batch that no answer is waited for. */
-  #onSent(batch: ProducerBatch, attempt: number): void {
+  #onSent(batch: ProducerBatch, attempt: number, leader: KnownPartition): void {
     if (batch.isDone || batch.attempts !== attempt) return;
+    this.#endTurn(batch);
     batch.isPending = false;
     this.#remove(batch);
     this.#succeed(batch, -1);
     this.pump();
+    this.#callNext(leader);
   }
 
   #onOutcome(batch: ProducerBatch, attempt: number, leader: KnownPartition, outcome: RpcOutcome<"produce">): void {
     if (batch.isDone || batch.attempts !== attempt) return;
+    this.#endTurn(batch, !(outcome instanceof TransportError));
     batch.isPending = false;
     if (outcome instanceof TransportError) {
       if (!outcome.notSent) batch.outcomeUnknown = true;
@@ -291,6 +337,21 @@ export class PartitionQueue {
       }
     }
     this.pump();
+    this.#callNext(leader);
+  }
+
+  /** The batch counts no more among those under way. */
+  #endTurn(batch: ProducerBatch, isAnswered = false): void {
+    const { underWay, sentTo } = batch;
+    if (underWay === undefined) return;
+    const turns = this.host.turnsAt(sentTo);
+    if (isAnswered) turns.onAnswered(underWay, this.host.env.clock.monotonicMs());
+    else turns.onEnded(underWay);
+    batch.underWay = undefined;
+  }
+
+  #callNext({ leaderId }: KnownPartition): void {
+    this.host.turnsAt(leaderId).callNext(this.host.env.clock.monotonicMs());
   }
 
   #onAppended(batch: ProducerBatch, baseOffset: number): void {
@@ -335,7 +396,8 @@ export class PartitionQueue {
 
   /** The topic takes smaller batches than this producer makes: this one is sent in halves, and others are kept smaller. */
   #onTooLarge(batch: ProducerBatch, leader: KnownPartition): void {
-    const bytes = batch.bytes?.length ?? 0;
+    let bytes = 0;
+    for (const { length } of batch.pieces ?? []) bytes += length;
     if (batch.recordCount === 1) {
       this.#giveUp(
         batch,
@@ -344,10 +406,10 @@ export class PartitionQueue {
       return;
     }
     this.accumulator.keepBelow(bytes);
-    const halves = batch.split((size) => this.host.pool.force(size));
+    const halves = batch.split((size) => this.host.pool.force(this.#account, size));
     this.#sequence.identifyParts(batch, halves);
     batch.isDone = true;
-    this.host.pool.give(batch.buffer, true);
+    this.#giveBack(batch, true);
     this.#sent.splice(this.#sent.indexOf(batch), 1, ...halves);
     this.#mustResend = true;
   }
@@ -436,11 +498,24 @@ export class PartitionQueue {
     this.#done(batch, (onThrown) => batch.tellFailure(error, onThrown));
   }
 
+  #handBack(batch: ProducerBatch, error: ClientError): void {
+    batch.isDone = true;
+    this.#endTurn(batch);
+    // Its records are views of the memory until they are encoded again.
+    this.#giveBack(batch, false);
+    this.host.onHomeless(batch, error);
+  }
+
   #done(batch: ProducerBatch, run: (onThrown: OnThrown) => void): void {
     batch.isDone = true;
     // A socket may still hold the bytes of a request without an answer.
-    this.host.pool.give(batch.buffer, !batch.isPending);
+    this.#endTurn(batch);
+    this.#giveBack(batch, !batch.isPending);
     this.host.onDoneBatch(batch, run);
+  }
+
+  #giveBack(batch: ProducerBatch, reusable: boolean): void {
+    for (const buffer of batch.buffers) this.host.pool.give(this.#account, buffer, reusable);
   }
 
   #placeAt(leader: KnownPartition): { topic: string; partition: number; brokerId: BrokerId } {
@@ -458,3 +533,10 @@ export class PartitionQueue {
 
 /** Whether the records may be in the log, or get there yet. */
 const mayBeAppended = (batch: ProducerBatch): boolean => batch.isPending || batch.outcomeUnknown;
+
+/** Earlier attempts were answered or their connection is gone, so nobody reads what stands in front of the batch. */
+function inPlaceOf({ buffers: [buffer] }: ProducerBatch, whole: Buffer): RecordsInPlace {
+  invariant(buffer !== undefined, () => "a batch lies in no buffer");
+  const end = whole.byteOffset - buffer.byteOffset + whole.length;
+  return { buffer, start: end - whole.length, end };
+}

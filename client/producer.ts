@@ -1,3 +1,4 @@
+import { invariant } from "../common/assert.js";
 import { EarliestTimer } from "../common/earliest-timer.js";
 import type { Env } from "../common/env/env.js";
 import { throwUncaught } from "../common/env/time.js";
@@ -11,6 +12,7 @@ import { BrokerConnections } from "./broker-connections.js";
 import { BufferPool } from "./buffer-pool.js";
 import type { ClientError } from "./errors.js";
 import { ClosedError, InvalidArgumentError, toClientError } from "./errors.js";
+import { LeaderTurns } from "./leader-turns.js";
 import type { KnownPartition, Metadata } from "./metadata.js";
 import type { WaitForTopic } from "./new-partitions.js";
 import { NewPartitions } from "./new-partitions.js";
@@ -19,7 +21,7 @@ import type { PartitionQueue, QueueHost } from "./partition-queue.js";
 import type { OnAcknowledged, OnThrown, ProducerBatch, RecordMetadata } from "./producer-batch.js";
 import { ProducerIds } from "./producer-ids.js";
 import type { ProducerRecord } from "./producer-record.js";
-import { checkRecord, headerList } from "./producer-record.js";
+import { checkRecord } from "./producer-record.js";
 import type { ProducerSettings } from "./producer-settings.js";
 import { producerSettings } from "./producer-settings.js";
 import { ProducerTurn } from "./producer-turn.js";
@@ -65,13 +67,17 @@ export class Producer implements AsyncDisposable {
   readonly #ids: ProducerIds;
   readonly #host: QueueHost;
   readonly #turn: ProducerTurn;
-  readonly #waiting: WaitingRecords;
+  readonly #pool: BufferPool;
+  readonly #waiting: WaitingRecords<PartitionQueue>;
   readonly #topics = new Map<string, TopicQueues>();
   #lastTopic: TopicQueues | undefined;
   /** Records that name a partition that is not known. */
   readonly #newPartitions: NewPartitions;
   /** Queues that may hold something. */
   readonly #active = new Set<PartitionQueue>();
+  readonly #turns = new Map<BrokerId, LeaderTurns>();
+  /** Some batch may linger though memory has got short. */
+  #mayLinger = false;
   /** Callbacks wait for the end of the turn. */
   #isAppending = false;
   /** The first failure that no callback was told about. */
@@ -101,11 +107,15 @@ export class Producer implements AsyncDisposable {
       },
     });
     this.#turn = new ProducerTurn(env);
-    this.#waiting = new WaitingRecords(env.clock, settings.deliveryTimeoutMs, {
-      tryAppend: (topic, record, timestamp, deadlineMs, onAcknowledged) => {
+    this.#pool = new BufferPool(settings.batchBytes, settings.bufferBytes);
+    this.#waiting = new WaitingRecords<PartitionQueue>(env.clock, settings.deliveryTimeoutMs, {
+      placeOf: (topic, record) => {
         const queues = this.#queuesOf(topic);
-        return queues !== undefined && this.#append(queues, record, timestamp, deadlineMs, onAcknowledged);
+        invariant(queues !== undefined, () => `${topic} is not known any more`);
+        return queues.queueOf(record);
       },
+      tryAppend: (queue, record, timestamp, deadlineMs, onAcknowledged) =>
+        this.#append(queue, record, timestamp, deadlineMs, onAcknowledged),
       onFailed: (error, onAcknowledged) => this.#fail(error, onAcknowledged),
     });
     this.#newPartitions = new NewPartitions(env, settings.deliveryTimeoutMs, context.waitForTopic);
@@ -210,10 +220,27 @@ export class Producer implements AsyncDisposable {
         this.#fail(error, onAcknowledged);
       });
     }
-    if (this.#waiting.isMemoryShort || !this.#append(queues, record, timestamp, undefined, onAcknowledged)) {
-      this.#wakeIn(CHECK_MS);
-      return this.#waiting.awaitMemory(topic, record, timestamp, onAcknowledged);
+    return this.#place(queues, record, timestamp, onAcknowledged);
+  }
+
+  /** Encodes a record where it goes, or lets it wait for memory. Throws what is wrong with it. */
+  #place(
+    queues: TopicQueues,
+    record: ProducerRecord,
+    timestamp: number,
+    onAcknowledged: OnAcknowledged | undefined,
+  ): void | Promise<void> {
+    let queue = queues.queueOf(record);
+    if (!queue.share.isShort && this.#append(queue, record, timestamp, undefined, onAcknowledged)) return;
+    const other = queues.queueInsteadOf(queue, record);
+    if (other !== undefined) {
+      if (this.#append(other, record, timestamp, undefined, onAcknowledged)) return;
+      queue = other;
     }
+    this.#wakeIn(CHECK_MS);
+    const room = this.#waiting.awaitMemory(queues.name, queue, record, timestamp, onAcknowledged);
+    this.#endLingering();
+    return room;
   }
 
   /**
@@ -221,20 +248,7 @@ export class Producer implements AsyncDisposable {
    * `flush` that no callback and no promise was told about.
    */
   async flush(): Promise<void> {
-    await this.#newPartitions.drained();
-    await this.#waiting.drained();
-    await new Promise<void>((resolve) => {
-      let left = 1;
-      const onDone = (): void => {
-        left -= 1;
-        if (left === 0) resolve();
-      };
-      for (const queue of [...this.#active]) {
-        // A batch may be done before `flush` returns; the one in excess keeps the count above zero until all are known.
-        left += queue.flush(onDone);
-      }
-      onDone();
-    });
+    await this.#settled();
     const failure = this.#unreported;
     this.#unreported = undefined;
     if (failure !== undefined) throw failure;
@@ -265,17 +279,44 @@ export class Producer implements AsyncDisposable {
     }
   }
 
+  /** Resolves when every record that is here now has an outcome. */
+  async #settled(): Promise<void> {
+    // What is encoded already does not linger while others wait for their topic.
+    for (const queue of [...this.#active]) queue.flush(() => undefined);
+    await this.#newPartitions.drained();
+    await this.#waiting.drained();
+    await new Promise<void>((resolve) => {
+      let left = 1;
+      const onDone = (): void => {
+        left -= 1;
+        if (left === 0) resolve();
+      };
+      for (const queue of [...this.#active]) {
+        // A batch may be done before `flush` returns; the one in excess keeps the count above zero until all are known.
+        left += queue.flush(onDone);
+      }
+      onDone();
+    });
+  }
+
   #queueHost(): QueueHost {
     const { metadata } = this.#context;
+    const ids = this.#ids;
     return {
       env: this.#env,
       settings: this.#settings,
-      pool: new BufferPool(this.#settings.batchBytes, this.#settings.bufferBytes),
+      pool: this.#pool,
+      isMemoryTight: () => this.#waiting.isMemoryShort || this.#pool.isTight,
+      onLingering: (untilMs) => {
+        this.#mayLinger ||= !this.#pool.isTight;
+        this.#wakeAt(untilMs);
+      },
       leaderOf: (topic, partition) => this.#leaderOf(topic, partition),
       connectionTo: (brokerId) => this.#connectionTo(brokerId),
       dropConnection: (brokerId) => this.#connections.drop(brokerId),
-      identity: () => this.#ids.identity(),
-      discardIdentity: (identity) => this.#ids.discardIdentity(identity),
+      turnsAt: (brokerId) => this.#turnsAt(brokerId),
+      identity: () => ids.identity(),
+      discardIdentity: (identity) => ids.discardIdentity(identity),
       onMoved: (topic, partition, hint) => this.#onMoved(topic, partition, hint),
       onTrouble: (brokerId) => {
         metadata.onTrouble(brokerId);
@@ -285,8 +326,22 @@ export class Producer implements AsyncDisposable {
       wakeAt: (timeMs) => this.#wakeAt(timeMs),
       pumpDuringAppend: (queue) => this.#pumpDuringAppend(queue),
       onClosedBatch: (queue) => this.#topics.get(queue.topic)?.onClosedBatch(queue.partition),
+      onHomeless: (batch, error) => this.#onHomeless(batch, error),
       onDoneBatch: (batch, run) => this.#onDoneBatch(batch, run),
     };
+  }
+
+  #turnsAt(brokerId: BrokerId): LeaderTurns {
+    let turns = this.#turns.get(brokerId);
+    if (turns === undefined) this.#turns.set(brokerId, (turns = new LeaderTurns()));
+    return turns;
+  }
+
+  /** Records have begun to wait for memory: what lingers holds some. Not now, because its callbacks may append. */
+  #endLingering(): void {
+    if (!this.#mayLinger) return;
+    this.#mayLinger = false;
+    this.#env.timers.afterThisTurn(() => this.#pumpAll());
   }
 
   /** The queues of a topic; undefined when it is not known, and then it is being looked up. */
@@ -313,32 +368,21 @@ export class Producer implements AsyncDisposable {
   ): void | Promise<void> {
     const { timestamp = this.#turn.nowMs() } = record;
     try {
-      if (!this.#waiting.isMemoryShort && this.#append(queues, record, timestamp, undefined, onAcknowledged)) return;
+      return this.#place(queues, record, timestamp, onAcknowledged);
     } catch (error) {
       this.#fail(toClientError(error), onAcknowledged);
-      return;
     }
-    this.#wakeIn(CHECK_MS);
-    return this.#waiting.awaitMemory(queues.name, record, timestamp, onAcknowledged);
-  }
-
-  #fail(error: ClientError, onAcknowledged: OnAcknowledged | undefined): void {
-    if (onAcknowledged === undefined) this.#unreported ??= error;
-    else this.#tellFailure(error, onAcknowledged);
   }
 
   /** False when there is no memory for the record. Throws what is wrong with it. */
   #append(
-    topic: TopicQueues,
+    queue: PartitionQueue,
     record: ProducerRecord,
     timestamp: number,
     deadlineMs: number | undefined,
     onAcknowledged: OnAcknowledged | undefined,
   ): boolean {
-    const queue = topic.queueOf(record);
-    const { headers } = record;
-    const list = headers === undefined ? undefined : headerList(headers);
-    if (!queue.accumulator.append(timestamp, record.key, record.value, list, deadlineMs, onAcknowledged)) return false;
+    if (!queue.accumulator.append(record, timestamp, deadlineMs, onAcknowledged)) return false;
     if (!queue.isListed) {
       // It was refused before, and forgotten: now it is asked for again.
       if (this.#context.metadata.topic(queue.topic) === undefined) this.#context.metadata.want(queue.topic);
@@ -387,6 +431,16 @@ export class Producer implements AsyncDisposable {
     else this.#tellDoneBatch(batch, run);
   }
 
+  /** The flushes that wait for the batch wait for whatever its records become part of. */
+  #onHomeless(batch: ProducerBatch, error: ClientError): void {
+    const records = batch.recordsBack();
+    for (const { isNamed, onAcknowledged } of records) if (isNamed) this.#fail(error, onAcknowledged);
+    const free = records.filter(({ isNamed }) => !isNamed);
+    this.#waiting.takeBack(error.topic ?? "", free, batch.deadlineMs);
+    this.#wakeIn(CHECK_MS);
+    for (const onDone of batch.onDone ?? []) void this.#settled().then(onDone);
+  }
+
   #tellDoneBatch(batch: ProducerBatch, run: (onThrown: OnThrown) => void): void {
     if (batch.failure !== undefined && (batch.callbacks === undefined || batch.callbacks.includes(undefined))) {
       this.#unreported ??= batch.failure;
@@ -396,7 +450,12 @@ export class Producer implements AsyncDisposable {
     this.#waiting.admit();
   }
 
-  #tellFailure(error: ClientError, onAcknowledged: OnAcknowledged): void {
+  /** Of a record that is in no batch. */
+  #fail(error: ClientError, onAcknowledged: OnAcknowledged | undefined): void {
+    if (onAcknowledged === undefined) {
+      this.#unreported ??= error;
+      return;
+    }
     try {
       onAcknowledged(error, undefined);
     } catch (thrown) {
@@ -406,6 +465,13 @@ export class Producer implements AsyncDisposable {
 
   #onMetadata(): void {
     const { metadata } = this.#context;
+    let hasMoved = false;
+    for (const [name, queues] of this.#topics) {
+      const known = metadata.topic(name);
+      if (known !== undefined && queues.place(known)) hasMoved = true;
+    }
+    // Before anything is sent, which may make room.
+    if (hasMoved) this.#waiting.onMoved();
     for (const [name, queues] of this.#topics) {
       const known = metadata.topic(name);
       if (known !== undefined) queues.onMetadata(known);
@@ -427,13 +493,15 @@ export class Producer implements AsyncDisposable {
 
   #onTimer(): void {
     const nowMs = this.#env.clock.monotonicMs();
+    // First: what has no room in time must not be let in by the end of what held it.
+    this.#waiting.expire(nowMs);
     for (const queue of [...this.#active]) {
       queue.check(nowMs);
       queue.pump();
       if (queue.isEmpty) this.#active.delete(queue);
     }
+    for (const turns of this.#turns.values()) turns.callNext(nowMs);
     this.#failUnknownTopics(nowMs);
-    this.#waiting.expire(nowMs);
     if (this.#active.size > 0 || !this.#waiting.isEmpty) this.#wakeAt(nowMs + CHECK_MS);
   }
 

@@ -1,23 +1,26 @@
 import { invariant } from "../common/assert.js";
 import type { Env } from "../common/env/env.js";
 import { REQUEST_HEADROOM_BYTES } from "../protocol/message-codec.js";
-import type { EncodableBytes, EncodableHeader } from "../protocol/record-encoder.js";
 import { singleRecordBatchBytes } from "../protocol/record-encoder.js";
-import type { BufferPool } from "./buffer-pool.js";
+import type { BufferPool, MemoryAccount } from "./buffer-pool.js";
 import type { ErrorPlace } from "./errors.js";
 import { RecordTooLargeError } from "./errors.js";
 import type { OnAcknowledged } from "./producer-batch.js";
 import { ProducerBatch } from "./producer-batch.js";
+import type { ProducerRecord } from "./producer-record.js";
+import { headerList } from "./producer-record.js";
 
 /** What an accumulator needs of its producer. */
 export interface AccumulatorHost {
   readonly env: Env;
   readonly settings: { readonly lingerMs: number; readonly deliveryTimeoutMs: number };
   readonly pool: BufferPool;
+  /** Records wait for memory, or soon will: nothing lingers. */
+  isMemoryTight(): boolean;
   /** What is known of the cluster is of no use; it is to be asked again. */
   refresh(): void;
-  /** Has what is due looked for at this time of the monotonic clock, or before. */
-  wakeAt(timeMs: number): void;
+  /** A batch may wait for more records until this time of the monotonic clock. */
+  onLingering(untilMs: number): void;
 }
 
 /** What an accumulator tells the queue that it belongs to. */
@@ -40,7 +43,10 @@ const LIMIT_BYTES_MIN = 1024;
  *      for their turn     records
  *
  * Records keep the order in which they came. The open batch is closed when it is full, or, with nothing ready before it,
- * when it is taken: at the end of `lingerMs`, or in a flush.
+ * when it is taken: at the end of `lingerMs`, in a flush, or when memory is tight.
+ *
+ * A batch begins in a small buffer and goes on in others that are in proportion to what it has, so that a few bytes take
+ * little of the memory. As long as open batches take little of it altogether, one begins as large as the one before it became.
  */
 export class RecordAccumulator {
   readonly #ready: ProducerBatch[] = [];
@@ -48,10 +54,13 @@ export class RecordAccumulator {
   #isFlushing = false;
   /** What a batch of several records may hold: what the topic accepts, or less when it has refused that. */
   #limitBytes: number;
+  /** Of the buffer of the batch that was closed last. */
+  #lastBytes = 0;
 
   constructor(
     private readonly host: AccumulatorHost,
     private readonly place: ErrorPlace,
+    private readonly account: MemoryAccount,
     /** The largest batch that the topic accepts. */
     private batchBytesMax: number,
     private readonly events: AccumulatorEvents,
@@ -68,30 +77,31 @@ export class RecordAccumulator {
    * deadline of this record, its oldest; undefined: the record was handed over only now. Throws RecordTooLargeError.
    */
   append(
+    record: ProducerRecord,
     timestamp: number,
-    key: EncodableBytes,
-    value: EncodableBytes,
-    headers: readonly EncodableHeader[] | undefined,
     deadlineMs: number | undefined,
     onAcknowledged: OnAcknowledged | undefined,
   ): boolean {
+    const { key, value } = record;
+    const headers = record.headers === undefined ? undefined : headerList(record.headers);
     let batch = this.#open;
     if (batch === undefined || !batch.encoder.tryAppend(timestamp, key, value, headers)) {
-      if (this.closeOpen()) this.events.onFull();
-      batch = this.#newBatch(deadlineMs);
-      if (batch === undefined) return false;
-      if (!batch.encoder.tryAppend(timestamp, key, value, headers)) {
-        this.host.pool.give(batch.buffer, true);
-        batch = this.#newLargeBatch(singleRecordBatchBytes(key, value, headers), deadlineMs);
+      const recordBytes = batch?.encoder.bytesOf(timestamp, key, value, headers);
+      const growthBytes = recordBytes === undefined ? undefined : batch?.growthFor(recordBytes);
+      if (batch === undefined || growthBytes === undefined) {
+        if (this.closeOpen()) this.events.onFull();
+        batch = this.#newBatch(singleRecordBatchBytes(key, value, headers), deadlineMs);
         if (batch === undefined) return false;
-        const fits = batch.encoder.tryAppend(timestamp, key, value, headers);
-        invariant(fits, () => "a record does not fit into a batch of its own size");
+        this.#open = batch;
+        this.host.pool.openBytes += batch.memoryBytes;
+        if (this.host.settings.lingerMs > 0) this.host.onLingering(this.#lingersUntilMs(batch));
+      } else if (!this.#grow(batch, growthBytes)) {
+        return false;
       }
-      this.#open = batch;
-      const { lingerMs } = this.host.settings;
-      if (lingerMs > 0) this.host.wakeAt(batch.openedAtMs + lingerMs);
+      const fits = batch.encoder.tryAppend(timestamp, key, value, headers);
+      invariant(fits, () => "a record does not fit into the room that was made for it");
     }
-    batch.note(timestamp, onAcknowledged);
+    batch.note(timestamp, onAcknowledged, record.partition !== undefined);
     return true;
   }
 
@@ -101,9 +111,16 @@ export class RecordAccumulator {
     if (batch === undefined) return false;
     this.#open = undefined;
     this.#isFlushing = false;
+    this.#lastBytes = Math.min(batch.memoryBytes, this.host.pool.bufferBytes);
+    this.host.pool.openBytes -= batch.memoryBytes;
     this.#ready.push(batch);
     this.events.onClosed();
     return true;
+  }
+
+  /** Whether a batch waits for its turn that takes no more records. */
+  get hasReady(): boolean {
+    return this.#ready.length > 0;
   }
 
   /** Whether there is a batch to send now. */
@@ -154,32 +171,44 @@ export class RecordAccumulator {
     this.#limitBytes = Math.max(LIMIT_BYTES_MIN, Math.min(this.#limitBytes, Math.ceil(bytes / 2)));
   }
 
-  /** A batch of the usual size; undefined when there is no memory for one. */
-  #newBatch(deadlineMs: number | undefined): ProducerBatch | undefined {
-    const buffer = this.host.pool.take(0);
-    return buffer && this.#batchIn(buffer, deadlineMs, this.#limitBytes);
-  }
-
-  /** A batch for a record that takes so many bytes, alone; undefined when there is no memory for one. */
-  #newLargeBatch(bytes: number, deadlineMs: number | undefined): ProducerBatch | undefined {
-    if (bytes > this.batchBytesMax) {
+  /** A batch for a record that takes so many bytes, alone, and for more; undefined when there is no memory for one. */
+  #newBatch(recordBytes: number, deadlineMs: number | undefined): ProducerBatch | undefined {
+    const { env, pool, settings } = this.host;
+    const neededBytes = REQUEST_HEADROOM_BYTES + recordBytes;
+    const ordinaryBytes = Math.min(this.#limitBytes, pool.bufferBytes);
+    const isLarge = neededBytes > ordinaryBytes;
+    if (isLarge && recordBytes > this.batchBytesMax) {
       // It may have been raised meanwhile, perhaps because of this very error.
       this.host.refresh();
-      throw new RecordTooLargeError(bytes, this.batchBytesMax, "max.message.bytes of the topic", this.place);
+      throw new RecordTooLargeError(recordBytes, this.batchBytesMax, "max.message.bytes of the topic", this.place);
     }
-    const buffer = this.host.pool.take(REQUEST_HEADROOM_BYTES + bytes);
-    return buffer && this.#batchIn(buffer, deadlineMs);
+    const beginBytes = pool.isGenerous(this.#lastBytes) ? Math.max(neededBytes, this.#lastBytes) : neededBytes;
+    const buffer = pool.take(this.account, beginBytes);
+    if (buffer === undefined) return undefined;
+    const nowMs = env.clock.monotonicMs();
+    const limitBytes = isLarge ? neededBytes : ordinaryBytes;
+    return new ProducerBatch(buffer, nowMs, deadlineMs ?? nowMs + settings.deliveryTimeoutMs, limitBytes);
   }
 
-  #batchIn(buffer: Buffer, deadlineMs: number | undefined, limitBytes?: number): ProducerBatch {
-    const nowMs = this.host.env.clock.monotonicMs();
-    return new ProducerBatch(buffer, nowMs, deadlineMs ?? nowMs + this.host.settings.deliveryTimeoutMs, limitBytes);
+  /** False when there is no memory for that. */
+  #grow(batch: ProducerBatch, bytes: number): boolean {
+    const { pool } = this.host;
+    const buffer = pool.take(this.account, bytes);
+    if (buffer === undefined) return false;
+    pool.openBytes += buffer.length;
+    batch.growBy(buffer);
+    return true;
   }
 
   #isOpenDue(nowMs: number): boolean {
-    const { lingerMs } = this.host.settings;
-    return (
-      this.#open !== undefined && (lingerMs === 0 || this.#isFlushing || nowMs >= this.#open.openedAtMs + lingerMs)
-    );
+    const open = this.#open;
+    if (open === undefined) return false;
+    if (this.host.settings.lingerMs === 0 || this.#isFlushing) return true;
+    return nowMs >= this.#lingersUntilMs(open) || this.host.isMemoryTight();
+  }
+
+  /** What has waited for memory for long does not linger until its time is over. */
+  #lingersUntilMs({ openedAtMs, deadlineMs }: ProducerBatch): number {
+    return openedAtMs + Math.min(this.host.settings.lingerMs, (deadlineMs - openedAtMs) / 2);
   }
 }

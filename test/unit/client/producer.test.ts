@@ -373,6 +373,13 @@ describe("Producer", () => {
     await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({ code: "DEADLINE_EXCEEDED" });
   });
 
+  it("does not let a record linger for its whole time", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ lingerMs: 2000, deliveryTimeoutMs: 2001 });
+    expect((await producer.send("t", { value: "a" })).offset).toBe(0);
+  });
+
   it("keeps to deliveryTimeoutMs when no broker gives it a producer id", async () => {
     await start();
     fake.createTopic("t");
@@ -736,6 +743,30 @@ describe("Producer", () => {
     await producer.sendBatch("t", records);
     expect(valuesOf(fake.partition("t"))).toEqual(["a", "b", "c", "d", "e"]);
     await expect(producer.send("t", { value: "x", partition: 1 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  });
+
+  it("sends records that name no partition to one there is when the topic comes back with fewer", async () => {
+    await start();
+    fake.createTopic("t", 8);
+    const producer = cluster.producer({ batchBytes: 1024 });
+    await Promise.all(Array.from({ length: 8 }, (_, partition) => producer.send("t", { value: "old", partition })));
+    fake.topics.delete("t");
+    fake.createTopic("t", 2);
+    // One of eight partitions is chosen for those without a key; keys are spread over all.
+    const free = Array.from({ length: 40 }, (_, index) => ({
+      value: `${index}`.padEnd(100, "."),
+      headers: { h: "x" },
+    }));
+    const keyed = Array.from({ length: 40 }, (_, index) => ({ key: `k${index}`, value: `key ${index}` }));
+    const named = producer.send("t", { value: "named", partition: 5 });
+    void named.catch(() => undefined);
+    const sent = [producer.sendBatch("t", free), producer.sendBatch("t", keyed)];
+    await producer.flush().catch(() => undefined);
+    const places = (await Promise.all(sent)).flat();
+    expect(places.every(({ partition }) => partition < 2)).toBe(true);
+    const values = [0, 1].flatMap((partition) => valuesOf(fake.partition("t", partition)));
+    expect(values.sort()).toEqual([...free, ...keyed].map(({ value }) => value).sort());
+    await expect(named).rejects.toMatchObject({ code: "UNKNOWN_TOPIC_ID" });
   });
 
   it("uses partitions that are added later", async () => {

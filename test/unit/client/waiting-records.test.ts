@@ -1,13 +1,18 @@
+import { MemoryShare } from "../../../client/buffer-pool.js";
 import type { ClientError } from "../../../client/errors.js";
+import type { RecordPlace } from "../../../client/waiting-records.js";
 import { WaitingRecords } from "../../../client/waiting-records.js";
 import { nodeEnv } from "../../../common/env/node-env.js";
 import { ManualTime } from "../../support/manual-time.js";
 
 describe("WaitingRecords", () => {
+  const place = { share: new MemoryShare(1), isGone: false };
+
   it("admits each record once and in order, also when admitting one makes room for others", async () => {
     const admitted: unknown[] = [];
     let isRoom = false;
-    const waiting: WaitingRecords = new WaitingRecords(nodeEnv().clock, 1000, {
+    const waiting: WaitingRecords<RecordPlace> = new WaitingRecords<RecordPlace>(nodeEnv().clock, 1000, {
+      placeOf: () => place,
       tryAppend: (_, { value }) => {
         if (!isRoom) return false;
         // A full batch is sent, which ends another one, whose memory is free now.
@@ -19,7 +24,7 @@ describe("WaitingRecords", () => {
         throw error;
       },
     });
-    const done = ["a", "b", "c"].map((value) => waiting.awaitMemory("t", { value }, 0, undefined));
+    const done = ["a", "b", "c"].map((value) => waiting.awaitMemory("t", place, { value }, 0, undefined));
     waiting.admit();
     expect(admitted).toEqual([]);
     isRoom = true;
@@ -33,7 +38,8 @@ describe("WaitingRecords", () => {
     const admitted: unknown[] = [];
     const failed: ClientError[] = [];
     const fault = new TypeError("the partitioner knows no such key");
-    const waiting = new WaitingRecords(nodeEnv().clock, 1000, {
+    const waiting = new WaitingRecords<RecordPlace>(nodeEnv().clock, 1000, {
+      placeOf: () => place,
       tryAppend: (_, { value }) => {
         if (value === "a") throw fault;
         admitted.push(value);
@@ -41,7 +47,7 @@ describe("WaitingRecords", () => {
       },
       onFailed: (error) => failed.push(error),
     });
-    const done = ["a", "b"].map((value) => waiting.awaitMemory("t", { value }, 0, undefined));
+    const done = ["a", "b"].map((value) => waiting.awaitMemory("t", place, { value }, 0, undefined));
     waiting.admit();
     await Promise.all(done);
     expect(admitted).toEqual(["b"]);
@@ -51,7 +57,8 @@ describe("WaitingRecords", () => {
   it("hands each record on with the deadline of its call, however long it waited", () => {
     const time = new ManualTime();
     const deadlines: number[] = [];
-    const waiting = new WaitingRecords(time, 1000, {
+    const waiting = new WaitingRecords<RecordPlace>(time, 1000, {
+      placeOf: () => place,
       tryAppend: (_topic, _record, _timestamp, deadlineMs) => deadlines.push(deadlineMs) > 0,
       onFailed: (error) => {
         throw error;
@@ -71,7 +78,8 @@ describe("WaitingRecords", () => {
     const failed: unknown[] = [];
     const admitted: unknown[] = [];
     let room = 0;
-    const waiting = new WaitingRecords(time, 1000, {
+    const waiting = new WaitingRecords<RecordPlace>(time, 1000, {
+      placeOf: () => place,
       tryAppend: (_, { value }) => {
         if (room === 0) return false;
         room -= 1;
@@ -82,16 +90,79 @@ describe("WaitingRecords", () => {
     });
     void waiting.awaitTopic("early", { value: "a" }, 0, undefined);
     time.advance(100);
-    void waiting.awaitMemory("known", { value: "b" }, 0, undefined);
+    void waiting.awaitMemory("known", place, { value: "b" }, 0, undefined);
     time.advance(100);
     void waiting.awaitTopic("early", { value: "c" }, 0, undefined);
     time.advance(100);
-    void waiting.awaitMemory("known", { value: "d" }, 0, undefined);
+    void waiting.awaitMemory("known", place, { value: "d" }, 0, undefined);
     waiting.onTopics(() => true);
     waiting.expire(time.monotonicMs() + 700);
     expect(failed).toEqual(["early"]);
     room = 3;
     waiting.admit();
     expect(admitted).toEqual(["b", "c", "d"]);
+  });
+
+  it("lets records for one leader in while those for another wait, each leader's in their order", () => {
+    const time = new ManualTime();
+    const places = {
+      stuck: { share: new MemoryShare(1), isGone: false },
+      well: { share: new MemoryShare(2), isGone: false },
+    };
+    const admitted: unknown[] = [];
+    let hasRoom = false;
+    const waiting = new WaitingRecords<RecordPlace>(time, 1000, {
+      placeOf: () => places.well,
+      tryAppend: (place, { value }) => {
+        if (!hasRoom || place.share.brokerId === 1) return false;
+        admitted.push(value);
+        return true;
+      },
+      onFailed: ({ message }) => admitted.push(message),
+    });
+    for (const value of ["1", "2", "3"]) {
+      time.advance(1);
+      void waiting.awaitMemory("t", places.stuck, { value: `stuck ${value}` }, 0, undefined);
+      void waiting.awaitMemory("t", places.well, { value: `well ${value}` }, 0, undefined);
+    }
+    expect([places.stuck.share.isShort, places.well.share.isShort]).toEqual([true, true]);
+    hasRoom = true;
+    waiting.admit();
+    expect(admitted.splice(0)).toEqual(["well 1", "well 2", "well 3"]);
+    expect([places.stuck.share.isShort, places.well.share.isShort]).toEqual([true, false]);
+    // Another broker leads it.
+    places.stuck.share = places.well.share;
+    waiting.onMoved();
+    expect(admitted.splice(0)).toEqual(["stuck 1", "stuck 2", "stuck 3"]);
+    expect(waiting.isEmpty).toBe(true);
+  });
+
+  it("is drained when all that waited has an outcome, though some has moved to another line", async () => {
+    const time = new ManualTime();
+    const places = [1, 2].map((id) => ({ share: new MemoryShare(id), isGone: false }));
+    let room = 0;
+    const waiting = new WaitingRecords<RecordPlace>(time, 1000, {
+      placeOf: () => places[1]!,
+      tryAppend: () => (room -= 1) >= 0,
+      onFailed: () => undefined,
+    });
+    for (const place of [places[0]!, places[1]!, places[0]!]) {
+      time.advance(1);
+      void waiting.awaitMemory("t", place, { value: "x" }, 0, undefined);
+    }
+    let isDrained = false;
+    const drained = waiting.drained().then(() => (isDrained = true));
+    places[0]!.isGone = true;
+    waiting.onMoved();
+    for (const count of [1, 2]) {
+      room = 1;
+      waiting.admit();
+      for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
+      expect([count, isDrained]).toEqual([count, false]);
+    }
+    room = 1;
+    waiting.admit();
+    await drained;
+    expect(waiting.isEmpty).toBe(true);
   });
 });

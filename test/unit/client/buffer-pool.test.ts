@@ -1,0 +1,62 @@
+import { BufferPool, MemoryAccount } from "../../../client/buffer-pool.js";
+
+const KIB = 1024;
+
+/** Goal: the limit holds for all that is out or kept, and no leader's records can take everything. */
+describe("BufferPool", () => {
+  const takeAll = (pool: BufferPool, account: MemoryAccount, bytes: number): Buffer[] => {
+    const buffers: Buffer[] = [];
+    for (let buffer = pool.take(account, bytes); buffer !== undefined; buffer = pool.take(account, bytes)) {
+      buffers.push(buffer);
+    }
+    return buffers;
+  };
+  const total = (buffers: readonly Buffer[]): number => buffers.reduce((sum, { length }) => sum + length, 0);
+
+  it("hands out powers of two up to the size of a batch, and what is larger as it is", () => {
+    const pool = new BufferPool(5000, 64 * KIB);
+    const account = new MemoryAccount(pool.shareOf(1));
+    const sizes = [1, 512, 513, 4096, 4097, 5000, 5001].map((bytes) => pool.take(account, bytes)!.length);
+    expect(sizes).toEqual([512, 512, 1024, 4096, 5000, 5000, 5001]);
+  });
+
+  it("gives one leader everything as long as there is no other", () => {
+    const pool = new BufferPool(8 * KIB, 64 * KIB);
+    const account = new MemoryAccount(pool.shareOf(1));
+    expect(total(takeAll(pool, account, 1024))).toBe(64 * KIB);
+  });
+
+  it("leaves an eighth to the others, of that an eighth to the next, and one buffer in any case", () => {
+    const pool = new BufferPool(8 * KIB, 64 * KIB);
+    const [first, second, third] = [1, 2, 3].map((id) => new MemoryAccount(pool.shareOf(id)));
+    const hoarded = takeAll(pool, first!, 512);
+    expect(total(hoarded)).toBe(56 * KIB);
+    expect(total(takeAll(pool, second!, 512))).toBe(7 * KIB);
+    expect(total(takeAll(pool, third!, 512))).toBeGreaterThanOrEqual(512);
+    for (const buffer of hoarded) pool.give(first!, buffer, true);
+    expect(total(takeAll(pool, second!, 512))).toBeGreaterThan(40 * KIB);
+  });
+
+  it("counts what a partition takes in the share of the leader that it has now", () => {
+    const pool = new BufferPool(8 * KIB, 64 * KIB);
+    const account = new MemoryAccount(pool.shareOf(1));
+    const buffer = pool.take(account, 4096)!;
+    account.moveTo(pool.shareOf(2));
+    expect([pool.shareOf(1).takenBytes, pool.shareOf(2).takenBytes]).toEqual([0, 4096]);
+    pool.give(account, buffer, true);
+    expect(pool.shareOf(2).takenBytes).toBe(0);
+  });
+
+  it("uses again what was given back, and keeps no more of it than fits beside what is out", () => {
+    const pool = new BufferPool(8 * KIB, 16 * KIB);
+    const account = new MemoryAccount(pool.shareOf(1));
+    const small = takeAll(pool, account, 512);
+    for (const buffer of small) pool.give(account, buffer, true);
+    expect(pool.keptBytes).toBe(16 * KIB);
+    const large = pool.take(account, 8 * KIB)!;
+    expect(pool.keptBytes).toBe(8 * KIB);
+    expect(small).toContain(pool.take(account, 512));
+    pool.give(account, large, false);
+    expect(pool.keptBytes).toBe(7.5 * KIB);
+  });
+});

@@ -110,7 +110,8 @@ describe("Admin", () => {
       fake.broker(1).answer = ({ kind }) => (kind === "createTopics" ? answer : undefined);
       await expect(admin.createTopics([{ name: "u" }], { deadlineMs: 1000 })).rejects.toMatchObject({
         code: "OUTCOME_UNKNOWN",
-        cause: expect.objectContaining({ message: expect.stringContaining("in the time") }),
+        // The last attempt may have been given up at the deadline.
+        cause: expect.objectContaining({ message: expect.stringMatching(/in the time|did not answer/) }),
       });
     }
   });

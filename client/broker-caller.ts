@@ -35,6 +35,8 @@ export interface Call<Kind extends RequestKind> {
   readonly signal?: AbortSignal | undefined;
   /** An error inside an answer for whose sake the whole request should be sent again. */
   readonly retryFor?: (body: ResponseBody<Kind>) => ErrorName | undefined;
+  /** An attempt has failed, and another one may follow: an ApiError or a TransportError. */
+  readonly onAttemptFailed?: (error: unknown) => void;
 }
 
 /** What a call came to. */
@@ -169,6 +171,7 @@ export class BrokerCaller {
             throw error;
           }
           lastError = error;
+          call.onAttemptFailed?.(error);
           this.metadata.onTrouble(brokerId);
         }
       } else {

@@ -102,6 +102,12 @@ export class BrokerConnections {
     return this.#slots.get(brokerId)?.isFailing ?? false;
   }
 
+  /** Why the last attempt to connect has failed; undefined where there was none, or it has not. */
+  failureOf(brokerId: BrokerId): unknown {
+    const slot = this.#slots.get(brokerId);
+    return slot?.isFailing === true ? slot.lastError : undefined;
+  }
+
   /** Resolves with an open connection. Rejects with TransportError or ApiError, at once while pausing after a failure. */
   async open(brokerId: BrokerId): Promise<RpcConnection> {
     const slot = this.#slot(brokerId);

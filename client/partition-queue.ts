@@ -14,7 +14,14 @@ import { ProtocolError, RecordTooLargeError, toClientError, topicReplacedError }
 import type { LeaderTurns } from "./leader-turns.js";
 import type { KnownPartition, KnownTopic } from "./metadata.js";
 import { SILENCE_MS } from "./metadata.js";
-import { appendedAnyway, identityLost, outcomeUnknownError, outOfTimeError } from "./produce-errors.js";
+import type { Obstacle } from "./produce-errors.js";
+import {
+  appendedAnyway,
+  identityLost,
+  noConnectionError,
+  outcomeUnknownError,
+  outOfTimeError,
+} from "./produce-errors.js";
 import type { OnThrown, ProducerBatch } from "./producer-batch.js";
 import type { IdentitySource } from "./producer-sequence.js";
 import { ProducerSequence } from "./producer-sequence.js";
@@ -44,6 +51,8 @@ export interface QueueHost extends AccumulatorHost, IdentitySource {
   pumpDuringAppend(queue: PartitionQueue): void;
   /** The partition of a batch is gone, as `error` says: records that do not name it may go elsewhere. */
   onHomeless(batch: ProducerBatch, error: ClientError): void;
+  /** Why there is no connection to a broker, as far as is known. */
+  connectionFailure(brokerId: BrokerId): unknown;
   /** A batch is done and its memory free; `run` tells those who appended its records. */
   onDoneBatch(batch: ProducerBatch, run: (onThrown: OnThrown) => void): void;
 }
@@ -182,13 +191,15 @@ export class PartitionQueue {
 
   /** Gives up what is out of time, and leaves a leader that stays silent once another one is known. */
   check(nowMs: number): void {
+    const [first] = this.#sent;
     for (let oldest = this.#sent[0]; oldest !== undefined && nowMs >= oldest.deadlineMs; oldest = this.#sent[0]) {
-      this.#giveUp(oldest, mayBeAppended(oldest) ? this.#unknown(oldest, oldest.lastError) : this.#outOfTime(oldest));
+      const error = mayBeAppended(oldest) ? this.#unknown(oldest, oldest.lastError) : this.#outOfTime(oldest, first);
+      this.#giveUp(oldest, error);
     }
     for (;;) {
       const batch = this.accumulator.takeExpired(nowMs);
       if (batch === undefined) break;
-      this.#fail(batch, this.#outOfTime(batch));
+      this.#fail(batch, this.#outOfTime(batch, first));
     }
     const silent = this.#findSilent(nowMs);
     if (silent === undefined) return;
@@ -522,8 +533,25 @@ export class PartitionQueue {
     return { ...this.#place, brokerId: leader.leaderId };
   }
 
-  #outOfTime(batch: ProducerBatch): ClientError {
-    return outOfTimeError(batch, this.host.settings.deliveryTimeoutMs, this.#place);
+  /** `first`: the batch that was sent first of those here. */
+  #outOfTime(batch: ProducerBatch, first?: ProducerBatch): ClientError {
+    return outOfTimeError(batch, this.host.settings.deliveryTimeoutMs, this.#place, this.#obstacle(batch, first));
+  }
+
+  /** What has kept a batch from being sent, or from being taken. */
+  #obstacle(batch: ProducerBatch, first: ProducerBatch | undefined): Obstacle {
+    if (batch.lastError !== undefined) return { error: batch.lastError };
+    const leader = this.host.leaderOf(this.topic, this.partition);
+    if (leader === undefined) return { error: new ProtocolError("LEADER_NOT_AVAILABLE", undefined) };
+    const { leaderId } = leader;
+    if (this.host.connectionTo(leaderId) === undefined) {
+      return { error: noConnectionError(leaderId, this.host.connectionFailure(leaderId)) };
+    }
+    if (first !== undefined && first !== batch) return { behindOthersAt: leaderId, error: first.lastError };
+    const { identityFailure } = this.host;
+    if (!this.#sequence.hasIdentity && this.host.settings.idempotent)
+      return { lacksIdentity: true, error: identityFailure };
+    return { behindOthersAt: leaderId };
   }
 
   #unknown(batch: ProducerBatch, cause: ClientError | undefined): ClientError {

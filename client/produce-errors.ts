@@ -1,9 +1,11 @@
 /** What refusals of a produce request mean for its batch, and how the application is told that a batch has failed. */
 
-import { errorCodes } from "../protocol/error-codes.js";
+import { reasonOf } from "../common/logger.js";
+import { ApiError, errorCodes } from "../protocol/error-codes.js";
 import type { ErrorCodeEntry, ErrorName } from "../protocol/error-codes.js";
+import type { BrokerId } from "../protocol/types.js";
 import type { ClientError, ErrorPlace } from "./errors.js";
-import { DeadlineExceededError, OutcomeUnknownError } from "./errors.js";
+import { ConnectionError, DeadlineExceededError, OutcomeUnknownError, toClientError } from "./errors.js";
 import type { ProducerBatch } from "./producer-batch.js";
 
 /**
@@ -25,14 +27,47 @@ export const identityLost: ReadonlySet<ErrorName> = new Set<ErrorName>([
   "INVALID_PRODUCER_EPOCH",
 ]);
 
+/** What kept a batch from being sent or taken until its time was up. */
+export interface Obstacle {
+  /** It stood behind others that this broker had not taken yet. */
+  readonly behindOthersAt?: BrokerId;
+  /** No broker had given out a producer id. */
+  readonly lacksIdentity?: boolean;
+  /** What was answered, or not, as far as is known. */
+  readonly error?: ClientError | undefined;
+}
+
 /** Time is up for a batch that certainly was not appended. */
-export function outOfTimeError(batch: ProducerBatch, deliveryTimeoutMs: number, place: ErrorPlace): ClientError {
-  const why = batch.lastError === undefined ? "its leader could not be reached" : batch.lastError.what;
+export function outOfTimeError(
+  batch: ProducerBatch,
+  deliveryTimeoutMs: number,
+  place: ErrorPlace,
+  { behindOthersAt, lacksIdentity, error }: Obstacle,
+): ClientError {
+  const detail = error === undefined ? "" : `: ${error.what}`;
+  let why: string;
+  if (behindOthersAt !== undefined) {
+    why = `they stood behind others that broker ${behindOthersAt} has not acknowledged${detail}`;
+  } else if (lacksIdentity === true) {
+    why = error === undefined ? "no broker has given out a producer id" : `no broker gives out a producer id${detail}`;
+  } else {
+    why = error?.what ?? "the leader has not answered";
+  }
+  // Of those ahead the outcome may be unknown; of these it is not.
+  const hint = error === undefined || error.code === "OUTCOME_UNKNOWN" ? "check that the brokers run" : error.hint;
   return new DeadlineExceededError(
-    `${batch.recordCount} records were not sent within deliveryTimeoutMs ${deliveryTimeoutMs} (${why})`,
-    "check that the brokers run, or raise deliveryTimeoutMs",
-    { ...place, cause: batch.lastError },
+    `${batch.recordCount} ${batch.recordCount === 1 ? "record was" : "records were"} not sent within deliveryTimeoutMs ${deliveryTimeoutMs} (${why})`,
+    `${hint}, or raise deliveryTimeoutMs`,
+    { ...place, brokerId: error?.brokerId ?? behindOthersAt, cause: error },
   );
+}
+
+/** There is no connection to the leader of a partition. */
+export function noConnectionError(brokerId: BrokerId, cause: unknown): ClientError {
+  // A broker that refuses the handshake says why, and its reason tells what to do.
+  if (cause instanceof ApiError) return toClientError(cause, { brokerId });
+  const detail = cause === undefined ? "" : ` (${reasonOf(cause)})`;
+  return new ConnectionError(`its leader, broker ${brokerId}, could not be reached${detail}`, { brokerId, cause });
 }
 
 /** A batch is given up that may have been appended. */

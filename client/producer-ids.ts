@@ -1,4 +1,7 @@
+import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerCaller } from "./broker-caller.js";
+import type { ClientError } from "./errors.js";
+import { ConnectionError, ProtocolError, toClientError } from "./errors.js";
 import type { IdentitySource, ProducerIdentity } from "./producer-sequence.js";
 
 /** Told how asking for an id has ended. Whoever needs one asks again after a failure, until the records' own deadline. */
@@ -11,6 +14,7 @@ export interface ProducerIdEvents {
 export class ProducerIds implements IdentitySource {
   #current: ProducerIdentity | undefined;
   #isFetching = false;
+  #failure: ClientError | undefined;
 
   constructor(
     private readonly caller: BrokerCaller,
@@ -23,6 +27,10 @@ export class ProducerIds implements IdentitySource {
   identity(): ProducerIdentity | undefined {
     if (this.#current === undefined) this.#fetch();
     return this.#current;
+  }
+
+  get identityFailure(): ClientError | undefined {
+    return this.#failure;
   }
 
   discardIdentity(identity: ProducerIdentity): void {
@@ -41,15 +49,24 @@ export class ProducerIds implements IdentitySource {
         targetName: "any broker",
         deadline: caller.deadline(this.requestTimeoutMs),
         signal: stopped,
+        onAttemptFailed: (error) => {
+          // That an id may have been given out in vain is nobody's concern.
+          this.#failure =
+            error instanceof TransportError
+              ? new ConnectionError(error.message, { cause: error })
+              : toClientError(error);
+        },
       })
       .then(
         ({ body }) => {
           this.#isFetching = false;
+          this.#failure = undefined;
           this.#current = { producerId: body.producerId, producerEpoch: body.producerEpoch };
           this.events.onFetched();
         },
-        () => {
+        (error: unknown) => {
           this.#isFetching = false;
+          if (error instanceof ProtocolError) this.#failure = error;
           this.events.onFailed();
         },
       );

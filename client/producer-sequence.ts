@@ -1,5 +1,6 @@
 import { nextSequence, SEQUENCE_END } from "../protocol/record-batch.js";
 import { noIdentity } from "../protocol/record-encoder.js";
+import type { ClientError } from "./errors.js";
 import type { ProducerBatch } from "./producer-batch.js";
 
 /** By this id brokers recognize a producer's batches. */
@@ -12,6 +13,8 @@ export interface ProducerIdentity {
 export interface IdentitySource {
   /** undefined: none now; one is being fetched. */
   identity(): ProducerIdentity | undefined;
+  /** Why there is none, as long as asking for one fails. */
+  readonly identityFailure: ClientError | undefined;
   /** Nobody may begin with this identity any more. */
   discardIdentity(identity: ProducerIdentity): void;
 }

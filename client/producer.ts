@@ -314,8 +314,12 @@ export class Producer implements AsyncDisposable {
       leaderOf: (topic, partition) => this.#leaderOf(topic, partition),
       connectionTo: (brokerId) => this.#connectionTo(brokerId),
       dropConnection: (brokerId) => this.#connections.drop(brokerId),
+      connectionFailure: (brokerId) => this.#connections.failureOf(brokerId),
       turnsAt: (brokerId) => this.#turnsAt(brokerId),
       identity: () => ids.identity(),
+      get identityFailure() {
+        return ids.identityFailure;
+      },
       discardIdentity: (identity) => ids.discardIdentity(identity),
       onMoved: (topic, partition, hint) => this.#onMoved(topic, partition, hint),
       onTrouble: (brokerId) => {

@@ -9,6 +9,7 @@ describe("ProducerSequence", () => {
     const sequence = new ProducerSequence(
       {
         identity: () => ({ producerId: (given += 1), producerEpoch: 0 }),
+        identityFailure: undefined,
         discardIdentity: (identity) => void discarded.push(identity),
       },
       true,

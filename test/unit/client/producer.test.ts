@@ -370,7 +370,75 @@ describe("Producer", () => {
     const producer = cluster.producer({ deliveryTimeoutMs: 200 });
     await cluster.partitionsOf("t");
     await fake.broker(1).kill();
-    await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({ code: "DEADLINE_EXCEEDED" });
+    await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({
+      code: "DEADLINE_EXCEEDED",
+      brokerId: 1,
+      message: expect.stringMatching(
+        /leader, broker 1, could not be reached \(no connection to .*or raise deliveryTimeoutMs/,
+      ),
+    });
+  });
+
+  it.each([
+    ["ZOOKEEPER_UNAVAILABLE", /ZooKeeper does not answer/, /start the ZooKeeper ensemble/],
+    ["UNKNOWN_SERVER_ERROR", /in a way it did not expect/, /log of the broker/],
+  ] as const)(
+    "says that no producer id could be had, and why, when that is refused with %s",
+    async (name, why, hint) => {
+      await start();
+      fake.createTopic("t");
+      fake.broker(1).answer = ({ kind }) => (kind === "initProducerId" ? { refuse: name } : undefined);
+      const producer = cluster.producer({ deliveryTimeoutMs: 400 });
+      const error = await producer.send("t", { value: "b" }).then(
+        () => undefined,
+        (reason: ClientError) => reason,
+      );
+      expect(error).toMatchObject({ code: "DEADLINE_EXCEEDED", what: expect.stringMatching(/producer id/) });
+      expect(error?.what).toMatch(why);
+      expect(error?.hint).toMatch(hint);
+      expect(error?.cause).toMatchObject({ code: name });
+      // One who needs no id is not concerned.
+      await cluster.producer({ idempotent: false }).send("t", { value: "c" });
+    },
+  );
+
+  it("says that no broker has answered when none does about a producer id", async () => {
+    await start();
+    fake.createTopic("t");
+    fake.broker(1).answer = ({ kind }) => (kind === "initProducerId" ? "silence" : undefined);
+    const producer = cluster.producer({ deliveryTimeoutMs: 300 });
+    await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({
+      code: "DEADLINE_EXCEEDED",
+      what: expect.stringMatching(/no broker has given out a producer id/),
+    });
+  });
+
+  it("says that the partition had no leader when none was told of", async () => {
+    await start(2);
+    fake.createTopic("t", 2);
+    fake.moveLeader("t", 0, 2);
+    await fake.broker(2).kill();
+    const producer = cluster.producer({ deliveryTimeoutMs: 300 });
+    await expect(producer.send("t", { value: "b", partition: 0 })).rejects.toMatchObject({
+      code: "DEADLINE_EXCEEDED",
+      what: expect.stringMatching(/has no leader/),
+      hint: expect.stringMatching(/start the brokers that hold its replicas/),
+    });
+  });
+
+  it("says that records stood behind others when those were not answered", async () => {
+    await start();
+    fake.createTopic("t");
+    const producer = cluster.producer({ deliveryTimeoutMs: 300, batchBytes: 1024, maxInFlight: 1 });
+    await producer.send("t", { value: "a" });
+    onProduce(() => "silence");
+    const [first, second] = await Promise.allSettled(
+      ["b", "c"].map((letter) => producer.send("t", { value: letter.padEnd(900, "x") })),
+    );
+    expect(first).toMatchObject({ reason: { code: "OUTCOME_UNKNOWN" } });
+    expect(second).toMatchObject({
+      reason: { code: "DEADLINE_EXCEEDED", what: expect.stringMatching(/behind others that broker 1 has not/) },
+    });
   });
 
   it("does not let a record linger for its whole time", async () => {

@@ -93,6 +93,8 @@ export class PartitionQueue {
   readonly #backoff: Backoff;
   /** The topic is another one of the same name; what is in flight was meant for the old one. */
   #isReplaced = false;
+  /** Why there is no such partition any more. */
+  #left: ClientError | undefined;
   /** The leader does not know the producer as it should; what is in flight is answered first. */
   #mustRenew = false;
   /** Batches in `#sent` without a pending request must be sent again. */
@@ -143,6 +145,10 @@ export class PartitionQueue {
   /** Sends what may be sent now. Cheap when there is nothing to do. */
   pump(): void {
     if (this.isEmpty) return;
+    if (this.#left !== undefined) {
+      if (!this.#isWaiting()) this.#handOver(this.#left);
+      return;
+    }
     if (this.#isReplaced || this.#mustRenew) {
       if (this.#isWaiting()) return;
       // The log that batches in flight were for is gone, and with it the memory of their sequences.
@@ -193,7 +199,9 @@ export class PartitionQueue {
   check(nowMs: number): void {
     const [first] = this.#sent;
     for (let oldest = this.#sent[0]; oldest !== undefined && nowMs >= oldest.deadlineMs; oldest = this.#sent[0]) {
-      const error = mayBeAppended(oldest) ? this.#unknown(oldest, oldest.lastError) : this.#outOfTime(oldest, first);
+      const error = mayBeAppended(oldest)
+        ? this.#unknown(oldest, oldest.lastError ?? this.#left)
+        : this.#outOfTime(oldest, first);
       this.#giveUp(oldest, error);
     }
     for (;;) {
@@ -234,10 +242,16 @@ export class PartitionQueue {
   }
 
   /**
-   * There is no such partition any more. What certainly is not in its log goes elsewhere, unless it names the partition;
-   * the rest fails.
+   * There is no such partition any more. Once what is in flight is answered, what certainly is not in its log goes elsewhere,
+   * unless it names the partition; the rest fails.
    */
   leave(error: ClientError): void {
+    this.#left = error;
+    this.pump();
+  }
+
+  /** Nothing is in flight. */
+  #handOver(error: ClientError): void {
     const batches = [...this.#takeSent(), ...this.accumulator.takeAll()];
     this.#sequence.forget();
     for (const batch of batches) {

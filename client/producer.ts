@@ -442,6 +442,7 @@ export class Producer implements AsyncDisposable {
     const free = records.filter(({ isNamed }) => !isNamed);
     this.#waiting.takeBack(error.topic ?? "", free, batch.deadlineMs);
     this.#wakeIn(CHECK_MS);
+    this.#waiting.admit();
     for (const onDone of batch.onDone ?? []) void this.#settled().then(onDone);
   }
 

@@ -837,6 +837,27 @@ describe("Producer", () => {
     await expect(named).rejects.toMatchObject({ code: "UNKNOWN_TOPIC_ID" });
   });
 
+  it("waits for the answers of partitions that are gone before it sends their records elsewhere", async () => {
+    await start();
+    fake.createTopic("t", 2);
+    const producer = cluster.producer({ batchBytes: 1024 });
+    await Promise.all([0, 1].map((partition) => producer.send("t", { value: "old", partition })));
+    fake.topics.delete("t");
+    fake.createTopic("t", 1);
+    const metadata = (): number => fake.broker(1).bodies("metadata").length;
+    onProduce(async ({ body }) => {
+      if (body.partitions[0]?.partition !== 1) return undefined;
+      const asked = metadata();
+      await until(() => metadata() > asked + 1, "the client has heard of the new topic");
+      return undefined;
+    });
+    // Both partitions get some of these.
+    const keyed = Array.from({ length: 40 }, (_, index) => ({ key: `k${index}`, value: `key ${index}` }));
+    const places = await producer.sendBatch("t", keyed);
+    expect(places.every(({ partition }) => partition === 0)).toBe(true);
+    expect(valuesOf(fake.partition("t")).sort()).toEqual(keyed.map(({ value }) => value).sort());
+  });
+
   it("uses partitions that are added later", async () => {
     await start();
     fake.createTopic("t");

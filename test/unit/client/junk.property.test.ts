@@ -192,6 +192,7 @@ describe("every public function of the client, given junk,", () => {
         partitions: [0],
         from: [{ ...here, offset: 0 }],
         onOutOfRange: "error",
+        onUnreadable: "error",
         prefetchBytes: 1000,
         partitionBytes: 1000,
         fetchBytesMin: 1,

@@ -197,8 +197,7 @@ export class BrokerCaller {
       for (const one of items) if (one.state === "paused") one.state = "open";
       changes.tell();
     });
-    const onAbort = (): void => changes.tell();
-    signal?.addEventListener("abort", onAbort, { once: true });
+    const stopListeningToSignal = onAbort(signal, () => changes.tell());
     const backoff = new Backoff(this.env.random);
     let fault: unknown;
     try {
@@ -227,7 +226,7 @@ export class BrokerCaller {
       }
     } finally {
       stopListening();
-      signal?.removeEventListener("abort", onAbort);
+      stopListeningToSignal();
     }
   }
 
@@ -310,16 +309,15 @@ export class BrokerCaller {
     return new Promise((resolve, reject) => {
       const settle = (act: () => void): void => {
         limit.cancel();
-        signal?.removeEventListener("abort", onAbort);
+        stopListening();
         act();
       };
-      const onAbort = (): void => settle(() => reject(signal?.reason as Error));
+      const stopListening = onAbort(signal, () => settle(() => reject(signal?.reason as Error)));
       const limit = this.env.timers.after(deadline.leftMs, () =>
         settle(() =>
           reject(new TransportError("connect", true, undefined, `there is no connection to broker ${brokerId} yet`)),
         ),
       );
-      signal?.addEventListener("abort", onAbort, { once: true });
       this.metadata.control.open(brokerId).then(
         (connection) => settle(() => resolve(connection)),
         (error: unknown) => settle(() => reject(error as Error)),

@@ -1,4 +1,6 @@
 import { PassThrough, Writable } from "node:stream";
+// Commands load it when they need it, and of several that do so at once jest gives some a module that has not run yet.
+import "../../client/index.js";
 import { runProgram } from "../../tools/program.js";
 import type { Terminal } from "../../tools/cli/terminal.js";
 import type { CommandResult } from "./cluster.js";

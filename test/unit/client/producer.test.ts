@@ -380,7 +380,7 @@ describe("Producer", () => {
   });
 
   it.each([
-    ["ZOOKEEPER_UNAVAILABLE", /ZooKeeper does not answer/, /start the ZooKeeper ensemble/],
+    ["ZOOKEEPER_UNAVAILABLE", /ZooKeeper does not answer/, /check that the ZooKeeper servers run/],
     ["UNKNOWN_SERVER_ERROR", /in a way it did not expect/, /log of the broker/],
   ] as const)(
     "says that no producer id could be had, and why, when that is refused with %s",

@@ -200,6 +200,8 @@ export class BrokerCaller {
     const stopListeningToSignal = onAbort(signal, () => changes.tell());
     const backoff = new Backoff(this.env.random);
     let fault: unknown;
+    /** When what is paused is asked about again, if nothing is heard of the cluster before. */
+    let againAtMs: number | undefined;
     try {
       for (;;) {
         signal?.throwIfAborted();
@@ -220,9 +222,14 @@ export class BrokerCaller {
         if (!isOpen || (deadline.isOver && !isAsked)) return items.map((one) => resultOf(call, one));
         const isPaused = items.some(({ state }) => state === "paused");
         if (isPaused) this.metadata.refreshSoon();
+        if (!isPaused || deadline.isOver) againAtMs = undefined;
+        else againAtMs ??= this.nowMs + Math.min(backoff.next(), deadline.leftMs);
         // An answer that is waited for comes, or is given up, soon after the deadline.
-        await changes.next(isPaused && !deadline.isOver ? Math.min(backoff.next(), deadline.leftMs) : undefined);
-        if (isPaused) for (const one of items) if (one.state === "paused") one.state = "open";
+        await changes.next(againAtMs === undefined ? undefined : againAtMs - this.nowMs);
+        // Not with each answer of another leader: a broker that refuses connections would be asked again at once, for ever.
+        if (againAtMs === undefined || this.nowMs < againAtMs) continue;
+        againAtMs = undefined;
+        for (const one of items) if (one.state === "paused") one.state = "open";
       }
     } finally {
       stopListening();

@@ -503,7 +503,9 @@ class LogRecovery {
       changed = this.#segments.length > 0;
     }
     for (const { epoch, offset } of this.#scannedEpochs) if (epochs.assign(epoch, offset)) changed = true;
-    if (epochs.cutEnd(logEnd)) changed = true;
+    // Where all records were deleted, the epoch of the last one is all that says how new this log is.
+    const isEmptied = logStart > 0 && logStart === logEnd;
+    if (epochs.cutEnd(isEmptied ? toOffset(logEnd + 1) : logEnd)) changed = true;
     epochs.cutStart(logStart);
     if (changed) await writeCheckpoint(this.#files, path, epochs.toLines());
     return epochs;

@@ -138,6 +138,12 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
     test: "test/unit/broker/log/log-producers.test.ts",
   },
   {
+    seed: 1695276074,
+    showed:
+      "a log of which all records were deleted forgot its epoch at a start, and a replica that held less was elected",
+    test: "test/unit/broker/log/what-was-cut.test.ts",
+  },
+  {
     seed: 1879394848,
     showed: "a start found that something was lost, cut the log and was killed before it had told anybody",
     test: "test/unit/broker/log/log-recovery.test.ts",

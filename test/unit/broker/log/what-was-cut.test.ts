@@ -57,6 +57,22 @@ describe("an epoch in front of a log start that did not become durable", () => {
   });
 });
 
+describe("a log of which all records were deleted", () => {
+  it.each(ends)("is of the epoch of the last one, also after %s", async (end) => {
+    const world = await fiveRecords();
+    const log = world.log();
+    log.advanceHighWatermark(offset(5));
+    await world.complete(log.advanceLogStart(offset(5)));
+    await world.complete(log.flush());
+    await world.run(6_000);
+    world[end]();
+    await world.start({ settings });
+    const again = world.log();
+    expect([again.logStartOffset, again.logEndOffset, again.lastEpoch]).toEqual([5, 5, 6]);
+    expect(again.endOffsetForEpoch(6)).toEqual({ epoch: 6, endOffset: 5 });
+  });
+});
+
 describe("a log that begins anew in front of where it began", () => {
   it("is there as before or is gone, whenever the process dies or the power fails, and has lost nothing", async () => {
     const seen = { before: 0, after: 0 };

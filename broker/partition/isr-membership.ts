@@ -276,13 +276,14 @@ export class IsrMembership {
       this.#parts.logger.info(
         `${this.#led.name}: the controller refused the proposed in-sync replicas: ${errorNameOf(answer.error.code)}: ${answer.error.message}`,
       );
-      this.#noteRefused(facts);
       if (!onlyCopy) {
+        this.#noteRefused(facts);
         this.#voidCopies();
         return;
       }
     }
-    // Refused, or equal to what was committed already.
+    // Refused, or equal to what the controller has: it would say the same again.
+    this.#noteRefused(facts);
     this.#state = { kind: "committed", isr: this.members };
     this.#led.onMembersChanged();
   }

@@ -339,6 +339,7 @@ export class BrokerCaller {
     brokerId: BrokerId,
   ): Promise<ResponseBody<Kind>> {
     // Before anything is armed, as it may throw.
+    call.signal?.throwIfAborted();
     const body = call.body();
     return new Promise((resolve, reject) => {
       let watch: Timer | undefined;

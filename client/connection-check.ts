@@ -12,6 +12,8 @@ const PATIENCE_MS = 250;
 export const FRESH_CONNECT_MS_MAX = 500;
 /** Between two attempts. */
 const AGAIN_MS = 20;
+/** The pause grows to this: a machine without power is tried for as long as TCP keeps the old connection. */
+const AGAIN_MS_MAX = 500;
 /** A broker that stood still answers on both connections when it goes on: the old one has this much time to do so. */
 const GRACE_MS = 100;
 
@@ -34,6 +36,7 @@ export interface CheckHost {
 export class ConnectionCheck {
   #isOver = false;
   #timer: Timer | undefined;
+  #pauseMs = AGAIN_MS / 2;
   #fresh: RpcConnection | undefined;
 
   constructor(
@@ -99,7 +102,12 @@ export class ConnectionCheck {
       error instanceof ApiError &&
       (error.errorName === "WRONG_BROKER" || error.errorName === "INCONSISTENT_CLUSTER_ID");
     if (isElsewhere) this.#lost(undefined);
-    else this.#after(AGAIN_MS, () => this.#tryFresh());
+    else this.#after(this.#nextPauseMs(), () => this.#tryFresh());
+  }
+
+  #nextPauseMs(): number {
+    this.#pauseMs = Math.min(2 * this.#pauseMs, AGAIN_MS_MAX);
+    return this.#pauseMs;
   }
 
   #lost(fresh: RpcConnection | undefined): void {

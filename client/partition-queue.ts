@@ -476,8 +476,9 @@ export class PartitionQueue {
     if (!this.#sequence.hasIdentity) {
       this.#fail(batch, error);
     } else if (mayBeAppended(batch)) {
-      this.#fail(batch, error);
+      // First: whoever hears of the failure may send more, and nothing goes out under this identity any more.
       this.#renewIdentity();
+      this.#fail(batch, error);
     } else {
       this.#sequence.leaveGap(batch);
       this.#mustResend = this.#sent.length > 0;

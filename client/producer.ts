@@ -209,14 +209,15 @@ export class Producer implements AsyncDisposable {
     }
     const timestamp = record.timestamp ?? this.#turn.nowMs();
     const queues = last?.name === topic ? last : this.#queuesOf(topic);
-    if (queues === undefined) {
+    // Others of the topic wait still, which may be known by now: this one stands behind them.
+    if (queues === undefined || this.#waiting.awaitsTopic(topic)) {
       this.#wakeIn(CHECK_MS);
       return this.#waiting.awaitTopic(topic, record, timestamp, onAcknowledged);
     }
     const { partition } = record;
     if (partition !== undefined && this.#newPartitions.mustWait(topic, partition, queues.has(partition))) {
       return this.#newPartitions.wait(topic, partition, (error) => {
-        if (error === undefined) return this.#produceKnown(queues, { ...record, timestamp }, onAcknowledged);
+        if (error === undefined) return this.#produceKnown(queues, record, timestamp, onAcknowledged);
         this.#fail(error, onAcknowledged);
       });
     }
@@ -368,9 +369,9 @@ export class Producer implements AsyncDisposable {
   #produceKnown(
     queues: TopicQueues,
     record: ProducerRecord,
+    timestamp: number,
     onAcknowledged: OnAcknowledged | undefined,
   ): void | Promise<void> {
-    const { timestamp = this.#turn.nowMs() } = record;
     try {
       return this.#place(queues, record, timestamp, onAcknowledged);
     } catch (error) {
@@ -438,9 +439,10 @@ export class Producer implements AsyncDisposable {
   /** The flushes that wait for the batch wait for whatever its records become part of. */
   #onHomeless(batch: ProducerBatch, error: ClientError): void {
     const records = batch.recordsBack();
-    for (const { isNamed, onAcknowledged } of records) if (isNamed) this.#fail(error, onAcknowledged);
     const free = records.filter(({ isNamed }) => !isNamed);
     this.#waiting.takeBack(error.topic ?? "", free, batch.deadlineMs);
+    // Only now: what a callback hands over stands behind them.
+    for (const { isNamed, onAcknowledged } of records) if (isNamed) this.#fail(error, onAcknowledged);
     this.#wakeIn(CHECK_MS);
     this.#waiting.admit();
     for (const onDone of batch.onDone ?? []) void this.#settled().then(onDone);

@@ -134,14 +134,14 @@ export class Subscription {
 
   /** Where the partition has been read to; looked up when nothing was read yet. */
   async positionOf(reader: PartitionReader): Promise<number> {
-    if (reader.position === undefined) {
+    while (reader.position === undefined) {
       const { generation, startQuery = "earliest" } = reader;
       const { queries, offsetOf } = startQueries(startQuery);
       const offset = offsetOf(await this.#lookUp(queries.map((query) => ({ reader, query }))));
       // A seek meanwhile has decided otherwise.
       if (reader.generation === generation) reader.restartAt(offset);
     }
-    return reader.position ?? 0;
+    return reader.position;
   }
 
   /** The high watermarks now. */
@@ -288,9 +288,15 @@ export class Subscription {
     }
   }
 
+  /** Its topic was created again without the partition, or with another reader for it: it concerns no loop any more. */
+  #isReplaced(reader: PartitionReader): boolean {
+    return this.#readers.get(readerKey(reader.topic, reader.partition)) !== reader;
+  }
+
   #giveUp(search: StartSearch, error: ClientError): void {
     if (search.isOver) return;
     search.isOver = true;
+    if (this.#isReplaced(search.reader)) return;
     // The present loop reads nothing of it.
     if (search.reader.endOffset === 0) return;
     this.buffer.fail(error, search.reader);
@@ -298,6 +304,7 @@ export class Subscription {
 
   #onLocated(search: StartSearch, signal: AbortSignal): void {
     const { reader, endOffset } = search;
+    if (this.#isReplaced(reader)) return;
     if (search.startOffset !== undefined && search.generation === reader.generation)
       reader.restartAt(search.startOffset);
     const { position = 0 } = reader;
@@ -312,11 +319,16 @@ export class Subscription {
 
   /** Nothing would ever be fetched for a position behind the end, so that no broker says that it is none. */
   async #leaveBeyondEnd(reader: PartitionReader, endOffset: number, signal: AbortSignal): Promise<void> {
-    const { topic, partition, position = 0 } = reader;
+    const { topic, partition, position = 0, generation } = reader;
     const [logStart = 0] = await this.#lookUp([{ reader, query: "earliest" }], signal);
     const { onOutOfRange } = this.settings;
-    if (onOutOfRange === "error") throw new OffsetOutOfRangeError(position, logStart, endOffset, { topic, partition });
-    reader.restartAt(onOutOfRange === "earliest" ? logStart : endOffset);
+    if (this.#isReplaced(reader)) return;
+    // A seek meanwhile has decided otherwise.
+    if (reader.generation === generation) {
+      if (onOutOfRange === "error")
+        throw new OffsetOutOfRangeError(position, logStart, endOffset, { topic, partition });
+      reader.restartAt(onOutOfRange === "earliest" ? logStart : endOffset);
+    }
     this.#onReady(reader, endOffset);
   }
 

@@ -74,6 +74,11 @@ export class WaitingRecords<Place extends RecordPlace> {
     return this.#forMemory.size > 0;
   }
 
+  /** Whether records of the topic wait for it to be known. */
+  awaitsTopic(topic: string): boolean {
+    return this.#forTopic.size > 0 && this.#forTopic.has(topic);
+  }
+
   /** Resolves when the record is encoded or has failed. */
   awaitTopic(
     topic: string,
@@ -212,13 +217,14 @@ export class WaitingRecords<Place extends RecordPlace> {
   /** Merges records into the lines for memory. All are in the order of their calls, which is that of their deadlines. */
   #lineUpAll(records: readonly WaitingRecord<Place>[]): void {
     const byShare = new Map<MemoryShare, WaitingRecord<Place>[]>();
+    const failures: (() => void)[] = [];
     for (const waiting of records) {
       try {
         if (waiting.place === undefined || waiting.place.isGone) {
           waiting.place = this.host.placeOf(waiting.topic, waiting.record);
         }
       } catch (error) {
-        this.#failAs(waiting, error);
+        failures.push(() => this.#failAs(waiting, error));
         continue;
       }
       const { share } = waiting.place;
@@ -231,6 +237,8 @@ export class WaitingRecords<Place extends RecordPlace> {
       const all = line === undefined ? sharing : [...emptied(line), ...sharing];
       for (const waiting of all.sort((left, right) => left.deadlineMs - right.deadlineMs)) this.#lineUp(waiting, share);
     }
+    // Only now: what a callback hands over stands behind those that are lined up.
+    for (const fail of failures) fail();
   }
 
   #dropIfEmpty(share: MemoryShare, line: Line<Place>): void {

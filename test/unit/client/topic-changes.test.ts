@@ -48,6 +48,23 @@ describe("a client whose topics are changed by somebody else", () => {
       expect(await take(consumer, 4)).toEqual(["a", "b", "c", "d"]);
     });
 
+    it("sends a consumer's record on to a new one as it is", async () => {
+      fake.createTopic("source", 4);
+      fake.createTopic("t", 2);
+      const producer = cluster.producer({ deliveryTimeoutMs: 5000 });
+      await producer.send("source", { key: "k", value: "v", partition: 3, headers: { h: "x" } });
+      await producer.send("t", { value: "known", partition: 0 });
+      fake.addPartitions("t", 4);
+      for await (const record of cluster.consumer({ topic: "source", partitions: [3], from: "earliest" })) {
+        expect(await producer.send("t", record)).toMatchObject({ partition: 3 });
+        break;
+      }
+      for await (const record of cluster.consumer({ topic: "t", partitions: [3], from: "earliest" })) {
+        expect([String(record.key), String(record.value), record.headers.length]).toEqual(["k", "v", 1]);
+        break;
+      }
+    });
+
     it("tells of them when it is asked", async () => {
       fake.createTopic("t", 2);
       expect(await cluster.partitionsOf("t")).toEqual([0, 1]);

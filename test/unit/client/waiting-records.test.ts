@@ -54,6 +54,36 @@ describe("WaitingRecords", () => {
     expect(failed).toMatchObject([{ code: "INVALID_ARGUMENT", cause: fault }]);
   });
 
+  it.each(["onTopics", "onMoved"] as const)("lets nobody pass who hears of a failure in %s", (event) => {
+    const admitted: unknown[] = [];
+    const share = new MemoryShare(1);
+    const stays = { share, isGone: false };
+    const goes = { share, isGone: false };
+    let isRoom = false;
+    const waiting: WaitingRecords<RecordPlace> = new WaitingRecords<RecordPlace>(nodeEnv().clock, 1000, {
+      placeOf: (_, { value }) => {
+        if (value === "gone") throw new RangeError("there is no such partition");
+        return stays;
+      },
+      tryAppend: (_, { value }) => isRoom && admitted.push(value) > 0,
+      onFailed: () => {
+        // As a producer does with a record that is handed over in a callback.
+        if (share.isShort) void waiting.awaitMemory("t", stays, { value: "last" }, 0, undefined);
+        else admitted.push("last");
+      },
+    });
+    for (const value of ["gone", "a", "b"]) {
+      if (event === "onTopics") void waiting.awaitTopic("t", { value }, 0, undefined);
+      else void waiting.awaitMemory("t", value === "gone" ? goes : stays, { value }, 0, undefined);
+    }
+    isRoom = true;
+    goes.isGone = true;
+    if (event === "onTopics") waiting.onTopics(() => true);
+    else waiting.onMoved();
+    waiting.admit();
+    expect(admitted).toEqual(["a", "b", "last"]);
+  });
+
   it("hands each record on with the deadline of its call, however long it waited", () => {
     const time = new ManualTime();
     const deadlines: number[] = [];

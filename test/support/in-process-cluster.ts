@@ -76,7 +76,8 @@ export class InProcessCluster {
       host: "127.0.0.1",
       port: this.port(brokerId, listener),
       handshake: { clientId: "test" },
-      connectTimeoutMs: 2000,
+      // On a busy machine, behind thousands of others.
+      connectTimeoutMs: 10_000,
       requestTimeoutMs: 10_000,
     });
   }

@@ -5,16 +5,10 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { build, giveUp, helpIfAsked, install, requireNode, root, say } from "./prepare.mjs";
+import { helpIfAsked, prepare, root, say } from "./prepare.mjs";
 
 helpIfAsked(import.meta.url);
-requireNode();
-try {
-  await install();
-  await build();
-} catch (error) {
-  giveUp(error);
-}
+await prepare();
 const folder = join(root, "bench/accept");
 const known = existsSync(folder)
   ? readdirSync(folder)

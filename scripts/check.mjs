@@ -2,7 +2,7 @@
 import os from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build, giveUp, helpIfAsked, install, requireNode, root, run, say } from "./prepare.mjs";
+import { helpIfAsked, prepare, root, run, say } from "./prepare.mjs";
 
 const bin = (name) => join(root, "node_modules/.bin", name);
 
@@ -55,12 +55,6 @@ export async function check() {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   helpIfAsked(import.meta.url);
-  requireNode();
-  try {
-    await install();
-    await build();
-  } catch (error) {
-    giveUp(error);
-  }
+  await prepare();
   process.exitCode = (await check()) ? 0 : 1;
 }

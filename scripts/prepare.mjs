@@ -29,6 +29,17 @@ export function helpIfAsked(script) {
   process.exit(0);
 }
 
+/** All that has to be true before this checkout can run. Ends the process, with what went wrong, when it cannot be made so. */
+export async function prepare() {
+  requireNode();
+  try {
+    await install();
+    await build();
+  } catch (error) {
+    giveUp(error);
+  }
+}
+
 /** Ends the process with one line when this Node is too old. */
 export function requireNode() {
   const [major, minor] = process.versions.node.split(".").map(Number);

@@ -8,19 +8,13 @@ import { spawn } from "node:child_process";
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { check } from "./check.mjs";
-import { build, giveUp, helpIfAsked, install, requireNode, root, run, say } from "./prepare.mjs";
+import { helpIfAsked, prepare, root, run, say } from "./prepare.mjs";
 
 const results = join(root, "dist/test-results.json");
 const args = process.argv.slice(2);
 
 helpIfAsked(import.meta.url);
-requireNode();
-try {
-  await install();
-  await build();
-} catch (error) {
-  giveUp(error);
-}
+await prepare();
 await findPrograms();
 const isChecked = args.length > 0 || (await check());
 const code = await jest(args);

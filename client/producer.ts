@@ -127,8 +127,7 @@ export class Producer implements AsyncDisposable {
 
   /**
    * Sends one record and resolves when it is acknowledged. Rejects with a ClientError, with InvalidArgumentError for what is
-   * no record. Convenient; for the highest rates
-   * use `produce`, because a promise costs more than a record.
+   * no record. Convenient; for the highest rates use `produce`, because a promise costs more than a record.
    *
    * @example
    * const { partition, offset } = await producer.send("orders", { key: "42", value: "paid", headers: { source: "web" } });
@@ -180,8 +179,8 @@ export class Producer implements AsyncDisposable {
 
   /**
    * Sends one record and costs nothing but its encoding. Returns nothing as long as there is memory; a promise when there
-   * is none, or the topic or the partition is not known yet: await it before the next call, or memory is no longer bounded. It never
-   * rejects. `onAcknowledged` is called once, with the record's place or with an error; a failure nobody asked about is
+   * is none, or the topic or the partition is not known yet: await it before the next call, or memory is no longer bounded.
+   * It never rejects. `onAcknowledged` is called once, with the record's place or with an error; a failure nobody asked about is
    * thrown by the next `flush`.
    *
    * Throws InvalidArgumentError and RecordTooLargeError.

@@ -177,7 +177,7 @@ export class Administration {
     const topic = state.topics.get(request.topic);
     if (topic === undefined) return { name: request.topic, error: this.#missing(request.topic).report };
     const before = [...topic.partitions.values()].sort((left, right) => left.partition - right.partition);
-    const replicationFactor = before[0]?.replicas.length ?? 0;
+    const replicationFactor = replicationFactorOf(topic);
     let added: readonly (readonly BrokerId[])[];
     try {
       added = assignMorePartitions(
@@ -259,11 +259,8 @@ export class Administration {
     if (topic === undefined) throw this.#missing(request.name);
     const refusal = topicConfigRefusal(request.config);
     if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", `topic ${topic.name}: ${refusal}`);
-    checkMinimum(
-      topic.name,
-      request.config,
-      Math.min(...[...topic.partitions.values()].map(({ replicas }) => replicas.length)),
-    );
+    // Of one that is being made nothing is known yet.
+    if (topic.partitions.size > 0) checkMinimum(topic.name, request.config, replicationFactorOf(topic));
     if (request.validateOnly) return;
     const config = withEntries(topic.config, request.config);
     const rulesOf = changes.rules(topic, { config });
@@ -492,4 +489,10 @@ function withEntries(config: ConfigZnode, entries: readonly ConfigEntry[]): Conf
 
 function text(config: ConfigZnode): string {
   return config.size === 0 ? "the defaults" : [...config].map(([name, value]) => `${name}=${value}`).join(", ");
+}
+
+/** All partitions of a topic have as many replicas. */
+function replicationFactorOf({ partitions }: Topic): number {
+  const [any] = partitions.values();
+  return any?.replicas.length ?? 0;
 }

@@ -188,7 +188,6 @@ export class Cluster implements AsyncDisposable {
         caller: this.#caller,
         connectionSettings: settings,
         unknownTopicTimeoutMs,
-        waitForTopic: (topic, partitions, signal) => this.#waitForTopic(topic, { partitions, signal }),
         onClosed: (closed) => this.#open.delete(closed),
       },
       options,

@@ -109,7 +109,8 @@ export interface ProducerOptions {
   readonly bufferBytes?: number;
   /**
    * How long a record may take from `send` to its acknowledgement, in milliseconds, from 1 on and above `lingerMs`: waiting
-   * for its topic to be known or for memory, and retries, included. Records of one batch share the time of the oldest.
+   * for its topic or its partition to be known or for memory, and retries, included. Records of one batch share the time of
+   * the oldest.
    * Then it fails with DeadlineExceededError or ConnectionError, or with OutcomeUnknownError where it may be in the log.
    * @defaultValue 120000
    */

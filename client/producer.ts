@@ -14,8 +14,6 @@ import type { ClientError } from "./errors.js";
 import { ClosedError, InvalidArgumentError, toClientError } from "./errors.js";
 import { LeaderTurns } from "./leader-turns.js";
 import type { KnownPartition, Metadata } from "./metadata.js";
-import type { WaitForTopic } from "./new-partitions.js";
-import { NewPartitions } from "./new-partitions.js";
 import type { ProducerOptions } from "./options.js";
 import type { PartitionQueue, QueueHost } from "./partition-queue.js";
 import type { OnAcknowledged, OnThrown, ProducerBatch, RecordMetadata } from "./producer-batch.js";
@@ -38,7 +36,6 @@ export interface ProducerContext {
   readonly caller: BrokerCaller;
   readonly connectionSettings: ConnectionSettings;
   readonly unknownTopicTimeoutMs: number;
-  readonly waitForTopic: WaitForTopic;
   readonly onClosed: (producer: Producer) => void;
 }
 
@@ -71,8 +68,6 @@ export class Producer implements AsyncDisposable {
   readonly #waiting: WaitingRecords<PartitionQueue>;
   readonly #topics = new Map<string, TopicQueues>();
   #lastTopic: TopicQueues | undefined;
-  /** Records that name a partition that is not known. */
-  readonly #newPartitions: NewPartitions;
   /** Queues that may hold something. */
   readonly #active = new Set<PartitionQueue>();
   readonly #turns = new Map<BrokerId, LeaderTurns>();
@@ -109,16 +104,16 @@ export class Producer implements AsyncDisposable {
     this.#turn = new ProducerTurn(env);
     this.#pool = new BufferPool(settings.batchBytes, settings.bufferBytes);
     this.#waiting = new WaitingRecords<PartitionQueue>(env.clock, settings.deliveryTimeoutMs, {
-      placeOf: (topic, record) => {
+      placeOf: (topic, record, isCertain) => {
         const queues = this.#queuesOf(topic);
         invariant(queues !== undefined, () => `${topic} is not known any more`);
+        if (!isCertain && record.partition !== undefined && !queues.has(record.partition)) return undefined;
         return queues.queueOf(record);
       },
       tryAppend: (queue, record, timestamp, deadlineMs, onAcknowledged) =>
         this.#append(queue, record, timestamp, deadlineMs, onAcknowledged),
       onFailed: (error, onAcknowledged) => this.#fail(error, onAcknowledged),
     });
-    this.#newPartitions = new NewPartitions(env, settings.deliveryTimeoutMs, context.waitForTopic);
     this.#host = this.#queueHost();
     this.#stopListening = metadata.onChange(() => this.#onMetadata());
     // Asked for early, so that the first batch need not wait for it.
@@ -214,11 +209,12 @@ export class Producer implements AsyncDisposable {
       return this.#waiting.awaitTopic(topic, record, timestamp, onAcknowledged);
     }
     const { partition } = record;
-    if (partition !== undefined && this.#newPartitions.mustWait(topic, partition, queues.has(partition))) {
-      return this.#newPartitions.wait(topic, partition, (error) => {
-        if (error === undefined) return this.#produceKnown(queues, record, timestamp, onAcknowledged);
-        this.#fail(error, onAcknowledged);
-      });
+    if (partition !== undefined && !queues.has(partition)) {
+      const { metadata } = this.#context;
+      metadata.want(topic);
+      metadata.refreshSoon();
+      this.#wakeIn(CHECK_MS);
+      return this.#waiting.awaitPartition(topic, partition, record, timestamp, onAcknowledged);
     }
     return this.#place(queues, record, timestamp, onAcknowledged);
   }
@@ -283,7 +279,6 @@ export class Producer implements AsyncDisposable {
   async #settled(): Promise<void> {
     // What is encoded already does not linger while others wait for their topic.
     for (const queue of [...this.#active]) queue.flush(() => undefined);
-    await this.#newPartitions.drained();
     await this.#waiting.drained();
     await new Promise<void>((resolve) => {
       let left = 1;
@@ -362,20 +357,6 @@ export class Producer implements AsyncDisposable {
     }
     this.#lastTopic = queues;
     return queues;
-  }
-
-  /** Hands over a record whose partition was looked for; what is wrong with it is told like any failure. */
-  #produceKnown(
-    queues: TopicQueues,
-    record: ProducerRecord,
-    timestamp: number,
-    onAcknowledged: OnAcknowledged | undefined,
-  ): void | Promise<void> {
-    try {
-      return this.#place(queues, record, timestamp, onAcknowledged);
-    } catch (error) {
-      this.#fail(toClientError(error), onAcknowledged);
-    }
   }
 
   /** False when there is no memory for the record. Throws what is wrong with it. */
@@ -476,13 +457,12 @@ export class Producer implements AsyncDisposable {
       const known = metadata.topic(name);
       if (known !== undefined && queues.place(known)) hasMoved = true;
     }
-    // Before anything is sent, which may make room.
-    if (hasMoved) this.#waiting.onMoved();
+    // Before anything is sent, which may make room, and before anybody can hand over more.
+    this.#waiting.onMetadata(hasMoved, (topic) => metadata.topic(topic) !== undefined);
     for (const [name, queues] of this.#topics) {
       const known = metadata.topic(name);
       if (known !== undefined) queues.onMetadata(known);
     }
-    this.#waiting.onTopics((topic) => metadata.topic(topic) !== undefined);
   }
 
   #pumpAll(): void {
@@ -513,11 +493,14 @@ export class Producer implements AsyncDisposable {
 
   #failUnknownTopics(nowMs: number): void {
     const { metadata, unknownTopicTimeoutMs } = this.#context;
-    this.#waiting.failRefused((topic) => {
-      const refusal = metadata.refusalOf(topic, unknownTopicTimeoutMs);
-      if (refusal === undefined) metadata.refreshSoon();
-      return refusal;
-    });
+    this.#waiting.failRefused(
+      (topic) => {
+        const refusal = metadata.refusalOf(topic, unknownTopicTimeoutMs);
+        if (refusal === undefined) metadata.refreshSoon();
+        return refusal;
+      },
+      (topic, sinceMs) => (metadata.describedMs(topic) ?? Number.NEGATIVE_INFINITY) - sinceMs >= unknownTopicTimeoutMs,
+    );
     for (const queue of this.#active) {
       const refusal = metadata.refusalOf(queue.topic, unknownTopicTimeoutMs);
       // What is answered soon is not in doubt then; nothing more is sent.

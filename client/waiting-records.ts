@@ -16,8 +16,11 @@ export interface RecordPlace {
 
 /** What `WaitingRecords` needs of its producer. */
 export interface WaitingHost<Place extends RecordPlace> {
-  /** Where a record of a known topic goes. Throws when there is no such place. */
-  placeOf(topic: string, record: ProducerRecord): Place;
+  /**
+   * Where a record of a known topic goes. undefined: it names a partition that the topic is not known to have, which may be
+   * new, unless `isCertain`. Throws when there is no such place.
+   */
+  placeOf(topic: string, record: ProducerRecord, isCertain: boolean): Place | undefined;
   /** Encodes a record; false when there is no memory for it. Throws what is wrong with it. */
   tryAppend(
     place: Place,
@@ -45,10 +48,20 @@ interface WaitingRecord<Place> {
 
 type Line<Place> = FifoQueue<WaitingRecord<Place>>;
 
+/** Records that name one partition which their topic is not known to have. */
+interface PartitionLine<Place> {
+  readonly topic: string;
+  readonly partition: number;
+  /** Since when (monotonic) the cluster is asked for it. */
+  readonly sinceMs: number;
+  readonly records: Line<Place>;
+}
+
 /**
- * Records of a producer that cannot be encoded yet: each waits for its topic to be known, then for memory, at most
- * `timeoutMs`. What is left of that goes along with it: it is the time for its delivery. Whoever handed one over holds a
- * promise for it; that is the back-pressure, and the only bound on how many wait here.
+ * Records of a producer that cannot be encoded yet: each waits for its topic to be known, then, if it names a partition that
+ * the topic is not known to have, for that, and then for memory, at most `timeoutMs`. What is left of that goes along with it:
+ * it is the time for its delivery. Whoever handed one over holds a promise for it; that is the back-pressure, and the only
+ * bound on how many wait here.
  *
  * Records for one leader wait for memory in one line, in the order of their calls; those for another leader do not wait
  * behind them.
@@ -57,6 +70,8 @@ export class WaitingRecords<Place extends RecordPlace> {
   /** In the order of their calls. None is empty. */
   readonly #forMemory = new Map<MemoryShare, Line<Place>>();
   readonly #forTopic = new Map<string, Line<Place>>();
+  /** By topic and partition. None is empty. */
+  readonly #forPartition = new Map<string, PartitionLine<Place>>();
   #isAdmitting = false;
 
   constructor(
@@ -66,7 +81,7 @@ export class WaitingRecords<Place extends RecordPlace> {
   ) {}
 
   get isEmpty(): boolean {
-    return this.#forMemory.size === 0 && this.#forTopic.size === 0;
+    return this.#forMemory.size === 0 && this.#forTopic.size === 0 && this.#forPartition.size === 0;
   }
 
   /** Whether some record waits for memory. */
@@ -91,6 +106,21 @@ export class WaitingRecords<Place extends RecordPlace> {
       let line = this.#forTopic.get(topic);
       if (line === undefined) this.#forTopic.set(topic, (line = new FifoQueue()));
       line.push({ topic, record, timestamp, onAcknowledged, deadlineMs, place: undefined, resolve });
+    });
+  }
+
+  /** Of a record that names a partition which its topic is not known to have. Resolves when it is encoded or has failed. */
+  awaitPartition(
+    topic: string,
+    partition: number,
+    record: ProducerRecord,
+    timestamp: number,
+    onAcknowledged: OnAcknowledged | undefined,
+  ): Promise<void> {
+    return new Promise((resolve) => {
+      const deadlineMs = this.clock.monotonicMs() + this.timeoutMs;
+      const waiting = { topic, record, timestamp, onAcknowledged, deadlineMs, place: undefined, resolve };
+      this.#lineUpForPartition(waiting, partition);
     });
   }
 
@@ -144,37 +174,59 @@ export class WaitingRecords<Place extends RecordPlace> {
     }
   }
 
-  /** From now on records of known topics wait for memory only. */
-  onTopics(isKnown: (topic: string) => boolean): void {
+  /**
+   * The cluster was described anew: records of topics and partitions that are known now wait for memory only. `hasMoved`:
+   * places have moved to other leaders, or are gone; each record waits where its place is now.
+   */
+  onMetadata(hasMoved: boolean, isKnown: (topic: string) => boolean): void {
+    const records = hasMoved ? this.#takeAllForMemory() : [];
     for (const [topic, line] of [...this.#forTopic]) {
       if (!isKnown(topic)) continue;
       this.#forTopic.delete(topic);
-      this.#lineUpAll(emptied(line));
+      records.push(...emptied(line));
     }
+    for (const [key, { topic, records: line }] of [...this.#forPartition]) {
+      if (line.first === undefined || this.host.placeOf(topic, line.first.record, false) === undefined) continue;
+      this.#forPartition.delete(key);
+      records.push(...emptied(line));
+    }
+    this.#lineUpAll(records);
     this.admit();
   }
 
-  /** Places have moved to other leaders, or are gone: each record waits where its place is now. */
-  onMoved(): void {
-    const all = [...this.#forMemory].flatMap(([share, line]) => {
+  #takeAllForMemory(): WaitingRecord<Place>[] {
+    return [...this.#forMemory].flatMap(([share, line]) => {
       const records = emptied(line);
       this.#dropIfEmpty(share, line);
       return records;
     });
-    this.#lineUpAll(all);
-    this.admit();
   }
 
-  /** Fails the records of topics that the cluster refuses to describe. */
-  failRefused(refusalOf: (topic: string) => ApiError | undefined): void {
+  /**
+   * Fails the records of topics that the cluster refuses to describe, and those for partitions that it has not had since they
+   * were asked for, if `isBelieved`.
+   */
+  failRefused(
+    refusalOf: (topic: string) => ApiError | undefined,
+    isBelieved: (topic: string, sinceMs: number) => boolean,
+  ): void {
     for (const [topic, line] of [...this.#forTopic]) {
       const refusal = refusalOf(topic);
       if (refusal === undefined) continue;
       this.#forTopic.delete(topic);
-      for (let waiting = line.shift(); waiting !== undefined; waiting = line.shift()) {
-        this.#fail(waiting, toClientError(refusal, { topic }));
-      }
+      this.#failAll(line, toClientError(refusal, { topic }));
     }
+    for (const [key, { topic, sinceMs, records }] of [...this.#forPartition]) {
+      const refusal = refusalOf(topic);
+      if (refusal === undefined && !isBelieved(topic, sinceMs)) continue;
+      this.#forPartition.delete(key);
+      if (refusal === undefined) this.#lineUpAll(emptied(records), true);
+      else this.#failAll(records, toClientError(refusal, { topic }));
+    }
+  }
+
+  #failAll(line: Line<Place>, error: ClientError): void {
+    for (let waiting = line.shift(); waiting !== undefined; waiting = line.shift()) this.#fail(waiting, error);
   }
 
   /** Fails what has waited for too long. */
@@ -198,12 +250,24 @@ export class WaitingRecords<Place extends RecordPlace> {
       ]);
       if (line.length === 0) this.#forTopic.delete(topic);
     }
+    for (const [key, { partition, records }] of [...this.#forPartition]) {
+      this.#expireLine(
+        records,
+        nowMs,
+        [
+          `the partition could not be looked up within ${limit}`,
+          "check that the brokers run, or raise deliveryTimeoutMs",
+        ],
+        partition,
+      );
+      if (records.length === 0) this.#forPartition.delete(key);
+    }
   }
 
-  #expireLine(line: Line<Place>, nowMs: number, [what, hint]: readonly [string, string]): void {
+  #expireLine(line: Line<Place>, nowMs: number, [what, hint]: readonly [string, string], partition?: number): void {
     for (let waiting = line.first; waiting !== undefined && waiting.deadlineMs <= nowMs; waiting = line.first) {
       line.shift();
-      this.#fail(waiting, new DeadlineExceededError(what, hint, { topic: waiting.topic }));
+      this.#fail(waiting, new DeadlineExceededError(what, hint, { topic: waiting.topic, partition }));
     }
   }
 
@@ -214,17 +278,36 @@ export class WaitingRecords<Place extends RecordPlace> {
     line.push(waiting);
   }
 
-  /** Merges records into the lines for memory. All are in the order of their calls, which is that of their deadlines. */
-  #lineUpAll(records: readonly WaitingRecord<Place>[]): void {
+  #lineUpForPartition(waiting: WaitingRecord<Place>, partition: number): void {
+    const { topic } = waiting;
+    const key = `${topic}:${partition}`;
+    let line = this.#forPartition.get(key);
+    if (line === undefined) {
+      line = { topic, partition, sinceMs: this.clock.monotonicMs(), records: new FifoQueue() };
+      this.#forPartition.set(key, line);
+    }
+    line.records.push(waiting);
+  }
+
+  /**
+   * Merges records into the lines for memory. All are in the order of their calls, which is that of their deadlines.
+   * `isCertain`: partitions that are not known do not exist.
+   */
+  #lineUpAll(records: readonly WaitingRecord<Place>[], isCertain = false): void {
     const byShare = new Map<MemoryShare, WaitingRecord<Place>[]>();
     const failures: (() => void)[] = [];
     for (const waiting of records) {
       try {
-        if (waiting.place === undefined || waiting.place.isGone) {
-          waiting.place = this.host.placeOf(waiting.topic, waiting.record);
+        const { place, topic, record } = waiting;
+        if (place === undefined || place.isGone) {
+          waiting.place = this.host.placeOf(topic, record, isCertain || place !== undefined);
         }
       } catch (error) {
         failures.push(() => this.#failAs(waiting, error));
+        continue;
+      }
+      if (waiting.place === undefined) {
+        this.#lineUpForPartition(waiting, waiting.record.partition as number);
         continue;
       }
       const { share } = waiting.place;
@@ -248,7 +331,8 @@ export class WaitingRecords<Place extends RecordPlace> {
   }
 
   #lines(): Line<Place>[] {
-    return [...this.#forMemory.values(), ...this.#forTopic.values()];
+    const forPartition = [...this.#forPartition.values()].map(({ records }) => records);
+    return [...this.#forMemory.values(), ...this.#forTopic.values(), ...forPartition];
   }
 
   /** False when it must go on waiting for memory. */

@@ -65,6 +65,57 @@ describe("a client whose topics are changed by somebody else", () => {
       }
     });
 
+    it("lets no record that its key sends to a new one pass those that name it", async () => {
+      fake.createTopic("t", 1);
+      const producer = cluster.producer({ partitioner: (_, count) => count - 1 });
+      await producer.send("t", { value: "known", partition: 0 });
+      fake.addPartitions("t", 8);
+      // The same answer tells this caller and the producer of the new partitions.
+      const second = cluster.partitionsOf("t").then(() => producer.send("t", { key: "k", value: "second" }));
+      const first = producer.send("t", { value: "first", partition: 7 });
+      expect((await Promise.all([first, second])).map(({ offset }) => offset)).toEqual([0, 1]);
+    });
+
+    it("is asked again for one that a record names before anything is known of its topic", async () => {
+      fake.createTopic("t", 1);
+      fake.broker(1).answer = ({ kind, body }) => {
+        if (kind === "metadata" && (body as { topics: string[] }).topics.includes("t")) {
+          // The first answer is of the time before.
+          if (asked === 1) fake.addPartitions("t", 4);
+          asked += 1;
+        }
+        return undefined;
+      };
+      let asked = 0;
+      const producer = cluster.producer();
+      expect(await producer.send("t", { value: "x", partition: 3 })).toMatchObject({ partition: 3, offset: 0 });
+      await expect(producer.send("t", { value: "x", partition: 4 })).rejects.toMatchObject({
+        code: "INVALID_ARGUMENT",
+        message: expect.stringContaining("no partition 4"),
+      });
+    });
+
+    it("counts the time that a record waits for a new one among that for its delivery", async () => {
+      fake.createTopic("t", 1);
+      const producer = cluster.producer({ deliveryTimeoutMs: 1500 });
+      await producer.send("t", { value: "x" });
+      let knowsMore = false;
+      fake.broker(1).answer = ({ kind }) =>
+        kind === "produce" || (kind === "metadata" && !knowsMore) ? "silence" : undefined;
+      const failed: string[] = [];
+      const sent = (name: string, partition: number): Promise<unknown> =>
+        producer.send("t", { value: name, partition }).catch(() => failed.push(name));
+      const first = sent("first", 3);
+      const before = questions();
+      const second = until(() => questions() > before + 1, "it has waited for a while").then(() => {
+        fake.addPartitions("t", 4);
+        knowsMore = true;
+        return sent("second", 0);
+      });
+      await Promise.all([first, second]);
+      expect(failed).toEqual(["first", "second"]);
+    });
+
     it("tells of them when it is asked", async () => {
       fake.createTopic("t", 2);
       expect(await cluster.partitionsOf("t")).toEqual([0, 1]);

@@ -54,35 +54,37 @@ describe("WaitingRecords", () => {
     expect(failed).toMatchObject([{ code: "INVALID_ARGUMENT", cause: fault }]);
   });
 
-  it.each(["onTopics", "onMoved"] as const)("lets nobody pass who hears of a failure in %s", (event) => {
-    const admitted: unknown[] = [];
-    const share = new MemoryShare(1);
-    const stays = { share, isGone: false };
-    const goes = { share, isGone: false };
-    let isRoom = false;
-    const waiting: WaitingRecords<RecordPlace> = new WaitingRecords<RecordPlace>(nodeEnv().clock, 1000, {
-      placeOf: (_, { value }) => {
-        if (value === "gone") throw new RangeError("there is no such partition");
-        return stays;
-      },
-      tryAppend: (_, { value }) => isRoom && admitted.push(value) > 0,
-      onFailed: () => {
-        // As a producer does with a record that is handed over in a callback.
-        if (share.isShort) void waiting.awaitMemory("t", stays, { value: "last" }, 0, undefined);
-        else admitted.push("last");
-      },
-    });
-    for (const value of ["gone", "a", "b"]) {
-      if (event === "onTopics") void waiting.awaitTopic("t", { value }, 0, undefined);
-      else void waiting.awaitMemory("t", value === "gone" ? goes : stays, { value }, 0, undefined);
-    }
-    isRoom = true;
-    goes.isGone = true;
-    if (event === "onTopics") waiting.onTopics(() => true);
-    else waiting.onMoved();
-    waiting.admit();
-    expect(admitted).toEqual(["a", "b", "last"]);
-  });
+  it.each(["waits for its topic", "waits for memory"])(
+    "lets nobody pass who hears of the failure of one that %s",
+    (event) => {
+      const admitted: unknown[] = [];
+      const share = new MemoryShare(1);
+      const stays = { share, isGone: false };
+      const goes = { share, isGone: false };
+      let isRoom = false;
+      const waiting: WaitingRecords<RecordPlace> = new WaitingRecords<RecordPlace>(nodeEnv().clock, 1000, {
+        placeOf: (_, { value }) => {
+          if (value === "gone") throw new RangeError("there is no such partition");
+          return stays;
+        },
+        tryAppend: (_, { value }) => isRoom && admitted.push(value) > 0,
+        onFailed: () => {
+          // As a producer does with a record that is handed over in a callback.
+          if (share.isShort) void waiting.awaitMemory("t", stays, { value: "last" }, 0, undefined);
+          else admitted.push("last");
+        },
+      });
+      for (const value of ["gone", "a", "b"]) {
+        if (event === "waits for its topic") void waiting.awaitTopic("t", { value }, 0, undefined);
+        else void waiting.awaitMemory("t", value === "gone" ? goes : stays, { value }, 0, undefined);
+      }
+      isRoom = true;
+      goes.isGone = true;
+      waiting.onMetadata(event === "waits for memory", () => true);
+      waiting.admit();
+      expect(admitted).toEqual(["a", "b", "last"]);
+    },
+  );
 
   it("hands each record on with the deadline of its call, however long it waited", () => {
     const time = new ManualTime();
@@ -99,8 +101,40 @@ describe("WaitingRecords", () => {
     time.advance(600);
     void waiting.awaitTopic("t", { value: "b" }, 0, undefined);
     time.advance(300);
-    waiting.onTopics(() => true);
+    waiting.onMetadata(false, () => true);
     expect(deadlines).toEqual([firstCallMs + 1000, firstCallMs + 1600]);
+  });
+
+  it("hands a record on with the deadline of its call that waited for its topic, then for its partition, then for memory", () => {
+    const time = new ManualTime();
+    const deadlines: number[] = [];
+    const failed: string[] = [];
+    let hasPartition = false;
+    let hasRoom = false;
+    const waiting = new WaitingRecords<RecordPlace>(time, 1000, {
+      placeOf: (_, { partition }) => (partition === undefined || hasPartition ? place : undefined),
+      tryAppend: (_place, _record, _timestamp, deadlineMs) => hasRoom && deadlines.push(deadlineMs) > 0,
+      onFailed: ({ what }) => failed.push(what),
+    });
+    const calledMs = time.monotonicMs();
+    void waiting.awaitTopic("t", { value: "a", partition: 7 }, 0, undefined);
+    time.advance(300);
+    waiting.onMetadata(false, () => true);
+    void waiting.awaitPartition("t", 7, { value: "b", partition: 7 }, 0, undefined);
+    time.advance(300);
+    hasPartition = true;
+    waiting.onMetadata(false, () => true);
+    expect(place.share.isShort).toBe(true);
+    time.advance(300);
+    hasRoom = true;
+    waiting.admit();
+    expect(deadlines).toEqual([calledMs + 1000, calledMs + 1300]);
+    hasPartition = false;
+    void waiting.awaitPartition("t", 8, { value: "c", partition: 8 }, 0, undefined);
+    time.advance(1000);
+    waiting.expire(time.monotonicMs());
+    expect(failed).toEqual(["t-8: the partition could not be looked up within deliveryTimeoutMs 1000"]);
+    expect(waiting.isEmpty).toBe(true);
   });
 
   it("admits and fails records in the order of their calls, though some waited for their topic before", () => {
@@ -125,7 +159,7 @@ describe("WaitingRecords", () => {
     void waiting.awaitTopic("early", { value: "c" }, 0, undefined);
     time.advance(100);
     void waiting.awaitMemory("known", place, { value: "d" }, 0, undefined);
-    waiting.onTopics(() => true);
+    waiting.onMetadata(false, () => true);
     waiting.expire(time.monotonicMs() + 700);
     expect(failed).toEqual(["early"]);
     room = 3;
@@ -162,7 +196,7 @@ describe("WaitingRecords", () => {
     expect([places.stuck.share.isShort, places.well.share.isShort]).toEqual([true, false]);
     // Another broker leads it.
     places.stuck.share = places.well.share;
-    waiting.onMoved();
+    waiting.onMetadata(true, () => true);
     expect(admitted.splice(0)).toEqual(["stuck 1", "stuck 2", "stuck 3"]);
     expect(waiting.isEmpty).toBe(true);
   });
@@ -183,7 +217,7 @@ describe("WaitingRecords", () => {
     let isDrained = false;
     const drained = waiting.drained().then(() => (isDrained = true));
     places[0]!.isGone = true;
-    waiting.onMoved();
+    waiting.onMetadata(true, () => true);
     for (const count of [1, 2]) {
       room = 1;
       waiting.admit();

@@ -117,7 +117,8 @@ export class FetchLoop {
     if (!isWanted) return;
     const connection = host.connectionTo(this.brokerId);
     if (connection === undefined) return;
-    if (this.#session?.connection !== connection) this.#session = undefined;
+    // A former connection answers nothing any more, and its silence is not this one's.
+    if (this.#session?.connection !== connection) this.abandon();
     const session = (this.#session ??= { id: 0, epoch: 0, remembered: new Map(), inFlight: 0, connection });
     if (session.inFlight >= IN_FLIGHT_MAX || (session.inFlight > 0 && session.id === 0)) return;
     this.#send(session, nowMs, budgetBytes);

@@ -205,16 +205,17 @@ export class FetchLoop {
     session.inFlight -= 1;
     // Of a session that was given up.
     if (session !== this.#session) return;
+    const { isReading } = this.host;
     const nowMs = this.host.env.clock.monotonicMs();
     this.#askedAtMs = session.inFlight > 0 ? nowMs : undefined;
     if (outcome instanceof TransportError) {
       this.#startOver(nowMs + this.#backoff.next());
-      this.host.onTrouble(this.brokerId);
+      if (isReading) this.host.onTrouble(this.brokerId);
     } else if (outcome instanceof ApiError) {
       const isSessionLost =
         outcome.errorName === "FETCH_SESSION_ID_NOT_FOUND" || outcome.errorName === "INVALID_FETCH_SESSION_EPOCH";
       this.#startOver(isSessionLost && session.epoch > 1 ? nowMs : nowMs + this.#backoff.next());
-      if (!outcome.retriable && !isSessionLost) this.host.onRefused(this.brokerId, outcome);
+      if (isReading && !outcome.retriable && !isSessionLost) this.host.onRefused(this.brokerId, outcome);
     } else {
       this.#backoff.reset();
       const chunks = this.#onAnswer(session, epoch, outcome.body, outcome.records, nowMs);
@@ -252,6 +253,8 @@ export class FetchLoop {
       // The broker tells errors again until it is told anew, or to forget; behind records it waits to be told anew, even
       // if the place is the same.
       if (answer.error !== null || bytes !== undefined) remembered.offset = OUTDATED;
+      // The loop that it was asked for was left: the next one asks for itself, and has its own use of memory.
+      if (!this.host.isReading) continue;
       if (reader.loop !== this || reader.fetchPosition !== offset || reader.position === undefined) continue;
       if (answer.error !== null) {
         this.host.onPartitionError(reader, this.brokerId, answer, errorNameOf(answer.error.code));

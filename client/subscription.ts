@@ -272,7 +272,8 @@ export class Subscription {
       const lookups = asked.map(({ search: { reader }, query }) => lookupOf(reader, query));
       const answers = await lookUpOffsets(caller, lookups, deadline, signal, (index, answer) => {
         const one = asked[index];
-        if (one === undefined) return;
+        // What comes when the loop was left already is nobody's.
+        if (one === undefined || signal.aborted) return;
         if (answer instanceof ClientError) this.#giveUp(one.search, answer);
         else if (one.search.onAnswer(one.index, answer.offset)) this.#onLocated(one.search, signal);
       });

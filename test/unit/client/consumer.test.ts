@@ -2,6 +2,7 @@ import { connect } from "../../../client/index.js";
 import type { Cluster, ConsumerRecord } from "../../../client/index.js";
 import { silentLogger } from "../../../common/logger.js";
 import { errorReport } from "../../../protocol/error-codes.js";
+import type { FetchRequest } from "../../../protocol/messages.js";
 import { readBatch } from "../../../protocol/record-batch.js";
 import { toOffset } from "../../../protocol/types.js";
 import { batchOf } from "../../support/batches.js";
@@ -113,6 +114,40 @@ describe("Consumer", () => {
     expect(await consumer.position({ topic: "t", partition: 0 })).toBe(2);
     expect(await take(consumer, 2)).toEqual(["2:c", "3:d"]);
     expect(await all(consumer.records({ untilEnd: true }))).toEqual(["4:e"]);
+  });
+
+  it("tells no later loop of what was refused to one that was left before", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"]]);
+    for (const late of ["the request", "the partition"]) {
+      const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+      let refuse = (): void => undefined;
+      let isRefused = false;
+      fake.broker(1).answer = ({ kind, body }) => {
+        const { sessionId, partitions } = body as FetchRequest;
+        // The one that waits while the first record is read.
+        if (kind !== "fetch" || sessionId === 0 || isRefused) return undefined;
+        isRefused = true;
+        const { topicId, partition } = partitions[0]!;
+        const answer: FakeAnswer =
+          late === "the request"
+            ? { refuse: "UNSUPPORTED_VERSION" }
+            : { body: { sessionId, partitions: [{ topicId, partition, error: errorReport("CORRUPT_LOG") }] } };
+        return new Promise((resolve) => (refuse = () => resolve(answer)));
+      };
+      const lookups = (): number => fake.broker(1).bodies("listOffsets").length;
+      expect(await take(consumer, 1)).toEqual(["0:a"]);
+      await until(() => isRefused, "it has asked for more");
+      const before = lookups();
+      refuse();
+      // Answered on another connection, after the refusal has arrived.
+      await consumer.endOffsets();
+      await until(() => lookups() > before, "the broker has answered others");
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(await take(consumer, 1)).toEqual(["1:b"]);
+      await consumer.close();
+    }
   });
 
   it("asks for nothing while no loop is reading", async () => {

@@ -3,9 +3,13 @@ import { FetchLoop } from "../../../client/fetch-loop.js";
 import { PartitionReader } from "../../../client/partition-reader.js";
 import { Backoff } from "../../../client/retry.js";
 import { nodeEnv } from "../../../common/env/node-env.js";
+import type { FetchRequest } from "../../../protocol/messages.js";
+import { ApiError, errorReport } from "../../../protocol/error-codes.js";
+import { codecs } from "../../../protocol/messages.js";
 import type { RpcConnection, RpcOutcome } from "../../../protocol/rpc-connection.js";
 import { TransportError } from "../../../protocol/rpc-error.js";
 import type { BrokerId, TopicId } from "../../../protocol/types.js";
+import { batchOf } from "../../support/batches.js";
 import { ManualTime } from "../../support/manual-time.js";
 
 type OnOutcome = (outcome: RpcOutcome<"fetch">) => void;
@@ -19,10 +23,14 @@ function startLoop() {
   const time = new ManualTime();
   const env = nodeEnv({ clock: time, timers: time });
   const questions: OnOutcome[] = [];
+  const bodies: FetchRequest[] = [];
   const told: string[] = [];
   const connect = (): RpcConnection =>
     ({
-      send: (_: string, __: object, ___: object, onOutcome: OnOutcome) => questions.push(onOutcome),
+      send: (_: string, body: FetchRequest, __: object, onOutcome: OnOutcome) => {
+        bodies.push(body);
+        questions.push(onOutcome);
+      },
     }) as unknown as RpcConnection;
   const state = { connection: connect(), isReading: true };
   const host: FetchHost = {
@@ -45,14 +53,14 @@ function startLoop() {
     onRefused: (_, { errorName }) => told.push(errorName),
     onTrouble: () => told.push("trouble"),
     wakeAt: () => undefined,
-    frameOf: () => undefined,
+    frameOf: () => ({ retain: () => told.push("retained"), release: () => told.push("released") }),
   };
   const loop = new FetchLoop(host, leader);
   const reader = new PartitionReader("t", topicId, 0, new Backoff(env.random));
   reader.restartAt(0);
   reader.loop = loop;
   loop.readers.add(reader);
-  return { loop, time, questions, told, state, connect };
+  return { loop, time, questions, bodies, told, state, connect };
 }
 
 describe("FetchLoop", () => {
@@ -72,5 +80,34 @@ describe("FetchLoop", () => {
     expect(questions).toHaveLength(2);
     time.advance(2000);
     expect(loop.overdueMs(time.monotonicMs())).toBe(2100 - FETCH_WAIT_MS - 500);
+  });
+
+  it("takes nothing of an answer that comes when nobody reads, and asks for it again", () => {
+    const { loop, time, questions, bodies, state, told } = startLoop();
+    const place = { topicId, partition: 0 };
+    const answered = (partition: object, records: Buffer[] = []): RpcOutcome<"fetch"> => ({
+      body: codecs.FetchResponse.decode(
+        codecs.FetchResponse.encode({ sessionId: 9, partitions: [{ ...place, ...partition }] }).finish(),
+      ),
+      records,
+    });
+    const batch = batchOf(["a"]);
+    const late: [RpcOutcome<"fetch">, string[]][] = [
+      [answered({ recordBytes: batch.length, highWatermark: 1 }, [batch]), ["released"]],
+      [answered({ error: errorReport("CORRUPT_LOG") }), []],
+      [answered({ error: errorReport("OFFSET_OUT_OF_RANGE") }), []],
+      [new ApiError("UNSUPPORTED_VERSION"), []],
+      [new TransportError("closed", false, "reset", "the connection ended"), []],
+    ];
+    for (const [outcome, expected] of late) {
+      state.isReading = true;
+      time.advance(1000);
+      loop.wake();
+      state.isReading = false;
+      questions.at(-1)?.(outcome);
+      expect(told.splice(0)).toEqual(expected);
+      expect(questions).toHaveLength(late.findIndex(([one]) => one === outcome) + 1);
+    }
+    expect(bodies.map(({ partitions }) => partitions[0]?.fetchOffset)).toEqual([0, 0, 0, 0, 0]);
   });
 });

@@ -86,7 +86,7 @@ function parseOptions() {
     return {
       data: values.data,
       ...(values.zookeeper === undefined ? {} : { zookeeper: values.zookeeper }),
-      ...(values.port === undefined ? {} : { port: number("--port", values.port, 0, 65_000) }),
+      ...(values.port === undefined ? {} : { port: number("--port", values.port, 0, 65_535) }),
       ...(values.brokers === undefined ? {} : { brokers: number("--brokers", values.brokers, 1, 100) }),
     };
   } catch (error) {

@@ -245,6 +245,10 @@ const mistyped: readonly Mistake[] = [
   ["up --brokers three", "--brokers three"],
   ["up --zookeepers 0", "--zookeepers 0"],
   ["up --port 70000", "--port 70000"],
+  ["up --data $DIR/up --port 65500 --brokers 100", "--port 65500"],
+  ["up --data $DIR/up --port 9092 --zookeeper-port 9094", "--zookeeper-port 9094"],
+  ["up --data $DIR/up --zookeeper-port 65534 --zookeepers 3", "--zookeeper-port 65534"],
+  ["up --data $DIR/up --zookeepers 2", "--zookeepers 2"],
   ["up --port http", "--port http"],
   ["broker --id -1", "--id -1"],
   ["broker --id one", "--id one"],
@@ -337,6 +341,15 @@ const mistyped: readonly Mistake[] = [
   ["produce orders -H =value", "-H =value"],
   ["broker --set port", "--set port"],
   ["up --set port", "--set port"],
+  ["up --data $DIR/up --set num.partitions=1 --set num.partitions=2", "--set num.partitions=2"],
+  ["up --data $DIR/up --set nosuch=1", "--set"],
+  ["up --data $DIR/up --set num.partition=1", "num.partitions"],
+  ["up --data $DIR/up --set num.partitions=x", "--set"],
+  ["up --data $DIR/up --set log.segment.bytes=2048", "--set"],
+  ["up --data $DIR/up --set broker.id=7", "--set broker.id"],
+  ["up --data $DIR/up --set log.dirs=/tmp", "--set log.dirs"],
+  ["up --data $DIR/up --set zookeeper.connect=127.0.0.1:1", "--set zookeeper.connect"],
+  ["up --data $DIR/up --set listeners=127.0.0.1:1", "--set listeners"],
   ["broker --set a=1 --set a=2", "--set a=2"],
 
   // Formats and keys.
@@ -358,6 +371,10 @@ const mistyped: readonly Mistake[] = [
   ["produce orders --encoding base64 --format raw", "--encoding base64"],
 
   // Targets of lessons, and brokers.
+  ["up --data $DIR/up --zookeeper nonsense:x", "--zookeeper"],
+  ["up --data $DIR/up --zookeeper 127.0.0.1:1/a,127.0.0.1:2/a", "--zookeeper"],
+  ["up --data $DIR/up --zookeeper 127.0.0.1:1 --zookeepers 3", "--zookeepers"],
+  ["up --data $DIR/up --zookeeper 127.0.0.1:1 --zookeeper-port 9", "--zookeeper-port"],
   ["kill everything --data $DIR", "everything"],
   ["broker --id 1 --zookeeper 127.0.0.1:1 --data $DIR/b", "--listen"],
   ["broker --id 1 --listen 127.0.0.1:0 --data $DIR/b", "--zookeeper"],

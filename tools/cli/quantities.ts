@@ -132,7 +132,7 @@ export function formatDuration(ms: number): string {
 
 /** `1 record`, `1,234 records`. */
 export function plural(count: number, noun: string): string {
-  return `${formatCount(count)} ${noun}${count === 1 ? "" : noun.endsWith("ch") ? "es" : "s"}`;
+  return `${formatCount(count)} ${noun}${count === 1 ? "" : /(?:ch|s)$/.test(noun) ? "es" : "s"}`;
 }
 
 /** A count for people: `1,234,567`. */

@@ -1,8 +1,6 @@
 import type { Command } from "commander";
 import { Option } from "commander";
 import fs from "node:fs";
-import { parseConnectString } from "../../broker/zookeeper/server-list.js";
-import { reasonOf } from "../../common/logger.js";
 import { CliError, usageError } from "../cli/cli-error.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { namingFlag } from "../cli/file-errors.js";
@@ -10,6 +8,7 @@ import { withFlagInHint } from "../cli/flag-in-hint.js";
 import { readProperties } from "../cli/properties.js";
 import { collect, collectSettings, parseCount } from "../cli/quantities.js";
 import { describeError, runCommand } from "../cli/run-command.js";
+import { checkConnectString } from "../local-cluster/start-checks.js";
 
 interface BrokerCommandOptions {
   readonly config?: string;
@@ -58,19 +57,6 @@ export function addBrokerCommand(program: Command): void {
       ),
     );
   addCommonOptions(command);
-}
-
-/** Before a data directory is made. */
-function checkZooKeeper(text: string, source: string): void {
-  try {
-    parseConnectString(text);
-  } catch (error) {
-    const [what = "", hint] = reasonOf(error).split("; ");
-    throw new CliError("INVALID_CONFIG", `${source}: ${what}`, {
-      ...(hint === undefined ? {} : { hint }),
-      exitCode: 2,
-    });
-  }
 }
 
 /** A refusal of a setting with the flag that gave it. */
@@ -126,7 +112,8 @@ async function brokerOptions(
   if (id === undefined) throw missing("the broker has no id", "--id N, or broker.id in the file of --config");
   if (zookeeper === undefined || zookeeper === "")
     throw missing("no ZooKeeper is named", "--zookeeper HOST:PORT,..., or zookeeper.connect in the file of --config");
-  checkZooKeeper(zookeeper, options.zookeeper === undefined ? "zookeeper.connect" : "--zookeeper");
+  // Before a data directory is made.
+  checkConnectString(zookeeper, options.zookeeper === undefined ? "zookeeper.connect" : "--zookeeper");
   if (data === undefined)
     throw missing("no data directory is named", "--data DIR, or log.dirs in the file of --config");
   if (data.includes(","))

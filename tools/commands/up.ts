@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { onStopSignal } from "../../common/env/node-signals.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
-import { collect, parseAssignment, parseCount } from "../cli/quantities.js";
+import { collectSettings, parseCount, plural } from "../cli/quantities.js";
 import { runCommand } from "../cli/run-command.js";
 import { dataPlace } from "../local-cluster/data-place.js";
 import { isRunning, LocalCluster, nameOf } from "../local-cluster/local-cluster.js";
@@ -34,13 +34,13 @@ export function addUpCommands(program: Command): void {
     .option("--zookeeper <host:port,...>", "use servers that run already, and start none (or OTTLA_ZOOKEEPER)")
     .option("--data <directory>", DATA)
     .option("-d, --detach", "leave it running and return as soon as it serves")
-    .option("--port <number>", "of the first broker, the others follow (9092); 0 for free ones", parseCount(0, 65_000))
+    .option("--port <number>", "of the first broker, the others follow (9092); 0 for free ones", parseCount(0, 65_535))
     .option(
       "--zookeeper-port <number>",
       "of the first ZooKeeper server (2181, or the next free one)",
-      parseCount(1, 65_000),
+      parseCount(1, 65_535),
     )
-    .option("--set <name=value>", "a setting of all brokers; may be repeated", collect(parseAssignment))
+    .option("--set <name=value>", "a setting of all brokers; may be repeated", collectSettings)
     .action((options: UpOptions) => runCommand(up, (context) => startCluster(context, options), { signals: "own" }));
   const down = program
     .command("down")
@@ -114,5 +114,5 @@ async function stopCluster(context: CommandContext, data: string | undefined): P
   const cluster = new LocalCluster(dataPlace(data, process.env));
   const stopped = await cluster.stop((sentence) => context.note(sentence));
   if (context.json) context.out.writeJson({ stopped });
-  else context.out.writeText(stopped === 0 ? "nothing was running\n" : `stopped ${stopped} processes\n`);
+  else context.out.writeText(stopped === 0 ? "nothing was running\n" : `stopped ${plural(stopped, "process")}\n`);
 }

@@ -8,10 +8,12 @@ import { tryLock } from "../../common/env/node-file-lock.js";
 import type { Cluster } from "../../client/index.js";
 import { CliError, usageError } from "../cli/cli-error.js";
 import { connectTo } from "../cli/cluster-connection.js";
+import { plural } from "../cli/quantities.js";
 import type { ZooKeeperInstallation } from "../local-zookeeper.js";
 import type { BrokerEntry, ClusterState, ZooKeeperEntry } from "./cluster-state.js";
 import { readClusterState, removeClusterState, writeClusterState } from "./cluster-state.js";
 import { prepareDataPlace } from "./data-place.js";
+import { checkConnectString, checkPorts, checkSettings } from "./start-checks.js";
 import { PortClaims, portsOf } from "./port-claims.js";
 import { describePortHolder, isPortPermitted } from "./ports.js";
 import type { ProcessIdentity } from "./process-identity.js";
@@ -91,6 +93,9 @@ export class LocalCluster {
    * When that fails, what this call started is stopped again, and what it was asked for is forgotten.
    */
   async start(options: StartOptions): Promise<ServingCluster> {
+    // Before anything is made: what was typed wrongly leaves nothing behind.
+    this.#wish(readClusterState(this.data), options);
+    await checkSettings(options.settings ?? {});
     prepareDataPlace(this.data);
     return this.#locked((claims) => this.#start(options, claims));
   }
@@ -143,7 +148,7 @@ export class LocalCluster {
       const state = this.state();
       const { brokers, zookeepers } = state;
       const count = [...brokers, ...zookeepers].filter(isRunning).length;
-      if (count > 0) say(`stopping ${count} processes`);
+      if (count > 0) say(`stopping ${plural(count, "process")}`);
       await this.#stopEntries(state, () => true);
       return count;
     } finally {
@@ -300,26 +305,38 @@ export class LocalCluster {
     return `another ottla command is starting or stopping the cluster in ${this.data}`;
   }
 
-  /** The cluster to be: what was there before, grown as asked for. */
-  async #plan(before: ClusterState | undefined, options: StartOptions, claims: PortClaims): Promise<ClusterState> {
+  /** How much was asked for, and where. Throws CliError when that cannot be, or not here. */
+  #wish(before: ClusterState | undefined, options: StartOptions): Wish {
     const zookeeper = this.#zookeeperOf(before, options);
     const zookeepers = before?.zookeepers ?? (zookeeper === undefined ? planZooKeepers(options) : []);
     if (options.zookeepers !== undefined && options.zookeepers !== zookeepers.length)
       throw new CliError(
         "ZOOKEEPER_COUNT",
-        `the cluster in ${this.data} was made with ${zookeepers.length} ZooKeeper servers, not ${options.zookeepers}`,
+        `the cluster in ${this.data} was made with ${plural(zookeepers.length, "ZooKeeper server")}, not ${options.zookeepers}`,
         { hint: `leave out --zookeepers, or make another cluster with --data` },
       );
-    const count = options.brokers ?? before?.brokers.length ?? DEFAULT_BROKERS;
     const known = before?.brokers ?? [];
+    const count = options.brokers ?? (known.length === 0 ? DEFAULT_BROKERS : known.length);
     if (count < known.length)
-      throw new CliError("BROKER_COUNT", `the cluster in ${this.data} has ${known.length} brokers, not ${count}`, {
-        hint: "leave out --brokers: replicas lie on all of them; or make another cluster with --data",
-      });
+      throw new CliError(
+        "BROKER_COUNT",
+        `the cluster in ${this.data} has ${plural(known.length, "broker")}, not ${count}`,
+        { hint: "leave out --brokers: replicas lie on all of them; or make another cluster with --data" },
+      );
+    const ports = Array.from({ length: count }, (_, index) => portAskedFor(index + 1, known, options.port));
+    checkPorts(options, ports, zookeepers.length);
+    return { ports, zookeepers, zookeeper };
+  }
+
+  /** The cluster to be: what was there before, grown as asked for. */
+  async #plan(before: ClusterState | undefined, options: StartOptions, claims: PortClaims): Promise<ClusterState> {
+    const { ports, zookeepers, zookeeper } = this.#wish(before, options);
+    const known = before?.brokers ?? [];
     const brokers: BrokerEntry[] = [];
-    for (let id = 1; id <= count; id += 1) {
+    for (const [index, asked] of ports.entries()) {
+      const id = index + 1;
       const former = known.find((entry) => entry.id === id);
-      const port = await portOfBroker(id, former, known[0], options.port, claims);
+      const port = asked ?? (await claims.claimAny()) ?? noPortIsFree();
       if (former !== undefined && former.port !== port && isRunning(former))
         throw new CliError(
           "ALREADY_RUNNING",
@@ -353,11 +370,6 @@ export class LocalCluster {
     claims: PortClaims,
   ): Promise<ZooKeeperEntry[]> {
     if (asked === undefined) return movedIfTaken(entries, claims);
-    if (entries.length === 0)
-      throw usageError(
-        "--zookeeper-port is for servers that ottla up starts",
-        "leave it out, or leave out --zookeeper",
-      );
     const placed = entries.map((entry) => ({ ...entry, port: asked + entry.id - 1 }));
     if (entries.some(isRunning)) {
       if (placed.every(({ port }, index) => port === entries[index]?.port)) return [...entries];
@@ -377,6 +389,7 @@ export class LocalCluster {
   #zookeeperOf(before: ClusterState | undefined, { zookeeper, zookeepers }: StartOptions): string | undefined {
     if (before === undefined) {
       const given = zookeeper ?? (process.env["OTTLA_ZOOKEEPER"] || undefined);
+      if (given !== undefined) checkConnectString(given, zookeeper === undefined ? "OTTLA_ZOOKEEPER" : "--zookeeper");
       if (given !== undefined && zookeepers !== undefined)
         throw usageError("--zookeepers starts servers, and --zookeeper names those that run", "leave out one of them");
       return given;
@@ -561,6 +574,14 @@ export class LocalCluster {
   }
 }
 
+/** What was asked for, with what was there before. */
+interface Wish {
+  /** Of the brokers, by their ids from 1 on; undefined: any that is free. */
+  readonly ports: readonly (number | undefined)[];
+  readonly zookeepers: readonly ZooKeeperEntry[];
+  readonly zookeeper: string | undefined;
+}
+
 /** A broker or a ZooKeeper server. */
 export type LocalProcess =
   ({ readonly kind: "broker" } & BrokerEntry) | ({ readonly kind: "zookeeper" } & ZooKeeperEntry);
@@ -616,20 +637,15 @@ function started(pid: number | undefined, name: string): ProcessIdentity {
 }
 
 function planZooKeepers({ zookeepers: count = DEFAULT_ZOOKEEPERS }: StartOptions): ZooKeeperEntry[] {
-  if (count !== 1 && count !== 3) throw usageError(`${count} ZooKeeper servers are not possible`, "give 1 or 3");
+  if (count !== 1 && count !== 3) throw usageError(`--zookeepers ${count} is not possible`, "give 1 or 3");
   return Array.from({ length: count }, (_, index) => ({ id: index + 1, port: 0, quorumPort: 0, electionPort: 0 }));
 }
 
-async function portOfBroker(
-  id: number,
-  former: BrokerEntry | undefined,
-  first: BrokerEntry | undefined,
-  asked: number | undefined,
-  claims: PortClaims,
-): Promise<number> {
-  if (asked === 0) return former?.port ?? (await claims.claimAny()) ?? noPortIsFree();
-  if (asked !== undefined) return asked + id - 1;
-  return former?.port ?? (first === undefined ? DEFAULT_PORT : first.port) + id - 1;
+/** Where a broker is to listen; undefined: on any port that is free. */
+function portAskedFor(id: number, known: readonly BrokerEntry[], asked: number | undefined): number | undefined {
+  if (asked !== undefined && asked !== 0) return asked + id - 1;
+  const former = known.find((entry) => entry.id === id);
+  return former?.port ?? (asked === 0 ? undefined : (known[0]?.port ?? DEFAULT_PORT) + id - 1);
 }
 
 /**

@@ -213,3 +213,44 @@ describe("the data directory", () => {
     expect(fs.readdirSync(data)).toEqual([]);
   });
 });
+
+describe("a start that cannot be", () => {
+  const options = { timeoutMs: 1000, signal: new AbortController().signal, say: (): void => undefined };
+  const state = (port: number): ClusterState => ({
+    version: 1,
+    brokers: [1, 2, 3].map((id) => ({ id, port: port + id - 1 })),
+    zookeepers: [{ id: 1, port: 2181, quorumPort: 2888, electionPort: 2889 }],
+    settings: {},
+  });
+
+  it.each([
+    [65_530, { brokers: 9 }, "USAGE", "--brokers 9 would give broker 7 port 65536"],
+    [65_530, { zookeeperPort: 65_531 }, "USAGE", "ZooKeeper server 1 the port of broker 2, 65531"],
+    [9092, { brokers: 1 }, "BROKER_COUNT", "has 3 brokers, not 1"],
+    [9092, { zookeepers: 3 }, "ZOOKEEPER_COUNT", "was made with 1 ZooKeeper server, not 3"],
+    [9092, { zookeeper: "127.0.0.1:1" }, "ZOOKEEPER_CHANGED", "not at 127.0.0.1:1"],
+    [9092, { settings: { nosuch: "1" } }, "INVALID_CONFIG", "--set: nosuch"],
+  ])("of a cluster on port %d, with %j, is %s, and nothing is touched", async (port, asked, errorName, sentence) => {
+    writeClusterState(directory, state(port));
+    const file = path.join(directory, "cluster.json");
+    const before = [fs.readFileSync(file, "utf8"), fs.statSync(directory).mtimeMs];
+    const starting = new LocalCluster(directory).start({ ...options, ...asked });
+    await expect(starting).rejects.toMatchObject({ errorName, message: expect.stringContaining(sentence) });
+    expect([fs.readFileSync(file, "utf8"), fs.statSync(directory).mtimeMs]).toEqual(before);
+    expect(fs.readdirSync(directory)).toEqual(["cluster.json"]);
+  });
+
+  it("tells of a wrong OTTLA_ZOOKEEPER by its name", async () => {
+    const former = process.env["OTTLA_ZOOKEEPER"];
+    process.env["OTTLA_ZOOKEEPER"] = "nonsense:x";
+    try {
+      const data = path.join(directory, "new");
+      const starting = new LocalCluster(data).start(options);
+      await expect(starting).rejects.toThrow('OTTLA_ZOOKEEPER: "nonsense:x" does not name ZooKeeper servers');
+      expect(fs.readdirSync(directory)).toEqual([]);
+    } finally {
+      if (former === undefined) delete process.env["OTTLA_ZOOKEEPER"];
+      else process.env["OTTLA_ZOOKEEPER"] = former;
+    }
+  });
+});

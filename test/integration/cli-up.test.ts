@@ -292,6 +292,32 @@ describe("ottla up", () => {
     expect(jsonLines((await up("--json")).stdout)).toEqual(jsonLines(served.stdout));
   }, 60_000);
 
+  it("says what it adds to a cluster that is there, and what goes on as it was", async () => {
+    const taken = await up("--port", "0");
+    expect(taken.stderr).toBe("");
+    const grown = await up("--brokers", "2", "--port", "0", "--set", "num.partitions=4");
+    expect([grown.code, grown.stderr]).toEqual([
+      0,
+      "adding broker 2; replicas stay where they are, new topics use all brokers\n" +
+        "broker 1 goes on with the settings of before: those of --set come with a restart (ottla restart 1)\n" +
+        "of an earlier run, still running: broker 1\n",
+    ]);
+    expect((await status()).map(({ kind, alive }) => [kind, alive])).toEqual([
+      ["broker", true],
+      ["broker", true],
+      ["zookeeper", true],
+    ]);
+    const fewer = await up();
+    expect([fewer.code, fewer.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: BROKER_COUNT: .* has 2 brokers, not 1 - leave out --brokers: .*\n$/),
+    ]);
+    await runOttla(["kill", "1", "--data", data]);
+    expect((await runOttla(["kill", "2", "--data", data])).code).toBe(0);
+    const { stderr, stdout } = await runOttla(["down", "--data", data]);
+    expect([stderr, stdout]).toEqual(["stopping 1 process\n", "stopped 1 process\n"]);
+  }, 60_000);
+
   it("does not know what brokers do that say nothing", async () => {
     await up("--port", "0");
     await runOttla(["pause", "1", "--data", data]);

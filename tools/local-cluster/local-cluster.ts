@@ -3,6 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { isDeepStrictEqual } from "node:util";
 import type { FileLock } from "../../common/env/files.js";
 import { tryLock } from "../../common/env/node-file-lock.js";
 import type { Cluster } from "../../client/index.js";
@@ -104,6 +105,7 @@ export class LocalCluster {
     const before = readClusterState(this.data);
     const wanted = await this.#plan(before, options, claims);
     const running = wanted.brokers.filter(isRunning).map(({ id }) => id);
+    if (before !== undefined) sayWhatChanges(before, wanted, options.say);
     const installation = wanted.zookeepers.every(isRunning) ? undefined : await this.#findZooKeeper(options);
     const deadline = Date.now() + options.timeoutMs;
     const startedBefore = new Set([...wanted.brokers, ...wanted.zookeepers].filter(isRunning).map(pidOf));
@@ -639,6 +641,19 @@ function started(pid: number | undefined, name: string): ProcessIdentity {
 function planZooKeepers({ zookeepers: count = DEFAULT_ZOOKEEPERS }: StartOptions): ZooKeeperEntry[] {
   if (count !== 1 && count !== 3) throw usageError(`--zookeepers ${count} is not possible`, "give 1 or 3");
   return Array.from({ length: count }, (_, index) => ({ id: index + 1, port: 0, quorumPort: 0, electionPort: 0 }));
+}
+
+/** Of a cluster that was there: what is added to it, and what goes on as it was. */
+function sayWhatChanges(before: ClusterState, wanted: ClusterState, say: (sentence: string) => void): void {
+  const named = (ids: readonly number[]): string => `broker${ids.length === 1 ? "" : "s"} ${ids.join(", ")}`;
+  const added = wanted.brokers.slice(before.brokers.length).map(({ id }) => id);
+  if (added.length > 0) say(`adding ${named(added)}; replicas stay where they are, new topics use all brokers`);
+  const [first, ...more] = wanted.brokers.filter(isRunning).map(({ id }) => id);
+  if (first !== undefined && !isDeepStrictEqual(before.settings, wanted.settings))
+    say(
+      `${named([first, ...more])} ${more.length === 0 ? "goes" : "go"} on with the settings of before: ` +
+        `those of --set come with a restart (ottla restart ${first})`,
+    );
 }
 
 /** Where a broker is to listen; undefined: on any port that is free. */

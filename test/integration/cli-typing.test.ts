@@ -1,3 +1,6 @@
+import { readBatch } from "../../protocol/record-batch.js";
+import { toOffset } from "../../protocol/types.js";
+import { batchOf } from "../support/batches.js";
 import { runTyped, typeCommand } from "../support/command-line.js";
 import { jsonLines } from "../support/cluster.js";
 import { eventually } from "../support/eventually.js";
@@ -264,6 +267,32 @@ describe("ottla, typed by a person", () => {
   it("takes port 9092 for an address without one", async () => {
     const { stderr } = await run("topic list -b 127.9.9.9,[::9] --timeout 100ms");
     expect(stderr).toContain("none of 127.9.9.9:9092, [::9]:9092 answered within 100 ms");
+  });
+
+  it("ends at a batch whose records nobody can read, or leaves it out and says which", async () => {
+    const topic = newTopic();
+    await run(`produce ${topic}`, "a\n");
+    const { batches } = cluster.partition(topic);
+    const stamped = (bytes: Buffer, offset: number): Buffer => {
+      readBatch(bytes, 0).stamp(toOffset(offset), 0);
+      return bytes;
+    };
+    batches.push(stamped(batchOf(["b", "long enough for two more"], { recordCount: 3, lastOffsetDelta: 2 }), 1));
+    batches.push(stamped(batchOf(["d"]), 4));
+    const line = `consume ${topic} --from earliest --until-end`;
+    for (const more of ["", " --on-unreadable error"]) {
+      const { code, stderr } = await run(line + more);
+      expect(stderr).toMatch(/ - begin behind them with --from 4, or leave them out with --on-unreadable skip\n$/);
+      expect(code).toBe(1);
+    }
+    expect((await run(`consume ${topic} --from 4 --until-end`)).stdout).toBe("d\n");
+    const { code, stdout, stderr } = await run(`${line} --on-unreadable skip`);
+    expect([code, stdout]).toEqual([0, "a\nd\n"]);
+    expect(stderr).toMatch(
+      new RegExp(
+        `^a batch is left out, because its records cannot be read \\(${topic}-0, offset 1, next offset 4\\): [^\\n]+\\n2 records\\n$`,
+      ),
+    );
   });
 
   it.each(["help", "help topic", "help topic create", "topic help create", "help topics describe"])(

@@ -1,5 +1,5 @@
 import type { Cluster } from "../../client/index.js";
-import type { Logger } from "../../common/logger.js";
+import type { LogFields, Logger } from "../../common/logger.js";
 import { silentLogger } from "../../common/logger.js";
 import { CliError, usageError } from "./cli-error.js";
 import type { CommandContext } from "./command-context.js";
@@ -10,6 +10,8 @@ import { describeError } from "./run-command.js";
 
 /** Waiting longer than this without a word looks like hanging. */
 const PATIENCE_MS = 2000;
+/** A note names so many partitions, and says how many more there are. */
+const LISTED_MAX = 5;
 
 /** The connection of a command to its cluster. The client is loaded here and not before: `--help` needs none. */
 export async function connectTo(
@@ -55,6 +57,26 @@ export async function connectFor(context: CommandContext): Promise<Cluster> {
 
 /** What the client has to say beyond its errors: a silent leader, a cluster that moved. */
 function loggerTo(note: (sentence: string) => void): Logger {
-  const logger: Logger = { ...silentLogger, warn: note, error: note, child: () => logger };
+  const tell = (sentence: string, fields?: LogFields): void => note(noteOf(sentence, fields));
+  const logger: Logger = { ...silentLogger, warn: tell, error: tell, child: () => logger };
   return logger;
+}
+
+/** `a leader does not answer (broker 2, partitions orders-0, orders-1, silent 10s)` */
+function noteOf(sentence: string, { topic, partition, reason, ...fields }: LogFields = {}): string {
+  const place = topic === undefined ? [] : [`${topic}-${partition}`];
+  const others = Object.entries(fields).flatMap(([name, value]) => {
+    if (value === undefined || value === null) return [];
+    if (name.endsWith("Ms")) return [`${wordsOf(name.slice(0, -2))} ${formatDuration(Number(value))}`];
+    return [`${wordsOf(name.replace(/Id$/, ""))} ${Array.isArray(value) ? listed(value) : String(value)}`];
+  });
+  const told = [...place, ...others].join(", ");
+  return `${sentence}${told === "" ? "" : ` (${told})`}${reason === undefined ? "" : `: ${reason}`}`;
+}
+
+const wordsOf = (name: string): string => name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+
+function listed(values: readonly unknown[]): string {
+  const more = values.length - LISTED_MAX;
+  return `${values.slice(0, LISTED_MAX).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
 }

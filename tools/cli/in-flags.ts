@@ -17,6 +17,7 @@ const flags: Readonly<Record<string, string>> = {
   lingerMs: "--linger",
   maxInFlight: "--max-in-flight",
   onOutOfRange: "--from",
+  onUnreadable: "--on-unreadable",
   partitionBytes: "--fetch-size",
   replicationFactor: "--replication",
   requestTimeoutMs: "--timeout",
@@ -91,6 +92,10 @@ export function inFlags(sentence: string): string {
       .replace(/\b([a-z]+(?:[A-Z][a-z]+)*Ms) is (\d+)\b/g, (_, name: string, ms: string) => {
         return `${flags[name] ?? name} is ${formatDuration(Number(ms))}`;
       })
+      .replace(
+        /seek to (\d+), or set onUnreadable to "skip"/g,
+        "begin behind them with --from $1, or leave them out with --on-unreadable skip",
+      )
       .replace(/\b[a-z]+(?:[A-Z][a-z]+)+\b/g, (name) => (Object.hasOwn(flags, name) ? (flags[name] as string) : name))
   );
 }

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { Option } from "commander";
-import type { Consumer, Position } from "../../client/index.js";
+import type { Consumer, Position, UnreadablePolicy } from "../../client/index.js";
 import { usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
@@ -25,6 +25,7 @@ interface ConsumeOptions {
   readonly count?: number;
   readonly untilEnd?: boolean;
   readonly format?: string;
+  readonly onUnreadable?: UnreadablePolicy;
   readonly topic?: readonly string[];
 }
 
@@ -50,6 +51,12 @@ export function addConsumeCommand(program: Command): void {
       "-f, --format <format>",
       "value, json, or a template: %t topic, %p partition, %o offset, %k key, %v value, %T timestamp, %d time, %h headers, \\n",
       parseFormat,
+    )
+    .addOption(
+      new Option(
+        "--on-unreadable <error|skip>",
+        "a batch that is whole, and whose records cannot be read: end with an error (the default), or leave it out and say so",
+      ).choices(["error", "skip"]),
     )
     .addOption(new Option("--from-beginning").hideHelp())
     .action((topics: readonly string[], options: ConsumeOptions) =>
@@ -91,6 +98,7 @@ async function consume(context: CommandContext, topics: readonly string[], optio
   await using consumer = cluster.consumer({
     ...(options.partition === undefined ? { topics } : { topic: firstTopic, partitions: options.partition }),
     from: clientPosition(from),
+    ...(options.onUnreadable === undefined ? {} : { onUnreadable: options.onUnreadable }),
     signal: patience === undefined ? context.signal : AbortSignal.any([context.signal, patience.signal]),
   });
   if (from.kind === "latest" && options.untilEnd !== true)

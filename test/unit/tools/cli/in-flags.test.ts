@@ -6,6 +6,7 @@ import {
   InvalidArgumentError,
   OffsetOutOfRangeError,
   ProtocolError,
+  UnreadableBatchError,
 } from "../../../../client/errors.js";
 import { inFlags, told } from "../../../../tools/cli/in-flags.js";
 import { describeError } from "../../../../tools/cli/run-command.js";
@@ -15,7 +16,7 @@ const client = fileURLToPath(new URL("../../../../client", import.meta.url));
 /** Options of the client that a command sets, or that stand in what the client says to one. */
 const optionNames = [
   ...["batchBytes", "bootstrapBrokers", "bufferBytes", "connectTimeoutMs", "deadlineMs", "deliveryTimeoutMs"],
-  ...["lingerMs", "maxInFlight", "onOutOfRange", "partitionBytes", "requestTimeoutMs"],
+  ...["lingerMs", "maxInFlight", "onOutOfRange", "onUnreadable", "partitionBytes", "requestTimeoutMs"],
 ];
 
 describe("errors of the client, told to who types commands", () => {
@@ -45,6 +46,11 @@ describe("errors of the client, told to who types commands", () => {
       new OffsetOutOfRangeError(9, 0, 5, { topic: "t", partition: 0 }),
       "t-0: offset 9 is not in the log, which holds 0 to 5",
       "give --from earliest, --from latest, or an offset in it",
+    ],
+    [
+      new UnreadableBatchError(3, 4, { topic: "t", partition: 0 }),
+      "t-0: the records from offset 3 to 3 are not what the head of their batch says",
+      "begin behind them with --from 4, or leave them out with --on-unreadable skip",
     ],
     [
       new ProtocolError("INVALID_REQUIRED_ACKS", undefined),

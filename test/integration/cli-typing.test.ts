@@ -1,3 +1,6 @@
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
 import { readBatch } from "../../protocol/record-batch.js";
 import { toOffset } from "../../protocol/types.js";
 import { batchOf } from "../support/batches.js";
@@ -5,6 +8,8 @@ import { runTyped, typeCommand } from "../support/command-line.js";
 import { jsonLines } from "../support/cluster.js";
 import { eventually } from "../support/eventually.js";
 import { batchesOf, FakeCluster } from "../support/fake-broker.js";
+import { writeClusterState } from "../../tools/local-cluster/cluster-state.js";
+import { identityOf } from "../../tools/local-cluster/process-identity.js";
 
 /** What people type and see, with a cluster of fakes. */
 describe("ottla, typed by a person", () => {
@@ -267,6 +272,29 @@ describe("ottla, typed by a person", () => {
   it("takes port 9092 for an address without one", async () => {
     const { stderr } = await run("topic list -b 127.9.9.9,[::9] --timeout 100ms");
     expect(stderr).toContain("none of 127.9.9.9:9092, [::9]:9092 answered within 100 ms");
+  });
+
+  it("asks a cluster of this machine once for its status", async () => {
+    const data = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-test-"));
+    try {
+      const brokers = cluster.bootstrapBrokers.map((address, index) => ({
+        id: index + 1,
+        port: Number(address.split(":").at(-1)),
+        process: identityOf(process.pid),
+      }));
+      writeClusterState(data, { version: 1, cluster: "fake-cluster", brokers, zookeepers: [], settings: {} });
+      const asked = (): number =>
+        cluster.brokers.flatMap((broker) => broker.bodies("metadata")).filter(({ noTopics }) => noTopics === true)
+          .length;
+      const before = asked();
+      const { code, stdout } = await run(`status --json --data ${data}`);
+      expect([code, jsonLines(stdout).length]).toEqual([0, brokers.length]);
+      expect(jsonLines(stdout)[0]).toMatchObject({ health: "serving", controller: true });
+      // One answer makes the connection, the other is the status.
+      expect(asked() - before).toBe(2);
+    } finally {
+      fs.rmSync(data, { recursive: true });
+    }
   });
 
   it("ends at a batch whose records nobody can read, or leaves it out and says which", async () => {

@@ -235,20 +235,14 @@ export class LocalCluster {
         hint: "start it with ottla up",
       });
     const cluster = await connectTo({ ...options, bootstrap: bootstrapOf({ ...state, brokers: running }) }, note);
-    try {
-      const { clusterId } = await cluster
-        .admin()
-        .describeCluster({ deadlineMs: options.timeoutMs, signal: options.signal });
-      if (state.cluster === undefined || clusterId === state.cluster) return cluster;
-      throw new CliError(
-        "OTHER_CLUSTER",
-        `at the addresses of the cluster in ${this.data} cluster ${clusterId} answers, and not ${state.cluster}`,
-        { hint: "stop that one, or start this one on other ports with ottla up --port" },
-      );
-    } catch (error) {
-      await cluster.close();
-      throw error;
-    }
+    const { clusterId } = cluster;
+    if (state.cluster === undefined || clusterId === state.cluster) return cluster;
+    await cluster.close();
+    throw new CliError(
+      "OTHER_CLUSTER",
+      `at the addresses of the cluster in ${this.data} cluster ${clusterId} answers, and not ${state.cluster}`,
+      { hint: "stop that one, or start this one on other ports with ottla up --port" },
+    );
   }
 
   logFileOf({ kind, id }: Pick<LocalProcess, "kind" | "id">): string {

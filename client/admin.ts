@@ -207,6 +207,7 @@ export class Admin {
       }),
       deadline,
       signal,
+      isQuestion: validateOnly,
       retryFor: (answer) => retryName(answer.topics.map(({ error }) => error)),
     });
     // The attempt that was not answered may have made it.
@@ -396,6 +397,7 @@ export class Admin {
       kind: "alterConfigs",
       body: () => ({ ...resourceOf(target), config: configEntries(changes), validateOnly }),
       ...limits,
+      isQuestion: validateOnly,
     });
   }
 

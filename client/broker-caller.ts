@@ -33,6 +33,8 @@ export interface Call<Kind extends RequestKind> {
   readonly targetName: string;
   readonly deadline: Deadline;
   readonly signal?: AbortSignal | undefined;
+  /** It changes nothing, though requests of its kind do. */
+  readonly isQuestion?: boolean;
   /** An error inside an answer for whose sake the whole request should be sent again. */
   readonly retryFor?: (body: ResponseBody<Kind>) => ErrorName | undefined;
   /** An attempt has failed, and another one may follow: an ApiError or a TransportError. */
@@ -83,6 +85,14 @@ export interface LeaderCall<Kind extends RequestKind, Item extends LeaderItem, A
  * replaced soon by one that has not.
  */
 const ZOOKEEPER_AWAY_MS = 5000;
+
+/** Requests that change nothing. (That a producer id may have been given out in vain is nobody's concern.) */
+const questions: ReadonlySet<RequestKind> = new Set<RequestKind>([
+  "metadata",
+  "listOffsets",
+  "describeConfigs",
+  "initProducerId",
+]);
 
 /**
  * Sends control requests to the broker that is right for them, and to the next right one when that changes, until there
@@ -139,6 +149,7 @@ export class BrokerCaller {
       if (this.metadata.isClosed) throw new ClosedError("cluster");
       const foreign = this.metadata.foreignRefusal;
       if (foreign !== undefined) throw this.#givenUp(call, foreign, afterUnknownOutcome);
+      if (deadline.isOver) throw this.#givenUp(call, lastError, afterUnknownOutcome);
       const brokerId = call.target();
       if (brokerId !== undefined) {
         try {
@@ -177,7 +188,6 @@ export class BrokerCaller {
       } else {
         this.metadata.refreshSoon();
       }
-      if (deadline.isOver) throw this.#givenUp(call, lastError, afterUnknownOutcome);
       await this.metadata.nextAnswer(Math.min(backoff.next(), deadline.leftMs));
     }
   }
@@ -207,7 +217,8 @@ export class BrokerCaller {
         signal?.throwIfAborted();
         if (fault !== undefined) throw fault;
         if (this.metadata.isClosed) throw new ClosedError("cluster");
-        for (const [brokerId, group] of this.#byLeader(call, items, startedMs)) {
+        const groups = this.#byLeader(call, items, startedMs);
+        for (const [brokerId, group] of deadline.isOver ? [] : groups) {
           for (const one of group) one.state = "asked";
           this.#askGroup(call, brokerId, group).then(
             () => changes.tell(),
@@ -341,6 +352,10 @@ export class BrokerCaller {
     // Before anything is armed, as it may throw.
     call.signal?.throwIfAborted();
     const body = call.body();
+    if (call.deadline.isOver) {
+      const what = `no time was left to ask ${connection.address}`;
+      return Promise.reject(new TransportError("timeout", true, undefined, what));
+    }
     return new Promise((resolve, reject) => {
       let watch: Timer | undefined;
       const settle = (act: () => void): void => {
@@ -425,13 +440,14 @@ export class BrokerCaller {
   }
 
   #givenUp(
-    call: Pick<Call<RequestKind>, "kind" | "targetName" | "deadline">,
+    call: Pick<Call<RequestKind>, "kind" | "targetName" | "deadline" | "isQuestion">,
     cause: unknown,
     afterUnknownOutcome: boolean,
   ): Error {
     const what = `${call.targetName} did not answer ${call.kind} within ${call.deadline.totalMs} ms`;
     const why = cause instanceof Error ? ` (${cause.message})` : "";
-    if (afterUnknownOutcome) return new OutcomeUnknownError(`${what}${why}`, { cause });
+    const mayBeDone = afterUnknownOutcome && call.isQuestion !== true && !questions.has(call.kind);
+    if (mayBeDone) return new OutcomeUnknownError(`${what}${why}`, { cause });
     if (cause instanceof ApiError) return toClientError(cause);
     return new DeadlineExceededError(`${what}${why}`, "check that the brokers run, or allow more time", { cause });
   }
@@ -478,7 +494,10 @@ function resultOf<Kind extends RequestKind, Item extends LeaderItem, Answer exte
   call: LeaderCall<Kind, Item, Answer>,
   { item: { topic, partition }, result, isInDoubt }: AskedItem<Item, Answer>,
 ): Answer | ClientError {
-  if (result === undefined) return new ProtocolError("LEADER_NOT_AVAILABLE", undefined, { topic, partition });
+  if (result === undefined) {
+    const what = `its leader was not asked for ${call.kind} within ${call.deadline.totalMs} ms`;
+    return new DeadlineExceededError(what, "check that the brokers run, or allow more time", { topic, partition });
+  }
   if (call.hasEffect !== true || !(result instanceof ClientError) || !mayPass(result) || !isInDoubt) return result;
   const what = `${call.kind} was sent, and whether it is done is not known (${result.what})`;
   return new OutcomeUnknownError(what, { topic, partition, cause: result });

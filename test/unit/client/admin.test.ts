@@ -353,11 +353,102 @@ describe("Admin", () => {
     fake.broker(1).answer = ({ kind, body }) => {
       // Looking the topic up takes all the time there is.
       if (kind === "metadata" && (body as { topics: string[] }).topics.includes("t")) clock.aheadMs += 3000;
-      return kind === "describeConfigs" ? { refuse: "REQUEST_TIMED_OUT" } : undefined;
+      return undefined;
     };
-    await expect(cluster.admin().describeConfigs({ topic: "t" })).rejects.toThrow(/REQUEST_TIMED_OUT|in the time/);
-    expect(fake.broker(1).bodies("describeConfigs")).toHaveLength(1);
+    const admin = cluster.admin();
+    const place = { topic: "t", partition: 0 };
+    for (const call of [
+      () => admin.describeConfigs({ topic: "t" }),
+      () => admin.deleteTopics(["t"]),
+      () => admin.electLeaders([place]),
+      () => admin.deleteRecords([{ ...place, before: 0 }]),
+      () => admin.listOffsets([{ ...place, query: "latest" }]),
+    ]) {
+      await expect(call()).rejects.toMatchObject({
+        code: "DEADLINE_EXCEEDED",
+        what: expect.stringMatching(/within 3000 ms/),
+      });
+    }
+    const asked = fake.broker(1).requests.map(({ kind }) => kind);
+    // Nothing is asked after the deadline.
+    expect(asked.filter((kind) => kind !== "handshake" && kind !== "metadata")).toEqual([]);
     await expect(cluster.admin().listTopics({ deadlineMs: Number.NaN })).rejects.toThrow(/deadlineMs is NaN/);
+  });
+
+  it("asks no other broker when the deadline is over that it is sent on to", async () => {
+    const clock = new ClockAhead(nodeEnv().clock);
+    fake = await FakeCluster.start(2);
+    cluster = await connect({ env: nodeEnv({ clock }), bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 3000 });
+    // Of one partition broker 2 is the leader, so there is a connection to it.
+    fake.createTopic("t", 2);
+    const admin = cluster.admin();
+    const place = { topic: "t", partition: 0 };
+    for (const kind of ["listOffsets", "deleteRecords"] as const) {
+      fake.moveLeader("t", 0, 1);
+      fake.broker(1).answer = () => undefined;
+      await admin.describeTopics(["t"]);
+      fake.broker(2).requests.length = 0;
+      fake.broker(1).answer = (request) => {
+        if (request.kind !== kind) return undefined;
+        fake.moveLeader("t", 0, 2);
+        clock.aheadMs += 3000;
+        const leader = fake.hintOf(fake.partition("t"));
+        return { body: { partitions: [{ error: errorReport("NOT_LEADER_OR_FOLLOWER"), leader }] } };
+      };
+      const call =
+        kind === "listOffsets"
+          ? admin.listOffsets([{ ...place, query: "latest" }])
+          : admin.deleteRecords([{ ...place, before: 0 }]);
+      await expect(call).rejects.toMatchObject({ name: expect.stringMatching(/Error$/) });
+      expect(fake.broker(2).bodies(kind)).toEqual([]);
+    }
+    // While it waited for word of another controller the time ran out.
+    fake.controllerId = 2;
+    fake.broker(1).answer = ({ kind }) => {
+      if (kind === "createTopics") fake.controllerId = 2;
+      return undefined;
+    };
+    let isAsked = false;
+    for (const broker of fake.brokers) {
+      const { answer } = broker;
+      broker.answer = (request) => {
+        if (request.kind === "createTopics") isAsked = true;
+        else if (request.kind === "metadata" && isAsked) clock.aheadMs += 3000;
+        return request.kind === "createTopics" ? { refuse: "NOT_CONTROLLER" } : answer(request);
+      };
+    }
+    await expect(admin.createTopics([{ name: "u" }])).rejects.toMatchObject({ code: "NOT_CONTROLLER" });
+    const asked = fake.brokers.reduce((sum, broker) => sum + broker.bodies("createTopics").length, 0);
+    expect(asked).toBe(1);
+  });
+
+  it("says of a question that it was not answered in time, and why, and never that something may be done", async () => {
+    await start(1);
+    fake.createTopic("t");
+    const admin = cluster.admin();
+    const limits = { deadlineMs: 300 };
+    const silent = new Set<string>();
+    fake.broker(1).answer = ({ kind }) => (silent.has(kind) ? "silence" : undefined);
+    for (const [kind, call] of [
+      ["metadata", () => admin.listTopics(limits)],
+      ["metadata", () => admin.describeCluster(limits)],
+      ["describeConfigs", () => admin.describeConfigs({ broker: "" }, limits)],
+      ["createTopics", () => admin.createTopics([{ name: "u" }], { ...limits, validateOnly: true })],
+      [
+        "alterConfigs",
+        () => admin.alterConfigs({ broker: "" }, { "retention.ms": 1 }, { ...limits, validateOnly: true }),
+      ],
+    ] as const) {
+      silent.add(kind);
+      await expect(call()).rejects.toMatchObject({
+        code: "DEADLINE_EXCEEDED",
+        what: expect.stringContaining(`did not answer ${kind} within 300 ms`),
+        cause: expect.objectContaining({ message: expect.stringContaining("did not answer") }),
+      });
+      silent.delete(kind);
+    }
+    silent.add("createTopics");
+    await expect(admin.createTopics([{ name: "u" }], limits)).rejects.toMatchObject({ code: "OUTCOME_UNKNOWN" });
   });
 
   it("describes a partition without leader without waiting for one", async () => {

@@ -5,6 +5,7 @@ import type { HandshakeRequest, Init } from "../protocol/messages.js";
 import { RpcConnection } from "../protocol/rpc-connection.js";
 import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerId } from "../protocol/types.js";
+import { brokerEpochNumber } from "../protocol/types.js";
 import { ConnectionCheck, FRESH_CONNECT_MS_MAX } from "./connection-check.js";
 import { Backoff } from "./retry.js";
 
@@ -235,13 +236,13 @@ export class BrokerConnections {
     const { brokerId, brokerEpoch } = connection.peer;
     slot.connection = connection;
     slot.checkNotBeforeMs = 0;
-    slot.epoch = epochNumber(brokerEpoch) || this.#toldEpoch(brokerId);
-    slot.awaitsEpoch = epochNumber(brokerEpoch) === 0n;
+    slot.epoch = brokerEpochNumber(brokerEpoch) || this.#toldEpoch(brokerId);
+    slot.awaitsEpoch = brokerEpochNumber(brokerEpoch) === 0n;
     return connection;
   }
 
   #toldEpoch(brokerId: BrokerId): bigint {
-    return epochNumber(this.directory.epochOf(brokerId));
+    return brokerEpochNumber(this.directory.epochOf(brokerId));
   }
 
   /** Drops the connections to processes that others have replaced. */
@@ -309,10 +310,6 @@ export class BrokerConnections {
     if (!this.#closed) this.directory.onTrouble(brokerId);
   }
 }
-
-/** 0, which no registration has: it is not known. */
-const epochNumber = (digits: string | undefined): bigint =>
-  digits !== undefined && /^\d+$/.test(digits) ? BigInt(digits) : 0n;
 
 const handshakeOf = ({ clientId }: ConnectionSettings, clusterId: string): Init<HandshakeRequest> => ({
   clientId,

@@ -20,10 +20,18 @@ export type PartitionEpoch = number;
 export type ControllerEpoch = number;
 /** From 0. */
 export type BrokerId = number;
-/** czxid of the broker's registration, decimal digits, because it uses all 64 bits: compared as a bigint. */
+/** czxid of the broker's registration, decimal digits, because it uses all 64 bits: `isOlderBrokerEpoch` compares. */
 export type BrokerEpoch = string;
 /** A UUID, lower case. A topic deleted and created again has another one. */
 export type TopicId = string;
+
+/** To compare with; 0, which no registration has, for what is no epoch. */
+export const brokerEpochNumber = (epoch: BrokerEpoch | undefined): bigint =>
+  epoch !== undefined && /^\d+$/.test(epoch) ? BigInt(epoch) : 0n;
+
+/** Whether a broker has registered again since. */
+export const isOlderBrokerEpoch = (epoch: BrokerEpoch, other: BrokerEpoch): boolean =>
+  epoch !== other && brokerEpochNumber(epoch) < brokerEpochNumber(other);
 
 const TOPIC_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 

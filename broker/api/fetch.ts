@@ -2,7 +2,7 @@ import { ApiError } from "../../protocol/error-codes.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
 import type { FetchedPartition, FetchingReplica, FetchRequest, Init } from "../../protocol/messages.js";
 import type { BrokerEpoch, Offset, TopicId } from "../../protocol/types.js";
-import { isTopicId, parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
+import { isOlderBrokerEpoch, isTopicId, parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
 import { POOLED_BUFFER_BYTES } from "../log/buffer-pool.js";
 import type { LogRead } from "../log/log.js";
 import type { MetadataCache } from "../metadata/metadata-cache.js";
@@ -139,7 +139,7 @@ export class FetchApi {
       );
     }
     const registered = this.#parts.brokerEpochOf(replica.brokerId);
-    if (registered !== undefined && BigInt(replica.brokerEpoch) < BigInt(registered)) {
+    if (registered !== undefined && isOlderBrokerEpoch(replica.brokerEpoch, registered)) {
       throw new ApiError(
         "STALE_BROKER_EPOCH",
         `broker ${replica.brokerId} has registered again since epoch ${replica.brokerEpoch}`,

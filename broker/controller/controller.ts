@@ -13,7 +13,7 @@ import type {
   IsrProposal,
 } from "../../protocol/messages.js";
 import type { BrokerEpoch, BrokerId, PartitionKey } from "../../protocol/types.js";
-import { partitionKey } from "../../protocol/types.js";
+import { brokerEpochNumber, partitionKey } from "../../protocol/types.js";
 import type { BrokerRegistration } from "../zookeeper/broker-registration.js";
 import type { ControllerElection, Controllership } from "../zookeeper/controller-election.js";
 import type { LastStop } from "../zookeeper/znodes.js";
@@ -577,7 +577,7 @@ export class Controller implements ControllerApi {
       const since = [...isr, ...elr, ...unverified].filter((id) => {
         const epoch = this.#state.brokers.get(id)?.epoch;
         if (epoch === undefined) return false;
-        return brokerEpochs === undefined ? BigInt(epoch) > writtenZxid : brokerEpochs.get(id) !== epoch;
+        return brokerEpochs === undefined ? brokerEpochNumber(epoch) > writtenZxid : brokerEpochs.get(id) !== epoch;
       });
       if (since.length > 0) restarted.set(partitionKey(topicId, number), new Set(since));
     }

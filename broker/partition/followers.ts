@@ -1,5 +1,6 @@
 import { ApiError } from "../../protocol/error-codes.js";
 import type { BrokerEpoch, BrokerId, LeaderEpoch, Offset } from "../../protocol/types.js";
+import { isOlderBrokerEpoch } from "../../protocol/types.js";
 import type { ReplicaPosition } from "./isr.js";
 
 /** What a follower says of itself when it fetches. */
@@ -51,7 +52,7 @@ export class Followers {
   getAs(brokerId: BrokerId, registered: BrokerEpoch | undefined): FollowerProgress | undefined {
     const follower = this.#progress.get(brokerId);
     if (follower === undefined || registered === undefined) return follower;
-    return BigInt(follower.brokerEpoch) < BigInt(registered) ? undefined : follower;
+    return isOlderBrokerEpoch(follower.brokerEpoch, registered) ? undefined : follower;
   }
 
   get ids(): IterableIterator<BrokerId> {
@@ -69,7 +70,7 @@ export class Followers {
    */
   note(fetch: FollowerFetch, leaderEndOffset: Offset, nowMs: number): void {
     const before = this.#progress.get(fetch.brokerId);
-    if (before !== undefined && BigInt(fetch.brokerEpoch) < BigInt(before.brokerEpoch)) {
+    if (before !== undefined && isOlderBrokerEpoch(fetch.brokerEpoch, before.brokerEpoch)) {
       throw new ApiError(
         "STALE_BROKER_EPOCH",
         `broker ${fetch.brokerId} has fetched under epoch ${before.brokerEpoch}, which is newer than ${fetch.brokerEpoch}`,

@@ -26,6 +26,17 @@ describe("Followers", () => {
     expect(followers.get(2)).toMatchObject({ logEndOffset: 95 });
   });
 
+  it("take no fetch of a process whose epoch is none, and go on", () => {
+    const followers = new Followers(0);
+    followers.note(fetchOf("9", 100), toOffset(100), 10);
+    for (const junk of ["", "-1", "x", "99999999999999999999x"]) {
+      expect(() => followers.note(fetchOf(junk, 100), toOffset(100), 20)).toThrow(
+        expect.objectContaining({ errorName: "STALE_BROKER_EPOCH" }),
+      );
+    }
+    expect(followers.get(2)).toMatchObject({ brokerEpoch: "9", fetchedMs: 10 });
+  });
+
   it("count with what their present process has told, and not with what the one before it had told", () => {
     const followers = new Followers(0);
     followers.note(fetchOf("9", 100), toOffset(100), 10);

@@ -1,9 +1,17 @@
-// Builds dist/: generates code from the .proto files when they changed, then compiles. Takes nothing, prints little.
+// npm run build: makes dist/: code from the .proto files when they changed, then the compiler. Takes nothing, prints little.
 import { execFileSync } from "node:child_process";
 import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { messageTypes } from "./message-types.mjs";
+import { helpIfAsked, takesNothing } from "./prepare.mjs";
+
+const isStarted = process.argv[1] === fileURLToPath(import.meta.url);
+if (isStarted) {
+  helpIfAsked(import.meta.url);
+  takesNothing("build");
+}
+// Help is there before anything is installed.
+const { messageTypes } = await import("./message-types.mjs");
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const bin = (name) => join(root, "node_modules", ".bin", name);
@@ -59,7 +67,7 @@ function declareForCommonJs() {
   writeFileSync(join(target, "package.json"), `${JSON.stringify({ type: "commonjs" })}\n`);
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+if (isStarted) {
   generate();
   compile();
 }

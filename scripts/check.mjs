@@ -2,7 +2,7 @@
 import os from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { helpIfAsked, prepare, root, run, say } from "./prepare.mjs";
+import { helpIfAsked, prepare, root, run, say, takesNothing } from "./prepare.mjs";
 
 const bin = (name) => join(root, "node_modules/.bin", name);
 
@@ -55,6 +55,7 @@ export async function check() {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   helpIfAsked(import.meta.url);
+  takesNothing("check");
   await prepare();
   process.exitCode = (await check()) ? 0 : 1;
 }

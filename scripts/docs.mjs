@@ -1,5 +1,9 @@
-// Writes the documents that are printed from tables in the code. Needs a build.
+// npm run docs: writes docs/configuration.md, which is printed from tables in the code. Takes nothing.
 import { writeFileSync } from "node:fs";
-import { configurationManual } from "../dist/tools/configuration-manual.js";
+import { helpIfAsked, prepare, takesNothing } from "./prepare.mjs";
 
+helpIfAsked(import.meta.url);
+takesNothing("docs");
+await prepare();
+const { configurationManual } = await import("../dist/tools/configuration-manual.js");
 writeFileSync(new URL("../docs/configuration.md", import.meta.url), configurationManual());

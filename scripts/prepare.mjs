@@ -29,6 +29,14 @@ export function helpIfAsked(script) {
   process.exit(0);
 }
 
+/** Ends the process when a script that takes nothing is given something. Its name is that of `npm run`. */
+export function takesNothing(name) {
+  const [word] = process.argv.slice(2);
+  if (word === undefined) return;
+  say(`error: USAGE: Unknown ${word.startsWith("-") ? "option" : "word"} '${word}' - npm run ${name} takes none`);
+  process.exit(2);
+}
+
 /** All that has to be true before this checkout can run. Ends the process, with what went wrong, when it cannot be made so. */
 export async function prepare() {
   requireNode();

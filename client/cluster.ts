@@ -110,9 +110,8 @@ export async function connect(options: ConnectOptions): Promise<Cluster> {
     if (!(error instanceof ApiError || error instanceof TransportError)) throw error;
     if (error instanceof ApiError) throw toClientError(error);
     const addresses = bootstrap.map(formatAddress).join(", ");
-    throw new ConnectionError(`none of ${addresses} answered within ${deadlineMs} ms (${error.message})`, {
-      cause: error,
-    });
+    const why = metadata.lookupFailure()?.what ?? error.message;
+    throw new ConnectionError(`none of ${addresses} answered within ${deadlineMs} ms (${why})`, { cause: error });
   } finally {
     limit.cancel();
     stopListening();
@@ -298,7 +297,9 @@ export class Cluster implements AsyncDisposable {
       if (deadline.isOver) {
         const latest = metadata.refusalOf(topic, 0);
         if (latest !== undefined) throw toClientError(latest, { topic });
-        throw new ConnectionError(`no broker has described it within ${deadlineMs} ms`, { topic });
+        const cause = metadata.lookupFailure();
+        const why = cause === undefined ? "" : ` (${cause.what})`;
+        throw new ConnectionError(`no broker has described it within ${deadlineMs} ms${why}`, { topic, cause });
       }
       metadata.refreshSoon();
       await metadata.nextAnswer(Math.min(250, deadline.leftMs));

@@ -1,6 +1,7 @@
 import type { Env } from "../common/env/env.js";
 import type { Timer } from "../common/env/time.js";
 import { throwUncaught } from "../common/env/time.js";
+import { formatAddress } from "../common/host-port.js";
 import type { Logger } from "../common/logger.js";
 import { reasonOf } from "../common/logger.js";
 import { ApiError, errorNameOf } from "../protocol/error-codes.js";
@@ -17,6 +18,7 @@ import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerId, LeaderEpoch, PartitionEpoch, TopicId } from "../protocol/types.js";
 import type { BrokerAddress, BrokerDirectory, ConnectionSettings } from "./broker-connections.js";
 import { BrokerConnections, openConnection } from "./broker-connections.js";
+import { ConnectionError } from "./errors.js";
 import { MetadataProbe } from "./metadata-probe.js";
 import type { Deadline } from "./retry.js";
 
@@ -68,6 +70,8 @@ const SUSPECT_MS = 1000;
 const COMPLAINT_MS = 5000;
 /** Whoever is to be believed that the addresses belong to another cluster has been saying so for so long. */
 const FOREIGN_MS = 1000;
+/** So many brokers that do not answer are named in an error. */
+const REASONS_MAX = 5;
 
 /** A topic that the cluster refuses to describe. Times are of the monotonic clock. */
 interface RefusedTopic extends ErrorDetail {
@@ -112,6 +116,8 @@ export class Metadata implements BrokerDirectory {
   /** Names in `#wanted` that are there for the sake of so many calls only. */
   readonly #borrowed = new Map<string, number>();
   readonly #suspectUntilMs = new Map<BrokerId, number>();
+  /** Whom the cluster was asked through since it answered last, and why that came to nothing. By address. */
+  readonly #failures = new Map<string, string>();
   readonly #listeners = new Set<() => void>();
   readonly #waiting = new Set<() => void>();
   #foreign: ForeignCluster | undefined;
@@ -208,6 +214,14 @@ export class Metadata implements BrokerDirectory {
     const name = errorNameOf(refused.code);
     if (name === "UNKNOWN_TOPIC_OR_PARTITION") this.#forget(topic);
     return new ApiError(name, refused.message);
+  }
+
+  /** Why nobody answers: who was asked, and what came of it. Undefined while nobody has failed. */
+  lookupFailure(): ConnectionError | undefined {
+    const reasons = [...this.#failures.values()];
+    if (reasons.length === 0) return undefined;
+    const more = reasons.length > REASONS_MAX ? `; ${reasons.length - REASONS_MAX} more` : "";
+    return new ConnectionError(`${reasons.slice(0, REASONS_MAX).join("; ")}${more}`);
   }
 
   /** Whether the cluster refused to describe the topic when it was asked last. */
@@ -338,6 +352,7 @@ export class Metadata implements BrokerDirectory {
    */
   apply(response: MetadataResponse, askedMs: number): void {
     this.#foreign = undefined;
+    this.#failures.clear();
     this.#clusterId = response.clusterId;
     if (response.controllerEpoch >= this.#controllerEpoch) {
       this.#controllerEpoch = response.controllerEpoch;
@@ -454,11 +469,15 @@ export class Metadata implements BrokerDirectory {
           fail(new TransportError("connect", true, undefined, "no broker is known"));
           return;
         }
-        const suspect = (): void => {
+        const address = this.#textOf(source);
+        const isFirstRound = next < sources.length;
+        const onFailed = (reason: string): void => {
           if ("brokerId" in source) this.suspect(source.brokerId);
+          // In later rounds nothing new is found out.
+          if (isFirstRound && !settled) this.#failures.set(address, reason);
         };
         timer = this.#env.timers.after(SILENCE_MS, () => {
-          suspect();
+          onFailed(`${address} has not answered`);
           if ("brokerId" in source) this.control.onSilence(source.brokerId);
           askNext();
         });
@@ -472,7 +491,7 @@ export class Metadata implements BrokerDirectory {
           (response) => settle(() => resolve(response)),
           (error: unknown) => {
             waitingFor -= 1;
-            suspect();
+            onFailed(reasonOf(error));
             if (isForeign(error)) foreign = error;
             if (next < sources.length) askNext();
             else if (waitingFor === 0) fail(foreign ?? error);
@@ -483,8 +502,18 @@ export class Metadata implements BrokerDirectory {
     });
   }
 
+  #addressOf(source: Source): BrokerAddress | undefined {
+    return "brokerId" in source ? this.#brokers.get(source.brokerId) : source.address;
+  }
+
+  #textOf(source: Source): string {
+    const address = this.#addressOf(source);
+    if (address !== undefined) return formatAddress(address);
+    return "brokerId" in source ? `broker ${source.brokerId}` : "";
+  }
+
   #probeOf(source: Source): MetadataProbe {
-    const address = "brokerId" in source ? this.#brokers.get(source.brokerId) : source.address;
+    const address = this.#addressOf(source);
     const host = { clusterId: this.#clusterId, adopt: (connection: RpcConnection) => this.control.adopt(connection) };
     return new MetadataProbe(this.#env, this.#settings, host, address);
   }

@@ -480,7 +480,7 @@ export class Producer implements AsyncDisposable {
   #onTimer(): void {
     const nowMs = this.#env.clock.monotonicMs();
     // First: what has no room in time must not be let in by the end of what held it.
-    this.#waiting.expire(nowMs);
+    this.#waiting.expire(nowMs, () => this.#context.metadata.lookupFailure());
     for (const queue of [...this.#active]) {
       queue.check(nowMs);
       queue.pump();

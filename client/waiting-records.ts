@@ -229,9 +229,23 @@ export class WaitingRecords<Place extends RecordPlace> {
     for (let waiting = line.shift(); waiting !== undefined; waiting = line.shift()) this.#fail(waiting, error);
   }
 
-  /** Fails what has waited for too long. */
-  expire(nowMs: number): void {
+  /** Fails what has waited for too long. `lookupFailure`: why nothing is heard of the cluster, as far as is known. */
+  expire(nowMs: number, lookupFailure: () => ClientError | undefined = () => undefined): void {
     const limit = `deliveryTimeoutMs ${this.timeoutMs}`;
+    const lookUp = (line: Line<Place>, what: string, partition?: number): void => {
+      if (line.first === undefined || line.first.deadlineMs > nowMs) return;
+      const cause = lookupFailure();
+      const why = cause === undefined ? "" : ` (${cause.what})`;
+      this.#expireLine(
+        line,
+        nowMs,
+        [
+          `the ${what} could not be looked up within ${limit}${why}`,
+          "check that the brokers run, or raise deliveryTimeoutMs",
+        ],
+        { partition, cause },
+      );
+    };
     for (const [share, line] of this.#forMemory) {
       const { brokerId, takenBytes } = share;
       const leader = brokerId < 0 ? "partitions without a leader" : `broker ${brokerId}`;
@@ -244,30 +258,24 @@ export class WaitingRecords<Place extends RecordPlace> {
       this.#dropIfEmpty(share, line);
     }
     for (const [topic, line] of [...this.#forTopic]) {
-      this.#expireLine(line, nowMs, [
-        `the topic could not be looked up within ${limit}`,
-        "check that the brokers run, or raise deliveryTimeoutMs",
-      ]);
+      lookUp(line, "topic");
       if (line.length === 0) this.#forTopic.delete(topic);
     }
     for (const [key, { partition, records }] of [...this.#forPartition]) {
-      this.#expireLine(
-        records,
-        nowMs,
-        [
-          `the partition could not be looked up within ${limit}`,
-          "check that the brokers run, or raise deliveryTimeoutMs",
-        ],
-        partition,
-      );
+      lookUp(records, "partition", partition);
       if (records.length === 0) this.#forPartition.delete(key);
     }
   }
 
-  #expireLine(line: Line<Place>, nowMs: number, [what, hint]: readonly [string, string], partition?: number): void {
+  #expireLine(
+    line: Line<Place>,
+    nowMs: number,
+    [what, hint]: readonly [string, string],
+    more: { readonly partition?: number | undefined; readonly cause?: unknown } = {},
+  ): void {
     for (let waiting = line.first; waiting !== undefined && waiting.deadlineMs <= nowMs; waiting = line.first) {
       line.shift();
-      this.#fail(waiting, new DeadlineExceededError(what, hint, { topic: waiting.topic, partition }));
+      this.#fail(waiting, new DeadlineExceededError(what, hint, { topic: waiting.topic, ...more }));
     }
   }
 

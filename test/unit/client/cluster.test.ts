@@ -35,6 +35,20 @@ describe("connect", () => {
     });
   });
 
+  it("says of each address why it is of no use", async () => {
+    await using fake = await FakeCluster.start(2);
+    await fake.broker(1).kill();
+    fake.broker(2).isSilent = true;
+    const [gone, silent] = fake.bootstrapBrokers;
+    const connecting = connect({ bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 1500, connectTimeoutMs: 9000 });
+    await expect(connecting).rejects.toMatchObject({
+      code: "CONNECTION_FAILED",
+      what: expect.stringMatching(
+        new RegExp(`within 1500 ms \\(no connection to ${gone}: refused; ${silent} has not answered\\)`),
+      ),
+    });
+  });
+
   it("gives up at its deadline also when an address accepts, stays silent and may take longer", async () => {
     await using fake = await FakeCluster.start(1);
     fake.broker(1).isSilent = true;

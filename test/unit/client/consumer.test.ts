@@ -931,7 +931,11 @@ describe("Consumer", () => {
     fake = await FakeCluster.start();
     cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 1000 });
     fake.broker(1).isSilent = true;
-    await expect(all(cluster.consumer({ topics: ["t"] }))).rejects.toMatchObject({ code: "CONNECTION_FAILED" });
+    await expect(all(cluster.consumer({ topics: ["t"] }))).rejects.toMatchObject({
+      code: "CONNECTION_FAILED",
+      topic: "t",
+      what: expect.stringContaining(`(${fake.bootstrapBrokers[0]} has not answered)`),
+    });
   });
 
   it("refuses a second loop, an unknown option and an impossible position", async () => {

@@ -491,15 +491,33 @@ describe("Producer", () => {
   });
 
   it("says that the topic could not be looked up, and not that memory is short, when no broker answers", async () => {
-    await start();
-    const producer = cluster.producer({ deliveryTimeoutMs: 200 });
+    await start(2);
+    const producer = cluster.producer({ deliveryTimeoutMs: 1500 });
+    const other = cluster.producer({ deliveryTimeoutMs: 1500 });
+    fake.createTopic("known");
+    await other.send("known", { value: "x" });
     await fake.broker(1).kill();
-    await expect(producer.send("t", { value: "b" })).rejects.toMatchObject({
+    fake.broker(2).isSilent = true;
+    const [gone, silent] = fake.brokers.map(({ port }) => `127.0.0.1:${port}`);
+    const told = {
       code: "DEADLINE_EXCEEDED",
-      topic: "t",
-      message: expect.stringContaining("looked up"),
       hint: expect.stringContaining("brokers run"),
-    });
+      cause: expect.objectContaining({ code: "CONNECTION_FAILED" }),
+    };
+    const outcomes = await Promise.allSettled([
+      producer.send("t", { value: "b" }),
+      other.send("known", { value: "b", partition: 7 }),
+    ]);
+    expect(outcomes).toMatchObject([
+      { reason: { ...told, topic: "t", what: expect.stringMatching(/^t: the topic could not be looked up within/) } },
+      { reason: { ...told, what: expect.stringMatching(/^known-7: the partition could not be looked up within/) } },
+    ]);
+    for (const outcome of outcomes) {
+      const { message } = (outcome as PromiseRejectedResult).reason as Error;
+      // Who was asked, and what became of it.
+      expect(message).toContain(`${gone}: refused`);
+      expect(message).toMatch(new RegExp(`${silent} (has|did) not answer`));
+    }
   });
 
   it("closes the gap that a refused batch leaves, and delivers those behind it under the same producer id", async () => {

@@ -63,8 +63,8 @@ const ORDER_TIMEOUT_MS = 5000;
 const RETRY_MS_MIN = 20;
 const RETRY_MS_MAX = 1000;
 const LEASE_POLL_MS = 50;
-/** In one request; larger images travel in parts. */
-const PARTITIONS_MAX = 1000;
+/** In one request, which a broker takes within one turn of its event loop; larger images travel in parts. */
+const PARTITIONS_MAX = 200;
 /** Estimated; the frame holds 1 MiB. */
 const BYTES_MAX = 600_000;
 /** In one request, beside the partitions. */

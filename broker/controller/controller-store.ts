@@ -1,3 +1,4 @@
+import type { Timers } from "../../common/env/time.js";
 import type { ZooKeeperOperation } from "../../common/env/zookeeper-connection.js";
 import type { Logger } from "../../common/logger.js";
 import { reasonOf } from "../../common/logger.js";
@@ -120,6 +121,7 @@ export class ControllerStore {
     private readonly zookeeper: ZooKeeper,
     private readonly logger: Logger,
     private readonly office: Controllership,
+    private readonly timers: Timers,
   ) {}
 
   async ensureBasePaths(): Promise<void> {
@@ -247,7 +249,7 @@ export class ControllerStore {
   ): Promise<void> {
     const chunks = chunked(writes, OPERATIONS_MAX);
     await this.#all(
-      chunks.map(async (chunk) => {
+      chunks.map((chunk) => async () => {
         await this.transaction(
           chunk.map(({ topic, to }) => ({
             kind: "set",
@@ -327,7 +329,7 @@ export class ControllerStore {
   ): Promise<void> {
     const chunks = chunked(partitions, OPERATIONS_MAX / 2);
     await this.#all(
-      chunks.map(async (chunk, index) => {
+      chunks.map((chunk, index) => async () => {
         await this.transaction([
           ...(index === 0 ? first : []),
           ...chunk.flatMap((partition): ZooKeeperOperation[] => [
@@ -387,7 +389,7 @@ export class ControllerStore {
       ];
     });
     // A partition's two operations may fall into two transactions: the state then goes in the earlier one.
-    await this.#all(chunked(partitions, OPERATIONS_MAX).map((chunk) => this.transaction(chunk)));
+    await this.#all(chunked(partitions, OPERATIONS_MAX).map((chunk) => () => this.transaction(chunk)));
     const rest = [paths.partitions(name), paths.topicConfig(name), paths.topic(name), paths.deletion(name)];
     const nodes = await this.zookeeper.getMany(rest);
     await this.transaction(
@@ -432,10 +434,19 @@ export class ControllerStore {
     }
   }
 
-  /** Waits for all, then fails with the worst failure. */
-  async #all(work: readonly Promise<void>[]): Promise<void> {
-    const results = await Promise.allSettled(work);
-    throwWorst(results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : [])));
+  /**
+   * Begins one after the other, each in a turn of its own, because making a transaction of some hundred operations takes
+   * milliseconds in which nobody else is served. Waits for all, then fails with the worst failure.
+   */
+  async #all(work: readonly (() => Promise<void>)[]): Promise<void> {
+    const failures: unknown[] = [];
+    const begun: Promise<unknown>[] = [];
+    for (const [index, begin] of work.entries()) {
+      if (index > 0) await new Promise<void>((resolve) => this.timers.soon(resolve));
+      begun.push(begin().catch((error: unknown) => failures.push(error)));
+    }
+    await Promise.all(begun);
+    throwWorst(failures);
   }
 
   #stateData(partition: Partition): Uint8Array {

@@ -148,7 +148,7 @@ export class Controller implements ControllerApi {
       onPatienceOver: () => this.#queue.add({ kind: "LeadersWanted" }),
     });
     this.#evidence = evidence;
-    this.#store = new ControllerStore(zookeeper, logger, office);
+    this.#store = new ControllerStore(zookeeper, logger, office, env.timers);
     this.#changes = new PartitionChanges(logger, {
       state,
       store: this.#store,

@@ -18,7 +18,8 @@ async function twoCandidates(seed: number) {
     [1, 2].map((brokerId) => {
       const { env } = simulation.startProcess(`host${brokerId}`);
       const zookeeper = new ZooKeeper(env, silentLogger, { servers: ensemble.connectString, sessionTimeoutMs: 6000 });
-      return { zookeeper, election: new ControllerElection(zookeeper, env.clock, brokerId), brokerId };
+      const { timers } = env;
+      return { zookeeper, timers, election: new ControllerElection(zookeeper, env.clock, brokerId), brokerId };
     }),
   );
   const [first, second] = candidates as [(typeof candidates)[0], (typeof candidates)[0]];
@@ -88,7 +89,7 @@ describe("a controller's write", () => {
   it("is refused as fenced once a successor was elected, and changes nothing", async () => {
     const { simulation, ensemble, first, second } = await twoCandidates(55);
     const office = (await simulation.complete(first.election.tryElect(0)))!;
-    const former = new ControllerStore(first.zookeeper, silentLogger, office);
+    const former = new ControllerStore(first.zookeeper, silentLogger, office, first.timers);
     const topic = topicNamed("letters");
     await simulation.complete(former.createTopic(topic, [[1, 2]], [partition], () => undefined));
     const { czxid } = ensemble.node(paths.controller)!;
@@ -110,7 +111,7 @@ describe("a controller's write", () => {
   it("that finds another state than expected says so, and writes none of its transaction", async () => {
     const { simulation, ensemble, first } = await twoCandidates(56);
     const office = (await simulation.complete(first.election.tryElect(0)))!;
-    const store = new ControllerStore(first.zookeeper, silentLogger, office);
+    const store = new ControllerStore(first.zookeeper, silentLogger, office, first.timers);
     const topic = topicNamed("letters");
     const two = [partition, { ...partition, partition: 1 }];
     await simulation.complete(
@@ -130,5 +131,35 @@ describe("a controller's write", () => {
     ];
     await expect(simulation.complete(store.writeStates(writes, () => undefined))).rejects.toThrow(StoreDiffers);
     expect(ensemble.node(paths.partitionState("letters", 0))?.version).toBe(0);
+  });
+
+  it("to many partitions is made transaction by transaction, so that whoever else waits is served between them", async () => {
+    const { simulation, first } = await twoCandidates(57);
+    const office = (await simulation.complete(first.election.tryElect(0)))!;
+    const { zookeeper } = first;
+    const turns: number[] = [];
+    const multi = zookeeper.multi.bind(zookeeper);
+    zookeeper.multi = (...args) => {
+      turns.push(simulation.scheduler.eventCount);
+      return multi(...args);
+    };
+    const store = new ControllerStore(zookeeper, silentLogger, office, first.timers);
+    const topic = topicNamed("letters");
+    const partitions = Array.from({ length: 1000 }, (_, index) => ({ ...partition, partition: index }));
+    const assignment = partitions.map(({ replicas }) => replicas);
+    const committed: number[] = [];
+    const noted = (chunk: readonly { readonly to: Partition }[]) =>
+      void committed.push(...chunk.map(({ to }) => to.partition));
+    const inTurns = async (work: Promise<void>, order: boolean): Promise<void> => {
+      await simulation.complete(work);
+      expect(turns.length).toBeGreaterThan(3);
+      expect(new Set(turns).size).toBe(turns.length);
+      turns.length = 0;
+      if (order) expect(committed.splice(0)).toEqual(partitions.map(({ partition: number }) => number));
+    };
+    await inTurns(store.createTopic(topic, assignment, partitions, noted), true);
+    const writes = partitions.map((one) => ({ topic, to: { ...one, partitionEpoch: 1 } }));
+    await inTurns(store.writeStates(writes, noted), true);
+    await inTurns(store.removeTopic("letters"), false);
   });
 });

@@ -125,7 +125,7 @@ export function assignMorePartitions(
   if (added <= 0) {
     throw new ApiError(
       "INVALID_PARTITIONS",
-      `topic ${topic} has ${current.partitions} partitions; their number can only grow, and ${total} were asked for`,
+      `topic ${topic} has ${current.partitions} partitions; their number can only grow, not become ${total}`,
     );
   }
   checkPartitionCount(topic, added, limits);

@@ -64,6 +64,8 @@ const mistyped: readonly Mistake[] = [
   ["config describe topic", "name"],
   ["config describe topic orders payments", "payments"],
   ["config describe brokr 1", "brokr"],
+  ["config describe client x", "clients"],
+  ["config set client x a=1", "clients"],
   ["config describe broker x", "x"],
   ["config describe topic ''", "empty"],
   ["config unset topic orders", "settings"],

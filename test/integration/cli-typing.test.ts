@@ -297,6 +297,36 @@ describe("ottla, typed by a person", () => {
     }
   });
 
+  it("names the command that lists the settings where one is refused", async () => {
+    const topic = newTopic();
+    const [broker] = cluster.brokers;
+    if (broker === undefined) throw new Error("no broker");
+    broker.answer = ({ kind }) => (kind === "alterConfigs" ? { refuse: "INVALID_CONFIG" } : undefined);
+    try {
+      for (const [target, hint] of [
+        [`topic ${topic}`, `ottla config describe topic ${topic}`],
+        ["broker 1", "ottla config describe broker 1 --all"],
+        ["broker default", "ottla config describe broker default --all"],
+      ]) {
+        const { code, stderr } = await run(`config set ${target} nosuch=1`);
+        expect([code, stderr]).toEqual([1, expect.stringMatching(/^error: INVALID_CONFIG: [^\n]* - [^\n]*\n$/)]);
+        expect(stderr.endsWith(` - see ${hint}\n`)).toBe(true);
+      }
+    } finally {
+      broker.answer = () => undefined;
+    }
+  });
+
+  it("says that there was nothing to elect", async () => {
+    expect(await run("elect-leaders")).toEqual({
+      code: 0,
+      stdout: "",
+      stderr: "every partition is led by its preferred replica\n",
+    });
+    expect((await run("elect-leaders --unclean")).stderr).toBe("every partition has a leader\n");
+    expect(await run("elect-leaders --json")).toEqual({ code: 0, stdout: "", stderr: "" });
+  });
+
   it("ends at a batch whose records nobody can read, or leaves it out and says which", async () => {
     const topic = newTopic();
     await run(`produce ${topic}`, "a\n");

@@ -23,12 +23,15 @@ const flags: Readonly<Record<string, string>> = {
   requestTimeoutMs: "--timeout",
 };
 
+/** Who knows what the setting is of can name the command that lists them. */
+export const SETTINGS_HINT = "see docs/configuration.md in the sources for names and ranges";
+
 /** What to do, where the client's own advice is about code. */
 const hints: Readonly<Record<string, string>> = {
   'seek to an offset in it, or set onOutOfRange to "earliest" or "latest"':
     "give --from earliest, --from latest, or an offset in it",
   'use acks "all", or switch idempotence off': "give --acks all, or add --no-idempotent",
-  "describe the configuration to see names, types and ranges": "see ottla config describe for names, types and ranges",
+  "describe the configuration to see names, types and ranges": SETTINGS_HINT,
   "read again after the broker has fetched it from a replica, or seek past it":
     "read again after the broker has fetched it from a replica, or begin behind it with --from OFFSET",
   "restore the replica, or seek past the damage": "restore the replica, or begin behind the damage with --from OFFSET",

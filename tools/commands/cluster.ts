@@ -89,6 +89,10 @@ async function electLeaders(
       context.out.writeJson({ topic: name, partition, leader, error: reason === undefined ? null : { name: reason } });
     else rows.push([name, partition, leader < 0 ? "none" : leader, reason ?? "elected"]);
   }
+  if (results.length === 0 && !context.json)
+    context.note(
+      options.unclean === true ? "every partition has a leader" : "every partition is led by its preferred replica",
+    );
   if (rows.length > 0) context.out.writeText(table(["TOPIC", "PARTITION", "LEADER", "RESULT"], rows));
   return failed > 0 ? EXIT_FAILED : 0;
 }

@@ -1,11 +1,12 @@
 import type { Command } from "commander";
 import type { ConfigDescription, ConfigTarget } from "../../client/index.js";
-import { usageError } from "../cli/cli-error.js";
+import { CliError, usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
+import { SETTINGS_HINT } from "../cli/in-flags.js";
 import { collectSettings } from "../cli/quantities.js";
-import { runCommand } from "../cli/run-command.js";
+import { describeError, runCommand } from "../cli/run-command.js";
 import { didYouMean } from "../cli/suggestion.js";
 import { table } from "../cli/table.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
@@ -72,7 +73,7 @@ function targetOf(kind: string, name: string): ConfigTarget {
         throw usageError(`${name} is not the id of a broker`, "give a number, or default for all");
       return { broker: Number(name) };
     case "client":
-      return { client: name };
+      throw usageError("clients have no settings at brokers yet", `name a ${KINDS}`);
     default:
       throw usageError(`${kind} has no settings`, didYouMean(kind, ["topic", "broker"]) ?? `name a ${KINDS}`);
   }
@@ -98,6 +99,15 @@ async function describeConfig(context: CommandContext, target: ConfigTarget, all
     context.note(`${settings.length - shown.length} more have their default; see --all`);
 }
 
+/** Where a setting is refused, the command that lists those that there are. */
+function withSettingsOf(target: ConfigTarget, error: unknown): unknown {
+  const { name, message, hint, exitCode } = describeError(error);
+  if (hint !== SETTINGS_HINT || "client" in target) return error;
+  const words =
+    "topic" in target ? `topic ${target.topic}` : `broker ${target.broker === "" ? "default" : target.broker} --all`;
+  return new CliError(name, message, { hint: `see ottla config describe ${words}`, exitCode, cause: error });
+}
+
 function forPeople(settings: readonly ConfigDescription[]): string {
   return table(
     ["SETTING", "VALUE", "UNIT", "FROM"],
@@ -112,7 +122,13 @@ async function alter(
 ): Promise<void> {
   await using cluster = await connectFor(context);
   const admin = cluster.admin();
-  await withSuggestion(admin, topicsIn(target), () => admin.alterConfigs(target, changes, { signal: context.signal }));
+  try {
+    await withSuggestion(admin, topicsIn(target), () =>
+      admin.alterConfigs(target, changes, { signal: context.signal }),
+    );
+  } catch (error) {
+    throw withSettingsOf(target, error);
+  }
   if (context.json) context.out.writeJson({ altered: Object.keys(changes) });
   else context.out.writeText(`altered ${Object.keys(changes).join(", ")}\n`);
 }

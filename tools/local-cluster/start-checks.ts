@@ -2,7 +2,7 @@ import { parseConnectString } from "../../broker/zookeeper/server-list.js";
 import { reasonOf } from "../../common/logger.js";
 import { ApiError } from "../../protocol/error-codes.js";
 import { CliError, usageError } from "../cli/cli-error.js";
-import { told } from "../cli/in-flags.js";
+import { SETTINGS_HINT, told } from "../cli/in-flags.js";
 import { plural } from "../cli/quantities.js";
 
 /** What a cluster was asked for and cannot be given is told before anything is made for it. All of these throw CliError. */
@@ -46,7 +46,7 @@ export async function checkSettings(settings: Readonly<Record<string, string>>):
     const { message, hint } = told({
       code: error.errorName,
       what: error.message,
-      hint: "see docs/configuration.md for names and ranges",
+      hint: SETTINGS_HINT,
     });
     throw new CliError(error.errorName, `--set: ${message}`, { hint, exitCode: 2, cause: error });
   }

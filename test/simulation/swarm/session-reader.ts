@@ -12,6 +12,8 @@ import type { SwarmTopic } from "./topics.js";
 const RETRY_MS = 50;
 /** How often is looked whether the broker leads other partitions now. */
 const LOOK_MS = 400;
+/** How often a broker that leads nothing is looked at, without asking anybody. */
+const IDLE_MS = 100;
 /** One may be held back, or wait for a disk, while a newer one asks for more. */
 const IN_FLIGHT_MAX = 2;
 const BYTES_MAX = 4096;
@@ -58,14 +60,38 @@ export class SessionReader {
 
   async #follow(id: BrokerId): Promise<void> {
     while (!this.#stopped) {
+      await this.client.refresh();
       try {
-        await this.#readInSession(id);
+        // Of a broker that leads nothing there is nothing to read, and it may be down.
+        if (this.#ledBy(id).length > 0) await this.#readInSession(id);
       } catch (error) {
         if (!(error instanceof TransportError || error instanceof ApiError || error instanceof BatchFault)) throw error;
       }
-      await this.client.refresh();
       await sleep(this.client.env.timers, RETRY_MS);
+      // Whoever reads from the leader asks for the next one, and the answer is for all.
+      for (let waitedMs = 0; waitedMs < LOOK_MS && this.#isElsewhere(id); waitedMs += IDLE_MS)
+        await sleep(this.client.env.timers, IDLE_MS);
     }
+  }
+
+  /** Whether every partition has a leader, as last heard, and it is another broker. */
+  #isElsewhere(id: BrokerId): boolean {
+    if (this.#stopped) return false;
+    for (let partition = 0; partition < this.topic.partitions; partition += 1) {
+      const leader = this.client.knownLeader(this.topic.topicId, partition);
+      if (leader === undefined || leader.brokerId === id) return false;
+    }
+    return true;
+  }
+
+  /** The partitions that the broker leads, as last heard. */
+  #ledBy(id: BrokerId): { readonly partition: number; readonly leaderEpoch: number }[] {
+    const led: { readonly partition: number; readonly leaderEpoch: number }[] = [];
+    for (let partition = 0; partition < this.topic.partitions; partition += 1) {
+      const leader = this.client.knownLeader(this.topic.topicId, partition);
+      if (leader?.brokerId === id) led.push({ partition, leaderEpoch: leader.leaderEpoch });
+    }
+    return led;
   }
 
   /** Until something is refused, or the broker leads nothing any more. */
@@ -80,20 +106,16 @@ export class SessionReader {
     while (!this.#stopped && failure === undefined) {
       const news = new Map<number, Naming>();
       const sessionEpoch = session.epoch + 1;
-      const led = new Set<number>();
-      for (let partition = 0; partition < this.topic.partitions; partition += 1) {
-        const leader = this.client.knownLeader(topicId, partition);
-        if (leader?.brokerId !== id) continue;
-        led.add(partition);
-        const { leaderEpoch } = leader;
+      const led = this.#ledBy(id);
+      for (const { partition, leaderEpoch } of led) {
         const offset = this.position(partitionKey(topicId, partition));
         const before = named.get(partition);
         const isNews = before?.offset !== offset || before.leaderEpoch !== leaderEpoch;
         // One at a time, so that another question is asked while the disk is read for the first.
         if (isNews && news.size === 0) news.set(partition, { offset, leaderEpoch, sessionEpoch, isAnswered: false });
       }
-      const forgotten = [...named.keys()].filter((partition) => !led.has(partition));
-      if (led.size === 0 && inFlight.size === 0) return;
+      const forgotten = [...named.keys()].filter((partition) => !led.some((one) => one.partition === partition));
+      if (led.length === 0 && inFlight.size === 0) return;
       const mayAskMore = inFlight.size < IN_FLIGHT_MAX && session.id > 0 && news.size + forgotten.length > 0;
       if (inFlight.size > 0 && !mayAskMore) {
         await Promise.race([...inFlight, sleep(this.client.env.timers, LOOK_MS)]);

@@ -15,6 +15,101 @@ const VALUE_TAG = 0x22;
 const HEADER_TAG = 0x2a;
 const HEADER_KEY_TAG = 0x0a;
 const HEADER_VALUE_TAG = 0x12;
+const TAG_MAX = 2 ** 32 - 1;
+/** Of 64 bits. */
+const VARINT_BYTES_MAX = 10;
+
+/**
+ * Steps from field to field of a protobuf message. Whoever looks at the fields of records, to check them or to read them,
+ * takes its steps here: so all see the same fields, whatever form the bytes have, and nobody reads behind the end of what
+ * it looks at.
+ */
+class FieldWalker {
+  /** Of the field that `step` found: number and wire type, in however many bytes they stand. */
+  tag = 0;
+  /** Where the content of that field begins, behind its length. It ends where the field does. */
+  start = 0;
+  /** Its content, if that is a number. Beyond 2^53 the last bits are lost. */
+  number = 0;
+  readonly #buffer: Buffer;
+  readonly #refuse: (detail: string) => never;
+
+  constructor(buffer: Buffer, refuse: (detail: string) => never) {
+    this.#buffer = buffer;
+    this.#refuse = refuse;
+  }
+
+  /** Finds the field at `position` of a message that ends at `end`, and returns the position behind the field. */
+  step(position: number, end: number): number {
+    // Nearly all have a tag of one byte, and a number or length of one or two.
+    if (position + 3 <= end) {
+      const buffer = this.#buffer;
+      const tag = buffer[position] as number;
+      let number = buffer[position + 1] as number;
+      let at = position + 2;
+      if (number >= 0x80) number = (number & 0x7f) | ((buffer[at++] as number) << 7);
+      if (number < 0x4000 && tag >= 0x08 && tag < 0x80) {
+        const wireType = tag & 7;
+        if (wireType === 2) {
+          const after = at + number;
+          if (after <= end) {
+            this.tag = tag;
+            this.start = at;
+            return after;
+          }
+        } else if (wireType === 0) {
+          this.tag = tag;
+          this.number = number;
+          return at;
+        }
+      }
+    }
+    return this.#stepSlowly(position, end);
+  }
+
+  #stepSlowly(position: number, end: number): number {
+    let at = this.#varint(position, end);
+    const tag = this.number;
+    if (tag >>> 3 === 0) this.#refuse("a field has the number 0");
+    if (tag > TAG_MAX) this.#refuse(`a field has the tag ${tag}`);
+    this.tag = tag;
+    switch (tag & 7) {
+      case 0:
+        return this.#varint(at, end);
+      case 1:
+        at += 8;
+        break;
+      case 2:
+        at = this.#varint(at, end);
+        this.start = at;
+        at += this.number;
+        break;
+      case 5:
+        at += 4;
+        break;
+      default:
+        this.#refuse(`a field has wire type ${tag & 7}`);
+    }
+    if (at > end) this.#refuse("a field ends after what it is part of");
+    return at;
+  }
+
+  /** Reads a varint of up to 64 bits into `number` and returns the position after it. */
+  #varint(position: number, end: number): number {
+    const buffer = this.#buffer;
+    let number = 0;
+    for (let at = position, factor = 1; at < position + VARINT_BYTES_MAX; factor *= 0x80) {
+      if (at >= end) this.#refuse("it ends inside a number");
+      const byte = buffer[at++] as number;
+      number += (byte & 0x7f) * factor;
+      if (byte < 0x80) {
+        this.number = number;
+        return at;
+      }
+    }
+    return this.#refuse(`a number has more than ${VARINT_BYTES_MAX} bytes`);
+  }
+}
 
 /** Where the fields of a record lie; what `RecordCursor.next` has found and what outlives its next step. */
 export interface RecordPositions {
@@ -46,7 +141,7 @@ export class RecordCursor implements RecordPositions {
   headersStart = -1;
   headersEnd = -1;
 
-  readonly #buffer: Buffer;
+  readonly #fields: FieldWalker;
   readonly #batchStart: number;
   readonly #end: number;
   readonly #baseOffset: number;
@@ -56,11 +151,9 @@ export class RecordCursor implements RecordPositions {
   #at: number;
   #count = 0;
   #previousDelta = -1;
-  /** The result of the last `#varint`, which returns the position after it. */
-  #number = 0;
 
   constructor(batch: RecordBatch) {
-    this.#buffer = batch.buffer;
+    this.#fields = new FieldWalker(batch.buffer, (detail) => this.#refuse(detail));
     this.#batchStart = batch.start;
     this.#end = batch.end;
     this.#at = batch.recordsStart;
@@ -72,18 +165,18 @@ export class RecordCursor implements RecordPositions {
 
   /** Steps to the next record; false after the last one. Throws BatchFault `not-canonical`. */
   next(): boolean {
-    const buffer = this.#buffer;
+    const fields = this.#fields;
     const end = this.#end;
-    let at = this.#at;
-    if (at >= end) {
-      if (this.#count !== this.#recordCount)
-        this.#refuse(`has ${this.#count} records where its head says ${this.#recordCount}`);
-      return false;
-    }
-    if (buffer[at] !== RECORD_TAG) this.#refuse(`byte ${at} does not begin a record`);
-    at = this.#varint(at + 1, end);
-    const recordEnd = at + this.#number;
-    if (recordEnd > end) this.#refuse("a record ends after it");
+    let recordEnd = this.#at;
+    // A newer version may have put fields of another kind between the records.
+    do {
+      if (recordEnd >= end) {
+        if (this.#count !== this.#recordCount)
+          this.#refuse(`has ${this.#count} records where its head says ${this.#recordCount}`);
+        return false;
+      }
+      recordEnd = fields.step(recordEnd, end);
+    } while ((fields.tag as number) !== RECORD_TAG);
 
     let timestampDelta = 0;
     let offsetDelta = 0;
@@ -93,47 +186,29 @@ export class RecordCursor implements RecordPositions {
     this.valueEnd = -1;
     this.headersStart = -1;
     this.headersEnd = -1;
-    while (at < recordEnd) {
-      const tag = buffer[at] as number;
-      switch (tag) {
-        case TIMESTAMP_DELTA_TAG: {
-          const first = at + 1 < recordEnd ? (buffer[at + 1] as number) : 0xff;
-          if (first < 0x80) {
-            timestampDelta = (first >>> 1) ^ -(first & 1);
-            at += 2;
-          } else {
-            at = this.#signedVarint(at + 1, recordEnd);
-            timestampDelta = this.#number;
-          }
+    for (let position = fields.start, at = position; at < recordEnd; position = at) {
+      at = fields.step(position, recordEnd);
+      switch (fields.tag) {
+        case TIMESTAMP_DELTA_TAG:
+          timestampDelta = signed(fields.number);
           break;
-        }
         case OFFSET_DELTA_TAG:
-          at = this.#varint(at + 1, recordEnd);
-          offsetDelta = this.#number;
+          offsetDelta = fields.number;
           break;
         case KEY_TAG:
-          at = this.#varint(at + 1, recordEnd);
-          this.keyStart = at;
-          at += this.#number;
+          this.keyStart = fields.start;
           this.keyEnd = at;
           break;
         case VALUE_TAG:
-          at = this.#varint(at + 1, recordEnd);
-          this.valueStart = at;
-          at += this.#number;
+          this.valueStart = fields.start;
           this.valueEnd = at;
           break;
         case HEADER_TAG:
-          if (this.headersStart < 0) this.headersStart = at;
+          if (this.headersStart < 0) this.headersStart = position;
           this.headersEnd = recordEnd;
-          at = this.#varint(at + 1, recordEnd);
-          this.#checkHeader(at, Math.min(at + this.#number, recordEnd));
-          at += this.#number;
+          for (let inner = fields.start; inner < at;) inner = fields.step(inner, at);
           break;
-        default:
-          at = this.#skip(at, recordEnd);
       }
-      if (at > recordEnd) this.#refuse("a field ends after its record");
     }
     if (offsetDelta <= this.#previousDelta || offsetDelta > this.#lastOffsetDelta) {
       this.#refuse(`offset delta ${offsetDelta} after ${this.#previousDelta} is not within ${this.#lastOffsetDelta}`);
@@ -145,80 +220,6 @@ export class RecordCursor implements RecordPositions {
     this.timestamp = this.#baseTimestamp + timestampDelta;
     this.#at = recordEnd;
     return true;
-  }
-
-  /** Reads a varint of up to 31 bits into `#number` and returns the position after it. */
-  #varint(position: number, end: number): number {
-    const buffer = this.#buffer;
-    if (position < end) {
-      const first = buffer[position] as number;
-      if (first < 0x80) {
-        this.#number = first;
-        return position + 1;
-      }
-    }
-    let value = 0;
-    let at = position;
-    for (let factor = 1; factor <= 2 ** 28; factor *= 0x80) {
-      if (at >= end) this.#refuse("it ends inside a number");
-      const byte = buffer[at++] as number;
-      value += (byte & 0x7f) * factor;
-      if (byte < 0x80) {
-        if (value > 0x7fffffff) break;
-        this.#number = value;
-        return at;
-      }
-    }
-    return this.#refuse("a length or offset delta is above 2^31 - 1");
-  }
-
-  /** The same for a zigzag number of up to 64 bits; one beyond 2^53 loses its last bits, as no timestamp is that large. */
-  #signedVarint(position: number, end: number): number {
-    const buffer = this.#buffer;
-    let at = position;
-    let value = 0n;
-    for (let shift = 0n; shift < 70n; shift += 7n) {
-      if (at >= end) this.#refuse("it ends inside a number");
-      const byte = buffer[at++] as number;
-      value |= BigInt(byte & 0x7f) << shift;
-      if (byte < 0x80) {
-        const zigzag = BigInt.asUintN(64, value);
-        const half = zigzag >> 1n;
-        this.#number = Number((zigzag & 1n) === 0n ? half : -half - 1n);
-        return at;
-      }
-    }
-    return this.#refuse("a timestamp delta has more than ten bytes");
-  }
-
-  /** The position after a field that this version does not know. */
-  #skip(position: number, end: number): number {
-    const at = this.#varint(position, end);
-    const tag = this.#number;
-    if (tag >>> 3 === 0) this.#refuse("a field has the number 0");
-    switch (tag & 7) {
-      case 0:
-        return this.#signedVarint(at, end);
-      case 1:
-        return at + 8;
-      case 2: {
-        const content = this.#varint(at, end);
-        return content + this.#number;
-      }
-      case 5:
-        return at + 4;
-      default:
-        return this.#refuse(`a field has wire type ${tag & 7}`);
-    }
-  }
-
-  /** Leaves `#number` as it was. */
-  #checkHeader(start: number, end: number): void {
-    const length = this.#number;
-    let at = start;
-    while (at < end) at = this.#skip(at, end);
-    if (at > end) this.#refuse("a header ends after its record");
-    this.#number = length;
   }
 
   #refuse(detail: string): never {
@@ -248,17 +249,18 @@ export function recordsRefusal(batch: RecordBatch): string | undefined {
 
 /**
  * Whether the records are as many as the head says, their offsets one behind the other, and their fields in the order of
- * their numbers with no header among them. What is written in another way may be just as good.
+ * their numbers with no header among them. What is written in another way may be just as good: a cursor decides.
  */
 function hasPlainRecords(batch: RecordBatch): boolean {
-  const { buffer, end, recordCount } = batch;
+  const { buffer, end, recordCount, lastOffsetDelta } = batch;
+  if (lastOffsetDelta < recordCount - 1) return false;
   let at = batch.recordsStart;
   for (let count = 0; count < recordCount; count += 1) {
     if (at >= end || buffer[at] !== RECORD_TAG) return false;
     at = readNumber(buffer, at + 1);
     const recordEnd = at + lastNumber;
     if (recordEnd > end) return false;
-    if (buffer[at] === TIMESTAMP_DELTA_TAG) at = readNumber(buffer, at + 1);
+    if (at < recordEnd && buffer[at] === TIMESTAMP_DELTA_TAG) at = readNumber(buffer, at + 1);
     let offsetDelta = 0;
     if (at < recordEnd && buffer[at] === OFFSET_DELTA_TAG) {
       at = readNumber(buffer, at + 1);
@@ -297,47 +299,27 @@ function readNumber(buffer: Buffer, position: number): number {
 export function readHeaders(buffer: Buffer, start: number, end: number): DecodedHeader[] {
   const headers: DecodedHeader[] = [];
   if (start < 0) return headers;
-  let at = start;
-  const varint = (): number => {
-    let value = 0;
-    for (let factor = 1; ; factor *= 0x80) {
-      const byte = buffer[at++] as number;
-      value += (byte & 0x7f) * factor;
-      if (byte < 0x80) return value;
-    }
-  };
-  /** Steps over the field whose tag was just read; for those of another wire type than expected, too. */
-  const skip = (tag: number): void => {
-    const wireType = tag & 7;
-    if (wireType === 0) varint();
-    else if (wireType === 1) at += 8;
-    else if (wireType === 5) at += 4;
-    else at += varint();
-  };
-  while (at < end) {
-    const tag = varint();
-    if (tag !== HEADER_TAG) {
-      skip(tag);
-      continue;
-    }
-    const headerEnd = varint() + at;
-    let key = "";
-    let value: Buffer | null = null;
-    while (at < headerEnd) {
-      const fieldTag = varint();
-      if (fieldTag === HEADER_KEY_TAG) {
-        const bytes = varint();
-        key = buffer.toString("utf8", at, at + bytes);
-        at += bytes;
-      } else if (fieldTag === HEADER_VALUE_TAG) {
-        const bytes = varint();
-        value = buffer.subarray(at, at + bytes);
-        at += bytes;
-      } else {
-        skip(fieldTag);
-      }
-    }
-    headers.push({ key, value });
+  const fields = new FieldWalker(buffer, (detail) => {
+    throw new BatchFault("not-canonical", start, `the headers at byte ${start}: ${detail}`);
+  });
+  for (let at = start; at < end;) {
+    at = fields.step(at, end);
+    if (fields.tag === HEADER_TAG) headers.push(readHeader(buffer, fields, fields.start, at));
   }
   return headers;
 }
+
+function readHeader(buffer: Buffer, fields: FieldWalker, start: number, end: number): DecodedHeader {
+  let key = "";
+  let value: Buffer | null = null;
+  for (let at = start; at < end;) {
+    at = fields.step(at, end);
+    if (fields.tag === HEADER_KEY_TAG) key = buffer.toString("utf8", fields.start, at);
+    else if (fields.tag === HEADER_VALUE_TAG) value = buffer.subarray(fields.start, at);
+  }
+  return { key, value };
+}
+
+/** What a zigzag number stands for. */
+const signed = (number: number): number =>
+  number < 0x80000000 ? (number >>> 1) ^ -(number & 1) : number % 2 === 0 ? number / 2 : -(number + 1) / 2;

@@ -71,6 +71,8 @@ const CHECK_AGAIN_MS = 500;
 export class BrokerConnections {
   readonly #slots = new Map<BrokerId, Slot>();
   readonly #stopListening: () => void;
+  /** Aborted when the set is closed: ends the attempts that are under way. */
+  readonly #ended = new AbortController();
   #closed = false;
 
   constructor(
@@ -166,6 +168,7 @@ export class BrokerConnections {
   /** Ends all. Idempotent. */
   close(): void {
     this.#closed = true;
+    this.#ended.abort();
     this.#stopListening();
     for (const slot of this.#slots.values()) this.#leave(slot)?.close();
   }
@@ -198,6 +201,11 @@ export class BrokerConnections {
     const opening = this.#connect(brokerId, slot).then(
       (connection) => {
         slot.opening = undefined;
+        // Closed since the attempt has succeeded, before this was told.
+        if (this.#closed) {
+          connection.close();
+          throw new TransportError("connect", true, undefined, "the client is closed");
+        }
         // One was adopted meanwhile.
         if (slot.connection !== undefined) connection.close();
         return this.#onOpened(slot, slot.connection ?? connection);
@@ -281,7 +289,7 @@ export class BrokerConnections {
       this.env,
       address,
       this.directory.clusterId,
-      { ...this.settings, connectTimeoutMs },
+      { ...this.settings, connectTimeoutMs, signal: this.#ended.signal },
       () => {
         ended = true;
         if (opened !== undefined) this.#onEnded(brokerId, slot, opened);
@@ -323,7 +331,7 @@ export function openConnection(
   env: Env,
   address: BrokerAddress,
   clusterId: string,
-  settings: ConnectionSettings,
+  settings: ConnectionSettings & { readonly signal?: AbortSignal },
   onClosed: () => void,
   allocate?: (bytes: number) => Buffer,
 ): Promise<RpcConnection> {
@@ -333,6 +341,7 @@ export function openConnection(
     handshake: handshakeOf(settings, clusterId),
     connectTimeoutMs: settings.connectTimeoutMs,
     requestTimeoutMs: settings.requestTimeoutMs,
+    signal: settings.signal,
     ...(allocate && { allocate }),
     onClosed,
   });

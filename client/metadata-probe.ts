@@ -25,6 +25,7 @@ export class MetadataProbe {
   #isAsking = false;
   #isEnded = false;
   #connection: RpcConnection | undefined;
+  readonly #ended = new AbortController();
 
   constructor(
     private readonly env: Env,
@@ -40,7 +41,13 @@ export class MetadataProbe {
     this.#isAsking = true;
     let onEnded = (): void => undefined;
     try {
-      const connection = await openConnection(env, address, host.clusterId, settings, () => onEnded());
+      const connection = await openConnection(
+        env,
+        address,
+        host.clusterId,
+        { ...settings, signal: this.#ended.signal },
+        () => onEnded(),
+      );
       this.#connection = connection;
       if (this.#isEnded) return undefined;
       const timeoutMs = Math.min(settings.requestTimeoutMs, this.#patienceMs);
@@ -62,6 +69,7 @@ export class MetadataProbe {
   /** Asks nothing more, and waits for nothing. */
   end(): void {
     this.#isEnded = true;
+    this.#ended.abort();
     this.#connection?.close();
   }
 }

@@ -135,6 +135,8 @@ export class Metadata implements BrokerDirectory {
   #ageTimer: Timer | undefined;
   /** Ends the question that is under way, if one is. */
   #giveUpQuestion: (why: string) => void = () => undefined;
+  /** Aborted when this is closed: ends attempts to connect. */
+  readonly #ended = new AbortController();
   #closed = false;
 
   constructor(env: Env, logger: Logger, settings: MetadataSettings, bootstrap: readonly BrokerAddress[]) {
@@ -386,6 +388,7 @@ export class Metadata implements BrokerDirectory {
   /** `why`: what a question that is under way fails with. */
   close(why = "the client is closed"): void {
     this.#closed = true;
+    this.#ended.abort();
     this.#wish = false;
     this.#ageTimer?.cancel();
     this.#pause?.wake();
@@ -538,7 +541,13 @@ export class Metadata implements BrokerDirectory {
   /** Opens a connection by address, and keeps it as the control connection of whoever answers there. */
   async #knock(address: BrokerAddress): Promise<RpcConnection> {
     let onEnded = (): void => undefined;
-    const connection = await openConnection(this.#env, address, this.#clusterId, this.#settings, () => onEnded());
+    const connection = await openConnection(
+      this.#env,
+      address,
+      this.#clusterId,
+      { ...this.#settings, signal: this.#ended.signal },
+      () => onEnded(),
+    );
     const onAdoptedEnded = this.control.adopt(connection);
     if (onAdoptedEnded === undefined) return this.control.open(connection.peer.brokerId);
     onEnded = onAdoptedEnded;

@@ -4,6 +4,7 @@ import type { Socket, SocketEnd } from "../common/env/network.js";
 import { ConnectFailure } from "../common/env/network.js";
 import { formatAddress } from "../common/host-port.js";
 import { reasonOf } from "../common/logger.js";
+import { onAbort } from "../common/on-abort.js";
 import type { RequestKind } from "./api-keys.js";
 import { RESPONSE_FRAME_BYTES_MAX } from "./api-keys.js";
 import { ApiError, errorNameOf } from "./error-codes.js";
@@ -19,6 +20,8 @@ export interface RpcConnectionOptions {
   readonly handshake: Init<HandshakeRequest>;
   /** For the connection and the handshake together, in milliseconds. */
   readonly connectTimeoutMs: number;
+  /** Ends the attempt to connect and to shake hands. Once that is done it means nothing. */
+  readonly signal?: AbortSignal | undefined;
   /** For requests that name none, in milliseconds. */
   readonly requestTimeoutMs: number;
   /** Where response frames are received; the receiver of a response owns its frame. @defaultValue a new buffer each */
@@ -62,11 +65,11 @@ export class RpcConnection {
 
   /** Connects and shakes hands. Rejects with TransportError, or with ApiError when the broker refused. */
   static async open(env: Env, options: RpcConnectionOptions): Promise<RpcConnection> {
-    const { host, port, connectTimeoutMs: timeoutMs } = options;
+    const { host, port, connectTimeoutMs: timeoutMs, signal } = options;
     const startedMs = env.clock.monotonicMs();
     let socket: Socket;
     try {
-      socket = await env.network.connect({ host, port, timeoutMs });
+      socket = await env.network.connect({ host, port, timeoutMs, signal });
     } catch (cause) {
       const refused = cause instanceof ConnectFailure && cause.reason === "refused";
       throw new TransportError(
@@ -79,6 +82,9 @@ export class RpcConnection {
       );
     }
     const connection = new RpcConnection(env, options, socket);
+    const stopListening = onAbort(signal, () => connection.close());
+    // Between the end of the attempt and this turn.
+    if (signal?.aborted === true) connection.close();
     const leftMs = Math.max(1, timeoutMs - (env.clock.monotonicMs() - startedMs));
     try {
       const { body } = await connection.request("handshake", options.handshake, { timeoutMs: leftMs });
@@ -92,6 +98,8 @@ export class RpcConnection {
         });
       }
       throw error;
+    } finally {
+      stopListening();
     }
   }
 

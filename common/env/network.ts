@@ -14,6 +14,8 @@ export interface ConnectOptions {
   readonly port: number;
   /** How long to wait for the peer's kernel to answer. */
   readonly timeoutMs: number;
+  /** Ends the attempt when aborted: it rejects with reason `given-up`, and nothing is left of it. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface ListenOptions {
@@ -69,7 +71,7 @@ export interface Socket {
   destroy(): void;
 }
 
-export type ConnectFailureReason = "refused" | "timed-out" | "unreachable" | "name-not-found" | "failed";
+export type ConnectFailureReason = "refused" | "timed-out" | "unreachable" | "name-not-found" | "given-up" | "failed";
 
 /** A connection that could not be made, and why: `refused` proves that nobody listens, the others prove nothing. */
 export class ConnectFailure extends Error {

@@ -12,6 +12,7 @@ import type {
   SocketHandler,
 } from "./network.js";
 import { formatAddress } from "../host-port.js";
+import { onAbort } from "../on-abort.js";
 
 /**
  * Real TCP over `node:net`, with received bytes landing in the handler's own buffers.
@@ -41,7 +42,12 @@ const scratchBytes = 256;
 
 function connect(options: ConnectOptions): Promise<Socket> {
   const address = formatAddress(options);
+  const { signal } = options;
   return new Promise((resolve, reject) => {
+    if (signal?.aborted === true) {
+      reject(new ConnectFailure("given-up", address));
+      return;
+    }
     const reader = new DirectReader();
     const socket = net.connect({
       host: options.host,
@@ -55,6 +61,7 @@ function connect(options: ConnectOptions): Promise<Socket> {
     const deadline = nodeTimers.after(options.timeoutMs, () => fail("timed-out"));
     const fail = (reason: ConnectFailureReason, cause?: Error): void => {
       deadline.cancel();
+      stopListening();
       socket.removeListener("connect", onConnect);
       // The error listener stays: Node may report a second error while the socket is being destroyed.
       socket.destroy();
@@ -63,9 +70,11 @@ function connect(options: ConnectOptions): Promise<Socket> {
     const onError = (error: Error): void => fail(connectFailureReason(error), error);
     const onConnect = (): void => {
       deadline.cancel();
+      stopListening();
       socket.removeListener("error", onError);
       resolve(new NodeSocket(socket, reader));
     };
+    const stopListening = onAbort(signal, () => fail("given-up"));
     socket.on("error", onError);
     socket.once("connect", onConnect);
   });

@@ -378,6 +378,35 @@ describe.each<[string, () => World]>([
     expect(failure).toMatchObject({ reason: "refused", address: `${world.serverHost}:${port}` });
   });
 
+  it("gives an attempt up when it is told to, at once, and leaves nothing of it", async () => {
+    const { client, server, serverHost } = world;
+    const accepted: Socket[] = [];
+    const listener = await world.complete(
+      server.listen({ host: serverHost, port: 0 }, (socket) => accepted.push(socket)),
+    );
+    const ends = new Map<Socket, Recorder>();
+    const controller = new AbortController();
+    const target = { host: serverHost, port: listener.port, timeoutMs: 600_000, signal: controller.signal };
+    const failing = (): Promise<unknown> => client.connect(target).catch((error: unknown) => error);
+    const given = [failing(), failing()];
+    controller.abort(new Error("enough"));
+    given.push(failing());
+    for (const attempt of given) {
+      const outcome = await world.complete(attempt);
+      expect(outcome).toBeInstanceOf(ConnectFailure);
+      expect(outcome).toMatchObject({ reason: "given-up" });
+    }
+    await world.settle();
+    for (const socket of accepted) {
+      const recorder = new Recorder(socket);
+      ends.set(socket, recorder);
+      socket.start(recorder);
+    }
+    await world.until(() => [...ends.values()].every(({ end }) => end !== undefined));
+    for (const socket of accepted) socket.destroy();
+    await world.complete(listener.close());
+  });
+
   it("keeps open connections when the listener closes", async () => {
     const { near, far, closeListener } = await pair();
     await world.complete(closeListener());

@@ -1,3 +1,4 @@
+import { onAbort } from "../../common/on-abort.js";
 import { ConnectFailure, ListenFailure } from "../../common/env/network.js";
 import type {
   ConnectFailureReason,
@@ -207,9 +208,15 @@ export class SimNetwork {
         if (settled) return;
         settled = true;
         deadline.cancel();
+        stopListening();
         reject(new ConnectFailure(reason, address));
       };
+      const stopListening = onAbort(options.signal, () => fail("given-up"));
       const deadline = process.timers.after(options.timeoutMs, () => fail("timed-out"));
+      if (options.signal?.aborted === true) {
+        fail("given-up");
+        return;
+      }
       const server = this.#resolve(options.host, client);
       if (server === undefined) {
         process.schedule(this.random.delayMs(1), `does not find ${options.host}`, () => fail("name-not-found"));
@@ -244,6 +251,7 @@ export class SimNetwork {
               }
               settled = true;
               deadline.cancel();
+              stopListening();
               resolve(socket);
             });
           });

@@ -1,4 +1,6 @@
 import { BrokerConnections, openConnection } from "../../../client/broker-connections.js";
+import type { Network } from "../../../common/env/network.js";
+import { ConnectFailure } from "../../../common/env/network.js";
 import { nodeEnv } from "../../../common/env/node-env.js";
 import type { FakeAnswer } from "../../support/fake-broker.js";
 import { FakeCluster, surfacingIn, until } from "../../support/fake-broker.js";
@@ -35,6 +37,93 @@ describe("BrokerConnections", () => {
     expect(troubled).toEqual([]);
     connections.close();
     await until(() => fake.broker(1).connectionCount === 0, "it has ended");
+  });
+
+  it("leaves no connection behind when it is closed, at whatever moment of one being made", async () => {
+    await using fake = await FakeCluster.start();
+    const env = nodeEnv();
+    const directory = {
+      clusterId: "fake-cluster",
+      addressOf: () => ({ host: "127.0.0.1", port: fake.broker(1).port }),
+      epochOf: () => undefined,
+      onChange: () => () => undefined,
+      onTrouble: () => undefined,
+    };
+    const settings = { clientId: "c", connectTimeoutMs: 600_000, requestTimeoutMs: 5000 };
+    for (let microtasks = 0; microtasks < 20; microtasks += 1) {
+      let close = (): void => undefined;
+      const onReceived = (): void => {
+        let left = microtasks;
+        const step = (): void => {
+          if (left === 0) close();
+          else queueMicrotask(step);
+          left -= 1;
+        };
+        step();
+      };
+      // Counts from the moment at which the handshake has been answered.
+      const network: Network = {
+        ...env.network,
+        connect: async (options) => {
+          const socket = await env.network.connect(options);
+          const start = socket.start.bind(socket);
+          socket.start = (handler) =>
+            start({
+              receiveBuffer: () => handler.receiveBuffer(),
+              onDrained: () => handler.onDrained(),
+              onClosed: (...end) => handler.onClosed(...end),
+              onReceived: (count) => {
+                handler.onReceived(count);
+                onReceived();
+              },
+            });
+          return socket;
+        },
+      };
+      const connections = new BrokerConnections({ ...env, network }, directory, settings);
+      close = () => connections.close();
+      await connections.open(1).catch(() => undefined);
+      await until(() => fake.broker(1).connectionCount === 0, `it has ended, closed after ${microtasks} microtasks`);
+      expect(connections.isOpen(1)).toBe(false);
+    }
+  });
+
+  it("does not go on making a connection when it is closed, whatever it waits for", async () => {
+    await using fake = await FakeCluster.start();
+    const env = nodeEnv();
+    const signals: (AbortSignal | undefined)[] = [];
+    const settings = { clientId: "c", connectTimeoutMs: 600_000, requestTimeoutMs: 5000 };
+    const directory = {
+      clusterId: "fake-cluster",
+      addressOf: () => ({ host: "127.0.0.1", port: fake.broker(1).port }),
+      epochOf: () => undefined,
+      onChange: () => () => undefined,
+      onTrouble: () => undefined,
+    };
+    // For the answer to its handshake.
+    fake.broker(1).isSilent = true;
+    const shaking = new BrokerConnections(env, directory, settings);
+    const shaken = shaking.open(1);
+    await until(() => fake.broker(1).bodies("handshake").length > 0, "it shakes hands");
+    shaking.close();
+    await expect(shaken).rejects.toMatchObject({ kind: "connect", notSent: true });
+    await until(() => fake.broker(1).connectionCount === 0, "nothing is left of it");
+    // For the network.
+    const network: Network = {
+      ...env.network,
+      connect: ({ signal }) => {
+        signals.push(signal);
+        return new Promise((_, reject) =>
+          signal?.addEventListener("abort", () => reject(new ConnectFailure("given-up", "127.0.0.1"))),
+        );
+      },
+    };
+    const connecting = new BrokerConnections({ ...env, network }, directory, settings);
+    const connected = connecting.open(1);
+    await until(() => signals.length > 0, "it connects");
+    expect(signals[0]).toBeDefined();
+    connecting.close();
+    await expect(connected).rejects.toMatchObject({ kind: "connect", notSent: true });
   });
 
   it("drops a connection when a newer registration of its broker is told of, and only then", async () => {

@@ -1,5 +1,5 @@
 import { connect } from "../../../client/index.js";
-import { FakeCluster } from "../../support/fake-broker.js";
+import { FakeCluster, until } from "../../support/fake-broker.js";
 
 describe("connect", () => {
   it("finds the cluster through any of its addresses, dead ones included", async () => {
@@ -59,6 +59,34 @@ describe("connect", () => {
       what: expect.stringContaining("answered within 50 ms (no answer came)"),
     });
     expect(performance.now() - begun).toBeLessThan(10_000);
+  });
+
+  it("leaves nothing of attempts to connect that may take long when it gives up, or is closed", async () => {
+    await using fake = await FakeCluster.start(1);
+    const broker = fake.broker(1);
+    broker.isSilent = true;
+    const options = { bootstrapBrokers: fake.bootstrapBrokers, connectTimeoutMs: 600_000 };
+    await expect(connect({ ...options, deadlineMs: 1200 })).rejects.toMatchObject({ code: "CONNECTION_FAILED" });
+    await until(() => broker.connectionCount === 0, "nothing is left of it");
+    broker.isSilent = false;
+    const cluster = await connect(options);
+    fake.createTopic("t");
+    const producer = cluster.producer();
+    await cluster.partitionsOf("t");
+    broker.answer = ({ kind }) => (kind === "handshake" ? "silence" : undefined);
+    const sent = cluster.producer({ deliveryTimeoutMs: 100 }).send("t", { value: "x" });
+    await expect(sent).rejects.toMatchObject({ code: "DEADLINE_EXCEEDED" });
+    const reading = (async () => {
+      for await (const record of cluster.consumer({ topics: ["t"], from: "earliest" })) return record;
+      return undefined;
+    })();
+    const shaking = (): number => broker.bodies("handshake").length;
+    const before = shaking();
+    await until(() => shaking() > before, "the consumer connects");
+    await producer.close();
+    await cluster.close();
+    expect(await reading).toBeUndefined();
+    await until(() => broker.connectionCount === 0, "nothing is left of it");
   });
 
   it("can be ended early by a signal", async () => {

@@ -29,6 +29,44 @@ describe("the help of each command", () => {
     }
   });
 
+  // What scripts, labs and acceptance checks rely on.
+  it.each([
+    ["up", "--brokers --zookeepers --data --detach --port"],
+    ["down", "--data"],
+    ["status", "--data"],
+    ["kill", "--data"],
+    ["pause", "--data"],
+    ["resume", "--data"],
+    ["restart", "--data"],
+    ["broker", "--config --id --zookeeper --listen --data --insecure --set"],
+    ["topic create", "--partitions --replication --config"],
+    ["topic list", ""],
+    ["topic describe", ""],
+    ["topic alter", "--partitions --config"],
+    ["topic delete", ""],
+    ["topic records-delete", "--before"],
+    [
+      "produce",
+      "--key-separator --partition --acks --idempotent --no-idempotent --compression --header --linger --from --format --key-field --rate --report",
+    ],
+    ["consume", "--from --partition --count --until-end --format"],
+    ["config describe", ""],
+    ["config set", ""],
+    ["config unset", ""],
+    ["cluster describe", ""],
+    ["elect-leaders", ""],
+    ["log dump", "--records --verify"],
+    ["perf produce", ""],
+    ["perf consume", ""],
+    ["perf latency", ""],
+  ])("lists the promised flags of ottla %s", (name, flags) => {
+    const command = commands().find((one) => pathOf(one) === `ottla ${name}`);
+    const listed = command?.options.filter(({ hidden }) => !hidden).map(({ long }) => long);
+    expect(listed).toEqual(expect.arrayContaining(flags.split(" ").filter((flag) => flag !== "")));
+    const taken = command?.options.map(({ long }) => long);
+    expect(taken).toEqual(expect.arrayContaining(["--bootstrap", "--json", "--timeout", "--encoding", "--debug"]));
+  });
+
   it("shows --encoding, --bootstrap and --timeout where they do something, and nowhere else", () => {
     const showing = (option: string): string[] =>
       commands()

@@ -55,7 +55,7 @@ export function addConsumeCommand(program: Command): void {
     .addOption(
       new Option(
         "--on-unreadable <error|skip>",
-        "a batch that is whole, and whose records cannot be read: end with an error (the default), or leave it out and say so",
+        "a batch that is whole, and whose records cannot be read: end with an error (the default), or leave it out",
       ).choices(["error", "skip"]),
     )
     .addOption(new Option("--from-beginning").hideHelp())

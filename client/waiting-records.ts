@@ -163,10 +163,7 @@ export class WaitingRecords<Place extends RecordPlace> {
     this.#isAdmitting = true;
     try {
       for (const [share, line] of this.#forMemory) {
-        for (let waiting = line.first; waiting !== undefined && this.#admit(waiting); waiting = line.first) {
-          // What ends meanwhile may have moved the others to another line.
-          if (line.first === waiting) line.shift();
-        }
+        while (this.#admitFirst(line)) continue;
         this.#dropIfEmpty(share, line);
       }
     } finally {
@@ -343,16 +340,22 @@ export class WaitingRecords<Place extends RecordPlace> {
     return [...this.#forMemory.values(), ...this.#forTopic.values(), ...forPartition];
   }
 
-  /** False when it must go on waiting for memory. */
-  #admit(waiting: WaitingRecord<Place>): boolean {
+  /** False when nothing is in the line, or it must go on waiting for memory. */
+  #admitFirst(line: Line<Place>): boolean {
+    const waiting = line.first;
+    if (waiting === undefined) return false;
     const { place, record, timestamp, deadlineMs, onAcknowledged } = waiting;
+    let failure: { readonly error: unknown } | undefined;
     try {
       if (!this.host.tryAppend(place as Place, record, timestamp, deadlineMs, onAcknowledged)) return false;
     } catch (error) {
-      this.#failAs(waiting, error);
-      return true;
+      failure = { error };
     }
-    waiting.resolve();
+    // What ends meanwhile may have moved the others to another line.
+    if (line.first === waiting) line.shift();
+    // Only now: whoever hears of it may have the lines made anew.
+    if (failure === undefined) waiting.resolve();
+    else this.#failAs(waiting, failure.error);
     return true;
   }
 

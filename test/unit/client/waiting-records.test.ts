@@ -86,6 +86,32 @@ describe("WaitingRecords", () => {
     },
   );
 
+  it("fails a record once, also when who hears of it has older ones taken back", () => {
+    const time = new ManualTime();
+    const admitted: unknown[] = [];
+    let failures = 0;
+    let isRoom = false;
+    const waiting: WaitingRecords<RecordPlace> = new WaitingRecords<RecordPlace>(time, 1000, {
+      placeOf: () => place,
+      tryAppend: (_, { value }) => {
+        if (!isRoom) return false;
+        if (value === "too large") throw new RangeError("the topic takes less by now");
+        return admitted.push(value) > 0;
+      },
+      onFailed: () => {
+        failures += 1;
+        // As a producer whose callback flushes does, with a batch whose partition is gone.
+        const older = { record: { value: "older" }, timestamp: 0, onAcknowledged: undefined, isNamed: false };
+        if (failures === 1) waiting.takeBack("t", [older], time.monotonicMs() + 500);
+      },
+    });
+    for (const value of ["too large", "behind"]) void waiting.awaitMemory("t", place, { value }, 0, undefined);
+    isRoom = true;
+    waiting.admit();
+    expect(failures).toBe(1);
+    expect(admitted).toEqual(["older", "behind"]);
+  });
+
   it("hands each record on with the deadline of its call, however long it waited", () => {
     const time = new ManualTime();
     const deadlines: number[] = [];

@@ -101,6 +101,8 @@ export class PartitionQueue {
   #mustResend = false;
   #nextOrdinal = 0;
   #notBeforeMs = 0;
+  /** An outcome is being taken in; what may be sent then is sent at the end of that. */
+  #isTakingIn = false;
   /** The leader epoch that the last failure was met under. */
   #failedEpoch = -1;
   /** Another leader would cure the last failure. */
@@ -144,7 +146,7 @@ export class PartitionQueue {
 
   /** Sends what may be sent now. Cheap when there is nothing to do. */
   pump(): void {
-    if (this.isEmpty) return;
+    if (this.isEmpty || this.#isTakingIn) return;
     if (this.#left !== undefined) {
       if (!this.#isWaiting()) this.#handOver(this.#left);
       return;
@@ -324,16 +326,34 @@ export class PartitionQueue {
   /** The end of a batch that no answer is waited for. */
   #onSent(batch: ProducerBatch, attempt: number, leader: KnownPartition): void {
     if (batch.isDone || batch.attempts !== attempt) return;
-    this.#endTurn(batch);
-    batch.isPending = false;
-    this.#remove(batch);
-    this.#succeed(batch, -1);
-    this.pump();
-    this.#callNext(leader);
+    this.#takeIn(leader, () => {
+      this.#endTurn(batch);
+      batch.isPending = false;
+      this.#remove(batch);
+      this.#succeed(batch, -1);
+    });
   }
 
   #onOutcome(batch: ProducerBatch, attempt: number, leader: KnownPartition, outcome: RpcOutcome<"produce">): void {
     if (batch.isDone || batch.attempts !== attempt) return;
+    this.#takeIn(leader, () => this.#takeOutcome(batch, leader, outcome));
+  }
+
+  /** Whoever hears of an outcome, or of what it says about the cluster, may call `pump` before all is noted. */
+  #takeIn(leader: KnownPartition, take: () => void): void {
+    // What one outcome ends may bring others.
+    const isInner = this.#isTakingIn;
+    this.#isTakingIn = true;
+    try {
+      take();
+    } finally {
+      this.#isTakingIn = isInner;
+    }
+    this.pump();
+    this.#callNext(leader);
+  }
+
+  #takeOutcome(batch: ProducerBatch, leader: KnownPartition, outcome: RpcOutcome<"produce">): void {
     this.#endTurn(batch, !(outcome instanceof TransportError));
     batch.isPending = false;
     if (outcome instanceof TransportError) {
@@ -361,8 +381,6 @@ export class PartitionQueue {
         this.#onRefused(batch, leader, errorNameOf(answer.error.code), answer.error.message, answer.leader);
       }
     }
-    this.pump();
-    this.#callNext(leader);
   }
 
   /** The batch counts no more among those under way. */

@@ -2,7 +2,7 @@ import type { Env } from "../common/env/env.js";
 import { throwUncaught } from "../common/env/time.js";
 import { ApiError } from "../protocol/error-codes.js";
 import type { HandshakeRequest, Init } from "../protocol/messages.js";
-import { RpcConnection } from "../protocol/rpc-connection.js";
+import { MEASURED_BYTES_MIN, RpcConnection } from "../protocol/rpc-connection.js";
 import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerId } from "../protocol/types.js";
 import { brokerEpochNumber } from "../protocol/types.js";
@@ -54,10 +54,15 @@ interface Slot {
   check: ConnectionCheck | undefined;
   /** No such question before this time of the monotonic clock. */
   checkNotBeforeMs: number;
+  /** Of the way to the broker, as long as no connection has told better. */
+  bytesPerMs: number;
 }
 
 /** A connection that was found alive is not looked at again for so long. */
 const CHECK_AGAIN_MS = 500;
+/** How fast bytes arrive at a broker where nothing is known of it. */
+const BYTES_PER_MS = 64;
+const BYTES_PER_MS_MIN = 8;
 
 /**
  * The connections of one purpose, one for each broker: data, fetching and control each have their own set, so that four
@@ -152,12 +157,14 @@ export class BrokerConnections {
     if (slot.checkNotBeforeMs > this.env.clock.monotonicMs()) return;
     slot.check = new ConnectionCheck(this.env, connection, {
       handshake: handshakeOf(this.settings, this.directory.clusterId),
+      bytesPerMs: Math.max(slot.bytesPerMs, connection.bytesPerMs),
       open: () => this.#connect(brokerId, slot, Math.min(this.settings.connectTimeoutMs, FRESH_CONNECT_MS_MAX)),
       onAlive: () => {
         slot.check = undefined;
         slot.checkNotBeforeMs = this.env.clock.monotonicMs() + CHECK_AGAIN_MS;
       },
       onLost: (fresh) => {
+        slot.bytesPerMs = nextBelief(slot, connection);
         this.drop(brokerId);
         if (fresh === undefined) this.directory.onTrouble(brokerId);
         else this.#onOpened(slot, fresh);
@@ -187,6 +194,7 @@ export class BrokerConnections {
         isFailing: false,
         check: undefined,
         checkNotBeforeMs: 0,
+        bytesPerMs: BYTES_PER_MS,
       };
       this.#slots.set(brokerId, slot);
     }
@@ -317,6 +325,12 @@ export class BrokerConnections {
     slot.isFailing = true;
     if (!this.#closed) this.directory.onTrouble(brokerId);
   }
+}
+
+/** Perhaps a connection that was given up was only slower than was believed: then the next one has more time. */
+function nextBelief({ bytesPerMs }: Slot, { bytesPerMs: measured, underWayBytes }: RpcConnection): number {
+  if (measured > bytesPerMs) return BYTES_PER_MS;
+  return underWayBytes < MEASURED_BYTES_MIN ? bytesPerMs : Math.max(BYTES_PER_MS_MIN, bytesPerMs / 2);
 }
 
 const handshakeOf = ({ clientId }: ConnectionSettings, clusterId: string): Init<HandshakeRequest> => ({

@@ -39,10 +39,25 @@ export interface RpcResponse<Kind extends RequestKind> {
 /** How a request ended: an answer, or why there is none (TransportError), or a refusal as a whole (ApiError). */
 export type RpcOutcome<Kind extends RequestKind> = RpcResponse<Kind> | TransportError | ApiError;
 
+/** The records of a request. */
+interface SentRecords {
+  readonly records?: readonly (readonly Uint8Array[])[];
+  /** One element of records, instead of `records`, to be sent as one piece with the head of the request. */
+  readonly inPlace?: RecordsInPlace;
+}
+
+/** How fast bytes arrive at the peer is told by requests that have at least so many in front of their own end. */
+export const MEASURED_BYTES_MIN = 16 * 1024;
+/** The kernels hold about as much as this at most. */
+const KERNEL_BYTES_MAX = 4 * 1024 * 1024;
+
 interface PendingRequest {
   readonly kind: RequestKind;
   readonly deadlineMs: number;
   readonly timeoutMs: number;
+  /** Where it ends among all bytes that were sent, and how many of them were under way with it. */
+  readonly sentBytes: number;
+  readonly underWayBytes: number;
   readonly onOutcome: (outcome: RpcOutcome<RequestKind>) => void;
 }
 
@@ -59,6 +74,12 @@ export class RpcConnection {
   readonly #pending = new Map<number, PendingRequest>();
   #peer: HandshakeResponse | undefined;
   #nextCorrelationId = 1;
+  #receivedBytes = 0;
+  /** Of all requests, whether the kernel has taken them or not. */
+  #sentBytes = 0;
+  /** So many of them the peer has received: it has answered what stands at their end. */
+  #arrivedBytes = 0;
+  #bytesPerMs = 0;
   /** One timer for the deadlines of all requests: one each would cost more than the requests. */
   readonly #earliest: EarliestTimer;
   #end: SocketEnd | undefined;
@@ -132,6 +153,30 @@ export class RpcConnection {
     return this.#end === undefined;
   }
 
+  get receivedBytes(): number {
+    return this.#receivedBytes;
+  }
+
+  /** Bytes that wait here for the kernel to take them. */
+  get unsentBytes(): number {
+    return this.#socket.unsentBytes;
+  }
+
+  /** Bytes that the kernel has taken. Their growth tells something of the way only while others wait: it has room first. */
+  get takenBytes(): number {
+    return this.#sentBytes - this.#socket.unsentBytes;
+  }
+
+  /** Bytes of requests that the peer may not have received yet, at the most. */
+  get underWayBytes(): number {
+    return Math.min(this.#sentBytes - this.#arrivedBytes, this.#socket.unsentBytes + KERNEL_BYTES_MAX);
+  }
+
+  /** How many bytes in a millisecond were sent and answered when there were last enough to tell; 0: there never were. */
+  get bytesPerMs(): number {
+    return this.#bytesPerMs;
+  }
+
   /** Resolves with the answer. Rejects with TransportError, or with ApiError when the request as a whole was refused. */
   request<Kind extends RequestKind>(
     kind: Kind,
@@ -154,12 +199,7 @@ export class RpcConnection {
   send<Kind extends RequestKind>(
     kind: Kind,
     body: Init<RequestBody<Kind>>,
-    options: {
-      readonly timeoutMs: number;
-      readonly records?: readonly (readonly Uint8Array[])[];
-      /** One element of records, instead of `records`, to be sent as one piece with the head of the request. */
-      readonly inPlace?: RecordsInPlace;
-    },
+    options: SentRecords & { readonly timeoutMs: number },
     onOutcome: (outcome: RpcOutcome<Kind>) => void,
   ): void {
     if (this.#end !== undefined) {
@@ -170,21 +210,18 @@ export class RpcConnection {
     const correlationId = this.#nextCorrelationId;
     this.#nextCorrelationId = (correlationId % 0xffffffff) + 1;
     const deadlineMs = this.#env.clock.monotonicMs() + options.timeoutMs;
+    const pieces = piecesOf(correlationId, kind, body, options);
+    this.#countSent(pieces);
     this.#pending.set(correlationId, {
       kind,
       timeoutMs: options.timeoutMs,
       deadlineMs,
+      sentBytes: this.#sentBytes,
+      underWayBytes: this.underWayBytes,
       onOutcome: onOutcome as PendingRequest["onOutcome"],
     });
     this.#earliest.wakeAt(deadlineMs);
-    const { inPlace } = options;
-    if (inPlace === undefined) {
-      this.#socket.send(encodeRequest(correlationId, kind, body, options.records));
-      return;
-    }
-    const whole = encodeRequestInFront(correlationId, kind, body, inPlace);
-    const records = inPlace.buffer.subarray(inPlace.start, inPlace.end);
-    this.#socket.send(whole === undefined ? encodeRequest(correlationId, kind, body, [[records]]) : [whole]);
+    this.#socket.send(pieces);
   }
 
   /** For requests that are not answered (acks=0). */
@@ -194,7 +231,9 @@ export class RpcConnection {
     records: readonly (readonly Uint8Array[])[],
     onSent: () => void,
   ): void {
-    this.#socket.send(encodeRequest(0, kind, body, records), onSent);
+    const pieces = encodeRequest(0, kind, body, records);
+    this.#countSent(pieces);
+    this.#socket.send(pieces, onSent);
   }
 
   /** Ends the connection at once; what is in flight fails with an unknown outcome. Idempotent. */
@@ -202,7 +241,12 @@ export class RpcConnection {
     this.#socket.destroy();
   }
 
+  #countSent(pieces: readonly Uint8Array[]): void {
+    for (const { length } of pieces) this.#sentBytes += length;
+  }
+
   #onReceived(count: number): void {
+    this.#receivedBytes += count;
     try {
       this.#reader.onReceived(count);
     } catch (error) {
@@ -219,6 +263,7 @@ export class RpcConnection {
     // Late: it timed out here before.
     if (pending === undefined) return;
     this.#pending.delete(response.correlationId);
+    this.#onArrived(pending);
     if (response.error !== undefined) {
       pending.onOutcome(new ApiError(errorNameOf(response.error.code), response.error.message));
     } else if (response.kind !== pending.kind) {
@@ -228,6 +273,15 @@ export class RpcConnection {
     } else {
       pending.onOutcome({ body: response.body, records: response.records } as RpcResponse<RequestKind>);
     }
+  }
+
+  /** The peer has answered, so it has received all that was sent up to the end of this request. */
+  #onArrived({ sentBytes, underWayBytes, deadlineMs, timeoutMs }: PendingRequest): void {
+    if (sentBytes <= this.#arrivedBytes) return;
+    this.#arrivedBytes = sentBytes;
+    if (underWayBytes < MEASURED_BYTES_MIN) return;
+    const tookMs = this.#env.clock.monotonicMs() - (deadlineMs - timeoutMs);
+    this.#bytesPerMs = underWayBytes / Math.max(1, tookMs);
   }
 
   /** The deadline of some request has come; it may have been answered long ago. */
@@ -261,4 +315,16 @@ export class RpcConnection {
       `the connection to ${this.address} ended (${this.#end ?? "open"}) before ${kind} was answered`,
     );
   }
+}
+
+function piecesOf<Kind extends RequestKind>(
+  correlationId: number,
+  kind: Kind,
+  body: Init<RequestBody<Kind>>,
+  { records, inPlace }: SentRecords,
+): readonly Uint8Array[] {
+  if (inPlace === undefined) return encodeRequest(correlationId, kind, body, records);
+  const whole = encodeRequestInFront(correlationId, kind, body, inPlace);
+  if (whole !== undefined) return [whole];
+  return encodeRequest(correlationId, kind, body, [[inPlace.buffer.subarray(inPlace.start, inPlace.end)]]);
 }

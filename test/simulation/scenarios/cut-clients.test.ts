@@ -66,6 +66,26 @@ describe("a client that was cut off from a leader for eight seconds", () => {
     },
   );
 
+  it.each([99, 100])("writes again as soon though much was on its way (seed %i)", async (seed) => {
+    await withClient(seed, async ({ cluster, library, clientHost }) => {
+      const { network } = cluster.simulation;
+      const producer = library.producer({ batchBytes: 50_000 });
+      let acknowledged = 0;
+      const sendMuch = (): void => {
+        for (let index = 0; index < 20; index += 1) {
+          void producer.send("letters", { value: "x".repeat(40_000) }).then(() => (acknowledged += 1));
+        }
+      };
+      sendMuch();
+      await cluster.until(() => acknowledged === 20, "the first ones are acknowledged");
+      network.partition(clientHost, "broker-1");
+      sendMuch();
+      await cluster.run(4000);
+      network.heal();
+      await cluster.until(() => acknowledged === 40, "all are acknowledged", SOON_MS);
+    });
+  });
+
   it.each([95, 96])("is answered by the controller within a second of the healing (seed %i)", async (seed) => {
     await withClient(seed, async ({ cluster, library, clientHost }) => {
       const { network } = cluster.simulation;

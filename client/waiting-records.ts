@@ -42,6 +42,8 @@ interface WaitingRecord<Place> {
   readonly deadlineMs: number;
   /** Known as soon as its topic is. */
   place: Place | undefined;
+  /** It is encoded or has failed: whichever line it is found in, it waits no more. */
+  isOver: boolean;
   /** Called when the record is encoded or has failed. */
   resolve: () => void;
 }
@@ -105,7 +107,7 @@ export class WaitingRecords<Place extends RecordPlace> {
       const deadlineMs = this.clock.monotonicMs() + this.timeoutMs;
       let line = this.#forTopic.get(topic);
       if (line === undefined) this.#forTopic.set(topic, (line = new FifoQueue()));
-      line.push({ topic, record, timestamp, onAcknowledged, deadlineMs, place: undefined, resolve });
+      line.push({ topic, record, timestamp, onAcknowledged, deadlineMs, place: undefined, isOver: false, resolve });
     });
   }
 
@@ -119,7 +121,16 @@ export class WaitingRecords<Place extends RecordPlace> {
   ): Promise<void> {
     return new Promise((resolve) => {
       const deadlineMs = this.clock.monotonicMs() + this.timeoutMs;
-      const waiting = { topic, record, timestamp, onAcknowledged, deadlineMs, place: undefined, resolve };
+      const waiting = {
+        topic,
+        record,
+        timestamp,
+        onAcknowledged,
+        deadlineMs,
+        place: undefined,
+        isOver: false,
+        resolve,
+      };
       this.#lineUpForPartition(waiting, partition);
     });
   }
@@ -134,14 +145,17 @@ export class WaitingRecords<Place extends RecordPlace> {
   ): Promise<void> {
     return new Promise((resolve) => {
       const deadlineMs = this.clock.monotonicMs() + this.timeoutMs;
-      this.#lineUp({ topic, record, timestamp, onAcknowledged, deadlineMs, place, resolve }, place.share);
+      this.#lineUp(
+        { topic, record, timestamp, onAcknowledged, deadlineMs, place, isOver: false, resolve },
+        place.share,
+      );
     });
   }
 
   /** Takes in records that were encoded already and must be placed anew. They keep their deadline. */
   takeBack(topic: string, records: readonly RecordBack[], deadlineMs: number): void {
     const resolve = (): void => undefined;
-    this.#lineUpAll(records.map((back) => ({ ...back, topic, deadlineMs, place: undefined, resolve })));
+    this.#lineUpAll(records.map((back) => ({ ...back, topic, deadlineMs, place: undefined, isOver: false, resolve })));
   }
 
   /** Resolves when the records that wait now are encoded, or have failed. */
@@ -189,6 +203,14 @@ export class WaitingRecords<Place extends RecordPlace> {
     }
     this.#lineUpAll(records);
     this.admit();
+  }
+
+  /** What is over waits in no line, wherever it was put meanwhile. */
+  #leaveOutOver(): void {
+    for (const [share, line] of this.#forMemory) {
+      for (const waiting of emptied(line)) if (!waiting.isOver) line.push(waiting);
+      this.#dropIfEmpty(share, line);
+    }
   }
 
   #takeAllForMemory(): WaitingRecord<Place>[] {
@@ -308,7 +330,7 @@ export class WaitingRecords<Place extends RecordPlace> {
           waiting.place = this.host.placeOf(topic, record, isCertain || place !== undefined);
         }
       } catch (error) {
-        failures.push(() => this.#failAs(waiting, error));
+        failures.push(() => this.#fail(waiting, asClientError(waiting.topic, error)));
         continue;
       }
       if (waiting.place === undefined) {
@@ -351,19 +373,19 @@ export class WaitingRecords<Place extends RecordPlace> {
     } catch (error) {
       failure = { error };
     }
-    // What ends meanwhile may have moved the others to another line.
+    waiting.isOver = true;
+    // What the append has ended may have moved the others to another line, or put others before this one.
     if (line.first === waiting) line.shift();
+    else this.#leaveOutOver();
     // Only now: whoever hears of it may have the lines made anew.
-    if (failure === undefined) waiting.resolve();
-    else this.#failAs(waiting, failure.error);
+    if (failure !== undefined) this.host.onFailed(asClientError(waiting.topic, failure.error), onAcknowledged);
+    waiting.resolve();
     return true;
   }
 
-  #failAs(waiting: WaitingRecord<Place>, error: unknown): void {
-    this.#fail(waiting, error instanceof ClientError ? error : unencodable(waiting.topic, error));
-  }
-
   #fail(waiting: WaitingRecord<Place>, error: ClientError): void {
+    if (waiting.isOver) return;
+    waiting.isOver = true;
     this.host.onFailed(error, waiting.onAcknowledged);
     waiting.resolve();
   }
@@ -387,9 +409,11 @@ function emptied<T>(line: FifoQueue<T>): T[] {
 }
 
 /** What a partitioner throws, or the encoder about a record that changed since it was checked, is the record's failure. */
-const unencodable = (topic: string, cause: unknown): ClientError =>
-  new InvalidArgumentError(
+const asClientError = (topic: string, cause: unknown): ClientError => {
+  if (cause instanceof ClientError) return cause;
+  return new InvalidArgumentError(
     `a record could not be encoded (${reasonOf(cause)})`,
     "correct the record or the partitioner",
     { topic, cause },
   );
+};

@@ -34,6 +34,37 @@ describe("WaitingRecords", () => {
     expect(waiting.isEmpty).toBe(true);
   });
 
+  it("admits and ends each record once, though others are put before it while it is admitted", async () => {
+    const time = new ManualTime();
+    const admitted: unknown[] = [];
+    let isRoom = false;
+    let held: unknown = "back";
+    const waiting: WaitingRecords<RecordPlace> = new WaitingRecords<RecordPlace>(time, 1000, {
+      placeOf: () => place,
+      tryAppend: (_, { value }) => {
+        if (!isRoom || value === held) return false;
+        // The batch that it fills makes another partition's hand its records back, which are older.
+        if (admitted.push(value) === 1) {
+          const back = { record: { value: "back" }, timestamp: 0, onAcknowledged: undefined, isNamed: false };
+          waiting.takeBack("t", [back], 0);
+        }
+        return true;
+      },
+      onFailed: ({ what }) => admitted.push(what),
+    });
+    for (const value of ["a", "b"]) void waiting.awaitMemory("t", place, { value }, 0, undefined);
+    isRoom = true;
+    waiting.admit();
+    expect(admitted).toEqual(["a"]);
+    const drained = waiting.drained();
+    held = undefined;
+    waiting.admit();
+    await drained;
+    expect(admitted).toEqual(["a", "back", "b"]);
+    expect(waiting.isEmpty).toBe(true);
+    expect(place.share.isShort).toBe(false);
+  });
+
   it("fails a record that cannot be encoded, whatever was thrown, and admits those behind it", async () => {
     const admitted: unknown[] = [];
     const failed: ClientError[] = [];

@@ -48,6 +48,10 @@ const LARGE_BEGINNINGS_PART = 8;
  *
  * Of several leaders none can take everything: each may take seven times what it leaves free. One that answers no more
  * holds seven eighths of the memory in the end; the others go on with the rest, among whom it is divided in the same way.
+ *
+ * A large record does not wait for ever behind small ones for other leaders: as long as only these are in its way, they
+ * leave free what it needs, except that one that has nothing out may take one buffer. So it has its memory when what was
+ * out at its coming is back, if it takes no more than the limit less a buffer for each of them.
  */
 export class BufferPool {
   readonly #idle = new Map<number, Buffer[]>();
@@ -56,6 +60,8 @@ export class BufferPool {
   /** Of what is taken, how much lies in batches that take more records. Whoever opens and closes these keeps it. */
   openBytes = 0;
   readonly #shares = new Map<BrokerId, MemoryShare>();
+  /** What was refused first of that which others hold up. It counts as long as records wait in the share. */
+  #reserved: { readonly share: MemoryShare; readonly bytes: number } | undefined;
 
   constructor(
     /** Of the largest ordinary buffer. */
@@ -96,7 +102,12 @@ export class BufferPool {
    */
   take(account: MemoryAccount, bytes: number): Buffer | undefined {
     const wantedBytes = this.#sizeFor(bytes);
-    if (!this.#isRoom(account.share, wantedBytes)) return undefined;
+    const { share } = account;
+    if (!this.#isRoom(share, wantedBytes)) {
+      this.#reserve(share, wantedBytes);
+      return undefined;
+    }
+    if (this.#reserved?.share === share) this.#reserved = undefined;
     this.#takenBytes += wantedBytes;
     account.add(wantedBytes);
     const idle = this.#idle.get(wantedBytes)?.pop();
@@ -133,7 +144,24 @@ export class BufferPool {
     const freeBytes = this.limitBytes - this.#takenBytes - wantedBytes;
     if (freeBytes < 0) return false;
     const shareBytes = share.takenBytes;
-    return this.#shares.size === 1 || shareBytes === 0 || shareBytes + wantedBytes <= SHARE_TO_FREE_MAX * freeBytes;
+    if (this.#shares.size === 1 || shareBytes === 0) return true;
+    if (freeBytes < this.#reservedBytes(share)) return false;
+    return shareBytes + wantedBytes <= SHARE_TO_FREE_MAX * freeBytes;
+  }
+
+  /** What must be left free for the sake of another share. */
+  #reservedBytes(share: MemoryShare): number {
+    const reserved = this.#reserved;
+    return reserved !== undefined && reserved.share !== share && reserved.share.isShort ? reserved.bytes : 0;
+  }
+
+  #reserve(share: MemoryShare, wantedBytes: number): void {
+    if (this.#reservedBytes(share) > 0) return;
+    const { takenBytes } = share;
+    const freeBytes = this.limitBytes - takenBytes - wantedBytes;
+    // What its own leader has not acknowledged yet is in its way, and the others could do nothing about that.
+    const isOwnFault = takenBytes > 0 && takenBytes + wantedBytes > SHARE_TO_FREE_MAX * freeBytes;
+    this.#reserved = isOwnFault ? undefined : { share, bytes: wantedBytes };
   }
 
   #sizeFor(bytes: number): number {

@@ -59,4 +59,45 @@ describe("BufferPool", () => {
     pool.give(account, large, false);
     expect(pool.keptBytes).toBe(7.5 * KIB);
   });
+
+  it("leaves free what a large record waits for that others hold up, until it has it", () => {
+    const pool = new BufferPool(1024, 64 * 1024);
+    const [large, busy, idle] = [1, 2, 3].map((id) => new MemoryAccount(pool.shareOf(id)));
+    const out: Buffer[] = [];
+    for (let count = 0; count < 40; count += 1) out.push(pool.take(busy!, 1024)!);
+    expect(pool.take(large!, 30 * 1024)).toBeUndefined();
+    // Nobody waits yet: the record may have gone elsewhere.
+    pool.give(busy!, out.pop()!, true);
+    out.push(pool.take(busy!, 1024)!);
+    large!.share.isShort = true;
+    // As fast as the others are, it has its memory when what was out at its coming is back.
+    let turns = 0;
+    let got: Buffer | undefined;
+    for (; got === undefined && turns <= 40; turns += 1) {
+      pool.give(busy!, out.pop()!, true);
+      expect(pool.take(busy!, 1024)).toBeUndefined();
+      got = pool.take(large!, 30 * 1024);
+    }
+    expect(turns).toBe(6);
+    large!.share.isShort = false;
+    expect(pool.take(busy!, 1024)).toBeUndefined();
+    pool.give(large!, got!, true);
+    expect(pool.take(busy!, 1024)).toBeDefined();
+    // A leader that has nothing out is not what it waits for.
+    for (let count = 0; count < 10; count += 1) pool.take(busy!, 1024);
+    expect(pool.take(large!, 40 * 1024)).toBeUndefined();
+    large!.share.isShort = true;
+    expect(pool.take(idle!, 1024)).toBeDefined();
+    expect(pool.take(idle!, 1024)).toBeUndefined();
+  });
+
+  it("reserves nothing for a leader that holds itself up", () => {
+    const pool = new BufferPool(1024, 64 * 1024);
+    const [stopped, busy] = [1, 2].map((id) => new MemoryAccount(pool.shareOf(id)));
+    while (pool.take(stopped!, 1024) !== undefined);
+    stopped!.share.isShort = true;
+    expect(pool.take(stopped!, 4 * 1024)).toBeUndefined();
+    expect(pool.take(busy!, 1024)).toBeDefined();
+    expect(pool.take(busy!, 1024)).toBeDefined();
+  });
 });

@@ -1,5 +1,6 @@
 import { InvariantViolation } from "../common/assert.js";
 import { BytePool } from "../common/byte-pool.js";
+import { counted } from "../common/counted.js";
 import { sleep } from "../common/env/time.js";
 import type { Env } from "../common/env/env.js";
 import type { Timer } from "../common/env/time.js";
@@ -500,7 +501,7 @@ export class Broker {
         }
         // With nobody left to hand over to, waiting helps nobody.
         if (this.#metadata.brokerCount <= 1) return;
-        sayOnce(`${remaining} partitions have nobody else to lead them yet`);
+        sayOnce(`${counted(remaining, "partition", "have")} nobody else to lead them yet`);
       } catch (error) {
         sayOnce(`leaderships cannot be handed over yet: ${reasonOf(error)}`);
         if (this.#zookeeper?.state !== "connected") return;

@@ -1,5 +1,6 @@
 /** What refusals of a produce request mean for its batch, and how the application is told that a batch has failed. */
 
+import { counted } from "../common/counted.js";
 import { reasonOf } from "../common/logger.js";
 import { ApiError, errorCodes } from "../protocol/error-codes.js";
 import type { ErrorCodeEntry, ErrorName } from "../protocol/error-codes.js";
@@ -56,7 +57,7 @@ export function outOfTimeError(
   // Of those ahead the outcome may be unknown; of these it is not.
   const hint = error === undefined || error.code === "OUTCOME_UNKNOWN" ? "check that the brokers run" : error.hint;
   return new DeadlineExceededError(
-    `${batch.recordCount} ${batch.recordCount === 1 ? "record was" : "records were"} not sent within deliveryTimeoutMs ${deliveryTimeoutMs} (${why})`,
+    `${counted(batch.recordCount, "record", "were")} not sent within deliveryTimeoutMs ${deliveryTimeoutMs} (${why})`,
     `${hint}, or raise deliveryTimeoutMs`,
     { ...place, brokerId: error?.brokerId ?? behindOthersAt, cause: error },
   );
@@ -77,7 +78,7 @@ export function outcomeUnknownError(
   place: ErrorPlace,
 ): ClientError {
   const why = cause === undefined ? "the leader has not answered" : cause.what;
-  return new OutcomeUnknownError(`${batch.recordCount} records were sent and not acknowledged (${why})`, {
+  return new OutcomeUnknownError(`${counted(batch.recordCount, "record", "were")} sent and not acknowledged (${why})`, {
     ...place,
     brokerId: batch.sentTo,
     cause,

@@ -1,3 +1,4 @@
+import { counted } from "../../common/counted.js";
 import { ApiError, errorReport } from "../../protocol/error-codes.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
 import type { Init, ProducedPartition, ProducePartition, ProduceRequest } from "../../protocol/messages.js";
@@ -62,7 +63,7 @@ function assertWellFormed(request: ProduceRequest, recordsCount: number): void {
   if (request.partitions.length !== recordsCount) {
     throw new ApiError(
       "INVALID_REQUEST",
-      `${request.partitions.length} partitions are named and ${recordsCount} come with records`,
+      `${counted(request.partitions.length, "partition", "are")} named, and records come for ${recordsCount}`,
     );
   }
   const { acks } = request;
@@ -109,7 +110,7 @@ export function notHere(metadata: MetadataCache, topicId: string, partition: num
   if (!topic.partitions.has(partition)) {
     return errorReport(
       "UNKNOWN_TOPIC_OR_PARTITION",
-      `${topic.name} has ${topic.partitions.size} partitions, ${partition} is none of them`,
+      `${topic.name} has ${counted(topic.partitions.size, "partition")}, and ${partition} is none`,
     );
   }
   return errorReport("NOT_LEADER_OR_FOLLOWER", `${topic.name}-${partition} has no replica on this broker`);

@@ -1,3 +1,4 @@
+import { counted } from "../../common/counted.js";
 import type { Env } from "../../common/env/env.js";
 import type { Logger } from "../../common/logger.js";
 import { ApiError } from "../../protocol/error-codes.js";
@@ -149,7 +150,7 @@ export class Administration {
       changes.apply(chunk);
     });
     this.#logger.info(
-      `Topic ${topic.name} created with ${partitions.length} partitions of ${assignment[0]?.length ?? 0} replicas, id ${topic.topicId}.`,
+      `Topic ${topic.name} created with ${counted(partitions.length, "partition")} of ${counted(assignment[0]?.length ?? 0, "replica")}, id ${topic.topicId}.`,
     );
   }
 
@@ -193,7 +194,7 @@ export class Administration {
     const partitions = added.map((replicas, index) => changes.born(topic, before.length + index, replicas));
     const assignment = [...before.map(({ replicas }) => replicas), ...added];
     await store.growTopic(topic, assignment, partitions, (chunk) => changes.apply(chunk));
-    this.#logger.info(`Topic ${topic.name} grew from ${before.length} to ${assignment.length} partitions.`);
+    this.#logger.info(`Topic ${topic.name} grew from ${before.length} to ${counted(assignment.length, "partition")}.`);
     return { name: topic.name, topicId: topic.topicId, partitions: assignment.length, replicationFactor };
   }
 

@@ -1,4 +1,5 @@
 import { InvariantViolation } from "../../common/assert.js";
+import { counted } from "../../common/counted.js";
 import type { Env } from "../../common/env/env.js";
 import type { Timer } from "../../common/env/time.js";
 import { sleep } from "../../common/env/time.js";
@@ -508,8 +509,8 @@ export class Controller implements ControllerApi {
     }
     this.#queue.add({ kind: "LeadersWanted" });
     this.#logger.info(
-      `Controller epoch ${this.#parts.office.epoch}: ${state.brokers.size} brokers, ${state.topics.size} topics, ` +
-        `${state.partitionCount} partitions read in ${Math.round(this.#env.clock.monotonicMs() - startedMs)} ms.`,
+      `Controller epoch ${this.#parts.office.epoch}: ${counted(state.brokers.size, "broker")}, ${counted(state.topics.size, "topic")}, ` +
+        `${counted(state.partitionCount, "partition")} read in ${Math.round(this.#env.clock.monotonicMs() - startedMs)} ms.`,
     );
     this.#awaitRepair();
     this.#uncertain.look();
@@ -631,7 +632,9 @@ export class Controller implements ControllerApi {
     const missing = stored.assignment.flatMap((replicas, number) =>
       stored.states.has(number) ? [] : [this.#changes.born(topic, number, replicas)],
     );
-    this.#logger.info(`Topic ${topic.name}: making ${missing.length} partitions that a predecessor did not get to.`);
+    this.#logger.info(
+      `Topic ${topic.name}: making ${counted(missing.length, "partition")} that a predecessor did not get to.`,
+    );
     await this.#store.finishCreation(topic, missing, (chunk) => this.#changes.apply(chunk));
   }
 

@@ -1,3 +1,4 @@
+import { counted } from "../../common/counted.js";
 import { ApiError } from "../../protocol/error-codes.js";
 import type { ConfigEntry, NewTopic } from "../../protocol/messages.js";
 import type { BrokerId } from "../../protocol/types.js";
@@ -95,7 +96,7 @@ export function assignNewTopic(topic: NewTopic, limits: TopicLimits): readonly (
   if (replicationFactor < 1 || replicationFactor > brokerCount) {
     throw new ApiError(
       "INVALID_REPLICATION_FACTOR",
-      `topic ${topic.name}: ${replicationFactor} replicas need as many brokers, and ${brokerCount} are registered; ` +
+      `topic ${topic.name}: ${replicationFactor} replicas need as many brokers, and ${counted(brokerCount, "broker", "are")} registered; ` +
         "ask for fewer replicas or start more brokers",
     );
   }
@@ -125,7 +126,7 @@ export function assignMorePartitions(
   if (added <= 0) {
     throw new ApiError(
       "INVALID_PARTITIONS",
-      `topic ${topic} has ${current.partitions} partitions; their number can only grow, not become ${total}`,
+      `topic ${topic} has ${counted(current.partitions, "partition")}; their number can only grow, not become ${total}`,
     );
   }
   checkPartitionCount(topic, added, limits);
@@ -133,7 +134,7 @@ export function assignMorePartitions(
     if (assignment.length !== added) {
       throw new ApiError(
         "INVALID_REPLICA_ASSIGNMENT",
-        `topic ${topic}: ${added} partitions are added, and ${assignment.length} lists of replicas were given`,
+        `topic ${topic}: ${counted(added, "partition", "are")} added, and ${assignment.length === 1 ? "1 list of replicas was" : `${assignment.length} lists of replicas were`} given`,
       );
     }
     return checkManualAssignment(topic, assignment, limits);
@@ -141,7 +142,7 @@ export function assignMorePartitions(
   if (current.replicationFactor > limits.brokers.length) {
     throw new ApiError(
       "INVALID_REPLICATION_FACTOR",
-      `topic ${topic} has ${current.replicationFactor} replicas, and ${limits.brokers.length} brokers are registered; start more brokers`,
+      `topic ${topic} has ${counted(current.replicationFactor, "replica")}, and ${counted(limits.brokers.length, "broker", "are")} registered; start more brokers`,
     );
   }
   return assigned(limits, added, current.replicationFactor, current.partitions);

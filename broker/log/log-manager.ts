@@ -1,5 +1,6 @@
 import { basename, dirname, join } from "node:path";
 import { InvariantViolation } from "../../common/assert.js";
+import { counted } from "../../common/counted.js";
 import { EarliestTimer } from "../../common/earliest-timer.js";
 import type { Env } from "../../common/env/env.js";
 import type { Timer } from "../../common/env/time.js";
@@ -294,7 +295,9 @@ export class LogManager {
     const damage = await this.#readCheckpoint(DAMAGE_FILE);
     const found = [...this.#names].filter((name) => parsePartitionDirectoryName(name) !== undefined);
     if (found.length > 0)
-      this.logger.info(`recovering ${found.length} logs in ${directory}; how the last run ended: ${lastRun.ended}`);
+      this.logger.info(
+        `recovering ${counted(found.length, "log")} in ${directory}; how the last run ended: ${lastRun.ended}`,
+      );
     let done = 0;
     let toldMs = this.env.clock.monotonicMs();
     await eachOf(found, RECOVERIES_AT_ONCE, async (name) => {
@@ -309,7 +312,7 @@ export class LogManager {
       const nowMs = this.env.clock.monotonicMs();
       if (nowMs - toldMs < PROGRESS_EVERY_MS) return;
       toldMs = nowMs;
-      this.logger.info(`recovered ${done} of ${found.length} logs`);
+      this.logger.info(`recovered ${done} of ${counted(found.length, "log")}`);
     });
     for (const [key, start] of logStarts ?? []) if (!this.#logs.has(key)) this.#startsWithoutLog.set(key, start);
     // Some log may begin earlier now than was promised.

@@ -1,4 +1,5 @@
 import { invariant } from "../../common/assert.js";
+import { counted } from "../../common/counted.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
 import { ApiError, errorReport } from "../../protocol/error-codes.js";
 import type { BrokerId, LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
@@ -173,7 +174,7 @@ export class Leadership implements LedPartition {
     if (this.isCurrent && this.isBelowMinimum) {
       return errorReport(
         "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
-        `${name}: appended, but ${isr.members.size} replicas are in sync and min.insync.replicas is ${this.#led.minInsyncReplicas}`,
+        `${name}: appended, but ${counted(isr.members.size, "replica", "are")} in sync and min.insync.replicas is ${this.#led.minInsyncReplicas}`,
       );
     }
     return errorReport("REQUEST_TIMED_OUT", `${name}: appended, but not replicated in the time given`);
@@ -271,7 +272,7 @@ export class Leadership implements LedPartition {
     const missing = isr.otherMembers.filter((id) => (this.#presentProcessOf(id)?.durableLogStart ?? 0) < before);
     const why =
       isr.members.size < minInsyncReplicas
-        ? `${isr.members.size} replicas are in sync and min.insync.replicas is ${minInsyncReplicas}`
+        ? `${counted(isr.members.size, "replica", "are")} in sync and min.insync.replicas is ${minInsyncReplicas}`
         : missing.length > 0
           ? `in-sync replicas ${missing.join(",")} have not confirmed it`
           : "its own disk has not";

@@ -1,3 +1,4 @@
+import { counted } from "../../common/counted.js";
 import { reasonOf } from "../../common/logger.js";
 import { ApiError, errorReport } from "../../protocol/error-codes.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
@@ -262,7 +263,7 @@ export class Partition {
       if (leadership.isBelowMinimum) {
         throw new ApiError(
           "NOT_ENOUGH_REPLICAS",
-          `${this.name}: ${leadership.isr.members.size} replicas are in sync, min.insync.replicas is ${this.minInsyncReplicas}; wait for brokers to return`,
+          `${this.name}: ${counted(leadership.isr.members.size, "replica", "are")} in sync, min.insync.replicas is ${this.minInsyncReplicas}; wait for brokers to return`,
         );
       }
       return;

@@ -21,9 +21,12 @@ describe("the scripts of the checkout", () => {
     },
   );
 
-  it.each(["build", "docs", "check", "start", "swarm", "plants"])("answer a wrong option of `npm run %s` with one line", async (name) => {
-    const { code, stdout, stderr } = await startProgram(`${scripts}/${name}.mjs`, ["--nosuch"]).result;
-    expect([code, stdout]).toEqual([2, ""]);
-    expect(stderr).toMatch(/^error: USAGE: Unknown option '--nosuch'[^\n]* - [^\n]+\n$/);
-  });
+  it.each(["build", "docs", "check", "start", "swarm", "plants"])(
+    "answer a wrong option of `npm run %s` with one line",
+    async (name) => {
+      const { code, stdout, stderr } = await startProgram(`${scripts}/${name}.mjs`, ["--nosuch"]).result;
+      expect([code, stdout]).toEqual([2, ""]);
+      expect(stderr).toMatch(/^error: USAGE: Unknown option '--nosuch'[^\n]* - [^\n]+\n$/);
+    },
+  );
 });

@@ -93,6 +93,11 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
     test: "the seed itself",
   },
   {
+    seed: 287782523,
+    showed: "a reader of sessions waited for records of one partition before it asked for those of another",
+    test: "the seed itself",
+  },
+  {
     seed: 452560217,
     showed: "a follower that cut its log came upon rot in front of the cut, and cut there, below what was committed",
     test: "test/unit/broker/log/log-faults.test.ts",

@@ -128,7 +128,8 @@ export class SessionReader {
         .request(
           "fetch",
           {
-            maxWaitMs: this.maxWaitMs,
+            // Nothing else can be asked before the session has its id, so that is not waited for.
+            maxWaitMs: session.id === 0 ? 0 : this.maxWaitMs,
             minBytes: 1,
             maxBytes: 4 * BYTES_MAX,
             sessionId: session.id,

@@ -353,7 +353,7 @@ class Swarm {
       for (const { target } of targets)
         history.finalRead(await cluster.complete(readToEnd(client, `broker ${id}`, target), READ_ALL_MS));
     }
-    const images = targets.map(({ name, target }) => ({ topic: name, ...target }));
+    const unconvergedPartitions = await this.#unconverged(targets);
     return {
       violations: [
         ...brokenPromises(history, ZOMBIE_LIMIT_MS).filter(
@@ -364,16 +364,7 @@ class Swarm {
         ...this.#forgottenProducers(),
         ...this.#unexpected(),
         ...this.#proposals.violations,
-        ...unconverged(clusterImages(cluster, images), {
-          liveBrokers: new Set(cluster.upIds),
-          replicas: new Map(
-            images.map(({ topic, topicId, partition }) => [
-              partitionKey(topicId, partition),
-              cluster.assignmentOf(topic)?.[partition] ?? [],
-            ]),
-          ),
-          minInsyncReplicas: 1,
-        }),
+        ...unconvergedPartitions,
       ],
       counts: history.counts(),
       faults: this.#faults(),
@@ -381,6 +372,28 @@ class Swarm {
       eventCount: cluster.simulation.scheduler.eventCount,
       virtualMs: cluster.nowMs,
     };
+  }
+
+  /** Leaders go back to the preferred ones at any time, also in this moment: everybody has time to hear of it. */
+  async #unconverged(targets: readonly { readonly name: string; readonly target: Target }[]): Promise<Violation[]> {
+    const { cluster } = this;
+    const partitions = targets.map(({ name, target }) => ({ topic: name, ...target }));
+    const replicas = new Map(
+      partitions.map(({ topic, topicId, partition }) => [
+        partitionKey(topicId, partition),
+        cluster.assignmentOf(topic)?.[partition] ?? [],
+      ]),
+    );
+    const find = (): Violation[] => {
+      const liveBrokers = new Set(cluster.upIds);
+      return unconverged(clusterImages(cluster, partitions), { liveBrokers, replicas, minInsyncReplicas: 1 });
+    };
+    let found = find();
+    for (let waitedMs = 0; found.length > 0 && waitedMs < NEWS_MS; waitedMs += LOOK_MS) {
+      await cluster.run(LOOK_MS);
+      found = find();
+    }
+    return found;
   }
 
   #targetsOf(topic: SwarmTopic): { readonly name: string; readonly target: Target }[] {

@@ -200,11 +200,13 @@ export class PartitionQueue {
   /** Gives up what is out of time, and leaves a leader that stays silent once another one is known. */
   check(nowMs: number): void {
     const [first] = this.#sent;
-    for (let oldest = this.#sent[0]; oldest !== undefined && nowMs >= oldest.deadlineMs; oldest = this.#sent[0]) {
-      const error = mayBeAppended(oldest)
-        ? this.#unknown(oldest, oldest.lastError ?? this.#left)
-        : this.#outOfTime(oldest, first);
-      this.#giveUp(oldest, error);
+    for (;;) {
+      const late = this.#sent.find(({ deadlineMs }) => nowMs >= deadlineMs);
+      if (late === undefined) break;
+      const error = mayBeAppended(late)
+        ? this.#unknown(late, late.lastError ?? this.#left)
+        : this.#outOfTime(late, first);
+      this.#giveUp(late, error);
     }
     for (;;) {
       const batch = this.accumulator.takeExpired(nowMs);
@@ -483,8 +485,8 @@ export class PartitionQueue {
       this.#renewIdentity();
       return false;
     }
-    this.#sequence.rewindToGap();
-    for (const batch of this.#sent) this.#sequence.identify(batch);
+    const isBehindGap = this.#sequence.rewindToGap();
+    for (const batch of this.#sent) if (isBehindGap(batch)) this.#sequence.identify(batch);
     return true;
   }
 

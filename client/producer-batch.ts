@@ -90,8 +90,8 @@ export class ProducerBatch {
   constructor(
     buffer: Buffer,
     readonly openedAtMs: number,
-    /** Of the monotonic clock. */
-    readonly deadlineMs: number,
+    /** Of the monotonic clock: that of its oldest record, whenever that came in. */
+    public deadlineMs: number,
     /** How much the batch may fill, with what must stand in front of it. */
     limitBytes: number = buffer.length,
   ) {

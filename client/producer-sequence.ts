@@ -99,11 +99,13 @@ export class ProducerSequence {
     if (this.#gapAt === undefined || baseSequence < this.#gapAt) this.#gapAt = baseSequence;
   }
 
-  /** Goes on counting where the gap begins. What was numbered behind it must be identified anew. */
-  rewindToGap(): void {
-    if (this.#gapAt === undefined) return;
-    this.#next = this.#gapAt;
+  /** Goes on counting where the gap begins. What was numbered behind it must be identified anew. Returns whether that is so. */
+  rewindToGap(): (batch: ProducerBatch) => boolean {
+    const gapAt = this.#gapAt;
+    if (gapAt === undefined) return () => false;
+    this.#next = gapAt;
     this.#gapAt = undefined;
+    return ({ baseSequence }) => baseSequence > gapAt;
   }
 
   /** The identity cannot be used here any longer; nor may others begin with it. */

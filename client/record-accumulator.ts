@@ -73,8 +73,9 @@ export class RecordAccumulator {
   }
 
   /**
-   * Encodes a record into the open batch, or a new one; false when there is no memory for that. A new batch has the
-   * deadline of this record, its oldest; undefined: the record was handed over only now. Throws RecordTooLargeError.
+   * Encodes a record into the open batch, or a new one; false when there is no memory for that. `deadlineMs` undefined: the
+   * record was handed over only now. A record that has waited may be older than those that its batch has, and then gives
+   * it its deadline. Throws RecordTooLargeError.
    */
   append(
     record: ProducerRecord,
@@ -102,6 +103,10 @@ export class RecordAccumulator {
       invariant(fits, () => "a record does not fit into the room that was made for it");
     }
     batch.note(timestamp, onAcknowledged, record.partition !== undefined);
+    if (deadlineMs !== undefined && deadlineMs < batch.deadlineMs) {
+      batch.deadlineMs = deadlineMs;
+      if (this.host.settings.lingerMs > 0) this.host.onLingering(this.#lingersUntilMs(batch));
+    }
     return true;
   }
 
@@ -145,10 +150,10 @@ export class RecordAccumulator {
     return this.#open === undefined ? [...this.#ready] : [...this.#ready, this.#open];
   }
 
-  /** A batch whose deadline is over; undefined when there is none. Deadlines stand in the order of the records. */
+  /** A batch whose deadline is over; undefined when there is none. Records that came back stand behind younger ones. */
   takeExpired(nowMs: number): ProducerBatch | undefined {
-    const oldest = this.#ready[0];
-    if (oldest !== undefined && nowMs >= oldest.deadlineMs) return this.#ready.shift();
+    const index = this.#ready.findIndex(({ deadlineMs }) => nowMs >= deadlineMs);
+    if (index >= 0) return this.#ready.splice(index, 1)[0];
     if (this.#open === undefined || nowMs < this.#open.deadlineMs) return undefined;
     this.closeOpen();
     return this.#ready.pop();

@@ -192,6 +192,7 @@ export class Admin {
     checkNewTopics(topics);
     const { deadline, signal } = this.#limits("createTopics", options, "validateOnly");
     const validateOnly = booleanOption("validateOnly", options.validateOnly, false);
+    if (topics.length === 0) return [];
     const { body, afterUnknownOutcome } = await this.#callController({
       kind: "createTopics",
       body: () => ({
@@ -246,7 +247,6 @@ export class Admin {
   async deleteTopics(names: readonly string[], options: CallOptions = {}): Promise<void> {
     checkTopicNames(names);
     const limits = this.#limits("deleteTopics", options);
-    // No name at all would stand for all topics.
     if (names.length === 0) return;
     const topics = await this.#describe([...new Set(names)], limits);
     const { body, isRepeated } = await this.#callController({
@@ -296,7 +296,7 @@ export class Admin {
 
   /** All topics, by name. */
   async listTopics(options: CallOptions = {}): Promise<TopicListing[]> {
-    const topics = await this.#describe([], this.#limits("listTopics", options));
+    const topics = await this.#describe(undefined, this.#limits("listTopics", options));
     return topics
       .map((topic) => ({
         name: topic.name,
@@ -308,11 +308,11 @@ export class Admin {
   }
 
   /**
-   * Partitions, leaders, replicas and offsets of topics; of all when no name is given. Rejects with ProtocolError
+   * Partitions, leaders, replicas and offsets of topics; of all when the list is left out. Rejects with ProtocolError
    * UNKNOWN_TOPIC_OR_PARTITION when one does not exist.
    */
-  async describeTopics(names: readonly string[] = [], options: CallOptions = {}): Promise<TopicDescription[]> {
-    checkTopicNames(names);
+  async describeTopics(names?: readonly string[], options: CallOptions = {}): Promise<TopicDescription[]> {
+    if (names !== undefined) checkTopicNames(names);
     const limits = this.#limits("describeTopics", options);
     const topics = await this.#describe(names, limits);
     const lookups: OffsetLookup[] = topics.flatMap(({ name, partitions }) =>
@@ -403,25 +403,31 @@ export class Admin {
 
   /**
    * Makes the preferred replica of each partition its leader, where it is alive and in sync. With `unclean` any living
-   * replica of a partition without leader, which loses the records that it does not have. No partitions: all.
+   * replica of a partition without leader, which loses the records that it does not have. "all", or no list, stands for
+   * every partition of the cluster; then those that are led as asked already are left out of the result. With `unclean`
+   * it has to be said.
    */
   async electLeaders(
-    partitions: readonly TopicPartition[] = [],
+    partitions?: readonly TopicPartition[] | "all",
     options: CallOptions & {
       /** @defaultValue false */
       readonly unclean?: boolean;
     } = {},
   ): Promise<ElectionResult[]> {
-    checkPartitions(partitions);
+    const named = electionOf(partitions);
     const limits = this.#limits("electLeaders", options, "unclean");
     const unclean = booleanOption("unclean", options.unclean, false);
-    const topics = await this.#describe([...new Set(partitions.map(({ topic }) => topic))], limits);
+    if (unclean && partitions === undefined)
+      throw new InvalidArgumentError("unclean leaders are asked for, and not where", 'list partitions, or say "all"');
+    if (named?.length === 0) return [];
+    const topics = await this.#describe(named && [...new Set(named.map(({ topic }) => topic))], limits);
     const names = new Map(topics.map(({ topicId, name }) => [topicId, name]));
     const ids = new Map(topics.map(({ topicId, name }) => [name, topicId]));
     const { body } = await this.#callController({
       kind: "electLeaders",
       body: () => ({
-        partitions: partitions.map(({ topic, partition }) => ({ topicId: ids.get(topic) ?? "", partition })),
+        partitions: (named ?? []).map(({ topic, partition }) => ({ topicId: ids.get(topic) ?? "", partition })),
+        allPartitions: named === undefined,
         unclean,
       }),
       ...limits,
@@ -529,9 +535,7 @@ export class Admin {
 
   /** The topics of these partitions. Rejects when one of the partitions does not exist. */
   async #topicsOf(partitions: readonly TopicPartition[], limits: Limits): Promise<readonly TopicMetadata[]> {
-    const names = [...new Set(partitions.map(({ topic }) => topic))];
-    if (names.length === 0) return [];
-    const topics = await this.#describe(names, limits);
+    const topics = await this.#describe([...new Set(partitions.map(({ topic }) => topic))], limits);
     for (const { topic, partition } of partitions) {
       if (topics.find(({ name }) => name === topic)?.partitions.some((one) => one.partition === partition)) continue;
       throw new ProtocolError("UNKNOWN_TOPIC_OR_PARTITION", "the topic has no such partition", { topic, partition });
@@ -540,14 +544,16 @@ export class Admin {
   }
 
   /**
-   * Topics by name, or all. A topic that is said not to exist is asked for again for a while, as brokers learn of a new
+   * Topics by name; undefined: all. A topic that is said not to exist is asked for again for a while, as brokers learn of a new
    * one at different times.
    */
-  async #describe(names: readonly string[], limits: Limits): Promise<readonly TopicMetadata[]> {
+  async #describe(names: readonly string[] | undefined, limits: Limits): Promise<readonly TopicMetadata[]> {
+    // The cluster would take it for all of them.
+    if (names?.length === 0) return [];
     const { caller, metadata, unknownTopicTimeoutMs } = this.#context;
     const patience = caller.deadline(Math.min(unknownTopicTimeoutMs, limits.deadline.leftMs));
     for (;;) {
-      const topics = await this.#query(names.length === 0 ? {} : { topics: names }, limits);
+      const topics = await this.#query(names === undefined ? {} : { topics: names }, limits);
       const refused = topics.find(({ error }) => error !== null);
       if (refused === undefined) return topics;
       if (patience.isOver || nameOf(refused.error) !== "UNKNOWN_TOPIC_OR_PARTITION") {
@@ -584,6 +590,13 @@ const configEntries = (
   config: Readonly<Record<string, string | number | boolean | null>>,
 ): { name: string; value: string | null }[] =>
   Object.entries(config).map(([name, value]) => ({ name, value: value === null ? null : String(value) }));
+
+/** The partitions to elect leaders of; undefined: every one. */
+function electionOf(partitions: readonly TopicPartition[] | "all" | undefined): readonly TopicPartition[] | undefined {
+  if (partitions === undefined || partitions === "all") return undefined;
+  checkPartitions(partitions, '{ topic, partition }, or "all"');
+  return partitions;
+}
 
 function resourceOf(target: ConfigTarget): { resource: ConfigResource; name: string } {
   if ("topic" in target) return { resource: ConfigResource.TOPIC, name: target.topic };

@@ -183,7 +183,7 @@ export function checkPartition(given: unknown, what = "a partition", form = "{ t
 }
 
 /** A list of them. */
-export function checkPartitions(given: unknown): void {
-  checkList("the partitions are", given, "{ topic, partition }");
+export function checkPartitions(given: unknown, form = "{ topic, partition }"): void {
+  checkList("the partitions are", given, form);
   for (const one of given) checkPartition(one);
 }

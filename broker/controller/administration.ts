@@ -346,7 +346,13 @@ export class Administration {
   async electLeaders(request: ElectLeadersRequest): Promise<Init<ElectedLeader>[]> {
     const { state, changes } = this.#parts;
     const why = request.unclean ? "unclean election asked for" : "preferred leader asked for";
-    const isAll = request.partitions.length === 0;
+    const isAll = request.allPartitions;
+    if (isAll && request.partitions.length > 0) {
+      throw new ApiError(
+        "INVALID_REQUEST",
+        "both some partitions and all of them are asked for; leave out one of them",
+      );
+    }
     const named = isAll
       ? [...state.topics.values()].flatMap(({ topicId, partitions }) =>
           [...partitions.keys()].map((partition) => ({ topicId, partition })),

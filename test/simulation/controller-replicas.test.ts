@@ -268,10 +268,14 @@ describe("a topic", () => {
     const leader = cluster.broker(cluster.stored("letters")!.leader);
     expect(leader.brokerId).not.toBe(1);
     expect(errorOf(await propose(cluster, [1, 2, 3]))).toBe("none");
-    const { partitions } = await cluster.simulation.complete(
-      cluster.api.electLeaders({ partitions: [], unclean: false }),
-    );
-    expect(partitions).toMatchObject([{ partition: 0, leaderId: 1 }]);
+    const elect = async (partitions: readonly { topicId: string; partition: number }[], allPartitions: boolean) =>
+      (await cluster.simulation.complete(cluster.api.electLeaders({ partitions, unclean: false, allPartitions })))
+        .partitions;
+    // A list that turned out empty is no wish for all that there is.
+    expect(await elect([], false)).toEqual([]);
+    expect(cluster.stored("letters")!.leader).toBe(leader.brokerId);
+    await expect(elect([{ topicId: "1", partition: 0 }], true)).rejects.toThrow(/both/);
+    expect(await elect([], true)).toMatchObject([{ partition: 0, leaderId: 1 }]);
     cluster.assertClean();
   });
 });

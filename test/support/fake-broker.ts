@@ -476,7 +476,12 @@ export class FakeBroker {
       return body<"createPartitions">({ topic: { name: topic, partitions } });
     }
     if (request.kind === "electLeaders") {
-      const asked = (request as FakeRequest<"electLeaders">).body.partitions;
+      const { partitions, allPartitions } = (request as FakeRequest<"electLeaders">).body;
+      const asked = allPartitions
+        ? [...cluster.topics.values()].flatMap(({ id, partitions: all }) =>
+            all.map((_, partition) => ({ topicId: id, partition })),
+          )
+        : partitions;
       return body<"electLeaders">({
         partitions: asked.map((one) => ({ ...one, leaderId: 1, error: errorReport("ELECTION_NOT_NEEDED") })),
       });

@@ -10,6 +10,7 @@ import { describeError, EXIT_FAILED, runCommand } from "../cli/run-command.js";
 import { table } from "../cli/table.js";
 import { usageError } from "../cli/cli-error.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
+import type { TopicPartition } from "../../client/index.js";
 
 interface ElectOptions {
   readonly partition?: number;
@@ -69,12 +70,12 @@ async function electLeaders(
   if (topic === undefined && options.partition !== undefined)
     throw usageError("--partition needs a topic", "type ottla elect-leaders TOPIC --partition N");
   await using cluster = await connectFor(context);
-  const chosen: { readonly topic: string; readonly partition: number }[] = [];
+  let chosen: readonly TopicPartition[] | "all" = "all";
   if (topic !== undefined) {
     const existing = await withSuggestion(cluster.admin(), [topic], () => cluster.partitionsOf(topic));
     const wanted = options.partition === undefined ? undefined : [options.partition];
     checkPartitions(context, topic, existing, wanted);
-    for (const partition of wanted ?? existing) chosen.push({ topic, partition });
+    chosen = (wanted ?? existing).map((partition) => ({ topic, partition }));
   }
   const results = await cluster
     .admin()

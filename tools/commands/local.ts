@@ -123,7 +123,7 @@ async function rolesOf(
     const call = { deadlineMs: timeoutMs, signal: context.signal };
     const admin = cluster.admin();
     const { controllerId, brokers } = await admin.describeCluster(call);
-    const partitions = (await admin.describeTopics([], call)).flatMap((topic) => topic.partitions);
+    const partitions = (await admin.describeTopics(undefined, call)).flatMap((topic) => topic.partitions);
     return {
       controller: controllerId,
       registered: new Set(brokers.map(({ id }) => id)),

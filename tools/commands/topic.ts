@@ -207,7 +207,8 @@ async function watchTopics(context: CommandContext, names: readonly string[], is
 
 async function describeTopics(context: CommandContext, admin: Admin, names: readonly string[]): Promise<void> {
   const { json, out, signal } = context;
-  const topics = await withSuggestion(admin, names, () => admin.describeTopics(names, { signal }));
+  const wanted = names.length === 0 ? undefined : names;
+  const topics = await withSuggestion(admin, names, () => admin.describeTopics(wanted, { signal }));
   for (const topic of [...topics].sort((left, right) => (left.name < right.name ? -1 : 1))) {
     const settings = await admin.describeConfigs({ topic: topic.name }, { signal });
     const config = Object.fromEntries(

@@ -220,13 +220,6 @@ describe("Admin", () => {
     await cluster.admin().deleteTopics(["t"]);
   });
 
-  it("deletes nothing when no topic is named", async () => {
-    await start(1);
-    fake.createTopic("t");
-    await cluster.admin().deleteTopics([]);
-    expect([...fake.topics.keys()]).toEqual(["t"]);
-  });
-
   it("refuses to change settings of a topic that there is not, when the controller has said so twice", async () => {
     await start(1);
     let count = 0;
@@ -528,5 +521,47 @@ describe("Admin", () => {
       { ...place, leader: 1, error: { code: "ELECTION_NOT_NEEDED" } },
     ]);
     expect(await admin.describeCluster()).toMatchObject({ controllerId: 1, brokers: [{ id: 1, host: "127.0.0.1" }] });
+  });
+
+  it("does nothing, and describes nothing, for a list without entries", async () => {
+    await start(1);
+    fake.createTopic("t");
+    const admin = cluster.admin();
+    expect(await admin.electLeaders([])).toEqual([]);
+    expect(await admin.electLeaders([], { unclean: true })).toEqual([]);
+    expect(await admin.deleteTopics([])).toBeUndefined();
+    expect([...fake.topics.keys()]).toEqual(["t"]);
+    expect(await admin.createTopics([])).toEqual([]);
+    expect(await admin.deleteRecords([])).toEqual([]);
+    expect(await admin.listOffsets([])).toEqual([]);
+    expect(await admin.describeTopics([])).toEqual([]);
+    const asked = fake.broker(1).requests.map(({ kind }) => kind);
+    expect(asked.filter((kind) => kind !== "handshake" && kind !== "metadata")).toEqual([]);
+    expect(await admin.describeTopics()).toMatchObject([{ name: "t" }]);
+    // What is wrong beside an empty list is refused all the same.
+    await expect(admin.createTopics([], { validateonly: true } as never)).rejects.toThrow(
+      /did you mean "validateOnly"/,
+    );
+  });
+
+  it("elects leaders for every partition when that is said, and unclean ones only when it is said in a word", async () => {
+    await start(1);
+    fake.createTopic("t", 2);
+    const admin = cluster.admin();
+    const elected = [
+      { topic: "t", partition: 0 },
+      { topic: "t", partition: 1 },
+    ];
+    expect(await admin.electLeaders()).toMatchObject(elected);
+    expect(await admin.electLeaders("all", { unclean: true })).toMatchObject(elected);
+    expect(fake.broker(1).bodies("electLeaders")).toMatchObject([
+      { partitions: [], allPartitions: true, unclean: false },
+      { partitions: [], allPartitions: true, unclean: true },
+    ]);
+    await expect(admin.electLeaders(undefined, { unclean: true })).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: expect.stringContaining('"all"'),
+    });
+    await expect(admin.electLeaders("everything" as never)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   });
 });

@@ -49,8 +49,8 @@ export interface QueueHost extends AccumulatorHost, IdentitySource {
   onClosedBatch(queue: PartitionQueue): void;
   /** Calls `pump` in the middle of an append: callbacks of what that ends must wait, because they may append as well. */
   pumpDuringAppend(queue: PartitionQueue): void;
-  /** The partition of a batch is gone, as `error` says: records that do not name it may go elsewhere. */
-  onHomeless(batch: ProducerBatch, error: ClientError): void;
+  /** The partition of these batches is gone, as `error` says: records that do not name it may go elsewhere. */
+  onHomeless(batches: readonly ProducerBatch[], error: ClientError): void;
   /** Why there is no connection to a broker, as far as is known. */
   connectionFailure(brokerId: BrokerId): unknown;
   /** A batch is done and its memory free; `run` tells those who appended its records. */
@@ -258,10 +258,16 @@ export class PartitionQueue {
   #handOver(error: ClientError): void {
     const batches = [...this.#takeSent(), ...this.accumulator.takeAll()];
     this.#sequence.forget();
-    for (const batch of batches) {
-      if (mayBeAppended(batch)) this.#fail(batch, this.#unknown(batch, error));
-      else this.#handBack(batch, error);
+    const homeless = batches.filter((batch) => !mayBeAppended(batch));
+    for (const batch of homeless) {
+      batch.isDone = true;
+      this.#endTurn(batch);
+      // Its records are views of the memory until they are encoded again.
+      this.#giveBack(batch, false);
     }
+    // All together, and first: whoever hears of a failure may hand over more, which stands behind them.
+    this.host.onHomeless(homeless, error);
+    for (const batch of batches) if (mayBeAppended(batch)) this.#fail(batch, this.#unknown(batch, error));
   }
 
   /**
@@ -544,19 +550,13 @@ export class PartitionQueue {
     this.#done(batch, (onThrown) => batch.tellFailure(error, onThrown));
   }
 
-  #handBack(batch: ProducerBatch, error: ClientError): void {
-    batch.isDone = true;
-    this.#endTurn(batch);
-    // Its records are views of the memory until they are encoded again.
-    this.#giveBack(batch, false);
-    this.host.onHomeless(batch, error);
-  }
-
   #done(batch: ProducerBatch, run: (onThrown: OnThrown) => void): void {
     batch.isDone = true;
     // A socket may still hold the bytes of a request without an answer.
     this.#endTurn(batch);
     this.#giveBack(batch, !batch.isPending);
+    // As in `#handOver`.
+    if (this.#left !== undefined && !this.isEmpty && !this.#isWaiting()) this.#handOver(this.#left);
     this.host.onDoneBatch(batch, run);
   }
 

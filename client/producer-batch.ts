@@ -36,6 +36,8 @@ export interface RecordBack {
   readonly record: ProducerRecord;
   readonly timestamp: number;
   readonly onAcknowledged: OnAcknowledged | undefined;
+  /** Of its batch. */
+  readonly deadlineMs: number;
   /** It names its partition. */
   readonly isNamed: boolean;
 }
@@ -195,6 +197,7 @@ export class ProducerBatch {
         record: recordAt(bytes, cursor),
         timestamp,
         onAcknowledged: this.callbacks?.[index],
+        deadlineMs: this.deadlineMs,
         isNamed: this.named?.[index] ?? this.#areNamed,
       });
     }

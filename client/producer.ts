@@ -75,6 +75,8 @@ export class Producer implements AsyncDisposable {
   #mayLinger = false;
   /** Callbacks wait for the end of the turn. */
   #isAppending = false;
+  /** What is to be told when all queues have followed a change of the cluster; undefined: it is told at once. */
+  #untold: (() => void)[] | undefined;
   /** The first failure that no callback was told about. */
   #unreported: ClientError | undefined;
   readonly #timer: EarliestTimer;
@@ -325,7 +327,7 @@ export class Producer implements AsyncDisposable {
       wakeAt: (timeMs) => this.#wakeAt(timeMs),
       pumpDuringAppend: (queue) => this.#pumpDuringAppend(queue),
       onClosedBatch: (queue) => this.#topics.get(queue.topic)?.onClosedBatch(queue.partition),
-      onHomeless: (batch, error) => this.#onHomeless(batch, error),
+      onHomeless: (batches, error) => this.#onHomeless(batches, error),
       onDoneBatch: (batch, run) => this.#onDoneBatch(batch, run),
     };
   }
@@ -412,20 +414,31 @@ export class Producer implements AsyncDisposable {
   }
 
   #onDoneBatch(batch: ProducerBatch, run: (onThrown: OnThrown) => void): void {
-    if (this.#isAppending) this.#env.timers.afterThisTurn(() => this.#tellDoneBatch(batch, run));
-    else this.#tellDoneBatch(batch, run);
+    const tell = (): void => this.#tellDoneBatch(batch, run);
+    if (this.#isAppending) this.#env.timers.afterThisTurn(tell);
+    else this.#tell(tell);
   }
 
-  /** The flushes that wait for the batch wait for whatever its records become part of. */
-  #onHomeless(batch: ProducerBatch, error: ClientError): void {
-    const records = batch.recordsBack();
-    const free = records.filter(({ isNamed }) => !isNamed);
-    this.#waiting.takeBack(error.topic ?? "", free, batch.deadlineMs);
-    // Only now: what a callback hands over stands behind them.
-    for (const { isNamed, onAcknowledged } of records) if (isNamed) this.#fail(error, onAcknowledged);
+  /** The flushes that wait for the batches wait for whatever their records become part of. */
+  #onHomeless(batches: readonly ProducerBatch[], error: ClientError): void {
+    const records = batches.flatMap((batch) => batch.recordsBack());
+    this.#waiting.takeBack(
+      error.topic ?? "",
+      records.filter(({ isNamed }) => !isNamed),
+    );
     this.#wakeIn(CHECK_MS);
-    this.#waiting.admit();
-    for (const onDone of batch.onDone ?? []) void this.#settled().then(onDone);
+    this.#tell(() => {
+      // Only now: what a callback hands over stands behind those.
+      for (const { isNamed, onAcknowledged } of records) if (isNamed) this.#fail(error, onAcknowledged);
+      this.#waiting.admit();
+      for (const { onDone } of batches) for (const tell of onDone ?? []) void this.#settled().then(tell);
+    });
+  }
+
+  /** Tells somebody what has become of records, who may hand over more: once all is in its place. */
+  #tell(tell: () => void): void {
+    if (this.#untold === undefined) tell();
+    else this.#untold.push(tell);
   }
 
   #tellDoneBatch(batch: ProducerBatch, run: (onThrown: OnThrown) => void): void {
@@ -443,11 +456,13 @@ export class Producer implements AsyncDisposable {
       this.#unreported ??= error;
       return;
     }
-    try {
-      onAcknowledged(error, undefined);
-    } catch (thrown) {
-      this.#surface(thrown);
-    }
+    this.#tell(() => {
+      try {
+        onAcknowledged(error, undefined);
+      } catch (thrown) {
+        this.#surface(thrown);
+      }
+    });
   }
 
   #onMetadata(): void {
@@ -457,11 +472,19 @@ export class Producer implements AsyncDisposable {
       const known = metadata.topic(name);
       if (known !== undefined && queues.place(known)) hasMoved = true;
     }
-    // Before anything is sent, which may make room, and before anybody can hand over more.
-    this.#waiting.onMetadata(hasMoved, (topic) => metadata.topic(topic) !== undefined);
-    for (const [name, queues] of this.#topics) {
-      const known = metadata.topic(name);
-      if (known !== undefined) queues.onMetadata(known);
+    const isKnown = (topic: string): boolean => metadata.topic(topic) !== undefined;
+    const untold: (() => void)[] = [];
+    this.#untold = untold;
+    try {
+      this.#waiting.onMetadata(hasMoved, isKnown, () => {
+        for (const [name, queues] of this.#topics) {
+          const known = metadata.topic(name);
+          if (known !== undefined) queues.onMetadata(known);
+        }
+      });
+    } finally {
+      this.#untold = undefined;
+      for (const tell of untold) tell();
     }
   }
 

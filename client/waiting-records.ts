@@ -153,9 +153,9 @@ export class WaitingRecords<Place extends RecordPlace> {
   }
 
   /** Takes in records that were encoded already and must be placed anew. They keep their deadline. */
-  takeBack(topic: string, records: readonly RecordBack[], deadlineMs: number): void {
+  takeBack(topic: string, records: readonly RecordBack[]): void {
     const resolve = (): void => undefined;
-    this.#lineUpAll(records.map((back) => ({ ...back, topic, deadlineMs, place: undefined, isOver: false, resolve })));
+    this.#lineUpAll(records.map((back) => ({ ...back, topic, place: undefined, isOver: false, resolve })));
   }
 
   /** Resolves when the records that wait now are encoded, or have failed. */
@@ -187,9 +187,10 @@ export class WaitingRecords<Place extends RecordPlace> {
 
   /**
    * The cluster was described anew: records of topics and partitions that are known now wait for memory only. `hasMoved`:
-   * places have moved to other leaders, or are gone; each record waits where its place is now.
+   * places have moved to other leaders, or are gone; each record waits where its place is now. `takeOlderBack` is called
+   * before any of them is encoded.
    */
-  onMetadata(hasMoved: boolean, isKnown: (topic: string) => boolean): void {
+  onMetadata(hasMoved: boolean, isKnown: (topic: string) => boolean, takeOlderBack?: () => void): void {
     const records = hasMoved ? this.#takeAllForMemory() : [];
     for (const [topic, line] of [...this.#forTopic]) {
       if (!isKnown(topic)) continue;
@@ -202,6 +203,7 @@ export class WaitingRecords<Place extends RecordPlace> {
       records.push(...emptied(line));
     }
     this.#lineUpAll(records);
+    takeOlderBack?.();
     this.admit();
   }
 

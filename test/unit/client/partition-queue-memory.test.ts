@@ -44,7 +44,7 @@ describe("the memory of a partition's batches", () => {
       onTrouble: nothing,
       wakeAt: nothing,
       onClosedBatch: nothing,
-      onHomeless: (batch: ProducerBatch) => homeless.push(batch),
+      onHomeless: (batches: readonly ProducerBatch[]) => homeless.push(...batches),
       pumpDuringAppend: nothing,
       onDoneBatch: (_: unknown, run: (onThrown: () => void) => void) => run(nothing),
     } as unknown as QueueHost;

@@ -1,6 +1,6 @@
 import fc from "fast-check";
-import { connect, ClientError } from "../../../client/index.js";
-import type { Cluster, ProducerOptions, RecordMetadata } from "../../../client/index.js";
+import { connect, ClientError, partitionOfKey } from "../../../client/index.js";
+import type { Cluster, Producer, ProducerOptions, RecordMetadata } from "../../../client/index.js";
 import { nodeEnv } from "../../../common/env/node-env.js";
 import { errorReport } from "../../../protocol/error-codes.js";
 import type { ErrorName } from "../../../protocol/error-codes.js";
@@ -874,6 +874,75 @@ describe("Producer", () => {
     const places = await producer.sendBatch("t", keyed);
     expect(places.every(({ partition }) => partition === 0)).toBe(true);
     expect(valuesOf(fake.partition("t")).sort()).toEqual(keyed.map(({ value }) => value).sort());
+  });
+
+  describe("of a partition that is gone", () => {
+    /** Of two partitions it belongs to the second one. */
+    const key = Array.from({ length: 100 }, (_, index) => `k${index}`).find((one) => partitionOfKey(one, 2) === 1)!;
+    const named = (values: readonly string[]): string[] => values.map((value) => value.replace(/\.*$/, ""));
+
+    /** Two partitions, then one: what is under way to the second is refused once the client has heard of it. */
+    const losePartition = async (options: ProducerOptions, produce: (producer: Producer) => void): Promise<void> => {
+      fake = await FakeCluster.start(1);
+      cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, metadataMaxAgeMs: 10 });
+      fake.createTopic("t", 2);
+      const producer = cluster.producer({ batchBytes: 1024, ...options });
+      await producer.send("t", { value: "known", partition: 0 });
+      onProduce(async ({ body }) => {
+        if (body.partitions[0]?.partition !== 1) return undefined;
+        fake.topics.delete("t");
+        fake.createTopic("t", 1);
+        const asked = fake.broker(1).bodies("metadata").length;
+        await until(
+          () => fake.broker(1).bodies("metadata").length > asked + 2,
+          "the client has heard of the new topic",
+        );
+        return undefined;
+      });
+      produce(producer);
+      await producer.flush().catch(() => undefined);
+    };
+
+    it("sends records before what a callback hands over that hears of the loss of those in a batch before", async () => {
+      await losePartition({}, (producer) => {
+        void producer.produce("t", { value: "lost".padEnd(800, "."), partition: 1 }, () => {
+          void producer.produce("t", { key, value: "late" });
+        });
+        void producer.produce("t", { key, value: "early".padEnd(800, ".") });
+      });
+      expect(named(valuesOf(fake.partition("t")))).toEqual(["early", "late"]);
+    });
+
+    it("sends records before what a callback hands over that hears of the loss of another partition", async () => {
+      fake = await FakeCluster.start(1);
+      cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, metadataMaxAgeMs: 10 });
+      fake.createTopic("t", 3);
+      const producer = cluster.producer({ lingerMs: 60_000 });
+      const known = producer.produce("t", { value: "known", partition: 0 });
+      await Promise.all([known, producer.flush()]);
+      const third = Array.from({ length: 100 }, (_, index) => `k${index}`).find((one) => partitionOfKey(one, 3) === 2)!;
+      const told = new Promise<void>((resolve) => {
+        void producer.produce("t", { value: "lost", partition: 1 }, () => {
+          void producer.produce("t", { key: third, value: "late" });
+          resolve();
+        });
+      });
+      void producer.produce("t", { key: third, value: "early" });
+      fake.topics.delete("t");
+      fake.createTopic("t", 1);
+      await told;
+      await producer.flush();
+      expect(valuesOf(fake.partition("t"))).toEqual(["early", "late"]);
+    });
+
+    it("sends records of all its batches before those that have waited for memory behind them", async () => {
+      await losePartition({ bufferBytes: 2048 }, (producer) => {
+        void producer.produce("t", { key, value: "1".padEnd(300, ".") });
+        void producer.produce("t", { key, value: "2".padEnd(780, ".") });
+        expect(producer.produce("t", { key, value: "3".padEnd(200, ".") })).toBeInstanceOf(Promise);
+      });
+      expect(named(valuesOf(fake.partition("t")))).toEqual(["1", "2", "3"]);
+    });
   });
 
   it("uses partitions that are added later", async () => {

@@ -45,8 +45,14 @@ describe("WaitingRecords", () => {
         if (!isRoom || value === held) return false;
         // The batch that it fills makes another partition's hand its records back, which are older.
         if (admitted.push(value) === 1) {
-          const back = { record: { value: "back" }, timestamp: 0, onAcknowledged: undefined, isNamed: false };
-          waiting.takeBack("t", [back], 0);
+          const back = {
+            record: { value: "back" },
+            timestamp: 0,
+            onAcknowledged: undefined,
+            isNamed: false,
+            deadlineMs: 0,
+          };
+          waiting.takeBack("t", [back]);
         }
         return true;
       },
@@ -132,8 +138,15 @@ describe("WaitingRecords", () => {
       onFailed: () => {
         failures += 1;
         // As a producer whose callback flushes does, with a batch whose partition is gone.
-        const older = { record: { value: "older" }, timestamp: 0, onAcknowledged: undefined, isNamed: false };
-        if (failures === 1) waiting.takeBack("t", [older], time.monotonicMs() + 500);
+        const deadlineMs = time.monotonicMs() + 500;
+        const older = {
+          record: { value: "older" },
+          timestamp: 0,
+          onAcknowledged: undefined,
+          deadlineMs,
+          isNamed: false,
+        };
+        if (failures === 1) waiting.takeBack("t", [older]);
       },
     });
     for (const value of ["too large", "behind"]) void waiting.awaitMemory("t", place, { value }, 0, undefined);

@@ -3,41 +3,44 @@ import { InvalidArgumentError } from "./errors.js";
 import { FifoQueue } from "./fifo-queue.js";
 import type { FetchedChunk, PartitionReader } from "./partition-reader.js";
 
+/** What went wrong, in its place among the chunks. */
+class Failure {
+  constructor(readonly error: ClientError) {}
+}
+
 /**
  * Where what the fetch loops bring waits for the application, in the order in which it came, and where the application
- * waits for more. An error is told behind everything that came before it. How much may wait here the loops decide.
+ * waits for more. An error is told behind everything that came before it, and before everything that comes later. How much
+ * may wait here the loops decide.
  */
 export class FetchBuffer {
-  readonly #chunks = new FifoQueue<FetchedChunk>();
-  readonly #errors: ClientError[] = [];
+  readonly #waiting = new FifoQueue<FetchedChunk | Failure>();
   /** The `next` that waits. */
   #waiter: (() => void) | undefined;
 
   push(chunks: readonly FetchedChunk[]): void {
-    for (const chunk of chunks) this.#chunks.push(chunk);
+    for (const chunk of chunks) this.#waiting.push(chunk);
     this.wake();
   }
 
   /** What was taken and not delivered comes next: of its partition it is older than anything that waits here. */
   putBack(chunks: readonly FetchedChunk[]): void {
-    this.#chunks.unshift(chunks);
+    this.#waiting.unshift(chunks);
     this.wake();
   }
 
   /** Ends the loop of the application with an error; about a partition, which is then left alone, if `reader` is given. */
   fail(error: ClientError, reader?: PartitionReader): void {
     if (reader !== undefined) reader.hasFailed = true;
-    this.#errors.push(error);
+    this.#waiting.push(new Failure(error));
     this.wake();
   }
 
-  /** undefined: none is here. Throws what went wrong meanwhile. */
+  /** undefined: none is here. Throws what went wrong meanwhile, each error once. */
   take(): FetchedChunk | undefined {
-    const chunk = this.#chunks.shift();
-    if (chunk !== undefined) return chunk;
-    const error = this.#errors.shift();
-    if (error !== undefined) throw error;
-    return undefined;
+    const next = this.#waiting.shift();
+    if (next instanceof Failure) throw next.error;
+    return next;
   }
 
   /** Resolves when something has come, or `wake` was called. */
@@ -58,7 +61,7 @@ export class FetchBuffer {
 
   /** Drops all that is here. */
   clear(): void {
-    for (let chunk = this.#chunks.shift(); chunk !== undefined; chunk = this.#chunks.shift()) chunk.release?.();
-    this.#errors.splice(0);
+    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift())
+      if (!(next instanceof Failure)) next.release?.();
   }
 }

@@ -56,8 +56,7 @@ export class FetchCollector {
       const stored = chunk.batches[chunk.next];
       if (stored === undefined) {
         reader.bufferedBytes -= chunk.bytes;
-        // It may have been moved on to another place while this was waiting.
-        if (reader.bufferedBytes === 0 && !reader.isAtEnd && !reader.hasFailed) reader.position = reader.fetchPosition;
+        if (chunk.goesOnAt !== undefined && !reader.isAtEnd) reader.position = chunk.goesOnAt;
         chunk.release?.();
         reader.loop?.wake();
         continue;

@@ -91,9 +91,11 @@ export class FetchErrors {
     }
     const to = onOutOfRange === "earliest" ? logStartOffset : highWatermark;
     this.logger.warn("the position is not in the log any more; going on elsewhere", { ...place, offset, to });
-    // What is buffered is still to be delivered; the position follows when there is none.
+    // What is buffered is still to be delivered; the position follows behind that, and in front of what comes from there.
     reader.fetchPosition = to;
-    if (reader.bufferedBytes === 0) reader.position = to;
-    this.buffer.wake();
+    const { generation } = reader;
+    this.buffer.push([
+      { reader, generation, batches: [], next: 0, bytes: 0, highWatermark, goesOnAt: to, release: undefined },
+    ]);
   }
 }

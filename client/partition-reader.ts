@@ -14,6 +14,8 @@ export interface FetchedChunk {
   next: number;
   readonly bytes: number;
   readonly highWatermark: number;
+  /** Where reading goes on behind this chunk, if not at its end. */
+  readonly goesOnAt?: number;
   /** Called when nothing of the chunk is needed any more. */
   readonly release: (() => void) | undefined;
 }
@@ -35,7 +37,8 @@ export interface ReaderLoop {
  *     ------[-----------------------[---------->
  *     delivered                      to be fetched
  *
- * A plain state holder: `FetchCollector` moves `position`, `FetchLoop` moves `fetchPosition`, and `restartAt` moves both.
+ * A plain state holder: `FetchCollector` moves `position`, `FetchLoop` and `FetchErrors` move `fetchPosition`, and `restartAt`
+ * moves both.
  */
 export class PartitionReader {
   readonly key: PartitionKey;

@@ -818,6 +818,40 @@ describe("Consumer", () => {
     await reading.close();
   });
 
+  it.each(["quick", "slow"])(
+    "passes over nothing behind the place that it goes on from, however %s it is read",
+    async (pace) => {
+      await start();
+      fake.createTopic("t");
+      await write("t", [["a"], ["b"], ["c"]]);
+      const consumer = cluster.consumer({ topics: ["t"], from: "earliest", onOutOfRange: "latest" });
+      const fetchesAt = (offset: number): number =>
+        fake
+          .broker(1)
+          .bodies("fetch")
+          .filter(({ partitions }) => partitions[0]?.fetchOffset === offset).length;
+      /** An unclean leader has lost "b" and "c", and gets others. */
+      const lose = async (): Promise<void> => {
+        await until(() => fetchesAt(3) > 0, "all is fetched");
+        fake.partition("t").batches.splice(1);
+        fake.moveLeader("t", 0, 1);
+        await until(() => fetchesAt(1) > 0, "it goes on from the new end");
+        await write("t", [["B"], ["C"], ["D"]]);
+        await until(() => fetchesAt(4) > 0 || fetchesAt(2) > 0, "what is new has come");
+      };
+      const read: string[] = [];
+      for await (const record of consumer) {
+        read.push(text(record));
+        if (record.offset === 3) break;
+        if (read.length !== 3) continue;
+        const losing = lose();
+        // Whoever is quick waits for the next record meanwhile.
+        if (pace === "slow") await losing;
+      }
+      expect(read).toEqual(["0:a", "1:b", "2:c", "1:B", "2:C", "3:D"]);
+    },
+  );
+
   it("rejects with UNKNOWN_TOPIC_OR_PARTITION and a hint when there is no such topic", async () => {
     await start();
     const consumer = cluster.consumer({ topics: ["nope"] });

@@ -103,6 +103,8 @@ export class FetchCollector {
     if (reader.damagedAt !== undefined && stored.endOffset > reader.damagedAt) reader.damagedAt = undefined;
     if (stored.endOffset <= position) return undefined;
     if (stored.compression !== 0) {
+      // What stands behind it is not read past it.
+      reader.restartAt(position);
       this.buffer.fail(
         new ProtocolError("UNSUPPORTED_VERSION", `the batch at offset ${position} is compressed`, { topic, partition }),
         reader,

@@ -647,6 +647,25 @@ describe("Consumer", () => {
     });
   });
 
+  it("reads nothing behind a batch that it cannot decompress", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"], ["c"]]);
+    const compressed = batchOf(["b"], { attributes: 1 });
+    readBatch(compressed, 0).stamp(toOffset(1), 0);
+    fake.partition("t").batches[1] = compressed;
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+    const read: string[] = [];
+    // Another loop is in the same place.
+    for (let loops = 0; loops < 2; loops += 1) {
+      const reading = (async () => {
+        for await (const record of consumer.records({ untilEnd: true })) read.push(text(record));
+      })();
+      await expect(reading).rejects.toThrow(/the batch at offset 1 is compressed/);
+    }
+    expect(read).toEqual(["0:a"]);
+  });
+
   it("delivers a batch that was damaged on its way only once", async () => {
     await start();
     fake.createTopic("t");

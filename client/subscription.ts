@@ -38,6 +38,8 @@ export interface SubscriptionContext {
  */
 export class Subscription {
   readonly #readers = new Map<string, PartitionReader>();
+  /** Partitions whose reader is gone, and was paused: so will be the next one. */
+  readonly #paused = new Set<string>();
   /** The present loop of the application ends where the partitions ended when it began. */
   #untilEnd = false;
   #prepared: Promise<void> | undefined;
@@ -206,6 +208,7 @@ export class Subscription {
     const backoff = new Backoff(this.context.env.random);
     const reader = new PartitionReader(topic.name, topic.topicId, partition, backoff);
     startAt(reader, from);
+    reader.isPaused = this.#paused.delete(readerKey(topic.name, partition));
     // It did not exist when the loop began.
     if (this.#untilEnd) reader.endOffset = 0;
     this.#readers.set(readerKey(topic.name, partition), reader);
@@ -239,8 +242,10 @@ export class Subscription {
       reader.loop?.readers.delete(reader);
       reader.hasFailed = true;
       reader.generation += 1;
+      const key = readerKey(topic.name, reader.partition);
+      if (reader.isPaused) this.#paused.add(key);
       if (topic.partitions[reader.partition] === undefined) {
-        this.#readers.delete(readerKey(topic.name, reader.partition));
+        this.#readers.delete(key);
         if (policy !== "error" && this.settings.partitions !== undefined)
           this.buffer.fail(lostPartition(topic, reader));
         continue;

@@ -7,6 +7,7 @@ import { readBatch } from "../../../protocol/record-batch.js";
 import { toOffset } from "../../../protocol/types.js";
 import { batchOf } from "../../support/batches.js";
 import type { FakeAnswer } from "../../support/fake-broker.js";
+import { eventually } from "../../support/eventually.js";
 import { FakeCluster, until } from "../../support/fake-broker.js";
 
 /** Goal: what a consumer promises, against brokers that a test can bend. */
@@ -870,6 +871,48 @@ describe("Consumer", () => {
       expect(read).toEqual(["0:a", "1:b", "2:c", "1:B", "2:C", "3:D"]);
     },
   );
+
+  it("leaves a partition paused whose topic is created again", async () => {
+    fake = await FakeCluster.start(1);
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, metadataMaxAgeMs: 10 });
+    fake.createTopic("t", 2);
+    await write("t", [["a"]], 1);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest", onOutOfRange: "earliest" });
+    const read: string[] = [];
+    for await (const { partition, value } of consumer) {
+      read.push(`${partition}:${value?.toString()}`);
+      if (read.length > 1) break;
+      await consumer.pause([{ topic: "t", partition: 0 }]);
+      fake.topics.delete("t");
+      fake.createTopic("t", 2);
+      await write("t", [["paused"]], 0);
+      await write("t", [["b"]], 1);
+    }
+    expect(read).toEqual(["1:a", "1:b"]);
+  });
+
+  it("leaves a partition paused that its topic has not had for a while", async () => {
+    fake = await FakeCluster.start(1);
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, metadataMaxAgeMs: 10 });
+    fake.createTopic("t", 2);
+    await write("t", [["a"]], 0);
+    const consumer = cluster.consumer({ topics: ["t"], from: "earliest", onOutOfRange: "earliest" });
+    const read: string[] = [];
+    for await (const { partition, value } of consumer) {
+      read.push(`${partition}:${value?.toString()}`);
+      if (read.length > 1) break;
+      await consumer.pause([{ topic: "t", partition: 1 }]);
+      for (const partitions of [1, 2]) {
+        fake.topics.delete("t");
+        fake.createTopic("t", partitions);
+        const isKnown = async (): Promise<boolean> => (await consumer.partitions()).length === partitions;
+        await eventually("the consumer has heard of the new topic", isKnown);
+      }
+      await write("t", [["paused"]], 1);
+      await write("t", [["b"]], 0);
+    }
+    expect(read).toEqual(["0:a", "0:b"]);
+  });
 
   it("rejects with UNKNOWN_TOPIC_OR_PARTITION and a hint when there is no such topic", async () => {
     await start();

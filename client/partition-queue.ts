@@ -429,12 +429,12 @@ export class PartitionQueue {
       this.#onTooLarge(batch, leader);
       return;
     }
-    const { refreshMetadata } = errorCodes[name];
-    const retriable = mayRetry(name);
-    if (refreshMetadata) this.host.onMoved(this.topic, this.partition, hint);
-    if (retriable) this.#awaitsLeader = refreshMetadata;
-    if (retriable) {
+    if (mayRetry(name)) {
+      const { refreshMetadata } = errorCodes[name];
+      this.#awaitsLeader = refreshMetadata;
       this.#sendAgain(leader);
+      // Last: what the hint says is told at once, and this queue pumps then.
+      if (refreshMetadata) this.host.onMoved(this.topic, this.partition, hint);
     } else if (identityLost.has(name) && this.#sequence.hasIdentity) {
       // Behind one that failed this is what must happen: what to do is decided by that one's outcome.
       const isFirst = batch === this.#sent[0] && !this.#sequence.hasGap;

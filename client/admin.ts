@@ -535,30 +535,27 @@ export class Admin {
 
   /** The topics of these partitions. Rejects when one of the partitions does not exist. */
   async #topicsOf(partitions: readonly TopicPartition[], limits: Limits): Promise<readonly TopicMetadata[]> {
-    const topics = await this.#describe([...new Set(partitions.map(({ topic }) => topic))], limits);
-    for (const { topic, partition } of partitions) {
-      if (topics.find(({ name }) => name === topic)?.partitions.some((one) => one.partition === partition)) continue;
-      throw new ProtocolError("UNKNOWN_TOPIC_OR_PARTITION", "the topic has no such partition", { topic, partition });
-    }
-    return topics;
+    return this.#describe([...new Set(partitions.map(({ topic }) => topic))], limits, partitions);
   }
 
   /**
-   * Topics by name; undefined: all. A topic that is said not to exist is asked for again for a while, as brokers learn of a new
-   * one at different times.
+   * Topics by name; undefined: all. A topic or partition that is said not to exist is asked for again for a while, as brokers
+   * learn of new ones at different times.
    */
-  async #describe(names: readonly string[] | undefined, limits: Limits): Promise<readonly TopicMetadata[]> {
+  async #describe(
+    names: readonly string[] | undefined,
+    limits: Limits,
+    partitions: readonly TopicPartition[] = [],
+  ): Promise<readonly TopicMetadata[]> {
     // The cluster would take it for all of them.
     if (names?.length === 0) return [];
     const { caller, metadata, unknownTopicTimeoutMs } = this.#context;
     const patience = caller.deadline(Math.min(unknownTopicTimeoutMs, limits.deadline.leftMs));
     for (;;) {
       const topics = await this.#query(names === undefined ? {} : { topics: names }, limits);
-      const refused = topics.find(({ error }) => error !== null);
-      if (refused === undefined) return topics;
-      if (patience.isOver || nameOf(refused.error) !== "UNKNOWN_TOPIC_OR_PARTITION") {
-        throwOn(refused.error, { topic: refused.name });
-      }
+      const refusal = refusalIn(topics, partitions);
+      if (refusal === undefined) return topics;
+      if (patience.isOver || refusal.code !== "UNKNOWN_TOPIC_OR_PARTITION") throw refusal;
       await metadata.nextAnswer(Math.min(AGAIN_MS, patience.leftMs));
     }
   }
@@ -583,6 +580,17 @@ export class Admin {
 
 /** What is left of the time, as brokers are told: in 32 bits. */
 const toldMs = (deadline: Deadline): number => Math.min(INT32_MAX, Math.ceil(deadline.leftMs));
+
+/** Why not all of the topics and partitions are known. */
+function refusalIn(topics: readonly TopicMetadata[], partitions: readonly TopicPartition[]): ProtocolError | undefined {
+  const refused = topics.find(({ error }) => error !== null);
+  if (refused !== undefined) return errorOf(refused.error, { topic: refused.name });
+  const known = new Set(topics.flatMap(({ name, partitions: all }) => all.map((one) => `${name}:${one.partition}`)));
+  const missing = partitions.find(({ topic, partition }) => !known.has(`${topic}:${partition}`));
+  if (missing === undefined) return undefined;
+  const { topic, partition } = missing;
+  return new ProtocolError("UNKNOWN_TOPIC_OR_PARTITION", "the topic has no such partition", { topic, partition });
+}
 
 const lookupKey = ({ topic, partition, query }: OffsetLookup): string => `${topic}:${partition}:${String(query)}`;
 

@@ -13,10 +13,11 @@ describe("Admin", () => {
   let fake: FakeCluster;
   let cluster: Cluster;
 
-  const start = async (brokers: number, controllerId = 1): Promise<void> => {
+  const start = async (brokers: number, controllerId = 1, unknownTopicTimeoutMs = 100): Promise<void> => {
     fake = await FakeCluster.start(brokers);
     fake.controllerId = controllerId;
-    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, unknownTopicTimeoutMs: 100, deadlineMs: 3000 });
+    const { bootstrapBrokers } = fake;
+    cluster = await connect({ bootstrapBrokers, unknownTopicTimeoutMs, deadlineMs: 3000 });
   };
 
   afterEach(async () => {
@@ -43,6 +44,36 @@ describe("Admin", () => {
     expect((await admin.describeTopics(["b"]))[0]?.partitions).toHaveLength(4);
     await admin.deleteTopics(["b"]);
     await expect(admin.describeTopics(["b"])).rejects.toMatchObject({ code: "UNKNOWN_TOPIC_OR_PARTITION", topic: "b" });
+  });
+
+  describe.each(["listOffsets", "deleteRecords"] as const)("in %s", (method) => {
+    const ask = (partition: number) => {
+      const place = { topic: "t", partition };
+      return method === "listOffsets"
+        ? cluster.admin().listOffsets([{ ...place, query: "latest" }])
+        : cluster.admin().deleteRecords([{ ...place, before: 0 }]);
+    };
+
+    it("asks again for a partition of which the broker has not heard yet", async () => {
+      await start(1, 1, 3000);
+      fake.createTopic("t", 1);
+      let questions = 0;
+      fake.broker(1).answer = ({ kind }) => {
+        if (kind === "metadata") questions += 1;
+        // As brokers learn of new partitions at different times.
+        if (kind === "metadata" && questions === 2) fake.addPartitions("t", 2);
+        return undefined;
+      };
+      expect(await ask(1)).toMatchObject([{ topic: "t", partition: 1, offset: 0 }]);
+      expect(questions).toBeGreaterThan(1);
+    });
+
+    it("refuses a partition of which nothing is heard for a while", async () => {
+      await start(1);
+      fake.createTopic("t", 1);
+      const code = "UNKNOWN_TOPIC_OR_PARTITION";
+      await expect(ask(1)).rejects.toMatchObject({ code, topic: "t", partition: 1 });
+    });
   });
 
   it("says which topic was refused and why", async () => {

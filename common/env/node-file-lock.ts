@@ -46,6 +46,12 @@ export async function tryLock(path: string): Promise<FileLock | undefined> {
   }
 }
 
+/** Whether somebody holds the lock now. */
+export async function isLocked(path: string): Promise<boolean> {
+  const holder = await contentOf(path);
+  return holder !== undefined && isHeld(holder);
+}
+
 function held(path: string, content: string): FileLock {
   return {
     release: async () => {

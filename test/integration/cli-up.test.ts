@@ -434,4 +434,20 @@ describe("ottla kill, pause, resume and restart", () => {
     expect(restarted).toMatchObject([{ action: "restart", kind: "zookeeper", id: 1 }]);
     expect((await Promise.all(brokers)).flat()).toMatchObject([{ id: 1 }, { id: 2 }]);
   }, 90_000);
+
+  it("restart a broker that somebody restarts, and both wait for the one that is left", async () => {
+    await using cluster = await TestCluster.start();
+    const pid = async (): Promise<number | null | undefined> =>
+      (await cluster.json<ProcessStatus>(["status"])).find((entry) => entry.kind === "broker" && entry.id === 1)?.pid;
+    await cluster.json(["kill", "zookeeper:1"]);
+    await cluster.json(["kill", "1"]);
+    const first = cluster.json(["restart", "1"]);
+    await eventually("it waits for ZooKeeper", async () => typeof (await pid()) === "number");
+    const former = await pid();
+    const second = cluster.json(["restart", "1"]);
+    await eventually("it is another one", async () => typeof (await pid()) === "number" && (await pid()) !== former);
+    await cluster.json(["restart", "zookeeper:1"]);
+    const restarted = { action: "restart", kind: "broker", id: 1, pid: await pid() };
+    expect([...(await first), ...(await second)]).toEqual([restarted, restarted]);
+  }, 90_000);
 });

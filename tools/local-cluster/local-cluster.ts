@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import type { FileLock } from "../../common/env/files.js";
-import { tryLock } from "../../common/env/node-file-lock.js";
+import { isLocked, tryLock } from "../../common/env/node-file-lock.js";
 import type { Cluster } from "../../client/index.js";
 import { CliError, usageError } from "../cli/cli-error.js";
 import { connectTo } from "../cli/cluster-connection.js";
@@ -160,7 +160,8 @@ export class LocalCluster {
 
   /**
    * Stops a process if it runs, starts it again and resolves when it serves. Returns it. Others may start and stop theirs while
-   * it comes up: a broker serves only once ZooKeeper does, which somebody may be about to start.
+   * it comes up: a broker serves only once ZooKeeper does, which somebody may be about to start. If one of them restarts
+   * this one once more, that process is the one that is waited for.
    */
   async restart(
     target: LocalProcess,
@@ -176,11 +177,25 @@ export class LocalCluster {
       } finally {
         await lock.release();
       }
-      if (restarted.kind === "broker") await this.#awaitBroker(restarted, deadline, options.signal);
-      else await this.#awaitZooKeeper(restarted, deadline, options.signal);
-      return restarted;
+      return await this.#awaitRestarted(restarted, deadline, options.signal);
     } finally {
       await claims.release();
+    }
+  }
+
+  /** Resolves with it when it serves, or with the one that another command has started in its place. */
+  async #awaitRestarted(target: LocalProcess, deadline: number, signal: AbortSignal): Promise<LocalProcess> {
+    try {
+      if (target.kind === "broker") await this.#awaitBroker(target, deadline, signal);
+      else await this.#awaitZooKeeper(target, deadline, signal);
+      return this.find(target);
+    } catch (error) {
+      if (!(error instanceof CliError) || error.errorName !== "DID_NOT_START") throw error;
+      // Whoever has ended it holds the lock until there is another one, if there is to be one.
+      while ((await isLocked(this.#lockFile)) && Date.now() < deadline) await sleep(POLL_MS, undefined, { signal });
+      const now = this.find(target);
+      if (pidOf(now) === pidOf(target) || !isRunning(now)) throw error;
+      return this.#awaitRestarted(now, deadline, signal);
     }
   }
 
@@ -294,7 +309,11 @@ export class LocalCluster {
 
   /** Undefined while another command holds it. */
   #tryLock(): Promise<FileLock | undefined> {
-    return tryLock(path.join(this.data, "up.lock"));
+    return tryLock(this.#lockFile);
+  }
+
+  get #lockFile(): string {
+    return path.join(this.data, "up.lock");
   }
 
   get #busy(): string {
@@ -699,7 +718,8 @@ async function claimPortsOf(
   const holders: string[] = [];
   for (const { port } of entries) {
     const claim = await claims.claim(port);
-    if (claim === "ours") continue;
+    // Another command may wait for the process that this one has just stopped.
+    if (claim === "ours" || claim === "shared") continue;
     if (!(await isPortPermitted(port)))
       throw new CliError("PORT_NOT_PERMITTED", `this user may not listen on port ${port}`, {
         hint: "choose one above 1023",

@@ -30,19 +30,24 @@ export class PortClaims {
   ) {}
 
   /**
-   * Claims a port; `claimed`: another starting cluster has done so; `kept`: it is that of a stopped process of another cluster
-   * that runs, to which the process is to come back; `taken`: somebody listens there.
+   * Claims a port; `shared`: another command has done so for the same cluster; `claimed`: another starting cluster has;
+   * `kept`: it is that of a stopped process of another cluster that runs, to which the process is to come back; `taken`:
+   * somebody listens there.
    */
-  async claim(port: number): Promise<"ours" | "claimed" | "kept" | "taken"> {
+  async claim(port: number): Promise<"ours" | "shared" | "claimed" | "kept" | "taken"> {
     if (this.#claims.has(port)) return "ours";
     fs.mkdirSync(this.directory, { recursive: true, mode: 0o700 });
     const lock = await tryLock(path.join(this.directory, String(port)));
     // Another one may only be looking: a port on which somebody listens is taken, whoever looks at it.
-    if (lock === undefined) return (await isPortFree(port)) ? "claimed" : "taken";
+    if (lock === undefined) {
+      if (!(await isPortFree(port))) return "taken";
+      return contentOf(this.#claimantFile(port)) === this.data ? "shared" : "claimed";
+    }
     // Only now: whoever claimed it until a moment ago listens by now.
     const isFree = await isPortFree(port);
     if (isFree && this.ownerOf(port) === undefined) {
       this.#claims.set(port, lock);
+      fs.writeFileSync(this.#claimantFile(port), this.data);
       return "ours";
     }
     await lock.release();
@@ -56,14 +61,19 @@ export class PortClaims {
 
   /** The data directory of another cluster that runs and has this port, whether or not somebody listens there. */
   ownerOf(port: number): string | undefined {
-    const owner = fs.existsSync(this.#ownerFile(port)) ? fs.readFileSync(this.#ownerFile(port), "utf8") : this.data;
-    if (owner === this.data) return undefined;
+    const owner = contentOf(this.#ownerFile(port));
+    if (owner === undefined || owner === this.data) return undefined;
     const state = stateIn(owner);
     const isIn = (entry: BrokerEntry | ZooKeeperEntry): boolean => portsOf(entry).includes(port);
     const all = [...(state?.brokers ?? []), ...(state?.zookeepers ?? [])];
     return all.some(isIn) && all.some(({ process }) => process !== undefined && conditionOf(process) !== "gone")
       ? owner
       : undefined;
+  }
+
+  /** Says for which cluster a port is claimed, as long as it is. */
+  #claimantFile(port: number): string {
+    return path.join(this.directory, `${port}.for`);
   }
 
   #ownerFile(port: number): string {
@@ -90,8 +100,19 @@ export class PortClaims {
   /** Gives all claims up: those for whom ports were chosen listen, or never will. */
   async release(): Promise<void> {
     const locks = [...this.#claims.values()];
+    for (const port of this.#claims.keys()) fs.rmSync(this.#claimantFile(port), { force: true });
     this.#claims.clear();
     await Promise.all(locks.map((lock) => lock.release()));
+  }
+}
+
+/** Undefined where there is no such file. */
+function contentOf(file: string): string | undefined {
+  try {
+    return fs.readFileSync(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
   }
 }
 

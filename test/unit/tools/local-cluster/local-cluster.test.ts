@@ -85,6 +85,10 @@ describe("port claims", () => {
     expect(await one.claim(port)).toBe("ours");
     expect(await other.claim(port)).toBe("claimed");
     expect(await other.claimFrom(port)).toBeGreaterThan(port);
+    const sameAgain = new PortClaims("one", directory);
+    expect(await sameAgain.claim(port)).toBe("shared");
+    expect(await sameAgain.claimFrom(port)).toBeGreaterThan(port);
+    await sameAgain.release();
     await one.release();
     expect(await other.claim(port)).toBe("ours");
     await other.release();
@@ -194,6 +198,29 @@ describe("a local cluster", () => {
       expect(conditionOf(identity)).toBe("gone");
       expect(fs.readdirSync(directory)).toEqual(["cluster.json"]);
     } finally {
+      broker.kill("SIGKILL");
+    }
+  });
+});
+
+describe("a broker that is being restarted", () => {
+  it("is restarted by a second command too, and not stopped for the sake of its own port", async () => {
+    const broker = spawn("sleep", ["60"], { stdio: "ignore" });
+    const process = identityOf(broker.pid as number) as ProcessIdentity;
+    // The first command has started it, has let go of its lock, and waits for it to serve.
+    const first = new PortClaims(directory);
+    const port = (await first.claimAny()) as number;
+    writeClusterState(directory, { version: 1, brokers: [{ id: 1, port, process }], zookeepers: [], settings: {} });
+    try {
+      const options = { timeoutMs: 500, signal: new AbortController().signal, say: () => undefined };
+      const [target] = new LocalCluster(directory).processes();
+      const error: unknown = await new LocalCluster(directory)
+        .restart(target!, options)
+        .catch((cause: unknown) => cause);
+      // There is no program to start here.
+      expect(error).toMatchObject({ errorName: expect.not.stringMatching("PORT_TAKEN") });
+    } finally {
+      await first.release();
       broker.kill("SIGKILL");
     }
   });

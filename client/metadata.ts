@@ -70,6 +70,10 @@ const SUSPECT_MS = 1000;
 const COMPLAINT_MS = 5000;
 /** Whoever is to be believed that the addresses belong to another cluster has been saying so for so long. */
 const FOREIGN_MS = 1000;
+/** A refusal that was told is told to others who wait for the same topic for so long, though it is not asked for any more. */
+const TOLD_MS = 2000;
+/** A topic that is said not to exist, and that nobody has asked about for so long, is not asked for any more. */
+const UNSOUGHT_MS = 60_000;
 /** So many brokers that do not answer are named in an error. */
 const REASONS_MAX = 5;
 
@@ -79,6 +83,8 @@ interface RefusedTopic extends ErrorDetail {
   readonly sinceMs: number;
   /** When it was asked the last time. */
   readonly askedMs: number;
+  /** When somebody here wanted to know of it the last time. */
+  soughtMs: number;
   /** Somebody was told. */
   isTold: boolean;
 }
@@ -113,6 +119,8 @@ export class Metadata implements BrokerDirectory {
   readonly #describedMs = new Map<string, number>();
   /** Names in use here, with the refusal where the cluster says that there is no such topic. */
   readonly #wanted = new Map<string, RefusedTopic | undefined>();
+  /** Denials of names that are not wanted any more, since they were told: when (monotonic) that was, oldest first. */
+  readonly #told = new Map<string, { readonly refused: RefusedTopic; readonly toldMs: number }>();
   /** Names in `#wanted` that are there for the sake of so many calls only. */
   readonly #borrowed = new Map<string, number>();
   readonly #suspectUntilMs = new Map<BrokerId, number>();
@@ -205,17 +213,41 @@ export class Metadata implements BrokerDirectory {
 
   /**
    * Why the cluster does not describe a topic, once it has been refusing to for `forMs` whenever it was asked, `fromMs`
-   * (monotonic) being when whoever wants to know began to ask. Then what was known of the topic is forgotten.
+   * (monotonic) being when whoever wants to know began to ask. When that is because there is no such topic, what was known of
+   * it is forgotten, and it is not asked for until somebody wants it again, or asks here and is not told yet.
    */
   refusalOf(topic: string, forMs: number, fromMs = Number.NEGATIVE_INFINITY): ApiError | undefined {
     const foreign = this.foreignRefusal;
     if (foreign !== undefined) return foreign;
-    const refused = this.#wanted.get(topic);
-    if (refused === undefined || refused.askedMs - Math.max(refused.sinceMs, fromMs) < forMs) return undefined;
+    const nowMs = this.#env.clock.monotonicMs();
+    this.#forgetTold(nowMs);
+    const refused = this.#wanted.get(topic) ?? this.#told.get(topic)?.refused;
+    if (refused !== undefined) refused.soughtMs = nowMs;
+    if (refused === undefined || refused.askedMs - Math.max(refused.sinceMs, fromMs) < forMs) {
+      this.#wantAgain(topic);
+      return undefined;
+    }
     refused.isTold = true;
-    const name = errorNameOf(refused.code);
-    if (name === "UNKNOWN_TOPIC_OR_PARTITION") this.#forget(topic);
-    return new ApiError(name, refused.message);
+    if (isDenial(refused) && this.#wanted.delete(topic)) {
+      this.#told.set(topic, { refused, toldMs: nowMs });
+      this.#forget(topic);
+    }
+    return new ApiError(errorNameOf(refused.code), refused.message);
+  }
+
+  /** Somebody waits for the topic still, though another one was told that there is none. */
+  #wantAgain(topic: string): void {
+    if (this.#wanted.has(topic)) return;
+    this.#told.delete(topic);
+    this.#wanted.set(topic, undefined);
+    this.refreshSoon();
+  }
+
+  #forgetTold(nowMs: number): void {
+    for (const [topic, { toldMs }] of this.#told) {
+      if (nowMs - toldMs < TOLD_MS) return;
+      this.#told.delete(topic);
+    }
   }
 
   /** Why nobody answers: who was asked, and what came of it. Undefined while nobody has failed. */
@@ -235,6 +267,7 @@ export class Metadata implements BrokerDirectory {
   want(topic: string): void {
     this.#borrowed.delete(topic);
     if (this.#wanted.has(topic) && this.#wanted.get(topic)?.isTold !== true) return;
+    this.#told.delete(topic);
     this.#wanted.set(topic, undefined);
     this.refreshSoon();
   }
@@ -579,13 +612,18 @@ export class Metadata implements BrokerDirectory {
       const former = this.#wanted.get(topic.name);
       // What one broker said long ago, and nobody has asked about since, is no beginning.
       const isOngoing = former !== undefined && askedMs - former.askedMs <= CALM_MS;
-      this.#wanted.set(topic.name, {
+      const refused = {
         code: error.code,
         message: error.message,
         sinceMs: isOngoing ? former.sinceMs : askedMs,
         askedMs,
+        soughtMs: former?.soughtMs ?? askedMs,
         isTold: former?.isTold ?? false,
-      });
+      };
+      this.#wanted.set(topic.name, refused);
+      if (!isDenial(refused) || askedMs - refused.soughtMs < UNSOUGHT_MS || this.#borrowed.has(topic.name)) return;
+      this.#wanted.delete(topic.name);
+      this.#forget(topic.name);
       return;
     }
     this.#wanted.set(topic.name, undefined);
@@ -620,6 +658,9 @@ export class Metadata implements BrokerDirectory {
     });
   }
 }
+
+/** There is no such topic, which may be true for good; other refusals pass. */
+const isDenial = ({ code }: ErrorDetail): boolean => errorNameOf(code) === "UNKNOWN_TOPIC_OR_PARTITION";
 
 /** The broker belongs to another cluster than the one that was connected to. */
 export const isForeign = (error: unknown): error is ApiError =>

@@ -4,7 +4,9 @@ import { parseAddresses } from "../../../client/options.js";
 import { Deadline } from "../../../client/retry.js";
 import { nodeEnv } from "../../../common/env/node-env.js";
 import { silentLogger } from "../../../common/logger.js";
+import { errorCodes } from "../../../protocol/error-codes.js";
 import { codecs } from "../../../protocol/messages.js";
+import type { MetadataResponse, TopicMetadata } from "../../../protocol/messages.js";
 import { FakeCluster, surfacingIn, until } from "../../support/fake-broker.js";
 import { ManualTime } from "../../support/manual-time.js";
 
@@ -174,5 +176,106 @@ describe("Metadata", () => {
       metadata.close();
       await fake[Symbol.asyncDispose]();
     }
+  });
+});
+
+describe("Metadata, of topics that do not exist", () => {
+  const settings = { clientId: "c", requestTimeoutMs: 1000, connectTimeoutMs: 1000, metadataMaxAgeMs: 60_000 };
+  const refused = { code: errorCodes.UNKNOWN_TOPIC_OR_PARTITION.code, message: "there is none" };
+  const setUp = (): { time: ManualTime; metadata: Metadata; deny: () => void; isWanted: () => boolean } => {
+    const time = new ManualTime();
+    const metadata = new Metadata(nodeEnv({ clock: time, timers: time }), silentLogger, settings, []);
+    const answer = (told: Partial<TopicMetadata>): void => {
+      const response = { clusterId: "x", controllerEpoch: 1, controllerId: 1, brokers: [], topics: [told] };
+      metadata.apply(response as unknown as MetadataResponse, time.monotonicMs());
+    };
+    return {
+      time,
+      metadata,
+      deny: () => answer({ name: "t", error: refused }),
+      isWanted: () => {
+        answer(topic("id", partition(1, 1)));
+        return metadata.topic("t") !== undefined;
+      },
+    };
+  };
+
+  it("tells each who waits for one, and wants it again when the last word is too old for the next", () => {
+    const { time, metadata, deny, isWanted } = setUp();
+    metadata.want("t");
+    deny();
+    const laterMs = time.monotonicMs() + 100;
+    time.advance(500);
+    deny();
+    expect(metadata.refusalOf("t", 500)).toBeDefined();
+    expect(metadata.refusalOf("t", 500)).toBeDefined();
+    expect(isWanted()).toBe(false);
+    expect(metadata.refusalOf("t", 500, laterMs)).toBeUndefined();
+    expect(isWanted()).toBe(true);
+  });
+
+  it("wants one that is waited for however long ago somebody else was told", () => {
+    const { time, metadata, deny, isWanted } = setUp();
+    metadata.want("t");
+    deny();
+    expect(metadata.refusalOf("t", 0)).toBeDefined();
+    expect(isWanted()).toBe(false);
+    time.advance(10_000);
+    expect(metadata.refusalOf("t", 0)).toBeUndefined();
+    expect(isWanted()).toBe(true);
+  });
+
+  it("does not ask for ever about one that nobody has used since", () => {
+    const { time, metadata, deny, isWanted } = setUp();
+    metadata.want("t");
+    deny();
+    time.advance(59_000);
+    deny();
+    expect(isWanted()).toBe(true);
+    deny();
+    time.advance(59_000);
+    expect(metadata.refusalOf("t", 60_000)).toBeUndefined();
+    time.advance(59_000);
+    deny();
+    expect(isWanted()).toBe(true);
+    deny();
+    time.advance(60_000);
+    deny();
+    expect(isWanted()).toBe(false);
+  });
+
+  it("goes on asking about one that is refused for another reason, which may pass", () => {
+    const { time, metadata, isWanted } = setUp();
+    metadata.want("t");
+    const error = { code: errorCodes.LEADER_NOT_AVAILABLE.code, message: "not yet" };
+    const response = {
+      clusterId: "x",
+      controllerEpoch: 1,
+      controllerId: 1,
+      brokers: [],
+      topics: [{ name: "t", error }],
+    };
+    metadata.apply(response as unknown as MetadataResponse, time.monotonicMs());
+    expect(metadata.refusalOf("t", 0)).toBeDefined();
+    expect(isWanted()).toBe(true);
+  });
+});
+
+describe("Metadata, of topics that calls have borrowed", () => {
+  it("knows one until the last of them has given it back, or longer if it is wanted meanwhile", () => {
+    const settings = { clientId: "c", requestTimeoutMs: 1000, connectTimeoutMs: 1000, metadataMaxAgeMs: 60_000 };
+    const time = new ManualTime();
+    const metadata = new Metadata(nodeEnv({ clock: time, timers: time }), silentLogger, settings, []);
+    const told = topic("id", partition(1, 1)) as unknown as TopicMetadata;
+    const isKnown = (): boolean => metadata.topic("t") !== undefined;
+    const [first, second] = [metadata.borrow([told]), metadata.borrow([told])];
+    first();
+    expect(isKnown()).toBe(true);
+    second();
+    expect(isKnown()).toBe(false);
+    const third = metadata.borrow([told]);
+    metadata.want("t");
+    third();
+    expect(isKnown()).toBe(true);
   });
 });

@@ -182,6 +182,21 @@ describe("a client whose topics are changed by somebody else", () => {
       }
     });
 
+    it("is asked about no more once everybody was told, however many of them there have been", async () => {
+      fake.createTopic("t");
+      const names = Array.from({ length: 10 }, (_, index) => `day-${index}`);
+      const producer = cluster.producer();
+      for (const name of names) {
+        fake.createTopic(name);
+        await producer.send(name, { value: "x" });
+        fake.topics.delete(name);
+        await expect(producer.send(name, { value: "x" })).rejects.toMatchObject({ topic: name });
+      }
+      await expect(cluster.partitionsOf("never")).rejects.toMatchObject({ topic: "never" });
+      await cluster.partitionsOf("t");
+      expect(fake.broker(1).bodies("metadata").at(-1)?.topics).toEqual(["t"]);
+    });
+
     it("uses it again as soon as it is there again, though it was said to be gone", async () => {
       fake.createTopic("t");
       const producer = cluster.producer({ deliveryTimeoutMs: 5000 });

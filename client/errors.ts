@@ -124,7 +124,12 @@ export class OutcomeUnknownError extends ClientError {
 /** A broker refused; `code` is the protocol's name of the reason. */
 export class ProtocolError extends ClientError {
   override readonly name = "ProtocolError";
-  constructor(code: ErrorName, detail: string | undefined, place: ErrorPlace & { readonly cause?: unknown } = {}) {
+  constructor(
+    code: ErrorName,
+    detail: string | undefined,
+    /** `hint`: where there is more to say than the name of the reason tells. */
+    place: ErrorPlace & { readonly cause?: unknown; readonly hint?: string } = {},
+  ) {
     const row = errorCodes[code];
     super({
       code,
@@ -219,7 +224,7 @@ export class UnreadableBatchError extends ClientError {
 const hints: Partial<Record<ErrorName, string>> = {
   UNKNOWN_SERVER_ERROR: "look for it in the log of the broker",
   UNKNOWN_TOPIC_OR_PARTITION: "create the topic first, or check its name and the partition",
-  UNKNOWN_TOPIC_ID: "the topic was deleted, or created again; look it up by its name",
+  UNKNOWN_TOPIC_ID: "see whether the topic was deleted, or created again",
   LEADER_NOT_AVAILABLE: "start the brokers that hold its replicas",
   MESSAGE_TOO_LARGE: "raise max.message.bytes of the topic, or send smaller batches",
   INVALID_TOPIC: "choose another name",
@@ -241,8 +246,14 @@ const hints: Partial<Record<ErrorName, string>> = {
 };
 
 /** What was asked of a topic, or read of it, was meant for one that is gone. */
-export const topicReplacedError = (place: ErrorPlace): ClientError =>
-  new ProtocolError("UNKNOWN_TOPIC_ID", "the topic was deleted and created again", place);
+export const topicReplacedError = (
+  place: ErrorPlace,
+  hint = "send anew what is meant for the present one",
+): ClientError => new ProtocolError("UNKNOWN_TOPIC_ID", "the topic was deleted and created again", { ...place, hint });
+
+/** A partition is named that the topic does not have. */
+export const noPartitionError = (topic: string, partition: number, count: number): InvalidArgumentError =>
+  new InvalidArgumentError(`there is no partition ${partition}`, `choose one from 0 to ${count - 1}`, { topic });
 
 const withoutFullStop = (sentence: string): string => sentence.replace(/(?<!\.)\.$/, "");
 

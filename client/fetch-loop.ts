@@ -261,6 +261,7 @@ export class FetchLoop {
         continue;
       }
       reader.backoff.reset();
+      reader.hasBegun = true;
       if (bytes === undefined) continue;
       const chunk = this.#chunkOf(reader, answer, bytes, nowMs, frame);
       if (chunk !== undefined) chunks.push(chunk);

@@ -49,6 +49,8 @@ export class PartitionReader {
   startQuery: StartQuery | undefined;
   generation = 0;
   isPaused = false;
+  /** A leader has told something about the partition that reading goes by. */
+  hasBegun = false;
   /** An error was thrown about it: it is left alone until a seek or the next loop over the consumer. */
   hasFailed = false;
   bufferedBytes = 0;

@@ -7,6 +7,7 @@ import {
   ClientError,
   ClosedError,
   InvalidArgumentError,
+  noPartitionError,
   OffsetOutOfRangeError,
   ProtocolError,
   toClientError,
@@ -142,6 +143,7 @@ export class Subscription {
       const offset = offsetOf(await this.#lookUp(queries.map((query) => ({ reader, query }))));
       // A seek meanwhile has decided otherwise.
       if (reader.generation === generation) reader.restartAt(offset);
+      reader.hasBegun = true;
     }
     return reader.position;
   }
@@ -185,10 +187,7 @@ export class Subscription {
       for (const partition of partitions) {
         if (this.#readers.has(readerKey(topic.name, partition))) continue;
         if (topic.partitions[partition] === undefined) {
-          throw new InvalidArgumentError(
-            `${topic.name} has no partition ${partition}`,
-            `choose from 0 to ${topic.partitions.length - 1}`,
-          );
+          throw noPartitionError(topic.name, partition, topic.partitions.length);
         }
         // One that was missing for a while is read whole.
         const isNew = this.#isPrepared;
@@ -225,7 +224,10 @@ export class Subscription {
 
   #followTopic(topic: KnownTopic): PartitionReader[] {
     const first = this.readers.find((reader) => reader.topic === topic.name);
-    if (first !== undefined && first.topicId !== topic.topicId) return this.#onReplaced(topic);
+    if (first !== undefined && first.topicId !== topic.topicId) {
+      const former = this.readers.filter((reader) => reader.topic === topic.name);
+      return former.some(({ hasBegun }) => hasBegun) ? this.#onReplaced(topic, former) : this.#startAnew(topic, former);
+    }
     if (this.settings.partitions !== undefined) return [];
     return (
       topic.partitions
@@ -235,15 +237,42 @@ export class Subscription {
     );
   }
 
-  #onReplaced(topic: KnownTopic): PartitionReader[] {
+  /** The topic was created again before anything of the former one was read: what is there now is what is wanted. */
+  #startAnew(topic: KnownTopic, former: readonly PartitionReader[]): PartitionReader[] {
+    const { partitions: named, from } = this.settings;
+    for (const reader of former) this.#readers.delete(this.#retire(reader));
+    const lost = former.filter(({ partition }) => topic.partitions[partition] === undefined);
+    if (named !== undefined) for (const reader of lost) this.buffer.fail(lostPartition(topic, reader));
+    const wanted = topic.partitions.filter(({ partition }) => named?.includes(partition) ?? true);
+    return wanted.map(({ partition }) => {
+      const reader = this.#add(topic, partition, startOf(from, topic.name, partition));
+      const old = former.find((one) => one.partition === partition);
+      if (old !== undefined) {
+        // The application may have sought.
+        if (old.position === undefined) reader.restartFrom(old.startQuery ?? "earliest");
+        else reader.restartAt(old.position);
+      }
+      reader.endOffset = undefined;
+      reader.awaitsEnd = this.#untilEnd;
+      return reader;
+    });
+  }
+
+  /** Nothing more is fetched for it, and what was is void. What takes its place is paused if it was. Returns its key. */
+  #retire(reader: PartitionReader): string {
+    reader.loop?.readers.delete(reader);
+    reader.hasFailed = true;
+    reader.generation += 1;
+    const key = readerKey(reader.topic, reader.partition);
+    if (reader.isPaused) this.#paused.add(key);
+    return key;
+  }
+
+  #onReplaced(topic: KnownTopic, former: readonly PartitionReader[]): PartitionReader[] {
     const policy = this.settings.onOutOfRange;
     const added: PartitionReader[] = [];
-    for (const reader of this.readers.filter((one) => one.topic === topic.name)) {
-      reader.loop?.readers.delete(reader);
-      reader.hasFailed = true;
-      reader.generation += 1;
-      const key = readerKey(topic.name, reader.partition);
-      if (reader.isPaused) this.#paused.add(key);
+    for (const reader of former) {
+      const key = this.#retire(reader);
       if (topic.partitions[reader.partition] === undefined) {
         this.#readers.delete(key);
         if (policy !== "error" && this.settings.partitions !== undefined)
@@ -253,7 +282,7 @@ export class Subscription {
       added.push(this.#add(topic, reader.partition, policy === "error" ? "earliest" : policy));
     }
     if (policy !== "error") return added;
-    this.buffer.fail(topicReplacedError({ topic: topic.name }));
+    this.buffer.fail(topicReplacedError({ topic: topic.name }, "make a new consumer, which reads the present one"));
     return [];
   }
 
@@ -311,6 +340,7 @@ export class Subscription {
   #onLocated(search: StartSearch, signal: AbortSignal): void {
     const { reader, endOffset } = search;
     if (this.#isReplaced(reader)) return;
+    reader.hasBegun = true;
     if (search.startOffset !== undefined && search.generation === reader.generation)
       reader.restartAt(search.startOffset);
     const { position = 0 } = reader;

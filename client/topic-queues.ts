@@ -1,5 +1,5 @@
 import type { MemoryShare } from "./buffer-pool.js";
-import { InvalidArgumentError, topicReplacedError } from "./errors.js";
+import { noPartitionError } from "./errors.js";
 import type { KnownTopic, Metadata } from "./metadata.js";
 import type { Partitioner } from "./options.js";
 import type { QueueHost } from "./partition-queue.js";
@@ -45,10 +45,7 @@ export class TopicQueues {
     const partition = this.#partitionOf(record);
     const queue = this.#queues[partition];
     if (queue !== undefined) return queue;
-    throw new InvalidArgumentError(
-      `${this.name} has no partition ${partition}`,
-      `choose one from 0 to ${this.#queues.length - 1}`,
-    );
+    throw noPartitionError(this.name, partition, this.#queues.length);
   }
 
   /**
@@ -86,7 +83,7 @@ export class TopicQueues {
 
   onMetadata(topic: KnownTopic): void {
     const gone = this.#gone.splice(0);
-    for (const queue of gone) queue.leave(topicReplacedError({ topic: this.name, partition: queue.partition }));
+    for (const queue of gone) queue.leave(noPartitionError(this.name, queue.partition, topic.partitions.length));
     for (const queue of this.#queues) queue.onMetadata(topic);
   }
 

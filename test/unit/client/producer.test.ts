@@ -852,7 +852,7 @@ describe("Producer", () => {
     expect(places.every(({ partition }) => partition < 2)).toBe(true);
     const values = [0, 1].flatMap((partition) => valuesOf(fake.partition("t", partition)));
     expect(values.sort()).toEqual([...free, ...keyed].map(({ value }) => value).sort());
-    await expect(named).rejects.toMatchObject({ code: "UNKNOWN_TOPIC_ID" });
+    await expect(named).rejects.toMatchObject({ code: "INVALID_ARGUMENT", what: "t: there is no partition 5" });
   });
 
   it("waits for the answers of partitions that are gone before it sends their records elsewhere", async () => {

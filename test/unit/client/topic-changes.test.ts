@@ -230,4 +230,77 @@ describe("a client whose topics are changed by somebody else", () => {
       await until(() => behind.bodies("metadata").length > 0, "it was asked");
     });
   });
+
+  describe("when it is deleted and created again", () => {
+    const recreate = async (partitions: number): Promise<void> => {
+      fake.topics.delete("t");
+      fake.createTopic("t", partitions);
+      // Of a client of its own: the one that is tested has not heard of anything.
+      const other = await connect({ bootstrapBrokers: fake.bootstrapBrokers });
+      for (let partition = 0; partition < partitions; partition += 1)
+        await other.producer().send("t", { value: `new ${partition}`, partition });
+      await other.close();
+    };
+    const readAll = async (from: "earliest" | { offset: number }, more: object = {}): Promise<string[]> => {
+      const consumer = cluster.consumer({ topic: "t", from, ...more });
+      const taken: string[] = [];
+      for await (const { value } of consumer.records({ untilEnd: true })) taken.push(String(value));
+      await consumer.close();
+      return taken.sort();
+    };
+    const ways: [string, () => Promise<unknown>][] = [
+      ["asked for its partitions", () => cluster.partitionsOf("t")],
+      ["written to it", () => cluster.producer().send("t", { value: "old", partition: 0 })],
+      ["read it with another consumer", () => readAll("earliest")],
+    ];
+
+    it.each(ways)("is read anew by a consumer that is made then, though the client has %s", async (_, use) => {
+      fake.createTopic("t", 2);
+      await use();
+      await recreate(3);
+      expect(await readAll("earliest")).toEqual(["new 0", "new 1", "new 2"]);
+      await recreate(1);
+      expect(await readAll({ offset: 0 })).toEqual(["new 0"]);
+    });
+
+    it("is read from where the application has sought to before anything was read, and what is paused stays so", async () => {
+      fake.createTopic("t", 2);
+      const consumer = cluster.consumer({ topics: ["t"], from: "latest" });
+      await consumer.seek({ topic: "t", partition: 0 }, { offset: 0 });
+      await consumer.seek({ topic: "t", partition: 1 }, { offset: 0 });
+      await consumer.pause([{ topic: "t", partition: 1 }]);
+      await recreate(2);
+      expect(await take(consumer, 1)).toEqual(["new 0"]);
+      await consumer.resume([{ topic: "t", partition: 1 }]);
+      expect(await take(consumer, 1)).toEqual(["new 1"]);
+    });
+
+    it("is said once, with what to do, to a consumer that has read the former one", async () => {
+      fake.createTopic("t");
+      await cluster.producer().send("t", { value: "old" });
+      const consumer = cluster.consumer({ topic: "t", from: "earliest" });
+      expect(await take(consumer, 1)).toEqual(["old"]);
+      await recreate(1);
+      await expect(take(consumer, 1)).rejects.toMatchObject({
+        code: "UNKNOWN_TOPIC_ID",
+        message: "t: the topic was deleted and created again; make a new consumer, which reads the present one",
+      });
+      expect(await readAll("earliest")).toEqual(["new 0"]);
+    });
+
+    it("has no such partition for a record that names one which only the former one had", async () => {
+      fake.createTopic("t", 2);
+      const producer = cluster.producer();
+      await producer.send("t", { value: "old", partition: 1 });
+      await recreate(1);
+      for (let time = 0; time < 2; time += 1) {
+        await expect(producer.send("t", { value: "x", partition: 1 })).rejects.toMatchObject({
+          code: "INVALID_ARGUMENT",
+          what: "t: there is no partition 1",
+        });
+      }
+      const named = cluster.consumer({ topic: "t", partitions: [1], from: "earliest" });
+      await expect(take(named, 1)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    });
+  });
 });

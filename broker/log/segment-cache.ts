@@ -4,14 +4,20 @@ import type { DamagedRange } from "./segment-scan.js";
 /** Opens a closed segment; damage that opening brings to light is its log's business. */
 type OpenSegment = () => Promise<{ files: SegmentFiles; damage: readonly DamagedRange[] }>;
 
+interface Opened {
+  readonly files: Promise<SegmentFiles>;
+  /** How many wait for them and have not begun to use them. */
+  awaited: number;
+}
+
 /**
  * The open files of closed segments, over all logs: at most `openMax`, the ones used longest ago go first. Active segments
- * are not in it, theirs stay open. Files in use are never closed, so there may be more than `openMax` while as many reads
- * are under way.
+ * are not in it, theirs stay open. Files in use, or waited for, are never closed, so there may be more than `openMax` while as
+ * many reads are under way.
  */
 export class SegmentCache {
   /** In the order of last use. */
-  readonly #opened = new Map<Segment, Promise<SegmentFiles>>();
+  readonly #opened = new Map<Segment, Opened>();
 
   constructor(private readonly openMax: number) {}
 
@@ -27,21 +33,16 @@ export class SegmentCache {
       if (known !== undefined) this.#touch(segment, known);
       return segment.files.use(task);
     }
-    let opening = this.#opened.get(segment);
-    if (opening === undefined) {
-      opening = open().then(({ files, damage }) => {
-        if (this.#opened.get(segment) === opening) segment.files = files;
-        if (damage.length > 0) onDamage(damage);
-        return files;
-      });
-      this.#touch(segment, opening);
-    }
+    const opened = this.#opened.get(segment) ?? this.#open(segment, open, onDamage);
     let files: SegmentFiles;
+    opened.awaited += 1;
     try {
-      files = await opening;
+      files = await opened.files;
     } catch (error) {
-      if (this.#opened.get(segment) === opening) this.#opened.delete(segment);
+      if (this.#opened.get(segment) === opened) this.#opened.delete(segment);
       throw error;
+    } finally {
+      opened.awaited -= 1;
     }
     const result = files.use(task);
     if (segment.files !== files) await files.retire();
@@ -49,9 +50,20 @@ export class SegmentCache {
     return result;
   }
 
-  /** Takes over the files of a segment that was active until now. */
+  #open(segment: Segment, open: OpenSegment, onDamage: (damage: readonly DamagedRange[]) => void): Opened {
+    const files = open().then(({ files, damage }) => {
+      if (this.#opened.get(segment) === opened) segment.files = files;
+      if (damage.length > 0) onDamage(damage);
+      return files;
+    });
+    const opened: Opened = { files, awaited: 0 };
+    this.#touch(segment, opened);
+    return opened;
+  }
+
+  /** Takes over the open files of a segment that was active until now. */
   adopt(segment: Segment, files: SegmentFiles): void {
-    this.#touch(segment, Promise.resolve(files));
+    this.#touch(segment, { files: Promise.resolve(files), awaited: 0 });
     this.#evict();
   }
 
@@ -64,23 +76,23 @@ export class SegmentCache {
   async close(): Promise<void> {
     const opened = [...this.#opened];
     this.#opened.clear();
-    for (const [segment, opening] of opened) {
+    for (const [segment, { files: opening }] of opened) {
       const files = await opening;
       segment.files = undefined;
       await files.retire();
     }
   }
 
-  #touch(segment: Segment, opening: Promise<SegmentFiles>): void {
+  #touch(segment: Segment, opened: Opened): void {
     this.#opened.delete(segment);
-    this.#opened.set(segment, opening);
+    this.#opened.set(segment, opened);
   }
 
   #evict(): void {
-    for (const segment of this.#opened.keys()) {
+    for (const [segment, { awaited }] of this.#opened) {
       if (this.#opened.size <= this.openMax) return;
       const files = segment.files;
-      if (files === undefined || files.inUse) continue;
+      if (files === undefined || files.inUse || awaited > 0) continue;
       this.#opened.delete(segment);
       segment.files = undefined;
       void files.retire();

@@ -145,8 +145,11 @@ export class SegmentList {
   /** Closes a segment for good that was active until now: its indexes are completed, its files go to the cache. */
   async seal(segment: Segment): Promise<void> {
     const files = segment.openFiles;
-    await segment.seal();
-    this.context.cache.adopt(segment, files);
+    // In use, because the cache may have had them before, from a reader, and would close them meanwhile.
+    await files.use(async () => {
+      await segment.seal();
+      this.context.cache.adopt(segment, files);
+    });
   }
 
   /** Opens the file of a segment for writing, as the active one needs it. */

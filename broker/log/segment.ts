@@ -240,6 +240,7 @@ export class Segment {
       if (complete) {
         this.maxTimestamp = lastTime.maxTimestampBefore;
         this.timesKnown = true;
+        this.sealed = true;
         this.#indexEntriesOnDisk = files.index.count;
         this.#timeEntriesOnDisk = files.timeIndex.count;
         return { files, damage: [] };

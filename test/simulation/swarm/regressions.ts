@@ -98,6 +98,12 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
     test: "the seed itself",
   },
   {
+    seed: 287782583,
+    showed:
+      "the files of a segment were closed while a flush wrote its indexes, and nobody could read it until the next start",
+    test: "test/unit/broker/log/log-manager.test.ts",
+  },
+  {
     seed: 452560217,
     showed: "a follower that cut its log came upon rot in front of the cut, and cut there, below what was committed",
     test: "test/unit/broker/log/log-faults.test.ts",

@@ -187,6 +187,26 @@ describe("LogManager", () => {
     const reads = Array.from({ length: 10 }, () => readAll(log));
     for (const read of await world.complete(Promise.all(reads))) expect(summary(read)).toEqual(contents);
   });
+
+  it("closes no file that is about to be used, by a reader or by a flush", async () => {
+    const world = await LogWorld.open({ tailBytesMax: 0, openFilesMax: 1 });
+    const settings = { segmentBytes: 100 };
+    for (let mark = 0; mark < 30; mark += 1) world.log(settings).appendAsLeader(batch({ mark }), 0);
+    await world.stopCleanly();
+    const directory = `${DIRECTORY}/orders-0`;
+    for (const name of world.disk.namesIn(directory).filter((each) => each.endsWith("index")))
+      world.disk.remove(`${directory}/${name}`);
+    await world.start({ tailBytesMax: 0, openFilesMax: 1, settings });
+    const log = world.log();
+    const contents = await world.contents();
+    for (let mark = 30; mark < 60; mark += 1) {
+      // A segment ends with each batch, and a flush writes the indexes that readers have made anew since.
+      const { written } = log.appendAsLeader(batch({ mark }), 0);
+      const reads = Array.from({ length: 4 }, () => readAll(log, 0, 30));
+      for (const read of await world.complete(Promise.all(reads))) expect(summary(read)).toEqual(contents);
+      await world.complete(written ?? Promise.resolve());
+    }
+  });
 });
 
 it("flushes each log in its own time, though another one may wait for longer", async () => {

@@ -85,7 +85,8 @@ export class RecordAccumulator {
   ): boolean {
     const { key, value } = record;
     const headers = record.headers === undefined ? undefined : headerList(record.headers);
-    let batch = this.#open;
+    const open = this.#open;
+    let batch = open;
     if (batch === undefined || !batch.encoder.tryAppend(timestamp, key, value, headers)) {
       const recordBytes = batch?.encoder.bytesOf(timestamp, key, value, headers);
       const growthBytes = recordBytes === undefined ? undefined : batch?.growthFor(recordBytes);
@@ -103,7 +104,7 @@ export class RecordAccumulator {
       invariant(fits, () => "a record does not fit into the room that was made for it");
     }
     batch.note(timestamp, onAcknowledged, record.partition !== undefined);
-    if (deadlineMs !== undefined && deadlineMs < batch.deadlineMs) {
+    if (batch === open && deadlineMs !== undefined && deadlineMs < batch.deadlineMs) {
       batch.deadlineMs = deadlineMs;
       if (this.host.settings.lingerMs > 0) this.host.onLingering(this.#lingersUntilMs(batch));
     }

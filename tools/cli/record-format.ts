@@ -72,6 +72,12 @@ export function recordAsJson(record: PrintableRecord, encoding: TextEncoding): s
   );
 }
 
+/** Milliseconds since 1970 that a date can have; a producer may write any number of 64 bits. */
+const DATE_MS_MAX = 8.64e15;
+
+/** A time in ISO form; the number itself where it is no date. */
+export const isoTime = (ms: number): string => (Math.abs(ms) <= DATE_MS_MAX ? new Date(ms).toISOString() : String(ms));
+
 type TemplatePart = string | ((record: PrintableRecord) => string | Uint8Array | null);
 
 function templatePrinter(template: string, encoding: TextEncoding): RecordPrinter {
@@ -86,7 +92,7 @@ function templatePrinter(template: string, encoding: TextEncoding): RecordPrinte
     v: (record) => bytes(record.value),
     s: (record) => bytes(record.value),
     T: (record) => String(record.timestamp),
-    d: (record) => new Date(record.timestamp).toISOString(),
+    d: (record) => isoTime(record.timestamp),
     h: (record) =>
       record.headers
         .map((header) => `${header.key}=${header.value === null ? "" : textOf(header.value, encoding)}`)

@@ -9,7 +9,7 @@ import { reasonOf } from "../../common/logger.js";
 import { CliError } from "../cli/cli-error.js";
 import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
-import { recordAsJson, recordPrinter } from "../cli/record-format.js";
+import { isoTime, recordAsJson, recordPrinter } from "../cli/record-format.js";
 import type { PrintableRecord, RecordPrinter } from "../cli/record-format.js";
 import { plural } from "../cli/quantities.js";
 import { runCommand } from "../cli/run-command.js";
@@ -167,7 +167,7 @@ class SegmentDump {
       out.writeText(
         `${line.baseOffset}-${line.lastOffset}  epoch ${line.leaderEpoch}  records ${line.records}  bytes ${line.bytes}  ` +
           `producer ${line.producerId}:${line.producerEpoch}:${line.baseSequence}  ${line.compression}  ` +
-          `crc ${crcOk ? "ok" : "WRONG"}  ${new Date(line.maxTimestamp).toISOString()}  at byte ${position}\n`,
+          `crc ${crcOk ? "ok" : "WRONG"}  ${isoTime(line.maxTimestamp)}  at byte ${position}\n`,
       );
     }
     if (this.options.verify === true) {

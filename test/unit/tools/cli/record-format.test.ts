@@ -51,6 +51,15 @@ describe("recordPrinter", () => {
     expect(text).toBe("orders-3@17 k= 1700000000123 2023-11-14T22:13:20.123Z a=1,__proto__=2,a= 1 -1 %\n");
   });
 
+  it("writes the number of a timestamp that is no date, as a producer may have sent it", async () => {
+    for (const [timestamp, text] of [
+      [8.64e15, "+275760-09-13T00:00:00.000Z"],
+      [8.64e15 + 1, "8640000000000001"],
+      [-(2 ** 60), "-1152921504606847000"],
+    ] as const)
+      expect((await printed("%d", { ...record, timestamp })).toString()).toBe(text);
+  });
+
   it.each([
     ["%x", "%x is not a field"],
     ["%v%", "ends in a single %"],

@@ -27,7 +27,7 @@ const VARINT_BYTES_MAX = 10;
 class FieldWalker {
   /** Of the field that `step` found: number and wire type, in however many bytes they stand. */
   tag = 0;
-  /** Where the content of that field begins, behind its length. It ends where the field does. */
+  /** Where the content of that field begins, behind its length, if it has one. It ends where the field does. */
   start = 0;
   /** Its content, if that is a number. Beyond 2^53 the last bits are lost. */
   number = 0;
@@ -67,6 +67,14 @@ class FieldWalker {
     return this.#stepSlowly(position, end);
   }
 
+  /** `number`, where it is a zigzag one. */
+  signed(): number {
+    const { number } = this;
+    if (number < 0x80000000) return (number >>> 1) ^ -(number & 1);
+    // The last bit, which may be lost, is the sign. So long a number was found slowly, and `start` is where it begins.
+    return ((this.#buffer[this.start] as number) & 1) === 0 ? number / 2 : -(number + 1) / 2;
+  }
+
   #stepSlowly(position: number, end: number): number {
     let at = this.#varint(position, end);
     const tag = this.number;
@@ -75,6 +83,7 @@ class FieldWalker {
     this.tag = tag;
     switch (tag & 7) {
       case 0:
+        this.start = at;
         return this.#varint(at, end);
       case 1:
         at += 8;
@@ -190,7 +199,7 @@ export class RecordCursor implements RecordPositions {
       at = fields.step(position, recordEnd);
       switch (fields.tag) {
         case TIMESTAMP_DELTA_TAG:
-          timestampDelta = signed(fields.number);
+          timestampDelta = fields.signed();
           break;
         case OFFSET_DELTA_TAG:
           offsetDelta = fields.number;
@@ -319,7 +328,3 @@ function readHeader(buffer: Buffer, fields: FieldWalker, start: number, end: num
   }
   return { key, value };
 }
-
-/** What a zigzag number stands for. */
-const signed = (number: number): number =>
-  number < 0x80000000 ? (number >>> 1) ^ -(number & 1) : number % 2 === 0 ? number / 2 : -(number + 1) / 2;

@@ -156,6 +156,19 @@ describe("RecordCursor", () => {
     expect(recordsRefusal(batch)).toBeUndefined();
   });
 
+  it("knows the sign of a time that is farther away than a number can tell", () => {
+    const [ones, zeros] = [0xff, 0x80].map((byte) => new Array<number>(8).fill(byte)) as [number[], number[]];
+    for (const [bytes, timestampDelta] of [
+      [[...ones, 0x1f], -(2 ** 60)],
+      [[...zeros, 0x20], 2 ** 60],
+      [[...ones.slice(1), 0x0f], -(2 ** 52)],
+      [[...zeros.slice(1), 0x10], 2 ** 52],
+    ] as const) {
+      const [record] = readAll(batchOf(Uint8Array.from([0x0a, bytes.length + 1, 0x08, ...bytes]), 1));
+      expect(Math.round((record?.timestampDelta ?? 0) / 2 ** 50)).toBe(timestampDelta / 2 ** 50);
+    }
+  });
+
   it("refuses numbers of more than ten bytes, and what is no field", () => {
     const refusalOf = (...fields: number[]): string | undefined =>
       recordsRefusal(batchOf(Uint8Array.from([0x0a, fields.length, ...fields]), 1));

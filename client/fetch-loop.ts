@@ -195,7 +195,8 @@ export class FetchLoop {
         partitions: changed,
         forgotten,
       },
-      { timeoutMs: settings.fetchWaitMs + settings.requestTimeoutMs },
+      // Behind a slow link four megabytes take their time.
+      { timeoutMs: settings.fetchWaitMs + settings.requestTimeoutMs, whileArriving: true },
       (outcome) => this.#onOutcome(session, epoch, outcome),
     );
     this.host.wakeAt(nowMs + settings.fetchWaitMs + SILENCE_MS);

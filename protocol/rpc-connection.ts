@@ -46,6 +46,16 @@ interface SentRecords {
   readonly inPlace?: RecordsInPlace;
 }
 
+/** What the answer to a request is waited for by. */
+interface Patience {
+  readonly timeoutMs: number;
+  /** Also longer, as long as bytes of some answer arrive: it may stand behind that one, or be it. @defaultValue false */
+  readonly whileArriving?: boolean;
+}
+
+/** So often it is looked whether bytes arrive. */
+const ARRIVING_MS = 1000;
+
 /** How fast bytes arrive at the peer is told by requests that have at least so many in front of their own end. */
 export const MEASURED_BYTES_MIN = 16 * 1024;
 /** The kernels hold about as much as this at most. */
@@ -53,8 +63,12 @@ const KERNEL_BYTES_MAX = 4 * 1024 * 1024;
 
 interface PendingRequest {
   readonly kind: RequestKind;
-  readonly deadlineMs: number;
+  readonly sentAtMs: number;
+  deadlineMs: number;
   readonly timeoutMs: number;
+  readonly whileArriving: boolean;
+  /** `#receivedBytes` when it was last out of time. */
+  receivedBytes: number;
   /** Where it ends among all bytes that were sent, and how many of them were under way with it. */
   readonly sentBytes: number;
   readonly underWayBytes: number;
@@ -199,7 +213,7 @@ export class RpcConnection {
   send<Kind extends RequestKind>(
     kind: Kind,
     body: Init<RequestBody<Kind>>,
-    options: SentRecords & { readonly timeoutMs: number },
+    options: SentRecords & Patience,
     onOutcome: (outcome: RpcOutcome<Kind>) => void,
   ): void {
     if (this.#end !== undefined) {
@@ -209,13 +223,17 @@ export class RpcConnection {
     }
     const correlationId = this.#nextCorrelationId;
     this.#nextCorrelationId = (correlationId % 0xffffffff) + 1;
-    const deadlineMs = this.#env.clock.monotonicMs() + options.timeoutMs;
+    const sentAtMs = this.#env.clock.monotonicMs();
+    const deadlineMs = sentAtMs + options.timeoutMs;
     const pieces = piecesOf(correlationId, kind, body, options);
     this.#countSent(pieces);
     this.#pending.set(correlationId, {
       kind,
+      sentAtMs,
       timeoutMs: options.timeoutMs,
       deadlineMs,
+      whileArriving: options.whileArriving ?? false,
+      receivedBytes: 0,
       sentBytes: this.#sentBytes,
       underWayBytes: this.underWayBytes,
       onOutcome: onOutcome as PendingRequest["onOutcome"],
@@ -276,18 +294,20 @@ export class RpcConnection {
   }
 
   /** The peer has answered, so it has received all that was sent up to the end of this request. */
-  #onArrived({ sentBytes, underWayBytes, deadlineMs, timeoutMs }: PendingRequest): void {
+  #onArrived({ sentBytes, underWayBytes, sentAtMs }: PendingRequest): void {
     if (sentBytes <= this.#arrivedBytes) return;
     this.#arrivedBytes = sentBytes;
     if (underWayBytes < MEASURED_BYTES_MIN) return;
-    const tookMs = this.#env.clock.monotonicMs() - (deadlineMs - timeoutMs);
-    this.#bytesPerMs = underWayBytes / Math.max(1, tookMs);
+    this.#bytesPerMs = underWayBytes / Math.max(1, this.#env.clock.monotonicMs() - sentAtMs);
   }
 
   /** The deadline of some request has come; it may have been answered long ago. */
   #onDeadline(): void {
     const nowMs = this.#env.clock.monotonicMs();
     for (const [correlationId, pending] of this.#pending) {
+      if (pending.deadlineMs <= nowMs && pending.whileArriving && this.#arrivesFor(pending)) {
+        pending.deadlineMs = nowMs + ARRIVING_MS;
+      }
       if (pending.deadlineMs > nowMs) {
         this.#earliest.wakeAt(pending.deadlineMs);
         continue;
@@ -295,6 +315,13 @@ export class RpcConnection {
       this.#pending.delete(correlationId);
       pending.onOutcome(TransportError.timeout(pending.kind, this.address, pending.timeoutMs));
     }
+  }
+
+  /** Whether an answer is being received, and some of it since the request was last out of time. */
+  #arrivesFor(pending: PendingRequest): boolean {
+    const arrives = this.#reader.isInsideFrame && this.#receivedBytes > pending.receivedBytes;
+    pending.receivedBytes = this.#receivedBytes;
+    return arrives;
   }
 
   #onClosed(end: SocketEnd): void {

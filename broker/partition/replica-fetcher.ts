@@ -219,7 +219,9 @@ export class ReplicaFetcher {
     const { sessionEpoch } = request;
     session.epoch += 1;
     this.#inFlight += 1;
-    connection.send("fetch", request, { timeoutMs: settings.waitMsMax + ANSWER_GRACE_MS }, (outcome) =>
+    // Behind a slow link a large answer takes its time: it would be given up and asked for again for ever.
+    const patience = { timeoutMs: settings.waitMsMax + ANSWER_GRACE_MS, whileArriving: true };
+    connection.send("fetch", request, patience, (outcome) =>
       this.#onOutcome(connection, session, sessionEpoch, outcome),
     );
   }

@@ -364,3 +364,22 @@ describe("a fetch that was held up on a connection that its replica has given up
     });
   });
 });
+
+describe("a follower behind a slow link", () => {
+  it("has at last an answer that takes longer than one is waited for", async () => {
+    await withCluster({ seed: 106, settings }, async (cluster) => {
+      const [leader = 0, follower = 0] = [1, 2, 3, 4].filter((id) => id !== cluster.controllerId);
+      const assignment = [{ brokerIds: [leader, follower] }];
+      const topicId = await cluster.createTopic({ name: "big", assignment });
+      const client = cluster.client();
+      await cluster.complete(client.refresh());
+      const { network } = cluster.simulation;
+      // Half a megabyte in seventeen seconds, in small packets.
+      network.windowBytes = 16 * 1024;
+      network.setLink(host(leader), host(follower), { bytesPerMs: 30 });
+      await writeTo(cluster, client, leader, { topicId, partition: 0 }, BIG);
+      const end = (): number => cluster.log(follower, "big").logEndOffset;
+      await cluster.until(() => end() === BIG.length, "the follower has it", 25_000);
+    });
+  });
+});

@@ -106,6 +106,15 @@ describe("a client behind a slow link", () => {
     expect(link.connections - before).toBeLessThan(4);
   });
 
+  it("reads records of which an answer takes longer than requestTimeoutMs", async () => {
+    const producer = cluster.producer({ batchBytes: 100_000 });
+    for (let index = 0; index < 8; index += 1) await producer.send("t", { value: "x".repeat(50_000) });
+    const bootstrapBrokers = [`127.0.0.1:${link.port}`];
+    await using hasty = await connect({ bootstrapBrokers, requestTimeoutMs: 500 });
+    const consumer = hasty.consumer({ topics: ["t"], from: "earliest", signal: AbortSignal.timeout(10_000) });
+    for await (const { offset } of consumer) if (offset === 7) break;
+  });
+
   it("lists topics that take seconds", async () => {
     for (let index = 0; index < 2000; index += 1) fake.createTopic(`${"t".repeat(150)}${index}`);
     const before = link.connections;

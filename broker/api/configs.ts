@@ -19,7 +19,10 @@ export function describeConfigsHandler(
         const topic = metadata.topicNamed(request.name);
         if (topic === undefined) {
           const denial = `there is no topic ${JSON.stringify(request.name.slice(0, 249))}`;
-          const { code, message } = metadata.refusal(errorReport("UNKNOWN_TOPIC_OR_PARTITION", denial));
+          const { code, message } = metadata.refusal(
+            errorReport("UNKNOWN_TOPIC_OR_PARTITION", denial),
+            metadata.isTold(request.name),
+          );
           throw new ApiError(errorNameOf(code), message);
         }
         const own = new TopicConfig(config, topic.config);

@@ -58,7 +58,9 @@ function askedTopics(
   ids: readonly string[],
   describe: (topic: CachedTopic) => Init<TopicMetadata>,
 ): Init<TopicMetadata>[] {
-  if (names.length === 0 && ids.length === 0) return [...metadata.topics()].map(describe);
+  if (names.length === 0 && ids.length === 0) {
+    return [...metadata.topics()].filter((topic) => topic.growsFrom !== 0).map(describe);
+  }
   // Whoever names a large topic twenty thousand times is told of it once.
   const named = [...new Set(names)].map((name): Init<TopicMetadata> => {
     const topic = metadata.topicNamed(name);
@@ -69,28 +71,28 @@ function askedTopics(
           "UNKNOWN_TOPIC_OR_PARTITION",
           `there is no topic ${JSON.stringify(name.slice(0, 249))}; create it with: ottla topic create NAME`,
         ),
+        metadata.isTold(name),
       ),
     });
     return topic === undefined ? error() : describe(topic);
   });
   const byId = [...new Set(ids)].map((topicId): Init<TopicMetadata> => {
     const topic = metadata.topic(topicId);
-    return topic === undefined
-      ? {
-          topicId,
-          error: metadata.refusal(errorReport("UNKNOWN_TOPIC_ID", `there is no topic with id ${topicId.slice(0, 64)}`)),
-        }
-      : describe(topic);
+    if (topic !== undefined && topic.growsFrom !== 0) return describe(topic);
+    const denial = errorReport("UNKNOWN_TOPIC_ID", `there is no topic with id ${topicId.slice(0, 64)}`);
+    return { topicId, error: metadata.refusal(denial, topic !== undefined) };
   });
   return [...named, ...byId];
 }
 
 function describeTopic(topic: CachedTopic, maxBatchBytes: number): Init<TopicMetadata> {
+  const { growsFrom = Number.POSITIVE_INFINITY } = topic;
+  const described = [...topic.partitions].filter(([partition]) => partition < growsFrom);
   return {
     name: topic.name,
     topicId: topic.topicId,
     maxBatchBytes,
-    partitions: [...topic.partitions].map(([partition, state]) => ({
+    partitions: described.map(([partition, state]) => ({
       partition,
       leaderId: state.leaderId ?? -1,
       leaderEpoch: state.leaderEpoch,

@@ -139,7 +139,9 @@ export class Administration {
     const config = withEntries(new Map(), wanted.config);
     const topicId = this.#env.random.uuid();
     const warning = newTopicWarning(wanted, assignment[0]?.length ?? 0, limits);
-    return { topic: { name: wanted.name, topicId, version: 0, config, partitions: new Map() }, assignment, warning };
+    const partitionCount = assignment.length;
+    const topic = { name: wanted.name, topicId, version: 0, config, partitionCount, partitions: new Map() };
+    return { topic, assignment, warning };
   }
 
   async #createTopic({ topic, assignment }: PlannedTopic): Promise<void> {
@@ -193,7 +195,10 @@ export class Administration {
     }
     const partitions = added.map((replicas, index) => changes.born(topic, before.length + index, replicas));
     const assignment = [...before.map(({ replicas }) => replicas), ...added];
-    await store.growTopic(topic, assignment, partitions, (chunk) => changes.apply(chunk));
+    await store.growTopic(topic, assignment, partitions, (chunk) => {
+      topic.partitionCount = assignment.length;
+      changes.apply(chunk);
+    });
     this.#logger.info(`Topic ${topic.name} grew from ${before.length} to ${counted(assignment.length, "partition")}.`);
     return { name: topic.name, topicId: topic.topicId, partitions: assignment.length, replicationFactor };
   }

@@ -463,6 +463,7 @@ function topicStates(state: ClusterState, keys: Keys, durability: (topic: Topic)
       name: topic.name,
       config: configEntries(topic.config),
       durability: durability(topic),
+      partitionCount: topic.partitionCount,
       partitions,
     });
   }

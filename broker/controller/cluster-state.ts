@@ -62,6 +62,8 @@ export interface Topic {
   version: number;
   /** Only what was set for this topic. */
   config: ConfigZnode;
+  /** As the committed assignment says; 0: some of those cannot be made, and the others must do. */
+  partitionCount: number;
   /** Those whose state is committed; all of them but in the middle of a creation. */
   readonly partitions: Map<number, Partition>;
 }

@@ -551,7 +551,7 @@ export class Controller implements ControllerApi {
   ): Topic {
     const { name, topicId, version, config } = stored;
     const partitions = new Map<number, Partition>();
-    const topic: Topic = { name, topicId, version, config, partitions };
+    const topic: Topic = { name, topicId, version, config, partitionCount: stored.assignment.length, partitions };
     const rulesOf = this.#changes.rules(topic);
     for (const [number, found] of stored.states) {
       const { leader, leaderEpoch, partitionEpoch, isr, elr, unverified, lost, brokerEpochs, durability } = found;
@@ -635,7 +635,16 @@ export class Controller implements ControllerApi {
     this.#logger.info(
       `Topic ${topic.name}: making ${counted(missing.length, "partition")} that a predecessor did not get to.`,
     );
-    await this.#store.finishCreation(topic, missing, (chunk) => this.#changes.apply(chunk));
+    try {
+      await this.#store.finishCreation(topic, missing, (chunk) => this.#changes.apply(chunk));
+    } catch (error) {
+      // What is there must do, and brokers must not wait for the rest before they tell of it.
+      if (isRefusal(error)) {
+        topic.partitionCount = 0;
+        this.#changes.tell(topic);
+      }
+      throw error;
+    }
   }
 
   // -- brokers --------------------------------------------------------------------------------------------------------

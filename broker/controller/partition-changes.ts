@@ -149,6 +149,11 @@ export class PartitionChanges {
     }
   }
 
+  /** Orders all of a topic again. */
+  tell({ topicId, partitions }: Topic): void {
+    for (const channel of this.#parts.channels.values()) channel.partitionsChanged(topicId, partitions.keys());
+  }
+
   #say(change: PartitionChange | undefined): void {
     if (change === undefined) return;
     const { topic, from, to, ground, why } = change;

@@ -9,7 +9,10 @@ export interface CachedTopic {
   readonly topicId: TopicId;
   readonly name: string;
   readonly config: ControllerOrdersRequest["topics"][number]["config"];
+  /** All that were told of. */
   readonly partitions: ReadonlyMap<number, CommittedState>;
+  /** It is getting partitions that were not all told of yet: clients are told of the first so many only. */
+  readonly growsFrom: number | undefined;
 }
 
 /**
@@ -29,7 +32,13 @@ export class MetadataCache {
   #brokers = new Map<BrokerId, RegisteredBroker>();
   readonly #topics = new Map<
     TopicId,
-    { topicId: TopicId; name: string; config: CachedTopic["config"]; partitions: Map<number, CommittedState> }
+    {
+      topicId: TopicId;
+      name: string;
+      config: CachedTopic["config"];
+      partitions: Map<number, CommittedState>;
+      growsFrom: number | undefined;
+    }
   >();
   readonly #idsByName = new Map<string, TopicId>();
 
@@ -49,9 +58,11 @@ export class MetadataCache {
   topic(topicId: TopicId): CachedTopic | undefined {
     return this.#topics.get(topicId);
   }
+  /** undefined also as long as it is being made. */
   topicNamed(name: string): CachedTopic | undefined {
     const id = this.#idsByName.get(name);
-    return id === undefined ? undefined : this.#topics.get(id);
+    const topic = id === undefined ? undefined : this.#topics.get(id);
+    return topic?.growsFrom === 0 ? undefined : topic;
   }
 
   /** Where the leader of a partition is reached on a listener; null when it is not known. */
@@ -70,27 +81,45 @@ export class MetadataCache {
     for (const topic of orders.topics) {
       let cached = this.#topics.get(topic.topicId);
       if (cached === undefined) {
-        cached = { topicId: topic.topicId, name: topic.name, config: topic.config, partitions: new Map() };
+        const { topicId, name, config } = topic;
+        cached = { topicId, name, config, partitions: new Map(), growsFrom: undefined };
         this.#topics.set(topic.topicId, cached);
         this.#idsByName.set(topic.name, topic.topicId);
       }
       cached.config = topic.config;
+      const countBefore = cached.partitions.size;
       for (const message of topic.partitions) {
         const state = committedState(message);
         const known = cached.partitions.get(message.partition);
         if (known === undefined || isAtLeastAsNew(state, known)) cached.partitions.set(message.partition, state);
       }
+      if (cached.partitions.size >= topic.partitionCount) cached.growsFrom = undefined;
+      else cached.growsFrom ??= countBefore;
     }
   }
 
-  /** What to answer about a topic that is not here. `denial` would be believed, so it is given only when it is true. */
-  refusal(denial: ErrorReport): ErrorReport {
+  /**
+   * What to answer about a topic that is not here. `denial` would be believed, so it is given only when it is true. `isTold`: it
+   * is here, but not all of it.
+   */
+  refusal(denial: ErrorReport, isTold = false): ErrorReport {
+    if (isTold) {
+      return errorReport(
+        "LEADER_NOT_AVAILABLE",
+        "the topic is being made, and the controller has not told of all its partitions yet; ask again",
+      );
+    }
     return this.lacksUnreadable
       ? errorReport(
           "LEADER_NOT_AVAILABLE",
           "the controller cannot read all topics in ZooKeeper, and this may be one of them; its log says which node has to be repaired",
         )
       : denial;
+  }
+
+  /** Whether a topic of that name was told of, be it in part. */
+  isTold(name: string): boolean {
+    return this.#idsByName.has(name);
   }
 
   forget(topicId: TopicId): void {

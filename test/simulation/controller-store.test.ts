@@ -50,6 +50,7 @@ const topicNamed = (name: string): Topic => ({
   topicId: `id-${name}`,
   version: 0,
   config: new Map(),
+  partitionCount: 0,
   partitions: new Map(),
 });
 

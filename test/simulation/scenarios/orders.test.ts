@@ -50,6 +50,43 @@ describe("a controller with many partitions", () => {
     });
   });
 
+  it("has no broker tell clients of a part of a new topic, by whose size they would place keys", async () => {
+    await withCluster({ seed: 83 }, async (cluster) => {
+      const controller = cluster.controllerId ?? 0;
+      const other = controller === 3 ? 2 : 3;
+      const assignment = Array.from({ length: 1500 }, () => ({ brokerIds: [controller] }));
+      const known = () => cluster.broker(other).broker?.metadata.topicNamed("many");
+      const created = cluster.admin.administer("createTopics", {
+        topics: [{ name: "many", assignment }],
+        timeoutMs: 10_000,
+      });
+      await cluster.until(() => known() !== undefined, "the other broker has heard of the topic");
+      expect(known()?.partitions.size).toBe(1500);
+      await cluster.complete(created);
+    });
+  });
+
+  it("has no broker tell clients of a part of the partitions that a topic gets", async () => {
+    await withCluster({ seed: 85 }, async (cluster) => {
+      const controller = cluster.controllerId ?? 0;
+      const other = controller === 3 ? 2 : 3;
+      const assignment = Array.from({ length: 500 }, () => ({ brokerIds: [controller] }));
+      const [former, added] = [assignment.slice(0, 2), assignment.slice(2)];
+      const topics = [{ name: "many", assignment: former }];
+      await cluster.complete(cluster.admin.administer("createTopics", { topics, timeoutMs: 10_000 }));
+      const known = () => cluster.broker(other).broker?.metadata.topicNamed("many");
+      await cluster.until(() => known()?.partitions.size === 2, "the other broker has heard of the topic");
+      const body = { topic: "many", partitions: 500, assignment: added, timeoutMs: 10_000 };
+      const grown = cluster.admin.administer("createPartitions", body);
+      await cluster.until(() => (known()?.partitions.size ?? 0) > 2, "the other broker has heard of some more");
+      expect([2, undefined]).toContain(known()?.growsFrom);
+      expect(known()?.growsFrom === undefined).toBe(known()?.partitions.size === 500);
+      await cluster.complete(grown);
+      await cluster.until(() => known()?.growsFrom === undefined, "the other broker has heard of all");
+      expect(known()?.partitions.size).toBe(500);
+    });
+  });
+
   it("has what was deleted while it could not reach a broker deleted there, not set aside", async () => {
     await withCluster({ seed: 84 }, async (cluster) => {
       const controller = cluster.controllerId ?? 0;

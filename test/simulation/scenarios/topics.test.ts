@@ -62,7 +62,14 @@ describe("a log that no order named", () => {
       table.forgetTopic(topicId, "the test says so");
       const aside = table.setStraysAside();
       const named = { ...state!, partition: 1, leaderId: 1, minInsyncReplicas: 1 };
-      table.applyTopic({ topicId, name: "letters", config: [], durability: "", partitions: [named] as never });
+      table.applyTopic({
+        topicId,
+        name: "letters",
+        config: [],
+        partitionCount: 0,
+        durability: "",
+        partitions: [named] as never,
+      });
       await cluster.complete(aside);
       const setAside = cluster.lines.flatMap((line) => /(letters-\d) .* is set aside/.exec(line)?.[1] ?? []);
       expect(setAside).toEqual(["letters-0"]);

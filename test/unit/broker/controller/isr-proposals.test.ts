@@ -23,6 +23,7 @@ const topic: Topic = {
   topicId: "t",
   version: 0,
   config: new Map(),
+  partitionCount: 1,
   partitions: new Map([[0, partition]]),
 };
 

@@ -765,6 +765,27 @@ describe("Producer", () => {
     expect((await early).offset).toBe(0);
   });
 
+  it("lets no record pass those that wait for their topic while another producer is told of it", async () => {
+    await start();
+    const failing = cluster.producer({
+      partitioner: () => {
+        throw new TypeError("the partitioner knows no such key");
+      },
+    });
+    const producer = cluster.producer();
+    const heard = new Promise<void>((resolve) => {
+      void failing.produce("t", { key: "k", value: "x" }, () => {
+        void producer.produce("t", { value: "second" });
+        resolve();
+      });
+    });
+    void producer.produce("t", { value: "first" });
+    fake.createTopic("t");
+    await heard;
+    await producer.flush();
+    expect(valuesOf(fake.partition("t"))).toEqual(["first", "second"]);
+  });
+
   it("keeps the topic it writes to, though an administrator's look at it ends meanwhile", async () => {
     await start();
     fake.createTopic("t");
@@ -874,6 +895,28 @@ describe("Producer", () => {
     const places = await producer.sendBatch("t", keyed);
     expect(places.every(({ partition }) => partition === 0)).toBe(true);
     expect(valuesOf(fake.partition("t")).sort()).toEqual(keyed.map(({ value }) => value).sort());
+  });
+
+  it("has flushed the records of a partition that is gone once they have an outcome elsewhere", async () => {
+    await start();
+    fake.createTopic("t", 2);
+    const producer = cluster.producer({ lingerMs: 60_000 });
+    await Promise.all([producer.send("t", { value: "known", partition: 0 }), producer.flush()]);
+    /** Of two partitions it belongs to the second one. */
+    const key = Array.from({ length: 100 }, (_, index) => `k${index}`).find((one) => partitionOfKey(one, 2) === 1)!;
+    onProduce(async ({ body }) => {
+      if (body.partitions[0]?.partition !== 1) return undefined;
+      fake.topics.delete("t");
+      fake.createTopic("t", 1);
+      const asked = fake.broker(1).bodies("metadata").length;
+      void cluster.partitionsOf("t");
+      await until(() => fake.broker(1).bodies("metadata").length > asked, "the client hears of the new topic");
+      return undefined;
+    });
+    let isAcknowledged = false;
+    void producer.produce("t", { key, value: "x" }, (error) => void (isAcknowledged = error === undefined));
+    await producer.flush();
+    expect(isAcknowledged).toBe(true);
   });
 
   describe("of a partition that is gone", () => {

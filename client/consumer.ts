@@ -1,3 +1,4 @@
+import type { Logger } from "../common/logger.js";
 import { onAbort } from "../common/on-abort.js";
 import { booleanOption, checkOptions, checkPartition, checkPartitions } from "./arguments.js";
 import type { ConsumerBatch, ConsumerRecord } from "./consumer-record.js";
@@ -12,18 +13,21 @@ import type { ConsumerOptions, Position, TopicPartition, TopicPartitionOffset } 
 import type { PartitionReader } from "./partition-reader.js";
 import type { ReadSource } from "./read-loop.js";
 import { ReadLoop } from "./read-loop.js";
+import { ReadWatch } from "./read-watch.js";
 import type { SubscriptionContext } from "./subscription.js";
 import { Subscription } from "./subscription.js";
 
 /** What a consumer shares with the rest of its cluster object. */
 export interface ConsumerContext extends FetcherContext, SubscriptionContext {
+  readonly logger: Logger;
   readonly onClosed: (consumer: Consumer) => void;
 }
 
 /** How far a loop reads. */
 export interface ReadOptions {
   /**
-   * End the loop at the high watermarks that the partitions have when it starts, instead of waiting for more.
+   * End the loop at the high watermarks that the partitions have when it starts, instead of waiting for more. Fails when
+   * nothing comes of what is missing for the `deadlineMs` of the connection; partitions that are paused are waited for.
    * @defaultValue false
    */
   readonly untilEnd?: boolean;
@@ -47,9 +51,12 @@ export interface BatchReadOptions extends ReadOptions {
  * is delivered. Leaving a loop stops fetching and keeps the position: another loop goes on behind the last record that was
  * delivered. One loop at a time. An error ends the loop by being thrown; reading can go on with another loop.
  *
- * A partition without a leader is waited for while the others are read, and mentioned in the log after `stallMs`. A loop
- * fails with LEADER_NOT_AVAILABLE after the `deadlineMs` of the connection when none of its partitions can be had, or when
- * it reads to the end and cannot reach the end of one.
+ * A partition of which nothing can be had is waited for while the others are read, and the log says which and why after
+ * `stallMs`. A loop fails with LEADER_NOT_AVAILABLE after the `deadlineMs` of the connection when none of its partitions can
+ * be found when it begins. Otherwise an endless loop goes on for ever. One that reads to the end fails when it has waited for
+ * `deadlineMs` and nothing has come of what is still missing: with LEADER_NOT_AVAILABLE, else with DeadlineExceededError,
+ * which name a partition and the cause. Time that the application takes between two records does not count, and a partition
+ * that it has paused is waited for until `resume`.
  *
  * @example
  * await using consumer = cluster.consumer({ topics: ["orders"], from: "earliest" });
@@ -62,6 +69,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
   readonly #subscription: Subscription;
   readonly #fetcher: Fetcher;
   readonly #collector: FetchCollector;
+  readonly #watch: ReadWatch;
   readonly #stopListening: () => void;
   readonly #stopListeningToSignal: () => void;
   /** Aborted when the consumer is closed, or its signal is aborted. */
@@ -77,13 +85,28 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     const wakeAt = (timeMs: number): void => this.#fetcher.wakeAt(timeMs);
     const errors = new FetchErrors(env, logger, metadata, settings, this.#buffer, wakeAt);
     this.#subscription = new Subscription(context, settings, this.#buffer, () => this.#assign(), this.#stopped.signal);
-    this.#fetcher = new Fetcher(context, settings.fetch, settings.stallMs, {
-      onFetched: (chunks) => this.#buffer.push(chunks),
+    this.#fetcher = new Fetcher(context, settings.fetch, {
+      onFetched: (chunks) => {
+        this.#watch.onProgress();
+        this.#buffer.push(chunks);
+      },
       onDamaged: (reader, offset, fault) => errors.onDamaged(reader, offset, fault),
       onPartitionError: (reader, brokerId, answer, name) => errors.onPartitionError(reader, brokerId, answer, name),
       onRefused: (brokerId, error) => this.#buffer.fail(toClientError(error, { brokerId })),
-      onCheck: () => this.#subscription.failRefused(),
+      onCheck: () => {
+        this.#subscription.failRefused();
+        this.#watch.look(this.#subscription.readers, this.#buffer.isAwaited);
+      },
     });
+    this.#watch = new ReadWatch(
+      {
+        clock: env.clock,
+        logger,
+        troubleOf: (reader) => this.#fetcher.troubleOf(reader),
+        fail: (error) => this.#buffer.fail(error),
+      },
+      { deadlineMs: context.deadlineMs, stallMs: settings.stallMs },
+    );
     this.#collector = new FetchCollector(this.#buffer, errors, settings.signal);
     this.#stopListening = metadata.onChange(() => this.#onMetadata());
     const stop = (): void => {
@@ -214,6 +237,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     const reuseMemory = booleanOption("reuseMemory", options.reuseMemory, false);
     return {
       begin: () => this.#begin(untilEnd, reuseMemory),
+      onWaiting: () => this.#watch.onProgress(),
       take,
       isOver: () => this.#closed || this.#subscription.isAtEnd,
       more: () => this.#buffer.more(),
@@ -231,6 +255,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     }
     this.#signal?.throwIfAborted();
     this.#fetcher.start(reuseMemory);
+    this.#watch.begin(untilEnd);
     try {
       await this.#prepare();
       await this.#subscription.begin(untilEnd);

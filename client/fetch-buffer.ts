@@ -43,6 +43,11 @@ export class FetchBuffer {
     return next;
   }
 
+  /** Whether a `next` waits. */
+  get isAwaited(): boolean {
+    return this.#waiter !== undefined;
+  }
+
   /** Resolves when something has come, or `wake` was called. */
   more(): Promise<void> {
     if (this.#waiter !== undefined) {

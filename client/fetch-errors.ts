@@ -73,6 +73,7 @@ export class FetchErrors {
     }
     reader.failedEpoch = metadata.leaderOf(topic, partition)?.leaderEpoch ?? -1;
     reader.notBeforeMs = this.env.clock.monotonicMs() + reader.backoff.next();
+    reader.trouble = new ProtocolError(name, answer.error?.message, { brokerId });
     if (refreshMetadata) {
       metadata.believe(topic, partition, answer.leader);
       metadata.refreshSoon();

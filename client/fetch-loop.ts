@@ -82,6 +82,8 @@ export class FetchLoop {
   /** The broker had no place for a session: each request is one's first. */
   #isWithoutSession = false;
   #notBeforeMs = 0;
+  /** Why the last request came to nothing; undefined: it was answered. */
+  lastError: TransportError | ApiError | undefined;
   /** Since when (monotonic) an answer is overdue; undefined: none is. */
   #askedAtMs: number | undefined;
 
@@ -209,6 +211,7 @@ export class FetchLoop {
     const { isReading } = this.host;
     const nowMs = this.host.env.clock.monotonicMs();
     this.#askedAtMs = session.inFlight > 0 ? nowMs : undefined;
+    this.lastError = outcome instanceof TransportError || outcome instanceof ApiError ? outcome : undefined;
     if (outcome instanceof TransportError) {
       this.#startOver(nowMs + this.#backoff.next());
       if (isReading) this.host.onTrouble(this.brokerId);
@@ -263,6 +266,8 @@ export class FetchLoop {
       }
       reader.backoff.reset();
       reader.hasBegun = true;
+      reader.trouble = undefined;
+      reader.isShortOfRecords = bytes === undefined && answer.highWatermark > offset;
       if (bytes === undefined) continue;
       const chunk = this.#chunkOf(reader, answer, bytes, nowMs, frame);
       if (chunk !== undefined) chunks.push(chunk);

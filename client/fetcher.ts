@@ -1,9 +1,11 @@
 import { EarliestTimer } from "../common/earliest-timer.js";
 import type { Env } from "../common/env/env.js";
-import type { Logger } from "../common/logger.js";
 import type { BrokerId } from "../protocol/types.js";
 import type { ConnectionSettings } from "./broker-connections.js";
 import { BrokerConnections } from "./broker-connections.js";
+import type { ClientError } from "./errors.js";
+import { ConnectionError, ProtocolError } from "./errors.js";
+import { noConnectionError } from "./produce-errors.js";
 import type { FetchHost, FetchSettings } from "./fetch-loop.js";
 import { FetchLoop } from "./fetch-loop.js";
 import { FramePool } from "./frame-pool.js";
@@ -13,7 +15,6 @@ import type { PartitionReader } from "./partition-reader.js";
 /** What a fetcher shares with the rest of its cluster object. */
 export interface FetcherContext {
   readonly env: Env;
-  readonly logger: Logger;
   readonly metadata: Metadata;
   readonly connectionSettings: ConnectionSettings;
 }
@@ -30,20 +31,15 @@ const AGAIN_MS = 20;
 
 /**
  * Has the partitions of one consumer fetched: each by the loop to its leader, over connections of their own. It follows
- * leaders that move, does not wait for one that stays silent and was replaced, and says so when one stays silent for long.
+ * leaders that move, and does not wait for one that stays silent and was replaced.
  */
 export class Fetcher {
   readonly #env: Env;
   readonly #metadata: Metadata;
-  readonly #logger: Logger;
   readonly #frames: FramePool;
   readonly #connections: BrokerConnections;
   readonly #host: FetchHost;
   readonly #loops = new Map<BrokerId, FetchLoop>();
-  /** Leaders whose silence was mentioned in the log. */
-  readonly #stallSaid = new Set<BrokerId>();
-  /** Partitions that have no leader, and since when (monotonic); infinite when it was mentioned in the log. */
-  #leaderless = new Map<PartitionReader, number>();
   readonly #timer: EarliestTimer;
   #isRunning = false;
   #reusesMemory = false;
@@ -51,13 +47,11 @@ export class Fetcher {
   constructor(
     context: FetcherContext,
     settings: FetchSettings,
-    private readonly stallMs: number,
     private readonly events: FetcherEvents,
   ) {
-    const { env, logger, metadata, connectionSettings } = context;
+    const { env, metadata, connectionSettings } = context;
     this.#env = env;
     this.#metadata = metadata;
-    this.#logger = logger;
     this.#frames = new FramePool(2 * settings.prefetchBytes);
     this.#connections = new BrokerConnections(
       env,
@@ -84,7 +78,6 @@ export class Fetcher {
   /** Asks for nothing more. Answers that are under way are of no use. */
   stop(): void {
     this.#isRunning = false;
-    this.#leaderless.clear();
     this.#timer.cancel();
   }
 
@@ -98,11 +91,9 @@ export class Fetcher {
   assign(readers: readonly PartitionReader[]): void {
     const metadata = this.#metadata;
     const nowMs = this.#env.clock.monotonicMs();
-    const leaderless = new Map<PartitionReader, number>();
     for (const reader of readers) {
       const leader = metadata.leaderOf(reader.topic, reader.partition);
       if (leader === undefined) {
-        leaderless.set(reader, this.#leaderless.get(reader) ?? nowMs);
         metadata.refreshSoon();
         continue;
       }
@@ -111,7 +102,6 @@ export class Fetcher {
       if (reader.notBeforeMs > nowMs || this.#connections.isFailing(leader.leaderId)) metadata.refreshSoon();
       if (reader.loop?.brokerId !== leader.leaderId) this.#move(reader, leader.leaderId, nowMs);
     }
-    this.#leaderless = leaderless;
     this.wake();
     this.wakeAt(nowMs + CHECK_MS);
   }
@@ -119,6 +109,25 @@ export class Fetcher {
   /** Something may have to be asked: a partition was added, resumed or moved. */
   wake(): void {
     for (const loop of this.#loops.values()) loop.wake();
+  }
+
+  /** What is in the way of reading a partition now; undefined: nothing that is known. */
+  troubleOf(reader: PartitionReader): ClientError | undefined {
+    const leader = this.#metadata.leaderOf(reader.topic, reader.partition);
+    if (leader === undefined) return new ProtocolError("LEADER_NOT_AVAILABLE", undefined);
+    const brokerId = leader.leaderId;
+    if (this.#connections.isFailing(brokerId))
+      return noConnectionError(brokerId, this.#connections.failureOf(brokerId));
+    const loop = this.#loops.get(brokerId);
+    if (loop !== undefined && loop.overdueMs(this.#env.clock.monotonicMs()) >= 0)
+      return new ConnectionError(`its leader, broker ${brokerId}, has not answered`, { brokerId });
+    if (reader.trouble !== undefined) return reader.trouble;
+    if (loop?.lastError !== undefined) return noConnectionError(brokerId, loop.lastError);
+    return reader.isShortOfRecords
+      ? new ConnectionError(`its leader, broker ${brokerId}, answers without the records that it says there are`, {
+          brokerId,
+        })
+      : undefined;
   }
 
   /** Does so at this time of the monotonic clock, or before. */
@@ -181,36 +190,17 @@ export class Fetcher {
     const nowMs = this.#env.clock.monotonicMs();
     for (const loop of this.#loops.values()) {
       const overdueMs = loop.overdueMs(nowMs);
-      if (overdueMs < 0) this.#stallSaid.delete(loop.brokerId);
-      else if (loop.readers.size === 0) this.#leave(loop);
-      else this.#onOverdue(loop, overdueMs);
+      if (overdueMs < 0) continue;
+      if (loop.readers.size === 0) this.#leave(loop);
+      else this.#onOverdue(loop);
     }
-    this.#sayLeaderless(nowMs);
     this.events.onCheck();
     this.wake();
     this.wakeAt(nowMs + CHECK_MS);
   }
 
-  #sayLeaderless(nowMs: number): void {
-    const partitions: string[] = [];
-    for (const [reader, sinceMs] of this.#leaderless) {
-      if (nowMs - sinceMs < this.stallMs) continue;
-      this.#leaderless.set(reader, Number.POSITIVE_INFINITY);
-      partitions.push(`${reader.topic}-${reader.partition}`);
-    }
-    if (partitions.length > 0)
-      this.#logger.warn("partitions have no leader, so nothing is read of them until they have one", { partitions });
-  }
-
-  #onOverdue(loop: FetchLoop, overdueMs: number): void {
+  #onOverdue(loop: FetchLoop): void {
     this.#metadata.onTrouble(loop.brokerId);
     this.#connections.onSilence(loop.brokerId);
-    if (overdueMs < this.stallMs || this.#stallSaid.has(loop.brokerId)) return;
-    this.#stallSaid.add(loop.brokerId);
-    this.#logger.warn("a leader does not answer, so nothing is read of its partitions", {
-      brokerId: loop.brokerId,
-      partitions: [...loop.readers].map(({ topic, partition }) => `${topic}-${partition}`),
-      silentMs: Math.round(overdueMs),
-    });
   }
 }

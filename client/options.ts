@@ -20,7 +20,7 @@ export interface ConnectOptions {
    */
   readonly clientId?: string;
   /**
-   * Where events go that are no errors of a call: a leader that stays silent, a cluster that cannot be reached. Has the
+   * Where events go that are no errors of a call: partitions of which nothing comes, a cluster that cannot be reached. Has the
    * functions `debug`, `info`, `warn` and `error`.
    * @defaultValue a logger that says nothing
    */
@@ -31,8 +31,8 @@ export interface ConnectOptions {
    */
   readonly env?: Env;
   /**
-   * How long `connect`, `partitionsOf`, lookups of a consumer and each call of `admin` go on trying, in milliseconds, from
-   * 1 on. What they reject with then is said there.
+   * How long `connect`, `partitionsOf`, lookups of a consumer and each call of `admin` go on trying, and a loop to the end
+   * waits for what is missing, in milliseconds, from 1 on. What they reject with then is said there.
    * @defaultValue 30000
    */
   readonly deadlineMs?: number;
@@ -198,7 +198,10 @@ interface ConsumerOptionsBase {
    */
   readonly fetchWaitMs?: number;
   /**
-   * A leader that does not answer for so long, in milliseconds, from 1 on, is mentioned in the log.
+   * When for so long, in milliseconds, from 1 on, something has been in the way of reading a partition (it has no leader,
+   * the leader cannot be reached, stays silent, refuses, or leaves the records out), the `logger` of the connection is told
+   * which, why, and since when; again every 5 seconds at most, as long as that lasts. Reading goes on, nothing is retried
+   * sooner or later for it.
    * @defaultValue 10000
    */
   readonly stallMs?: number;

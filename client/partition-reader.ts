@@ -1,6 +1,7 @@
 import type { RecordBatch } from "../protocol/record-batch.js";
 import type { BrokerId, PartitionKey, TopicId } from "../protocol/types.js";
 import { partitionKey } from "../protocol/types.js";
+import type { ClientError } from "./errors.js";
 import type { StartQuery } from "./offset-lookup.js";
 import type { Backoff } from "./retry.js";
 
@@ -61,6 +62,10 @@ export class PartitionReader {
   loop: ReaderLoop | undefined;
   /** Not asked for before this time of the monotonic clock. */
   notBeforeMs = 0;
+  /** Why nothing was had of it when it was asked for last; undefined: nothing was wrong. */
+  trouble: ClientError | undefined;
+  /** Its leader has answered that there is more, without any of it. */
+  isShortOfRecords = false;
   /** The leader epoch that the last failure was met under. */
   failedEpoch = -1;
   /** The offset of a damaged batch that is being fetched once more. */

@@ -2,6 +2,8 @@
 export interface ReadSource<T> {
   /** Called once, before anything is taken. */
   begin(): Promise<void>;
+  /** Nothing was here, so that the application waits from now on. */
+  onWaiting(): void;
   /** undefined: nothing is here now. Throws what went wrong. */
   take(): T | undefined;
   /** Nothing will come any more. */
@@ -63,6 +65,7 @@ export class ReadLoop<T> implements AsyncIterableIterator<T> {
       }
       this.#state = "open";
     }
+    this.source.onWaiting();
     try {
       while (this.#state === "open") {
         const value = this.source.take();

@@ -314,12 +314,13 @@ export class Subscription {
       open = open.filter(({ isOver }) => !isOver);
       // Others can be read: those that cannot be for now are waited for, as they are when they stop while they are read.
       const isHopeful = !this.#untilEnd && this.readers.some(({ position }) => position !== undefined);
-      if (isHopeful) continue;
       for (const search of open) {
         const error = answers.find((answer, index) => asked[index]?.search === search && answer instanceof ClientError);
-        if (error instanceof ClientError) this.#giveUp(search, error);
+        if (!(error instanceof ClientError)) continue;
+        if (isHopeful) search.reader.trouble = error;
+        else this.#giveUp(search, error);
       }
-      open = [];
+      if (!isHopeful) open = [];
     }
   }
 
@@ -341,6 +342,7 @@ export class Subscription {
     const { reader, endOffset } = search;
     if (this.#isReplaced(reader)) return;
     reader.hasBegun = true;
+    reader.trouble = undefined;
     if (search.startOffset !== undefined && search.generation === reader.generation)
       reader.restartAt(search.startOffset);
     const { position = 0 } = reader;

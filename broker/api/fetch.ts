@@ -3,7 +3,7 @@ import type { ErrorReport } from "../../protocol/error-codes.js";
 import type { FetchedPartition, FetchingReplica, FetchRequest, Init } from "../../protocol/messages.js";
 import type { BrokerEpoch, Offset, TopicId } from "../../protocol/types.js";
 import { isOlderBrokerEpoch, isTopicId, parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
-import { POOLED_BUFFER_BYTES } from "../log/buffer-pool.js";
+import { POOLED_BUFFER_BYTES } from "../log/segment/buffer-pool.js";
 import type { LogRead } from "../log/log.js";
 import type { MetadataCache } from "../metadata/metadata-cache.js";
 import type { Answer, Handler, RequestContext } from "../net/request-context.js";

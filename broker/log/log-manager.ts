@@ -9,18 +9,18 @@ import { reasonOf } from "../../common/logger.js";
 import { QueueClosed, SerialQueue } from "../../common/serial-queue.js";
 import { parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
 import type { Offset, PartitionKey, TopicId } from "../../protocol/types.js";
-import { BufferPool } from "./buffer-pool.js";
-import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./checkpoint-file.js";
-import type { LastRun } from "./last-run.js";
-import { markClean, markRunning, readLastRun } from "./last-run.js";
-import { LeaderEpochCache } from "./leader-epoch-cache.js";
+import { BufferPool } from "./segment/buffer-pool.js";
+import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./files/checkpoint-file.js";
+import type { LastRun } from "./files/last-run.js";
+import { markClean, markRunning, readLastRun } from "./files/last-run.js";
+import { LeaderEpochCache } from "./content/leader-epoch-cache.js";
 import { Limiter } from "../../common/limiter.js";
-import type { LogContext } from "./log-context.js";
-import { LogOffsets } from "./log-offsets.js";
-import { recoverLog } from "./log-recovery.js";
-import type { LastStop } from "./log-recovery.js";
+import type { LogContext } from "./content/log-context.js";
+import { LogOffsets } from "./content/offsets.js";
+import { recoverLog } from "./operations/recovery.js";
+import type { LastStop } from "./operations/recovery.js";
 import type { LogSettings } from "./log-settings.js";
-import { TailBudget } from "./log-tail.js";
+import { TailBudget } from "./content/tail.js";
 import { Log } from "./log.js";
 import {
   asideName,
@@ -30,11 +30,11 @@ import {
   parseSegmentFileName,
   partitionDirectoryName,
   readPartitionMetadata,
-} from "./partition-directory.js";
-import type { Aside } from "./partition-directory.js";
-import { ProducerStates } from "./producer-states.js";
+} from "./files/names.js";
+import type { Aside } from "./files/names.js";
+import { ProducerStates } from "./content/producer-states.js";
 import { Scrubber } from "./scrubber.js";
-import { SegmentCache } from "./segment-cache.js";
+import { SegmentCache } from "./segment/cache.js";
 
 const RECOVERY_POINTS_FILE = "recovery-point-offset-checkpoint";
 const LOG_STARTS_FILE = "log-start-offset-checkpoint";

@@ -6,28 +6,28 @@ import { ApiError } from "../../protocol/error-codes.js";
 import type { RecordBatch } from "../../protocol/record-batch.js";
 import { parseOffset } from "../../protocol/types.js";
 import type { LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
-import { checkProduced, checkReplicated, parseBatches } from "./append-checks.js";
-import { LogContent } from "./log-content.js";
-import type { RecoveredLog } from "./log-content.js";
-import type { LogContext, LogIdentity } from "./log-context.js";
-import { LogFlusher } from "./log-flusher.js";
-import { LogReader } from "./log-reader.js";
-import type { ReadOptions } from "./log-reader.js";
-import { LogRemoval } from "./log-removal.js";
+import { checkProduced, checkReplicated, parseBatches } from "./operations/append-checks.js";
+import { LogContent } from "./content/log-content.js";
+import type { RecoveredLog } from "./content/log-content.js";
+import type { LogContext, LogIdentity } from "./content/log-context.js";
+import { LogFlusher } from "./operations/flusher.js";
+import { LogReader } from "./operations/reader.js";
+import type { ReadOptions } from "./operations/reader.js";
+import { LogRemoval } from "./operations/removal.js";
 import type { LogSettings } from "./log-settings.js";
-import { LogState } from "./log-state.js";
-import { LogTruncation } from "./log-truncation.js";
-import { LogVerifier } from "./log-verifier.js";
-import { LogWaiters } from "./log-waiters.js";
-import type { LogListener } from "./log-waiters.js";
-import { LogWriter } from "./log-writer.js";
-import type { RecordTime } from "./record-times.js";
-import type { PlannedWrite } from "./segment-list.js";
-import type { LogRead } from "./segment-reader.js";
-import type { DamagedRange } from "./segment-scan.js";
+import { LogState } from "./content/writability.js";
+import { LogTruncation } from "./operations/truncation.js";
+import { LogVerifier } from "./operations/verifier.js";
+import { LogWaiters } from "./content/waiters.js";
+import type { LogListener } from "./content/waiters.js";
+import { LogWriter } from "./operations/writer.js";
+import type { RecordTime } from "../../protocol/record-times.js";
+import type { PlannedWrite } from "./content/segment-list.js";
+import type { LogRead } from "./segment/read.js";
+import type { DamagedRange } from "./segment/scan.js";
 
-export type { LogListener } from "./log-waiters.js";
-export type { LogRead } from "./segment-reader.js";
+export type { LogListener } from "./content/waiters.js";
+export type { LogRead } from "./segment/read.js";
 
 /** The result of an append. */
 export interface LogAppend {

@@ -4,7 +4,7 @@ import {
   encodeCheckpoint,
   readCheckpoint,
   writeCheckpoint,
-} from "../../../../broker/log/checkpoint-file.js";
+} from "../../../../broker/log/files/checkpoint-file.js";
 import { Simulation } from "../../../simulation/sim-env.js";
 
 jest.setTimeout(60_000);

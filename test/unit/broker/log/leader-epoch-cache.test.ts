@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { LeaderEpochCache } from "../../../../broker/log/leader-epoch-cache.js";
+import { LeaderEpochCache } from "../../../../broker/log/content/leader-epoch-cache.js";
 import { offset } from "./log-fixtures.js";
 
 describe("LeaderEpochCache", () => {

@@ -1,7 +1,7 @@
 import type { Logger } from "../../../../common/logger.js";
 import { silentLogger } from "../../../../common/logger.js";
-import type { LastStop } from "../../../../broker/log/log-recovery.js";
-import { readLastRun } from "../../../../broker/log/last-run.js";
+import type { LastStop } from "../../../../broker/log/operations/recovery.js";
+import { readLastRun } from "../../../../broker/log/files/last-run.js";
 import { LogManager } from "../../../../broker/log/log-manager.js";
 import type { LogManagerOptions } from "../../../../broker/log/log-manager.js";
 import type { LogSettings } from "../../../../broker/log/log-settings.js";

@@ -1,6 +1,6 @@
 import { jest } from "@jest/globals";
 import fc from "fast-check";
-import { LogTail, TailBudget } from "../../../../broker/log/log-tail.js";
+import { LogTail, TailBudget } from "../../../../broker/log/content/tail.js";
 import { readBatches } from "../../../../protocol/record-batch.js";
 import { offset, stampedBatch } from "./log-fixtures.js";
 

@@ -1,4 +1,4 @@
-import { ProducerStates } from "../../../../broker/log/producer-states.js";
+import { ProducerStates } from "../../../../broker/log/content/producer-states.js";
 import { ApiError } from "../../../../protocol/error-codes.js";
 import { readBatch, SEQUENCE_END } from "../../../../protocol/record-batch.js";
 import { batch, stampedBatch } from "./log-fixtures.js";

@@ -1,4 +1,4 @@
-import { expiredSegments, shouldRoll, wallClockJumped } from "../../../../broker/log/retention.js";
+import { expiredSegments, shouldRoll, wallClockJumped } from "../../../../broker/log/operations/retention.js";
 import { offset } from "./log-fixtures.js";
 
 const none = { retentionMs: -1, retentionBytes: -1 };

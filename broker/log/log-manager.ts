@@ -18,7 +18,7 @@ import { Limiter } from "../../common/limiter.js";
 import type { LogContext } from "./content/log-context.js";
 import { LogOffsets } from "./content/offsets.js";
 import { recoverLog } from "./operations/recovery.js";
-import type { LastStop } from "./operations/recovery.js";
+import type { LastStop } from "./files/last-stop.js";
 import type { LogSettings } from "./log-settings.js";
 import { TailBudget } from "./content/tail.js";
 import { Log } from "./log.js";
@@ -131,7 +131,6 @@ export class LogManager {
         this.#failed = true;
         options.onFatal(error);
       },
-      becameDirty: (log) => this.#becameDirty(log),
       checkpointSoon: () => this.#checkpointSoon(),
       checkpointNow: () => this.#checkpointNow(),
     };
@@ -194,7 +193,7 @@ export class LogManager {
     const former = this.#logsByDirectory.get(directoryName);
     if (former !== undefined) this.#inBackground(this.setAside(former.topicId, former.partition));
     const start = this.#startsWithoutLog.get(key) ?? toOffset(0);
-    const log = new Log(
+    const log: Log = new Log(
       this.#context,
       { topicId, topic, partition, directoryName },
       settings,
@@ -208,6 +207,7 @@ export class LogManager {
         isDirectoryDurable: true,
         wasCut: false,
       },
+      () => this.#becameDirty(log),
       this.#leaving.get(directoryName),
     );
     log.logStartIsDurable(start);
@@ -383,7 +383,9 @@ export class LogManager {
     const wasCut = content.wasCut || lastRun.cut.has(key);
     if (wasCut) this.#untoldCut.add(key);
     const identity = { topicId, topic: name.topic, partition: name.partition, directoryName };
-    this.#add(new Log(this.#context, identity, settings, { ...content, wasCut }));
+    const recovered = { ...content, wasCut };
+    const log: Log = new Log(this.#context, identity, settings, recovered, () => this.#becameDirty(log));
+    this.#add(log);
   }
 
   /**

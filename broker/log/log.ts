@@ -15,7 +15,9 @@ import { LogReader } from "./operations/reader.js";
 import type { ReadOptions } from "./operations/reader.js";
 import { LogRemoval } from "./operations/removal.js";
 import type { LogSettings } from "./log-settings.js";
-import { LogState } from "./content/writability.js";
+import { LogDisk } from "./content/disk.js";
+import { FullDisk } from "./operations/full-disk.js";
+import { Writability } from "./content/writability.js";
 import { LogTruncation } from "./operations/truncation.js";
 import { LogVerifier } from "./operations/verifier.js";
 import { LogWaiters } from "./content/waiters.js";
@@ -53,7 +55,7 @@ const always = (): boolean => true;
  * one gathered write. The log end offset covers what is written and nothing else. Everything that changes files in
  * another way (flush, truncation, retention, healing) goes through one queue of its own, one after the other.
  *
- * What it holds is in LogContent, in memory, and whether appends are taken in LogState. LogWriter writes, LogFlusher makes
+ * What it holds is in LogContent, in memory, and whether appends are taken in Writability. LogWriter writes, LogFlusher makes
  * durable, LogTruncation and LogRemoval take off at the two ends, LogReader and LogVerifier look. None of them knows Log or
  * has the queue: what they do in it, Log gives them a turn for.
  *
@@ -62,7 +64,9 @@ const always = (): boolean => true;
  */
 export class Log {
   readonly #waiters: LogWaiters;
-  readonly #state: LogState;
+  readonly #writability: Writability;
+  readonly #disk: LogDisk;
+  readonly #fullDisk: FullDisk;
   readonly #content: LogContent;
   readonly #writer: LogWriter;
   /** The one queue for what changes files and is no append. */
@@ -80,25 +84,33 @@ export class Log {
     /** As long as nobody gives it others. */
     settings: LogSettings,
     recovered: RecoveredLog,
+    /** Something is written that the disk does not have: a flush is due when the interval of the settings has passed. */
+    onDirty: () => void,
     blockedUntil?: Promise<void>,
   ) {
     const name = identity.directoryName;
     this.#waiters = new LogWaiters(context.env.timers);
-    this.#state = new LogState(context, name, this.#waiters, blockedUntil);
-    this.#content = new LogContent(context, identity, this.#state, settings, recovered);
-    this.#writer = new LogWriter(context.env.clock, this.#state, {
+    const onFailed = (error: Error): void => {
+      this.#waiters.rejectAll(this.#writability.refusal(reasonOf(error)));
+      context.onFatal(error);
+    };
+    this.#writability = new Writability(name, onFailed, blockedUntil);
+    this.#disk = new LogDisk(context, this.#writability);
+    this.#fullDisk = new FullDisk(context, name, this.#writability, this.#disk, this.#waiters);
+    this.#content = new LogContent(context, identity, this.#disk, settings, recovered, () => this.#onDamage());
+    this.#writer = new LogWriter(context.env.clock, this.#writability, {
       onWritten: (endOffset, bytes, wasQueued) => this.#onWritten(endOffset, bytes, wasQueued),
       onWriteFailed: (error) => this.#onWriteFailed(error),
     });
     this.#maintenance = new SerialQueue(`log ${name}`);
-    this.#flusher = new LogFlusher(context, this.#content, this.#state, this.#waiters, {
+    this.#flusher = new LogFlusher(context, this.#content, this.#writability, this.#disk, this.#waiters, {
       flush: () => this.flush(),
-      flushLater: () => context.becameDirty(this),
+      flushLater: onDirty,
     });
-    this.#truncation = new LogTruncation(this.#content, this.#state, this.#flusher);
-    this.#removal = new LogRemoval(context, this.#content, this.#state, this.#writer, this.#flusher);
+    this.#truncation = new LogTruncation(this.#content, this.#writability, this.#disk, this.#waiters, this.#flusher);
+    this.#removal = new LogRemoval(context, this.#content, this.#writability, this.#disk, this.#writer, this.#flusher);
     this.#verifier = new LogVerifier(context.env.files, this.#content, (change) => this.#maintenance.run(change));
-    this.#reader = new LogReader(context.pool, this.#content, this.#state, this.#verifier);
+    this.#reader = new LogReader(context.pool, this.#content, this.#writability, this.#verifier);
     this.wasCut = recovered.wasCut;
   }
 
@@ -149,7 +161,7 @@ export class Log {
   }
   /** Appends are refused until the disk has space again. */
   get isFull(): boolean {
-    return this.#state.isFull;
+    return this.#writability.isFull;
   }
 
   /** What was written under other settings is made durable now, if these say `fsync`. */
@@ -170,7 +182,7 @@ export class Log {
    * DUPLICATE_SEQUENCE_NUMBER, UNKNOWN_PRODUCER_ID, INVALID_PRODUCER_EPOCH, STORAGE_ERROR: then nothing was appended.
    */
   appendAsLeader(records: Buffer, leaderEpoch: LeaderEpoch): LogAppend {
-    this.#state.assertWritable();
+    this.#writability.assertWritable();
     const { latest } = this.#content.epochs;
     invariant(
       latest === undefined || leaderEpoch >= latest,
@@ -202,7 +214,7 @@ export class Log {
    * they are written. Throws ApiError CORRUPT_MESSAGE, INVALID_RECORD, STORAGE_ERROR: then nothing was appended.
    */
   appendAsFollower(records: Buffer, leaderEpoch: LeaderEpoch): LogAppend {
-    this.#state.assertWritable();
+    this.#writability.assertWritable();
     const batches = parseBatches(records);
     const { segments, offsets } = this.#content;
     const [first] = batches as [RecordBatch, ...RecordBatch[]];
@@ -238,7 +250,7 @@ export class Log {
       if (!(error instanceof StorageFailure)) throw error;
       // No segment can be begun, and writes that wait for their turn would fail as well.
       if (error.reason === "full") throw this.#onWriteFailed(error);
-      throw this.#state.refusal(error);
+      throw this.#writability.refusal(error);
     }
   }
 
@@ -247,6 +259,12 @@ export class Log {
     this.#waiters.writtenTo(endOffset);
     this.#flusher.wrote(bytes);
     if (wasQueued) this.#waiters.listener?.onWritten();
+  }
+
+  /** Appends do not suffer from damage; the partition may, and the next run is to know. */
+  #onDamage(): void {
+    this.context.checkpointSoon();
+    this.#waiters.fault("onDamaged");
   }
 
   /** Undefined when what ends here is written already, as the durability demands. */
@@ -264,15 +282,15 @@ export class Log {
    */
   #onWriteFailed(error: unknown): ApiError {
     const failure = error instanceof StorageFailure ? error : undefined;
-    const refusal = this.#state.refusal(failure ?? reasonOf(error));
-    if (!this.#state.isHealthy) return refusal;
+    const refusal = this.#writability.refusal(failure ?? reasonOf(error));
+    if (!this.#writability.isHealthy) return refusal;
     this.#writer.drop();
     this.#waiters.rejectUnwritten(this.#content.offsets.logEnd, refusal);
     if (failure?.reason !== "full") {
-      this.#state.fail(error);
+      this.#writability.fail(error);
       return refusal;
     }
-    this.#state.becomeFull(failure);
+    this.#fullDisk.begin(failure);
     const dropped = this.#content.dropPlanned();
     this.#maintenance
       .run(async () => {
@@ -281,12 +299,12 @@ export class Log {
       })
       .then(
         () =>
-          this.#state.awaitSpace(
+          this.#fullDisk.awaitSpace(
             () => this.#content.settings.maxMessageBytes,
             // A flush may have written down the epoch of what was taken back.
             () => this.#maintenance.run(() => this.#content.saveEpochs()),
           ),
-        (cause: unknown) => this.#state.fail(cause),
+        (cause: unknown) => this.#writability.fail(cause),
       );
     return refusal;
   }
@@ -296,7 +314,7 @@ export class Log {
    * when that is so now.
    */
   whenSettled(): Promise<void> | undefined {
-    if (this.#state.isBeingTruncated) return this.#maintenance.run(() => this.#writer.drained());
+    if (this.#writability.isBeingTruncated) return this.#maintenance.run(() => this.#writer.drained());
     return this.#writer.isIdle ? undefined : this.#writer.drained();
   }
 
@@ -380,14 +398,14 @@ export class Log {
     if (offset > offsets.logStart && offset > offsets.flushed) {
       // Nothing is looked at any more below the log start: what a power cut leaves of it there must be readable, because
       // records go on behind it in the same file.
-      await this.#state.inSpiteOfFullDisk(() => this.flush());
+      await this.#disk.inSpiteOfFullDisk(() => this.flush());
       this.#assertReplicated(offset);
     }
     this.#content.advanceLogStart(offset);
     // Whatever becomes of the checkpoint now, one of the next has it.
     this.context.checkpointSoon();
     // Also when it did not move: another call may have moved it and not come to its end.
-    if (!(await this.#content.checkpointStart(() => this.#state.checkpointInSpiteOfFullDisk()))) return;
+    if (!(await this.#content.checkpointStart(() => this.#disk.checkpointInSpiteOfFullDisk()))) return;
     await this.#maintenance.run(() => this.#removal.removeBelowLogStart());
   }
 
@@ -424,10 +442,10 @@ export class Log {
   }
 
   #truncate(task: () => Promise<void>): Promise<void> {
-    return this.#state.duringTruncation(() =>
+    return this.#writability.duringTruncation(() =>
       this.#maintenance.run(async () => {
         await this.#writer.drained();
-        if (this.#state.hasEnded) throw this.#state.refusal("the log is closed");
+        if (this.#writability.hasEnded) throw this.#writability.refusal("the log is closed");
         await task();
       }),
     );
@@ -435,8 +453,8 @@ export class Log {
 
   /** Writes everything down, so that the next start has nothing to recover, and closes the files. Idempotent. */
   async close(): Promise<void> {
-    if (this.#state.isClosed) return;
-    const wasFailed = this.#state.isFailed;
+    if (this.#writability.isClosed) return;
+    const wasFailed = this.#writability.isFailed;
     await this.#writer.drained();
     try {
       if (!wasFailed && this.#content.segments.all.length > 0) {
@@ -450,8 +468,11 @@ export class Log {
 
   /** Stops at once and writes nothing more, as a crash would. */
   abandon(): void {
-    if (this.#state.isClosed) return;
-    this.#state.close();
+    if (this.#writability.isClosed) return;
+    this.#writability.close();
+    this.#fullDisk.cancel();
+    this.#waiters.rejectAll(this.#writability.refusal("the log is closed"));
+    this.#waiters.listener = undefined;
     this.#removal.cancel();
     this.#writer.drop();
     this.#content.tail.clear();

@@ -1,7 +1,6 @@
 import type { Logger } from "../../../common/logger.js";
 import { ApiError } from "../../../protocol/error-codes.js";
 import type { Offset } from "../../../protocol/types.js";
-import type { LogState } from "./writability.js";
 import type { DamagedRange } from "../segment/scan.js";
 
 /**
@@ -10,11 +9,14 @@ import type { DamagedRange } from "../segment/scan.js";
  */
 export class LogDamage {
   constructor(
-    private readonly state: LogState,
+    /** For messages: the name of the log's directory. */
+    private readonly name: string,
     private readonly logger: Logger,
     /** What lies below it is no part of the log any more. */
     private readonly logStart: () => Offset,
     private known: readonly DamagedRange[],
+    /** Damage was found that was not known. */
+    private readonly onNews: () => void,
   ) {
     this.cutStart(logStart());
     this.#say(this.known);
@@ -24,7 +26,7 @@ export class LogDamage {
     return this.known;
   }
 
-  /** Takes note of damage and tells the partition, unless all of it is known. */
+  /** Takes note of damage, which is news unless all of it is known. */
   add(found: readonly DamagedRange[]): void {
     const news = startingAt(found, this.logStart()).filter(
       (range) => !this.known.some((known) => known.from <= range.from && known.to >= range.to),
@@ -32,13 +34,13 @@ export class LogDamage {
     if (news.length === 0) return;
     this.known = [...this.known, ...news].sort((left, right) => left.from - right.from);
     this.#say(news);
-    this.state.tellDamage();
+    this.onNews();
   }
 
   #say(news: readonly DamagedRange[]): void {
     for (const { from, to, reason } of news) {
       this.logger.error(
-        `${this.state.name}: offsets ${from} to ${to - 1} are damaged on this disk and are not served: ${reason}`,
+        `${this.name}: offsets ${from} to ${to - 1} are damaged on this disk and are not served: ${reason}`,
       );
     }
   }
@@ -50,7 +52,7 @@ export class LogDamage {
       if (range.from <= from)
         throw new ApiError(
           "CORRUPT_LOG",
-          `${this.state.name}: offsets ${range.from} to ${range.to - 1} are damaged: ${range.reason}`,
+          `${this.name}: offsets ${range.from} to ${range.to - 1} are damaged: ${range.reason}`,
         );
       return range.from < end ? range.from : end;
     }

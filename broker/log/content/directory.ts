@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { File } from "../../../common/env/files.js";
 import type { LogContext, LogIdentity } from "./log-context.js";
-import type { LogState } from "./writability.js";
+import type { LogDisk } from "./disk.js";
 import { METADATA_FILE, encodePartitionMetadata } from "../files/names.js";
 
 /**
@@ -20,7 +20,7 @@ export class LogDirectory {
   constructor(
     private readonly context: LogContext,
     private readonly identity: LogIdentity,
-    private readonly state: LogState,
+    private readonly disk: LogDisk,
     { hasDirectory, isDirectoryDurable }: { readonly hasDirectory: boolean; readonly isDirectoryDurable: boolean },
   ) {
     this.path = join(context.directory, identity.directoryName);
@@ -59,7 +59,7 @@ export class LogDirectory {
     }
     const metadata = this.#metadataFile;
     if (metadata === undefined) return;
-    await this.state.syncOrFail(() => metadata.sync());
+    await this.disk.sync(() => metadata.sync());
     this.#metadataFile = undefined;
     await metadata.close();
   }
@@ -78,7 +78,7 @@ export class LogDirectory {
   /** What changes meanwhile is for the next time, and so is what could not be synced. */
   async #syncDirectory(path: string, onFailure: () => void): Promise<void> {
     try {
-      await this.state.syncOrFail(() => this.context.env.files.syncDirectory(path));
+      await this.disk.sync(() => this.context.env.files.syncDirectory(path));
     } catch (error) {
       onFailure();
       throw error;

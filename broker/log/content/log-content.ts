@@ -10,7 +10,7 @@ import { LogEpochs } from "./epochs.js";
 import type { LogOffsets } from "./offsets.js";
 import { LogProducers } from "./producers.js";
 import type { LogSettings } from "../log-settings.js";
-import type { LogState } from "./writability.js";
+import type { LogDisk } from "./disk.js";
 import { LogTail } from "./tail.js";
 import { EPOCHS_FILE } from "../files/names.js";
 import type { ProducerStates } from "./producer-states.js";
@@ -42,6 +42,8 @@ export interface RecoveredLog {
  * files follow, or have gone ahead.
  */
 export class LogContent {
+  /** For messages: the name of its directory. */
+  readonly name: string;
   readonly directory: LogDirectory;
   readonly segments: SegmentList;
   readonly offsets: LogOffsets;
@@ -56,15 +58,17 @@ export class LogContent {
   constructor(
     private readonly context: LogContext,
     identity: LogIdentity,
-    state: LogState,
+    disk: LogDisk,
     /** Replaced as a whole. */
     public settings: LogSettings,
     recovered: RecoveredLog,
+    onDamage: () => void,
   ) {
     const { env } = context;
+    this.name = identity.directoryName;
     this.offsets = recovered.offsets;
-    this.directory = new LogDirectory(context, identity, state, recovered);
-    this.damage = new LogDamage(state, context.logger, () => this.offsets.logStart, recovered.damage);
+    this.directory = new LogDirectory(context, identity, disk, recovered);
+    this.damage = new LogDamage(this.name, context.logger, () => this.offsets.logStart, recovered.damage, onDamage);
     this.segments = new SegmentList(
       context,
       this.directory,

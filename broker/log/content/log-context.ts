@@ -3,7 +3,6 @@ import type { Logger } from "../../../common/logger.js";
 import type { TopicId } from "../../../protocol/types.js";
 import type { BufferPool } from "../segment/buffer-pool.js";
 import type { Limiter } from "../../../common/limiter.js";
-import type { Log } from "../log.js";
 import type { TailBudget } from "./tail.js";
 import type { SegmentCache } from "../segment/cache.js";
 
@@ -28,8 +27,6 @@ export interface LogContext {
   readonly syncs: Limiter;
   /** The disk failed in a way after which this process can promise nothing: it must stop. */
   onFatal(error: Error): void;
-  /** The log has written bytes that are not synced. */
-  becameDirty(log: Log): void;
   /** What the next checkpoint must have has changed. */
   checkpointSoon(): void;
   /** Resolves when the offsets as they are now are in the checkpoint files, durably. */

@@ -15,7 +15,8 @@ import { ProducerStates } from "./producer-states.js";
 import type { EarlierAppend, ProducerStateLimits } from "./producer-states.js";
 import type { SegmentList } from "./segment-list.js";
 import { surveySegment } from "../segment/scan.js";
-import type { Segment, SegmentFiles } from "../segment/segment.js";
+import type { SegmentFiles } from "../segment/segment-files.js";
+import type { Segment } from "../segment/segment.js";
 
 /**
  * The idempotent producers of a log and the snapshots of them on disk: one at the base of each segment, where a truncation

@@ -5,9 +5,10 @@ import type { LogContext } from "./log-context.js";
 import type { LogDamage } from "./damage.js";
 import type { LogDirectory } from "./directory.js";
 import type { LogSettings } from "../log-settings.js";
-import { shouldRoll } from "../operations/retention.js";
+import { shouldRoll } from "../segment/roll.js";
 import type { DamagedRange } from "../segment/scan.js";
-import { Segment, SegmentFiles } from "../segment/segment.js";
+import { SegmentFiles } from "../segment/segment-files.js";
+import { Segment } from "../segment/segment.js";
 
 /** Bytes that have their place at the end of a segment's file and are to be written there. */
 export interface PlannedWrite {

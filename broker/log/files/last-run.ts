@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { Env } from "../../../common/env/env.js";
 import type { PartitionKey } from "../../../protocol/types.js";
 import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./checkpoint-file.js";
-import type { LastStop } from "../operations/recovery.js";
+import type { LastStop } from "./last-stop.js";
 
 /*
  * The mark by which a start knows how the last run ended. First line: `clean <last stop>` or `running <boot id> <last

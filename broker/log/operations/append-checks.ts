@@ -4,7 +4,7 @@ import type { RecordBatch } from "../../../protocol/record-batch.js";
 import { recordsRefusal } from "../../../protocol/record-cursor.js";
 import { parseOffset } from "../../../protocol/types.js";
 import type { LeaderEpoch, Offset } from "../../../protocol/types.js";
-import { RELATIVE_OFFSET_MAX } from "./retention.js";
+import { RELATIVE_OFFSET_MAX } from "../segment/roll.js";
 
 /*
  * What is checked of batches before they get a place in a log, as far as it takes nothing but the batches and a few

@@ -3,7 +3,8 @@ import { StorageFailure } from "../../../common/env/files.js";
 import { reasonOf } from "../../../common/logger.js";
 import type { LogContent } from "../content/log-content.js";
 import type { LogContext } from "../content/log-context.js";
-import type { LogState } from "../content/writability.js";
+import type { LogDisk } from "../content/disk.js";
+import type { Writability } from "../content/writability.js";
 import type { LogWaiters } from "../content/waiters.js";
 
 /** A flush begins when so many bytes wait for it, whatever the interval: recovery scans little. */
@@ -35,7 +36,8 @@ export class LogFlusher {
   constructor(
     private readonly context: LogContext,
     private readonly content: LogContent,
-    private readonly state: LogState,
+    private readonly writability: Writability,
+    private readonly disk: LogDisk,
     private readonly waiters: LogWaiters,
     private readonly requests: FlushRequests,
   ) {}
@@ -68,7 +70,7 @@ export class LogFlusher {
     this.#committing = true;
     try {
       // A full disk syncs as well as any.
-      while (offsets.flushed < offsets.logEnd && !this.state.hasEnded) await this.requests.flush();
+      while (offsets.flushed < offsets.logEnd && !this.writability.hasEnded) await this.requests.flush();
     } catch (error) {
       // Who waits for a sync that failed was told by the flush itself; anything else is tried again.
       this.#warn(error);
@@ -78,32 +80,32 @@ export class LogFlusher {
   }
 
   #flushLater(): void {
-    if (this.#requested || this.state.isClosed) return;
+    if (this.#requested || this.writability.isClosed) return;
     this.#requested = true;
     this.requests.flushLater();
   }
 
   inBackground(): void {
     this.requests.flush().catch((error: unknown) => {
-      if (!this.state.isClosed) this.#warn(error);
+      if (!this.writability.isClosed) this.#warn(error);
     });
   }
 
   #warn(error: unknown): void {
-    if (error instanceof InvariantViolation) this.state.fail(error);
-    this.context.logger.warn(`${this.state.name}: flush failed: ${reasonOf(error)}`);
+    if (error instanceof InvariantViolation) this.writability.fail(error);
+    this.context.logger.warn(`${this.content.name}: flush failed: ${reasonOf(error)}`);
   }
 
   /** In the queue of what changes files. */
   async flush(): Promise<void> {
-    if (this.state.hasEnded) return;
+    if (this.writability.hasEnded) return;
     const { segments, offsets } = this.content;
     const target = offsets.logEnd;
     this.#requested = false;
     this.#unflushedBytes = 0;
     for (const segment of segments.all.filter((candidate) => candidate.syncedBytes < candidate.sizeBytes)) {
       const bytes = segment.sizeBytes;
-      await this.state.syncOrFail(() => segment.openFiles.use(({ file }) => file.sync()));
+      await this.disk.sync(() => segment.openFiles.use(({ file }) => file.sync()));
       segment.syncedBytes = bytes;
     }
     try {

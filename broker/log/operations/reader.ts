@@ -3,14 +3,15 @@ import { ApiError } from "../../../protocol/error-codes.js";
 import type { Offset } from "../../../protocol/types.js";
 import type { BufferPool } from "../segment/buffer-pool.js";
 import type { LogContent } from "../content/log-content.js";
-import type { LogState } from "../content/writability.js";
+import type { Writability } from "../content/writability.js";
 import type { LogVerifier } from "./verifier.js";
 import { firstRecordAt } from "../../../protocol/record-times.js";
 import type { RecordTime } from "../../../protocol/record-times.js";
 import { emptyRead, readFromSegment, UnreadableSegment } from "../segment/read.js";
 import type { LogRead } from "../segment/read.js";
 import { surveySegment } from "../segment/scan.js";
-import type { Segment, SegmentFiles } from "../segment/segment.js";
+import type { SegmentFiles } from "../segment/segment-files.js";
+import type { Segment } from "../segment/segment.js";
 
 /** How much to read, and up to where; to the log end if not given. */
 export interface ReadOptions {
@@ -26,7 +27,7 @@ export class LogReader {
   constructor(
     private readonly pool: BufferPool,
     private readonly content: LogContent,
-    private readonly state: LogState,
+    private readonly writability: Writability,
     private readonly verifier: LogVerifier,
   ) {}
 
@@ -35,7 +36,7 @@ export class LogReader {
     if (from < offsets.logStart || from > offsets.logEnd)
       throw new ApiError(
         "OFFSET_OUT_OF_RANGE",
-        `${this.state.name}: offset ${from} is not in ${offsets.logStart} to ${offsets.logEnd}`,
+        `${this.content.name}: offset ${from} is not in ${offsets.logStart} to ${offsets.logEnd}`,
       );
     const limit = options.end === undefined || options.end > offsets.logEnd ? offsets.logEnd : options.end;
     const end = damage.undamagedEnd(from, limit);
@@ -69,14 +70,14 @@ export class LogReader {
       if (error instanceof StorageFailure) {
         // Retention may have removed the segment between the look and the opening.
         if (segment !== undefined && !segments.all.includes(segment)) return this.read(from, options);
-        throw this.state.refusal(error);
+        throw this.writability.refusal(error);
       }
       if (!(error instanceof UnreadableSegment)) throw error;
       await this.verifier.verifyRange(from);
       if (this.content.cuts !== cuts) return this.read(from, options);
       // Where the damage lies in front of `from`, the index leads behind it now.
       if (!isRetry) return await this.#readFiles(from, damage.undamagedEnd(from, end), options, true);
-      const reason = `${this.state.name}: offset ${from} cannot be read: ${error.message}`;
+      const reason = `${this.content.name}: offset ${from} cannot be read: ${error.message}`;
       throw new ApiError("CORRUPT_LOG", reason, { cause: error });
     }
   }

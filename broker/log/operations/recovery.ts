@@ -11,22 +11,17 @@ import type { RecoveredLog } from "../content/log-content.js";
 import { isDamaged } from "../content/damage.js";
 import { LogOffsets } from "../content/offsets.js";
 import { rebuildProducers, snapshotProducers } from "../content/producers.js";
+import type { LastStop } from "../files/last-stop.js";
 import type { LogSettings } from "../log-settings.js";
 import { EPOCHS_FILE, METADATA_FILE, parseSegmentFileName } from "../files/names.js";
 import { removeSnapshots } from "../content/producer-snapshots.js";
 import type { ProducerStates } from "../content/producer-states.js";
 import { findBatch, scanBatches, surveySegment } from "../segment/scan.js";
 import type { DamagedRange, Survey } from "../segment/scan.js";
-import { Segment, SegmentFiles } from "../segment/segment.js";
+import { SegmentFiles } from "../segment/segment-files.js";
+import { Segment } from "../segment/segment.js";
 
 const COPY_BYTES = 1024 * 1024;
-
-/**
- * How the last run ended. `crash`: the process died, the kernel lived on, so all that was written can be read. `power-cut`:
- * the kernel died too, and writes that were not synced are there in part, or not at all. `lost`: nothing says what was here,
- * or something is gone that had been synced; as after a power cut, and no sync is a reason to believe that all is there.
- */
-export type LastStop = "clean" | "crash" | "power-cut" | "lost";
 
 /** What the checkpoint files say of a partition. */
 export interface CheckpointedOffsets {

@@ -6,7 +6,8 @@ import type { LogContent } from "../content/log-content.js";
 import type { LogContext } from "../content/log-context.js";
 import { isDamaged } from "../content/damage.js";
 import type { LogFlusher } from "./flusher.js";
-import type { LogState } from "../content/writability.js";
+import type { LogDisk } from "../content/disk.js";
+import type { Writability } from "../content/writability.js";
 import type { LogWriter } from "./writer.js";
 import { expiredSegments, wallClockJumped } from "./retention.js";
 import type { ClockReading } from "./retention.js";
@@ -25,7 +26,8 @@ export class LogRemoval {
   constructor(
     private readonly context: LogContext,
     private readonly content: LogContent,
-    private readonly state: LogState,
+    private readonly writability: Writability,
+    private readonly disk: LogDisk,
     private readonly writer: LogWriter,
     private readonly flusher: LogFlusher,
   ) {
@@ -39,14 +41,14 @@ export class LogRemoval {
     this.#lastReading = { wallMs, monotonicMs: this.context.env.clock.monotonicMs() };
     if (!wallClockJumped(before, this.#lastReading)) return true;
     this.context.logger.warn(
-      `${this.state.name}: the wall clock was set by more than 5 minutes; retention is skipped once`,
+      `${this.content.name}: the wall clock was set by more than 5 minutes; retention is skipped once`,
     );
     return false;
   }
 
   /** Removes what the settings say is too old or too much. Resolves with how many segments. */
   async removeExpired(wallMs: number): Promise<number> {
-    if (this.state.hasEnded) return 0;
+    if (this.writability.hasEnded) return 0;
     const { segments } = this.content;
     for (;;) {
       const { settings } = this.content;
@@ -111,13 +113,13 @@ export class LogRemoval {
     const removed = segments.takeOldest(count);
     this.content.advanceLogStart((segments.all[0] as Segment).baseOffset);
     // In the checkpoint first: a log that begins later than it says is taken for one that lost its beginning.
-    await this.state.checkpointInSpiteOfFullDisk();
+    await this.disk.checkpointInSpiteOfFullDisk();
     for (const segment of removed) {
       await segments.release(segment);
       await this.#removeLater(segment);
     }
     this.context.logger.info(
-      `${this.state.name}: deleted ${count} segments; the log starts at ${offsets.logStart} now`,
+      `${this.content.name}: deleted ${count} segments; the log starts at ${offsets.logStart} now`,
     );
     return count;
   }

@@ -2,7 +2,9 @@ import type { File } from "../../../common/env/files.js";
 import type { Offset } from "../../../protocol/types.js";
 import type { LogContent } from "../content/log-content.js";
 import type { LogFlusher } from "./flusher.js";
-import type { LogState } from "../content/writability.js";
+import type { LogDisk } from "../content/disk.js";
+import type { LogWaiters } from "../content/waiters.js";
+import type { Writability } from "../content/writability.js";
 import { findBatch, scanBatches } from "../segment/scan.js";
 import type { DamagedRange, ScanStart } from "../segment/scan.js";
 import type { Segment } from "../segment/segment.js";
@@ -33,7 +35,9 @@ interface Cut {
 export class LogTruncation {
   constructor(
     private readonly content: LogContent,
-    private readonly state: LogState,
+    private readonly writability: Writability,
+    private readonly disk: LogDisk,
+    private readonly waiters: LogWaiters,
     private readonly flusher: LogFlusher,
   ) {}
 
@@ -66,7 +70,7 @@ export class LogTruncation {
     const removed = segments.takeFrom(segments.all.indexOf(segment) + (position === 0 ? 0 : 1));
     const isNews = this.#forgetFrom(end);
     this.content.damage.add(damage);
-    if (isNews || damage.length > 0) await this.state.checkpointInSpiteOfFullDisk();
+    if (isNews || damage.length > 0) await this.disk.checkpointInSpiteOfFullDisk();
     await this.#saveEpochs();
     await this.#drop(removed);
     const active = segments.active as Segment;
@@ -96,7 +100,7 @@ export class LogTruncation {
 
   async #dropAll(removed: Segment[]): Promise<void> {
     // Without segments only the checkpoint knows where the log begins.
-    await this.state.checkpointInSpiteOfFullDisk();
+    await this.disk.checkpointInSpiteOfFullDisk();
     await this.#saveEpochs();
     // Snapshots before the segments: without those they would be believed.
     await this.content.clearProducers();
@@ -142,12 +146,13 @@ export class LogTruncation {
     const { flushed, highWatermark } = this.content.offsets;
     this.content.forgetFrom(offset);
     // Else they would wait for what will never be there, or take what comes in its place for their own.
-    this.state.rejectBehind(offset);
+    const reason = "the records were cut off again, because another log is followed";
+    this.waiters.rejectUnwritten(offset, this.writability.refusal(reason));
     return flushed > offset || highWatermark > offset;
   }
 
   #saveEpochs(): Promise<void> {
-    return this.state.inSpiteOfFullDisk(() => this.content.saveEpochs());
+    return this.disk.inSpiteOfFullDisk(() => this.content.saveEpochs());
   }
 
   async #drop(removed: Segment[]): Promise<void> {
@@ -159,7 +164,7 @@ export class LogTruncation {
     const files = await this.content.segments.reopen(segment);
     segment.cut(end, position);
     await files.file.truncate(position);
-    await this.state.syncOrFail(() => files.file.sync());
+    await this.disk.sync(() => files.file.sync());
     await segment.cutIndexFiles();
   }
 

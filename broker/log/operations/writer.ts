@@ -1,8 +1,9 @@
 import type { Clock } from "../../../common/env/time.js";
 import type { Offset } from "../../../protocol/types.js";
-import type { LogState } from "../content/writability.js";
+import type { Writability } from "../content/writability.js";
 import type { PlannedWrite } from "../content/segment-list.js";
-import type { Segment, SegmentFiles } from "../segment/segment.js";
+import type { SegmentFiles } from "../segment/segment-files.js";
+import type { Segment } from "../segment/segment.js";
 
 /** A write that took longer turns the log to queued writes: the disk would hold up the event loop. */
 const SLOW_WRITE_MS = 1;
@@ -44,7 +45,7 @@ export class LogWriter {
 
   constructor(
     private readonly clock: Clock,
-    private readonly state: LogState,
+    private readonly writability: Writability,
     private readonly events: LogWriterEvents,
   ) {}
 
@@ -93,7 +94,7 @@ export class LogWriter {
       for (let group = this.#nextGroup(); group !== undefined; group = this.#nextGroup()) {
         const { segment, files, pieces, bytes, endOffset } = group;
         await files.use(({ file }) => file.write(pieces, segment.sizeBytes));
-        if (!this.state.isHealthy) return;
+        if (!this.writability.isHealthy) return;
         segment.sizeBytes += bytes;
         this.events.onWritten(endOffset, bytes, true);
       }
@@ -102,7 +103,7 @@ export class LogWriter {
     } finally {
       this.#writing = false;
       // Nothing will be written any more, or not before a cut: whoever waits for an idle writer must not wait for it.
-      if (!this.state.isHealthy) this.drop();
+      if (!this.writability.isHealthy) this.drop();
       for (const resolve of this.#idleWaiters.splice(0)) resolve();
     }
   }

@@ -1,4 +1,5 @@
-import type { Segment, SegmentFiles } from "./segment.js";
+import type { SegmentFiles } from "./segment-files.js";
+import type { Segment } from "./segment.js";
 import type { DamagedRange } from "./scan.js";
 
 /** Opens a closed segment; damage that opening brings to light is its log's business. */

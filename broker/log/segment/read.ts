@@ -2,7 +2,8 @@ import { BatchFault, batchSizeAt, readBatch } from "../../../protocol/record-bat
 import type { RecordBatch } from "../../../protocol/record-batch.js";
 import type { Offset } from "../../../protocol/types.js";
 import type { BufferPool } from "./buffer-pool.js";
-import type { Segment, SegmentFiles } from "./segment.js";
+import type { SegmentFiles } from "./segment-files.js";
+import type { Segment } from "./segment.js";
 
 /** Whole batches, as they lie in the log. */
 export interface LogRead {

@@ -1,6 +1,6 @@
 import type { Logger } from "../../../../common/logger.js";
 import { silentLogger } from "../../../../common/logger.js";
-import type { LastStop } from "../../../../broker/log/operations/recovery.js";
+import type { LastStop } from "../../../../broker/log/files/last-stop.js";
 import { readLastRun } from "../../../../broker/log/files/last-run.js";
 import { LogManager } from "../../../../broker/log/log-manager.js";
 import type { LogManagerOptions } from "../../../../broker/log/log-manager.js";

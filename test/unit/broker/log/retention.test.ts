@@ -1,4 +1,5 @@
-import { expiredSegments, shouldRoll, wallClockJumped } from "../../../../broker/log/operations/retention.js";
+import { expiredSegments, wallClockJumped } from "../../../../broker/log/operations/retention.js";
+import { shouldRoll } from "../../../../broker/log/segment/roll.js";
 import { offset } from "./log-fixtures.js";
 
 const none = { retentionMs: -1, retentionBytes: -1 };

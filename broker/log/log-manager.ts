@@ -3,14 +3,14 @@ import { InvariantViolation } from "../../common/assert.js";
 import { counted } from "../../common/counted.js";
 import { EarliestTimer } from "../../common/earliest-timer.js";
 import type { Env } from "../../common/env/env.js";
-import type { Timer } from "../../common/env/time.js";
 import type { Logger } from "../../common/logger.js";
 import { reasonOf } from "../../common/logger.js";
-import { QueueClosed, SerialQueue } from "../../common/serial-queue.js";
-import { parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
-import type { Offset, PartitionKey, TopicId } from "../../protocol/types.js";
+import { QueueClosed } from "../../common/serial-queue.js";
+import { partitionKey } from "../../protocol/types.js";
+import type { PartitionKey, TopicId } from "../../protocol/types.js";
 import { BufferPool } from "./segment/buffer-pool.js";
-import { DamagedCheckpoint, readCheckpoint, writeCheckpoint } from "./files/checkpoint-file.js";
+import { LogCheckpoints } from "./checkpoints.js";
+import type { FoundCheckpoints } from "./checkpoints.js";
 import type { LastRun } from "./files/last-run.js";
 import { markClean, markRunning, readLastRun } from "./files/last-run.js";
 import { LeaderEpochCache } from "./content/leader-epoch-cache.js";
@@ -36,13 +36,6 @@ import { ProducerStates } from "./content/producer-states.js";
 import { Scrubber } from "./scrubber.js";
 import { SegmentCache } from "./segment/cache.js";
 
-const RECOVERY_POINTS_FILE = "recovery-point-offset-checkpoint";
-const LOG_STARTS_FILE = "log-start-offset-checkpoint";
-const HIGH_WATERMARKS_FILE = "replication-offset-checkpoint";
-/** Where the damage of a log begins, if it has any. Lost, it is found again by whoever reads there. */
-const DAMAGE_FILE = "damage-offset-checkpoint";
-
-const CHECKPOINT_INTERVAL_MS = 5_000;
 /** Logs that wait for a flush are looked at this often at least. */
 const FLUSH_LOOK_MS_MAX = 10_000;
 const RECOVERIES_AT_ONCE = 4;
@@ -86,16 +79,9 @@ export class LogManager {
   readonly #dirtySinceMs = new Map<Log, number>();
   readonly #flushTimer: EarliestTimer;
   readonly #flushes = new Limiter(FLUSHES_AT_ONCE);
-  readonly #checkpoints = new SerialQueue("checkpoints");
-  #queuedCheckpoint: Promise<void> | undefined;
-  #checkpointTimer: Timer | undefined;
-  readonly #checkpointed = new Map<string, string>();
+  readonly #checkpoints: LogCheckpoints;
   readonly #scrubber: Scrubber;
   readonly #background = new Set<Promise<void>>();
-  /** Where logs begin that have no files. They are in the checkpoint only, and must not begin anew at 0. */
-  readonly #startsWithoutLog = new Map<PartitionKey, Offset>();
-  /** What the file of log starts says; empty before this run has written it, with no start further in front than it said. */
-  #startsInFile: ReadonlyMap<PartitionKey, Offset> = new Map();
   /** How the runs before ended, as far as the cluster has not been told. */
   #untoldStop: LastStop = "lost";
   #lossMark: Promise<void> | undefined;
@@ -112,6 +98,7 @@ export class LogManager {
     names: readonly string[],
   ) {
     this.#names = new Set(names);
+    this.#checkpoints = new LogCheckpoints(env, logger, options.directory, this.#logs, options.checkpointIntervalMs);
     this.#flushTimer = new EarliestTimer(env, () => this.#flushDue());
     this.#scrubber = new Scrubber(
       env.timers,
@@ -131,8 +118,8 @@ export class LogManager {
         this.#failed = true;
         options.onFatal(error);
       },
-      checkpointSoon: () => this.#checkpointSoon(),
-      checkpointNow: () => this.#checkpointNow(),
+      checkpointSoon: () => this.#checkpoints.soon(),
+      checkpointNow: () => this.#checkpoints.now(),
     };
   }
 
@@ -148,7 +135,7 @@ export class LogManager {
     manager.#untoldStop = lastRun.stop;
     await manager.#recoverAll(lastRun);
     await markRunning(env, options.directory, { stop: manager.#untoldStop, cut: manager.#untoldCut });
-    await manager.#checkpointNow();
+    await manager.#checkpoints.now();
     manager.#finishRenamed();
     manager.#scrubber.start();
     return manager;
@@ -192,7 +179,7 @@ export class LogManager {
     const directoryName = partitionDirectoryName(topic, partition);
     const former = this.#logsByDirectory.get(directoryName);
     if (former !== undefined) this.#inBackground(this.setAside(former.topicId, former.partition));
-    const start = this.#startsWithoutLog.get(key) ?? toOffset(0);
+    const start = this.#checkpoints.takeStart(key);
     const log: Log = new Log(
       this.#context,
       { topicId, topic, partition, directoryName },
@@ -211,7 +198,6 @@ export class LogManager {
       this.#leaving.get(directoryName),
     );
     log.logStartIsDurable(start);
-    this.#startsWithoutLog.delete(key);
     this.#add(log);
     this.#names.add(directoryName);
     return log;
@@ -219,14 +205,15 @@ export class LogManager {
 
   /** All logs that belong here are created now: what else the checkpoint knows of was given up. */
   forgetStartsWithoutLog(): void {
-    this.#startsWithoutLog.clear();
+    this.#checkpoints.forgetStartsWithoutLog();
   }
 
   /** The log is gone when this is called. Its directory is renamed when this resolves, and removed later. */
   async remove(topicId: TopicId, partition: number): Promise<void> {
     const renamed = await this.#rename(topicId, partition, "deleted");
     // Not before the checkpoints have forgotten it: to the next start it would be a log that was lost.
-    if (renamed !== undefined) this.#inBackground(this.#checkpointNow().then(() => this.env.files.removeTree(renamed)));
+    if (renamed !== undefined)
+      this.#inBackground(this.#checkpoints.now().then(() => this.env.files.removeTree(renamed)));
   }
 
   /** For a replica that should not be here: its directory is renamed and kept, for a person to decide. */
@@ -235,7 +222,7 @@ export class LogManager {
     // A stray replica says nothing of where its log is, if another one that came to this place should be lost one day. So it is
     // called one only when the checkpoints have forgotten it: until then the next start is to know that this log is not lost.
     if (renamed !== undefined)
-      this.#inBackground(this.#checkpointNow().then(() => this.#becomeStray(basename(renamed))));
+      this.#inBackground(this.#checkpoints.now().then(() => this.#becomeStray(basename(renamed))));
   }
 
   async #becomeStray(leaving: string): Promise<void> {
@@ -257,7 +244,7 @@ export class LogManager {
     try {
       await eachOf(this.#logs.values(), CLOSES_AT_ONCE, (log) => log.close());
       if (!this.#failed) {
-        await this.#checkpointNow();
+        await this.#checkpoints.now();
         await markClean(this.env, this.options.directory, { stop: this.#untoldStop, cut: this.#untoldCut });
       }
     } finally {
@@ -289,10 +276,7 @@ export class LogManager {
 
   async #recoverAll(lastRun: LastRun): Promise<void> {
     const { directory } = this.options;
-    const recoveryPoints = await this.#readCheckpoint(RECOVERY_POINTS_FILE);
-    const logStarts = await this.#readCheckpoint(LOG_STARTS_FILE);
-    const highWatermarks = await this.#readCheckpoint(HIGH_WATERMARKS_FILE);
-    const damage = await this.#readCheckpoint(DAMAGE_FILE);
+    const checkpoints = await this.#checkpoints.read();
     const found = [...this.#names].filter((name) => parsePartitionDirectoryName(name) !== undefined);
     if (found.length > 0)
       this.logger.info(
@@ -301,32 +285,22 @@ export class LogManager {
     let done = 0;
     let toldMs = this.env.clock.monotonicMs();
     await eachOf(found, RECOVERIES_AT_ONCE, async (name) => {
-      await this.#recover(name, lastRun, (key) => ({
-        recoveryPoint: recoveryPoints?.get(key),
-        // The file has no line for a log that starts at 0.
-        logStart: logStarts && (logStarts.get(key) ?? toOffset(0)),
-        highWatermark: highWatermarks?.get(key),
-        damagedFrom: damage?.get(key),
-      }));
+      await this.#recover(name, lastRun, checkpoints);
       done += 1;
       const nowMs = this.env.clock.monotonicMs();
       if (nowMs - toldMs < PROGRESS_EVERY_MS) return;
       toldMs = nowMs;
       this.logger.info(`recovered ${done} of ${counted(found.length, "log")}`);
     });
-    for (const [key, start] of logStarts ?? []) if (!this.#logs.has(key)) this.#startsWithoutLog.set(key, start);
+    for (const [key, start] of checkpoints.logStarts ?? [])
+      if (!this.#logs.has(key)) this.#checkpoints.keepStart(key, start);
     // Some log may begin earlier now than was promised.
-    if (logStarts === undefined) this.#untoldStop = "lost";
-    await this.#findLost(recoveryPoints, logStarts);
+    if (checkpoints.logStarts === undefined) this.#untoldStop = "lost";
+    await this.#findLost(checkpoints);
   }
 
-  async #findLost(
-    recoveryPoints: ReadonlyMap<PartitionKey, Offset> | undefined,
-    logStarts: ReadonlyMap<PartitionKey, Offset> | undefined,
-  ): Promise<void> {
-    const gone = [...(recoveryPoints ?? [])].filter(
-      ([key, offset]) => !this.#logs.has(key) && offset > (logStarts?.get(key) ?? 0),
-    );
+  async #findLost({ withRecords }: FoundCheckpoints): Promise<void> {
+    const gone = [...withRecords].filter(([key]) => !this.#logs.has(key));
     if (gone.length === 0) return;
     const renamed = await this.#renamedLogs();
     for (const [key, offset] of gone) {
@@ -357,11 +331,7 @@ export class LogManager {
     }
   }
 
-  async #recover(
-    directoryName: string,
-    lastRun: LastRun,
-    checkpointed: (key: PartitionKey) => Parameters<typeof recoverLog>[2],
-  ): Promise<void> {
+  async #recover(directoryName: string, lastRun: LastRun, checkpoints: FoundCheckpoints): Promise<void> {
     const name = parsePartitionDirectoryName(directoryName);
     if (name === undefined) return;
     const path = join(this.options.directory, directoryName);
@@ -378,7 +348,7 @@ export class LogManager {
     const content = await recoverLog(
       { env, logger, syncs, settings, lastStop: lastRun.ended, onLoss },
       path,
-      checkpointed(key),
+      checkpoints.of(key),
     );
     const wasCut = content.wasCut || lastRun.cut.has(key);
     if (wasCut) this.#untoldCut.add(key);
@@ -445,7 +415,7 @@ export class LogManager {
     } finally {
       if (this.#leaving.get(directoryName) === leaving) this.#leaving.delete(directoryName);
     }
-    this.#checkpointSoon();
+    this.#checkpoints.soon();
     return existed ? to : undefined;
   }
 
@@ -485,94 +455,10 @@ export class LogManager {
     }
   }
 
-  #checkpointSoon(): void {
-    if (this.#closed || this.#checkpointTimer !== undefined) return;
-    this.#checkpointTimer = this.env.timers.after(this.options.checkpointIntervalMs ?? CHECKPOINT_INTERVAL_MS, () => {
-      this.#checkpointTimer = undefined;
-      this.#checkpointNow().catch((error: unknown) => {
-        this.logger.warn(`checkpoints in ${this.options.directory} could not be written: ${reasonOf(error)}`);
-        this.#checkpointSoon();
-      });
-    });
-  }
-
-  #checkpointNow(): Promise<void> {
-    this.#queuedCheckpoint ??= this.#checkpoints.run(() => {
-      this.#queuedCheckpoint = undefined;
-      return this.#writeCheckpoints();
-    });
-    return this.#queuedCheckpoint;
-  }
-
-  async #writeCheckpoints(): Promise<void> {
-    const logs = [...this.#logs];
-    const lines = (offset: (log: Log) => Offset): string[] =>
-      logs.filter(([, log]) => offset(log) > 0).map(([key, log]) => `${key} ${offset(log)}`);
-    const damage = logs.flatMap(
-      ([
-        key,
-        {
-          damage: [first],
-        },
-      ]) => (first === undefined ? [] : [`${key} ${first.from}`]),
-    );
-    // All are of one moment. Log starts first: a recovery point behind a log start that is not in the file yet would
-    // look like lost segments. For the same reason one that went back, with its recovery point, follows that.
-    const starts = logs.map(([key, log]) => ({ key, log, start: log.logStartOffset }));
-    const withoutLog = [...this.#startsWithoutLog].map(([key, start]) => ({ key, start }));
-    const former = this.#startsInFile;
-    const forwards = starts.map(({ key, start }) => ({ key, start: laterOf(start, former.get(key)) }));
-    const recoveryPoints = lines((log) => log.flushedOffset);
-    const highWatermarks = lines((log) => log.highWatermark);
-    await this.#writeStarts([...forwards, ...withoutLog]);
-    for (const { log, start } of starts) log.logStartIsDurable(start);
-    await this.#writeCheckpoint(RECOVERY_POINTS_FILE, recoveryPoints);
-    await this.#writeStarts([...starts, ...withoutLog]);
-    await this.#writeCheckpoint(HIGH_WATERMARKS_FILE, highWatermarks);
-    await this.#writeCheckpoint(DAMAGE_FILE, damage);
-  }
-
-  async #writeStarts(starts: readonly { readonly key: PartitionKey; readonly start: Offset }[]): Promise<void> {
-    const known = starts.filter(({ start }) => start > 0);
-    await this.#writeCheckpoint(
-      LOG_STARTS_FILE,
-      known.map(({ key, start }) => `${key} ${start}`),
-    );
-    this.#startsInFile = new Map(known.map(({ key, start }) => [key, start]));
-  }
-
-  async #writeCheckpoint(file: string, lines: readonly string[]): Promise<void> {
-    const content = lines.join("\n");
-    if (this.#checkpointed.get(file) === content) return;
-    await writeCheckpoint(this.env.files, join(this.options.directory, file), lines);
-    this.#checkpointed.set(file, content);
-  }
-
-  /** Undefined when the file is damaged. A file that is missing is that of a new directory. */
-  async #readCheckpoint(file: string): Promise<Map<PartitionKey, Offset> | undefined> {
-    const offsets = new Map<PartitionKey, Offset>();
-    try {
-      for (const line of (await readCheckpoint(this.env.files, join(this.options.directory, file))) ?? []) {
-        const [key, text] = line.split(" ") as [string, string | undefined];
-        const offset = parseOffset(Number(text));
-        if (offset !== undefined) offsets.set(key, offset);
-      }
-    } catch (error) {
-      if (!(error instanceof DamagedCheckpoint)) throw error;
-      this.logger.error(`${error.message}; logs are recovered without it`);
-      return undefined;
-    }
-    return offsets;
-  }
-
   #stopTimers(): void {
     this.#flushTimer.cancel();
-    this.#checkpointTimer?.cancel();
+    this.#checkpoints.stop();
   }
-}
-
-function laterOf(offset: Offset, other: Offset | undefined): Offset {
-  return other !== undefined && other > offset ? other : offset;
 }
 
 /** Runs the task for each item, a few at a time; rejects with the first failure when all that were begun have ended. */

@@ -47,6 +47,42 @@ module.exports = {
       "The data path never turns back.",
     ),
     forbid(
+      "log-has-one-door",
+      { path: "^(broker/(?!log/)|tools/)" },
+      { path: "^broker/log/(?!index\\.ts$)" },
+      "What others know of logs is named in broker/log/index.ts.",
+    ),
+    forbid(
+      "log-has-no-circles",
+      { path: "^broker/log/" },
+      { circular: true },
+      "Not even of types: each storey is understood with what is below it.",
+    ),
+    forbid(
+      "log-files-are-the-ground",
+      { path: "^broker/log/files/" },
+      { path: "^broker/log/(?!files/)" },
+      "Names and small files know nothing of what is kept in them.",
+    ),
+    forbid(
+      "log-segments-are-above-files",
+      { path: "^broker/log/segment/" },
+      { path: "^broker/log/(?!files/|segment/|log-settings\\.ts$)" },
+      "A segment does not know which log it belongs to.",
+    ),
+    forbid(
+      "log-content-is-above-segments",
+      { path: "^broker/log/content/" },
+      { path: "^broker/log/(?!files/|segment/|content/|log-settings\\.ts$)" },
+      "What a log holds does not know what is done to it.",
+    ),
+    forbid(
+      "log-operations-are-above-content",
+      { path: "^broker/log/operations/" },
+      { path: "^broker/log/(?!files/|segment/|content/|operations/|log-settings\\.ts$)" },
+      "An operation does not know the log that gives it its turn.",
+    ),
+    forbid(
       "partition-is-below-api",
       { path: "^broker/partition/" },
       { path: "^broker/(api|net|controller|zookeeper)/" },

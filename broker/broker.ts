@@ -29,7 +29,7 @@ import { controllerSettings } from "./controller/controller-settings.js";
 import { DataDirectory } from "./data-directory.js";
 import type { ListenerAddress } from "./listeners.js";
 import { advertisedAddress } from "./listeners.js";
-import { LogManager } from "./log/log-manager.js";
+import { LogManager } from "./log/index.js";
 import { LoopMonitor } from "./loop-monitor.js";
 import { MetadataCache } from "./metadata/metadata-cache.js";
 import type { Handlers } from "./net/request-context.js";

@@ -1,5 +1,5 @@
 import type { Handler } from "../net/request-context.js";
-import type { LogManager } from "../log/log-manager.js";
+import type { LogManager } from "../log/index.js";
 
 /** Tells the controller what the logs here hold, whatever their role: asked before an election that must not guess. */
 export function describeReplicasHandler(logs: LogManager): Handler<"describeReplicas"> {

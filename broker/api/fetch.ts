@@ -3,8 +3,8 @@ import type { ErrorReport } from "../../protocol/error-codes.js";
 import type { FetchedPartition, FetchingReplica, FetchRequest, Init } from "../../protocol/messages.js";
 import type { BrokerEpoch, Offset, TopicId } from "../../protocol/types.js";
 import { isOlderBrokerEpoch, isTopicId, parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
-import { POOLED_BUFFER_BYTES } from "../log/segment/buffer-pool.js";
-import type { LogRead } from "../log/log.js";
+import { READ_BUFFER_BYTES } from "../log/index.js";
+import type { LogRead } from "../log/index.js";
 import type { MetadataCache } from "../metadata/metadata-cache.js";
 import type { Answer, Handler, RequestContext } from "../net/request-context.js";
 import type { ResponseBudget } from "../net/response-budget.js";
@@ -352,7 +352,7 @@ export class FetchApi {
     if (session.replicaId === undefined && session.changed().size > 0) {
       const { responses } = this.#parts;
       // Whatever is read from the disk takes a buffer as a whole.
-      if (responses.free < POOLED_BUFFER_BYTES) {
+      if (responses.free < READ_BUFFER_BYTES) {
         responses.onLack?.("short");
         return "no-memory";
       }
@@ -376,7 +376,7 @@ export class FetchApi {
       bytesLeft -=
         contribution.pending === undefined
           ? (contribution.read?.bytes ?? 0)
-          : Math.max(entry.maxBytes, POOLED_BUFFER_BYTES);
+          : Math.max(entry.maxBytes, READ_BUFFER_BYTES);
     }
     return contributions;
   }
@@ -478,7 +478,7 @@ export class FetchApi {
     for (const { entry, pending, read } of contributions) {
       // A first batch comes whole, however large it is.
       if (pending !== undefined)
-        bytes += Math.max(POOLED_BUFFER_BYTES, entry.partition?.log.settings.maxMessageBytes ?? 0);
+        bytes += Math.max(READ_BUFFER_BYTES, entry.partition?.log.settings.maxMessageBytes ?? 0);
       else bytes += read?.bytes ?? 0;
     }
     this.#parts.responses.take(bytes);
@@ -491,7 +491,7 @@ export class FetchApi {
     for (const { entry, asked, read, isFromDisk } of contributions) {
       if (read !== undefined && read.bytes > 0) {
         reads.push(read);
-        heldBytes += isFromDisk === true ? Math.max(read.bytes, POOLED_BUFFER_BYTES) : read.bytes;
+        heldBytes += isFromDisk === true ? Math.max(read.bytes, READ_BUFFER_BYTES) : read.bytes;
       } else {
         read?.release();
         // The reader does not ask again because of this.

@@ -5,7 +5,7 @@ import type { Init, ProducedPartition, ProducePartition, ProduceRequest } from "
 import { acksCodes, isTopicId } from "../../protocol/types.js";
 import type { MetadataCache } from "../metadata/metadata-cache.js";
 import type { Answer, Handler, RequestContext } from "../net/request-context.js";
-import type { LogAppend } from "../log/log.js";
+import type { LogAppend } from "../log/index.js";
 import type { Partition } from "../partition/partition.js";
 import type { PartitionTable } from "../partition/partition-table.js";
 

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import type { Env } from "../../common/env/env.js";
 import type { Timer } from "../../common/env/time.js";
-import type { Logger } from "../../common/logger.js";
 import { reasonOf } from "../../common/logger.js";
+import type { Logger } from "../../common/logger.js";
 import { SerialQueue } from "../../common/serial-queue.js";
 import { parseOffset, toOffset } from "../../protocol/types.js";
 import type { Offset, PartitionKey } from "../../protocol/types.js";

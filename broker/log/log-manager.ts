@@ -1,27 +1,25 @@
 import { basename, dirname, join } from "node:path";
 import { InvariantViolation } from "../../common/assert.js";
+import { BytePool } from "../../common/byte-pool.js";
 import { counted } from "../../common/counted.js";
 import { EarliestTimer } from "../../common/earliest-timer.js";
 import type { Env } from "../../common/env/env.js";
-import type { Logger } from "../../common/logger.js";
+import { Limiter } from "../../common/limiter.js";
 import { reasonOf } from "../../common/logger.js";
+import type { Logger } from "../../common/logger.js";
 import { QueueClosed } from "../../common/serial-queue.js";
 import { partitionKey } from "../../protocol/types.js";
 import type { PartitionKey, TopicId } from "../../protocol/types.js";
-import { BufferPool } from "./segment/buffer-pool.js";
 import { LogCheckpoints } from "./checkpoints.js";
 import type { FoundCheckpoints } from "./checkpoints.js";
-import type { LastRun } from "./files/last-run.js";
-import { markClean, markRunning, readLastRun } from "./files/last-run.js";
 import { LeaderEpochCache } from "./content/leader-epoch-cache.js";
-import { Limiter } from "../../common/limiter.js";
 import type { LogContext } from "./content/log-context.js";
 import { LogOffsets } from "./content/offsets.js";
-import { recoverLog } from "./operations/recovery.js";
-import type { LastStop } from "./files/last-stop.js";
-import type { LogSettings } from "./log-settings.js";
+import { ProducerStates } from "./content/producer-states.js";
 import { TailBudget } from "./content/tail.js";
-import { Log } from "./log.js";
+import { markClean, markRunning, readLastRun } from "./files/last-run.js";
+import type { LastRun } from "./files/last-run.js";
+import type { LastStop } from "./files/last-stop.js";
 import {
   asideName,
   METADATA_FILE,
@@ -32,7 +30,9 @@ import {
   readPartitionMetadata,
 } from "./files/names.js";
 import type { Aside } from "./files/names.js";
-import { ProducerStates } from "./content/producer-states.js";
+import type { LogSettings } from "./log-settings.js";
+import { Log } from "./log.js";
+import { recoverLog } from "./operations/recovery.js";
 import { Scrubber } from "./scrubber.js";
 import { SegmentCache } from "./segment/cache.js";
 
@@ -44,7 +44,8 @@ const CLOSES_AT_ONCE = 4;
 const FLUSHES_AT_ONCE = 4;
 /** Of the four threads that do all file work; the others are left for reads and writes. */
 const SYNCS_AT_ONCE = 2;
-const POOLED_BUFFERS_MAX = 16;
+/** Buffers for reads from files that lie idle for the next one. */
+const IDLE_READ_BYTES_MAX = 16 * 1024 * 1024;
 const PROGRESS_EVERY_MS = 5_000;
 
 /** What LogManager.open needs to know. */
@@ -110,7 +111,7 @@ export class LogManager {
       env,
       logger,
       directory: options.directory,
-      pool: new BufferPool(POOLED_BUFFERS_MAX),
+      pool: new BytePool(IDLE_READ_BYTES_MAX),
       cache: new SegmentCache(options.openFilesMax),
       tailBudget: new TailBudget(options.tailBytesMax),
       syncs: new Limiter(SYNCS_AT_ONCE),

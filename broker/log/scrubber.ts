@@ -1,6 +1,6 @@
 import type { Timer, Timers } from "../../common/env/time.js";
-import type { Logger } from "../../common/logger.js";
 import { reasonOf } from "../../common/logger.js";
+import type { Logger } from "../../common/logger.js";
 import type { Offset } from "../../protocol/types.js";
 import type { Log } from "./log.js";
 

@@ -3,7 +3,7 @@ import type { Logger } from "../../common/logger.js";
 import { errorNameOf } from "../../protocol/error-codes.js";
 import type { IsrAnswer } from "../../protocol/messages.js";
 import type { BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
-import type { Log } from "../log/log.js";
+import type { Log } from "../log/index.js";
 import type { DeadlineWheel } from "./deadline-wheel.js";
 import type { Followers } from "./followers.js";
 import type { IsrState } from "./isr.js";

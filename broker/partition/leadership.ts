@@ -3,7 +3,7 @@ import { counted } from "../../common/counted.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
 import { ApiError, errorReport } from "../../protocol/error-codes.js";
 import type { BrokerId, LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
-import type { Log } from "../log/log.js";
+import type { Log } from "../log/index.js";
 import type { FollowerFetch, FollowerProgress } from "./followers.js";
 import { Followers } from "./followers.js";
 import type { ReplicaPosition } from "./isr.js";

@@ -1,5 +1,5 @@
 import type { BrokerConfig, TopicConfig } from "../config.js";
-import type { LogSettings } from "../log/log-settings.js";
+import type { LogSettings } from "../log/index.js";
 
 /** What a log needs to know of the settings of its broker and topic. `durability`: as the controller resolved it. */
 export function logSettings(broker: BrokerConfig, topic: TopicConfig, durability = ""): LogSettings {

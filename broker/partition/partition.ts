@@ -6,7 +6,7 @@ import { readBatch } from "../../protocol/record-batch.js";
 import type { BrokerId, LeaderEpoch, Offset, TopicId } from "../../protocol/types.js";
 import { acksCodes } from "../../protocol/types.js";
 import type { TopicConfig } from "../config.js";
-import type { Log, LogAppend, LogRead } from "../log/log.js";
+import type { Log, LogAppend, LogRead } from "../log/index.js";
 import type { FollowerFetch } from "./followers.js";
 import type { Divergence, LeadershipParts } from "./leadership.js";
 import { Leadership } from "./leadership.js";

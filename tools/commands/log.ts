@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import fs from "node:fs";
 import path from "node:path";
-import { parsePartitionDirectoryName, parseSegmentFileName } from "../../broker/log/files/names.js";
+import { parsePartitionDirectoryName, parseSegmentFileName } from "../../broker/log/index.js";
 import { BatchFault, batchSizeAt, readBatch } from "../../protocol/record-batch.js";
 import type { RecordBatch } from "../../protocol/record-batch.js";
 import { readHeaders, RecordCursor } from "../../protocol/record-cursor.js";

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import type { File } from "../../../common/env/files.js";
-import type { LogContext, LogIdentity } from "./log-context.js";
-import type { LogDisk } from "./disk.js";
 import { METADATA_FILE, encodePartitionMetadata } from "../files/names.js";
+import type { LogDisk } from "./disk.js";
+import type { LogContext, LogIdentity } from "./log-context.js";
 
 /**
  * The directory of a log, with the file that says which topic it belongs to: made with the first segment, in the middle of

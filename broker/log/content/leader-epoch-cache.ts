@@ -1,5 +1,5 @@
-import type { LeaderEpoch, Offset } from "../../../protocol/types.js";
 import { toOffset } from "../../../protocol/types.js";
+import type { LeaderEpoch, Offset } from "../../../protocol/types.js";
 
 /** A leader epoch and the offset of its first record. */
 export interface EpochStart {

@@ -1,23 +1,23 @@
 import { join } from "node:path";
 import type { RecordBatch } from "../../../protocol/record-batch.js";
-import type { Offset } from "../../../protocol/types.js";
 import { toOffset } from "../../../protocol/types.js";
-import type { LeaderEpochCache } from "./leader-epoch-cache.js";
-import type { LogContext, LogIdentity } from "./log-context.js";
-import { LogDamage } from "./damage.js";
-import { LogDirectory } from "./directory.js";
-import { LogEpochs } from "./epochs.js";
-import type { LogOffsets } from "./offsets.js";
-import { LogProducers } from "./producers.js";
-import type { LogSettings } from "../log-settings.js";
-import type { LogDisk } from "./disk.js";
-import { LogTail } from "./tail.js";
+import type { Offset } from "../../../protocol/types.js";
 import { EPOCHS_FILE } from "../files/names.js";
-import type { ProducerStates } from "./producer-states.js";
-import { SegmentList } from "./segment-list.js";
-import type { PlannedWrite } from "./segment-list.js";
+import type { LogSettings } from "../log-settings.js";
 import type { DamagedRange } from "../segment/scan.js";
 import type { Segment } from "../segment/segment.js";
+import { LogDamage } from "./damage.js";
+import { LogDirectory } from "./directory.js";
+import type { LogDisk } from "./disk.js";
+import { LogEpochs } from "./epochs.js";
+import type { LeaderEpochCache } from "./leader-epoch-cache.js";
+import type { LogContext, LogIdentity } from "./log-context.js";
+import type { LogOffsets } from "./offsets.js";
+import type { ProducerStates } from "./producer-states.js";
+import { LogProducers } from "./producers.js";
+import { SegmentList } from "./segment-list.js";
+import type { PlannedWrite } from "./segment-list.js";
+import { LogTail } from "./tail.js";
 
 const TAIL_BYTES_PER_LOG_MAX = 16 * 1024 * 1024;
 

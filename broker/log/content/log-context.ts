@@ -1,10 +1,10 @@
+import type { BytePool } from "../../../common/byte-pool.js";
 import type { Env } from "../../../common/env/env.js";
+import type { Limiter } from "../../../common/limiter.js";
 import type { Logger } from "../../../common/logger.js";
 import type { TopicId } from "../../../protocol/types.js";
-import type { BufferPool } from "../segment/buffer-pool.js";
-import type { Limiter } from "../../../common/limiter.js";
-import type { TailBudget } from "./tail.js";
 import type { SegmentCache } from "../segment/cache.js";
+import type { TailBudget } from "./tail.js";
 
 /** Which log it is, for good. */
 export interface LogIdentity {
@@ -20,7 +20,7 @@ export interface LogContext {
   readonly logger: Logger;
   /** The log directory. */
   readonly directory: string;
-  readonly pool: BufferPool;
+  readonly pool: BytePool;
   readonly cache: SegmentCache;
   readonly tailBudget: TailBudget;
   /** All syncs go through it. */

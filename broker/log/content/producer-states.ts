@@ -1,8 +1,8 @@
 import { ApiError } from "../../../protocol/error-codes.js";
-import type { RecordBatch } from "../../../protocol/record-batch.js";
 import { nextSequence, SEQUENCE_END } from "../../../protocol/record-batch.js";
-import type { Offset } from "../../../protocol/types.js";
+import type { RecordBatch } from "../../../protocol/record-batch.js";
 import { toOffset } from "../../../protocol/types.js";
+import type { Offset } from "../../../protocol/types.js";
 
 /** As many batches as a producer may have in flight: so many can come again after a lost answer. */
 const BATCHES_REMEMBERED = 5;

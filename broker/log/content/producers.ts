@@ -2,6 +2,9 @@ import type { Env } from "../../../common/env/env.js";
 import type { RecordBatch } from "../../../protocol/record-batch.js";
 import { toOffset } from "../../../protocol/types.js";
 import type { Offset } from "../../../protocol/types.js";
+import { surveySegment } from "../segment/scan.js";
+import type { SegmentFiles } from "../segment/segment-files.js";
+import type { Segment } from "../segment/segment.js";
 import {
   newestSnapshot,
   removeOldSnapshots,
@@ -14,9 +17,6 @@ import type { ProducerSnapshot } from "./producer-snapshots.js";
 import { ProducerStates } from "./producer-states.js";
 import type { EarlierAppend, ProducerStateLimits } from "./producer-states.js";
 import type { SegmentList } from "./segment-list.js";
-import { surveySegment } from "../segment/scan.js";
-import type { SegmentFiles } from "../segment/segment-files.js";
-import type { Segment } from "../segment/segment.js";
 
 /**
  * The idempotent producers of a log and the snapshots of them on disk: one at the base of each segment, where a truncation

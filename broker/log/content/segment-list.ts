@@ -1,14 +1,14 @@
 import { StorageFailure } from "../../../common/env/files.js";
 import type { RecordBatch } from "../../../protocol/record-batch.js";
 import type { Offset } from "../../../protocol/types.js";
-import type { LogContext } from "./log-context.js";
-import type { LogDamage } from "./damage.js";
-import type { LogDirectory } from "./directory.js";
 import type { LogSettings } from "../log-settings.js";
 import { shouldRoll } from "../segment/roll.js";
 import type { DamagedRange } from "../segment/scan.js";
 import { SegmentFiles } from "../segment/segment-files.js";
 import { Segment } from "../segment/segment.js";
+import type { LogDamage } from "./damage.js";
+import type { LogDirectory } from "./directory.js";
+import type { LogContext } from "./log-context.js";
 
 /** Bytes that have their place at the end of a segment's file and are to be written there. */
 export interface PlannedWrite {

@@ -1,7 +1,7 @@
 import { StorageFailure } from "../../../common/env/files.js";
 import type { FileSystem } from "../../../common/env/files.js";
-import type { Offset, TopicId } from "../../../protocol/types.js";
 import { parseOffset } from "../../../protocol/types.js";
+import type { Offset, TopicId } from "../../../protocol/types.js";
 import { decodeCheckpoint, encodeCheckpoint } from "./checkpoint-file.js";
 
 /*

@@ -1,11 +1,17 @@
 import { InvariantViolation } from "../../../common/assert.js";
 import { StorageFailure } from "../../../common/env/files.js";
 import { reasonOf } from "../../../common/logger.js";
+import type { LogDisk } from "../content/disk.js";
 import type { LogContent } from "../content/log-content.js";
 import type { LogContext } from "../content/log-context.js";
-import type { LogDisk } from "../content/disk.js";
-import type { Writability } from "../content/writability.js";
 import type { LogWaiters } from "../content/waiters.js";
+import type { Writability } from "../content/writability.js";
+
+/** What a flush makes durable. */
+type FlushedContent = Pick<
+  LogContent,
+  "name" | "settings" | "offsets" | "segments" | "directory" | "producers" | "saveEpochs" | "checkpointStart"
+>;
 
 /** A flush begins when so many bytes wait for it, whatever the interval: recovery scans little. */
 const UNFLUSHED_BYTES_MAX = 32 * 1024 * 1024;
@@ -35,7 +41,7 @@ export class LogFlusher {
 
   constructor(
     private readonly context: LogContext,
-    private readonly content: LogContent,
+    private readonly content: FlushedContent,
     private readonly writability: Writability,
     private readonly disk: LogDisk,
     private readonly waiters: LogWaiters,

@@ -1,17 +1,20 @@
+import type { BytePool } from "../../../common/byte-pool.js";
 import { StorageFailure } from "../../../common/env/files.js";
 import { ApiError } from "../../../protocol/error-codes.js";
-import type { Offset } from "../../../protocol/types.js";
-import type { BufferPool } from "../segment/buffer-pool.js";
-import type { LogContent } from "../content/log-content.js";
-import type { Writability } from "../content/writability.js";
-import type { LogVerifier } from "./verifier.js";
 import { firstRecordAt } from "../../../protocol/record-times.js";
 import type { RecordTime } from "../../../protocol/record-times.js";
+import type { Offset } from "../../../protocol/types.js";
+import type { LogContent } from "../content/log-content.js";
+import type { Writability } from "../content/writability.js";
 import { emptyRead, readFromSegment, UnreadableSegment } from "../segment/read.js";
 import type { LogRead } from "../segment/read.js";
 import { surveySegment } from "../segment/scan.js";
 import type { SegmentFiles } from "../segment/segment-files.js";
 import type { Segment } from "../segment/segment.js";
+import type { LogVerifier } from "./verifier.js";
+
+/** What a read looks at. */
+type ReadContent = Pick<LogContent, "name" | "cuts" | "offsets" | "segments" | "damage" | "tail">;
 
 /** How much to read, and up to where; to the log end if not given. */
 export interface ReadOptions {
@@ -25,8 +28,8 @@ export interface ReadOptions {
  */
 export class LogReader {
   constructor(
-    private readonly pool: BufferPool,
-    private readonly content: LogContent,
+    private readonly pool: BytePool,
+    private readonly content: ReadContent,
     private readonly writability: Writability,
     private readonly verifier: LogVerifier,
   ) {}

@@ -2,16 +2,22 @@ import { StorageFailure } from "../../../common/env/files.js";
 import type { Timer } from "../../../common/env/time.js";
 import { reasonOf } from "../../../common/logger.js";
 import type { Offset } from "../../../protocol/types.js";
+import { isDamaged } from "../content/damage.js";
+import type { LogDisk } from "../content/disk.js";
 import type { LogContent } from "../content/log-content.js";
 import type { LogContext } from "../content/log-context.js";
-import { isDamaged } from "../content/damage.js";
-import type { LogFlusher } from "./flusher.js";
-import type { LogDisk } from "../content/disk.js";
 import type { Writability } from "../content/writability.js";
-import type { LogWriter } from "./writer.js";
+import type { Segment } from "../segment/segment.js";
+import type { LogFlusher } from "./flusher.js";
 import { expiredSegments, wallClockJumped } from "./retention.js";
 import type { ClockReading } from "./retention.js";
-import type { Segment } from "../segment/segment.js";
+import type { LogWriter } from "./writer.js";
+
+/** What the oldest segments take with them. */
+type RemovableContent = Pick<
+  LogContent,
+  "name" | "settings" | "offsets" | "segments" | "damage" | "producers" | "advanceLogStart"
+>;
 
 /**
  * Removes the oldest segments of a log: those that retention lets go, and those below a log start that was moved. What may
@@ -25,7 +31,7 @@ export class LogRemoval {
 
   constructor(
     private readonly context: LogContext,
-    private readonly content: LogContent,
+    private readonly content: RemovableContent,
     private readonly writability: Writability,
     private readonly disk: LogDisk,
     private readonly writer: LogWriter,

@@ -1,13 +1,29 @@
 import type { File } from "../../../common/env/files.js";
 import type { Offset } from "../../../protocol/types.js";
-import type { LogContent } from "../content/log-content.js";
-import type { LogFlusher } from "./flusher.js";
 import type { LogDisk } from "../content/disk.js";
+import type { LogContent } from "../content/log-content.js";
 import type { LogWaiters } from "../content/waiters.js";
 import type { Writability } from "../content/writability.js";
 import { findBatch, scanBatches } from "../segment/scan.js";
 import type { DamagedRange, ScanStart } from "../segment/scan.js";
 import type { Segment } from "../segment/segment.js";
+import type { LogFlusher } from "./flusher.js";
+
+/** What ends where a log is cut. */
+type CutContent = Pick<
+  LogContent,
+  | "settings"
+  | "offsets"
+  | "segments"
+  | "damage"
+  | "directory"
+  | "epochs"
+  | "producers"
+  | "forgetFrom"
+  | "startAt"
+  | "saveEpochs"
+  | "clearProducers"
+>;
 
 /** Where a segment is cut. */
 interface Cut {
@@ -34,7 +50,7 @@ interface Cut {
  */
 export class LogTruncation {
   constructor(
-    private readonly content: LogContent,
+    private readonly content: CutContent,
     private readonly writability: Writability,
     private readonly disk: LogDisk,
     private readonly waiters: LogWaiters,

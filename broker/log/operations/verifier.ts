@@ -4,11 +4,14 @@ import type { LogContent } from "../content/log-content.js";
 import { surveySegment } from "../segment/scan.js";
 import type { DamagedRange } from "../segment/scan.js";
 
+/** What a look at the files compares and changes. */
+type VerifiedContent = Pick<LogContent, "cuts" | "offsets" | "segments" | "damage">;
+
 /** Reads the files of a log again and checks every checksum. What it finds damaged is not served from then on. */
 export class LogVerifier {
   constructor(
     private readonly files: FileSystem,
-    private readonly content: LogContent,
+    private readonly content: VerifiedContent,
     /** Gives a change of files its turn. */
     private readonly inTurn: (change: () => Promise<void>) => Promise<void>,
   ) {}

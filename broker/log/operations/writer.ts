@@ -1,7 +1,7 @@
 import type { Clock } from "../../../common/env/time.js";
 import type { Offset } from "../../../protocol/types.js";
-import type { Writability } from "../content/writability.js";
 import type { PlannedWrite } from "../content/segment-list.js";
+import type { Writability } from "../content/writability.js";
 import type { SegmentFiles } from "../segment/segment-files.js";
 import type { Segment } from "../segment/segment.js";
 

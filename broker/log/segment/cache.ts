@@ -1,6 +1,6 @@
+import type { DamagedRange } from "./scan.js";
 import type { SegmentFiles } from "./segment-files.js";
 import type { Segment } from "./segment.js";
-import type { DamagedRange } from "./scan.js";
 
 /** Opens a closed segment; damage that opening brings to light is its log's business. */
 type OpenSegment = () => Promise<{ files: SegmentFiles; damage: readonly DamagedRange[] }>;

@@ -1,9 +1,12 @@
+import type { BytePool } from "../../../common/byte-pool.js";
 import { BatchFault, batchSizeAt, readBatch } from "../../../protocol/record-batch.js";
 import type { RecordBatch } from "../../../protocol/record-batch.js";
 import type { Offset } from "../../../protocol/types.js";
-import type { BufferPool } from "./buffer-pool.js";
 import type { SegmentFiles } from "./segment-files.js";
 import type { Segment } from "./segment.js";
+
+/** A read from a segment file takes a buffer of this size, however little of it is asked for. */
+export const READ_BUFFER_BYTES = 1024 * 1024;
 
 /** Whole batches, as they lie in the log. */
 export interface LogRead {
@@ -30,7 +33,7 @@ export class UnreadableSegment extends Error {
 export async function readFromSegment(
   segment: Segment,
   files: SegmentFiles,
-  pool: BufferPool,
+  pool: BytePool,
   range: { readonly from: Offset; readonly end: Offset; readonly maxBytes: number },
 ): Promise<LogRead | undefined> {
   const { from, end, maxBytes } = range;
@@ -38,7 +41,7 @@ export async function readFromSegment(
   const indexed = files.index.floor(from - segment.baseOffset);
   let position = indexed?.position ?? 0;
   let offset = segment.baseOffset + (indexed?.relativeOffset ?? 0);
-  const pooled = pool.take();
+  const pooled = pool.take(READ_BUFFER_BYTES);
   let buffer = pooled;
   let first: number | undefined;
   let last = 0;

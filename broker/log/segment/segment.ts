@@ -5,13 +5,13 @@ import type { File, FileSystem } from "../../../common/env/files.js";
 import type { RecordBatch } from "../../../protocol/record-batch.js";
 import { toOffset } from "../../../protocol/types.js";
 import type { Offset } from "../../../protocol/types.js";
-import { OFFSET_INDEX_ENTRY_BYTES, OffsetIndex } from "./offset-index.js";
 import { segmentFileName } from "../files/names.js";
 import type { SegmentFileKind } from "../files/names.js";
+import { OFFSET_INDEX_ENTRY_BYTES, OffsetIndex } from "./offset-index.js";
 import type { RollFacts } from "./roll.js";
-import { SegmentFiles } from "./segment-files.js";
 import { scanBatches, surveySegment } from "./scan.js";
 import type { DamagedRange, ScanStart } from "./scan.js";
+import { SegmentFiles } from "./segment-files.js";
 import { TIME_INDEX_ENTRY_BYTES, TimeIndex } from "./time-index.js";
 
 /**

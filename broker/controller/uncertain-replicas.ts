@@ -5,6 +5,7 @@ import { reasonOf } from "../../common/logger.js";
 import type { PartitionName } from "../../protocol/messages.js";
 import type { BrokerId, PartitionKey } from "../../protocol/types.js";
 import { partitionKey } from "../../protocol/types.js";
+import type { LastStop } from "../zookeeper/znodes.js";
 import { NO_LEADER } from "../zookeeper/znodes.js";
 import type { BrokerChannel } from "./broker-channel.js";
 import type { ClusterState, Partition, Topic } from "./cluster-state.js";
@@ -153,4 +154,22 @@ export class UncertainReplicas {
     for (const key of silent) reports.delete(key);
     if (!this.#stopped && reports.size > 0) this.#parts.onDescribed(reports);
   }
+}
+
+/**
+ * Of these brokers, those that may have lost acknowledged records of the partition, with their power or with their disk. By
+ * the state and not by the setting, which says nothing of the records that were there before it.
+ */
+export function uncertainAmong(
+  state: ClusterState,
+  brokerIds: Iterable<BrokerId>,
+  partition: Partition,
+): { readonly cut: ReadonlySet<BrokerId>; readonly lost: ReadonlySet<BrokerId> } {
+  const after = (lastStop: LastStop): BrokerId[] =>
+    [...brokerIds].filter((id) => state.brokers.get(id)?.lastStop === lastStop);
+  const lost = after("lost");
+  return {
+    cut: new Set(partition.durability === "fsync" ? lost : [...lost, ...after("power-cut")]),
+    lost: new Set(lost),
+  };
 }

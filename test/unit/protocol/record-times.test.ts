@@ -1,8 +1,8 @@
-import { firstRecordAt } from "../../../../broker/log/record-times.js";
-import { codecs } from "../../../../protocol/messages.js";
-import { BATCH_HEAD_BYTES_MAX, readBatch, writeBatchHead } from "../../../../protocol/record-batch.js";
-import type { RecordBatch } from "../../../../protocol/record-batch.js";
-import { toOffset } from "../../../../protocol/types.js";
+import { firstRecordAt } from "../../../protocol/record-times.js";
+import { codecs } from "../../../protocol/messages.js";
+import { BATCH_HEAD_BYTES_MAX, readBatch, writeBatchHead } from "../../../protocol/record-batch.js";
+import type { RecordBatch } from "../../../protocol/record-batch.js";
+import { toOffset } from "../../../protocol/types.js";
 
 const BASE_MS = 1_700_000_000_000;
 

@@ -1,7 +1,8 @@
-import { OffsetIndex } from "../../../../broker/log/offset-index.js";
-import { SegmentCache } from "../../../../broker/log/segment-cache.js";
-import { Segment, SegmentFiles } from "../../../../broker/log/segment.js";
-import { TimeIndex } from "../../../../broker/log/time-index.js";
+import { SegmentCache } from "../../../../broker/log/segment/cache.js";
+import { OffsetIndex } from "../../../../broker/log/segment/offset-index.js";
+import { SegmentFiles } from "../../../../broker/log/segment/segment-files.js";
+import { Segment } from "../../../../broker/log/segment/segment.js";
+import { TimeIndex } from "../../../../broker/log/segment/time-index.js";
 import { batch, DIRECTORY, LogWorld, offset } from "./log-fixtures.js";
 
 describe("SegmentCache", () => {

@@ -126,6 +126,29 @@ describe("the memory of a producer", () => {
     expect(offsets).toEqual(values.map((_, index) => index + 1));
   });
 
+  it("lets no small record pass one that waited for it before the leader moved", async () => {
+    fake = await FakeCluster.start(2);
+    cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, metadataMaxAgeMs: 10 });
+    fake.createTopic("t", 1);
+    const producer = cluster.producer({ bufferBytes: 2048, batchBytes: 1024, deliveryTimeoutMs: 3000 });
+    await producer.send("t", { value: "x" });
+    for (const broker of fake.brokers) stopAnswering(broker);
+    const offsets: number[] = [];
+    const produce = (bytes: number): void | Promise<void> =>
+      producer.produce("t", { value: "x".repeat(bytes) }, (_, metadata) => void offsets.push(metadata?.offset ?? -1));
+    let waiting: void | Promise<void> = undefined;
+    while (waiting === undefined) waiting = produce(900);
+    const questions = (): number => fake.brokers.reduce((sum, broker) => sum + broker.bodies("metadata").length, 0);
+    const asked = questions();
+    fake.moveLeader("t", 0, 2);
+    await until(() => questions() > asked + 2, "the client has heard of the new leader");
+    expect(produce(1)).toBeInstanceOf(Promise);
+    fake.broker(2).answer = () => undefined;
+    fake.broker(1).hangUp();
+    await producer.flush();
+    expect(offsets).toEqual(offsets.map((_, index) => index + 1));
+  });
+
   it("names the leader whose records hold it when a record finds no room in time", async () => {
     await start(1);
     fake.createTopic("t");

@@ -1023,6 +1023,28 @@ describe("Consumer", () => {
     expect(read).toEqual(["0:a", "1:b", "2:c"]);
   });
 
+  it("is where the last seek has put it, whatever comes of what was looked up before", async () => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"], ["c"]]);
+    const held: ((answer: FakeAnswer) => void)[] = [];
+    fake.broker(1).answer = ({ kind }) =>
+      kind === "listOffsets" ? new Promise((resolve) => held.push(resolve)) : undefined;
+    const consumer = cluster.consumer({ topics: ["t"], from: "latest" });
+    const place = { topic: "t", partition: 0 };
+    const reading = take(consumer, 2);
+    await until(() => held.length === 1, "the place to begin at is looked up");
+    await consumer.seek(place, { offset: 1 });
+    held[0]?.(undefined);
+    expect(await settled(reading)).toEqual(["1:b", "2:c"]);
+    const failed = expect(consumer.seek(place, { timestamp: 0 })).rejects.toMatchObject({ code: "CORRUPT_LOG" });
+    await until(() => held.length === 2, "the place that is sought is looked up");
+    await consumer.seek(place, { offset: 2 });
+    held[1]?.({ body: { partitions: [{ error: errorReport("CORRUPT_LOG") }] } });
+    await failed;
+    expect(await consumer.position(place)).toBe(2);
+  });
+
   it("does not say that there is no such topic when no broker answers", async () => {
     fake = await FakeCluster.start();
     cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 1000 });

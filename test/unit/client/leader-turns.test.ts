@@ -60,6 +60,14 @@ describe("LeaderTurns", () => {
     expect(calls).toBe(1);
   });
 
+  it("counts no batch less than nothing that is answered when it has counted no more for long", () => {
+    const turns = new LeaderTurns();
+    const late = fill(turns, 100);
+    expect(turns.isTurnOf({ pump: () => undefined }, 200)).toBe(true);
+    for (const sent of late) turns.onEnded(sent);
+    expect(fill(turns, 200).length).toBe(16);
+  });
+
   it("counts a batch for longer where answers take longer, and within bounds", () => {
     const turns = new LeaderTurns();
     let nowMs = 0;

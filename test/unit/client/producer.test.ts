@@ -340,6 +340,24 @@ describe("Producer", () => {
     expect((await stuck).offset).toBe(1);
   });
 
+  it("delivers to many partitions of a leader that leaves the first requests without an answer", async () => {
+    await start();
+    fake.createTopic("t", 20);
+    await cluster.partitionsOf("t");
+    const producer = cluster.producer();
+    const partitions = Array.from({ length: 20 }, (_, partition) => partition);
+    let isSilent = true;
+    onProduce(({ count }) => (isSilent && count <= 16 ? "silence" : undefined));
+    const acknowledged: number[] = [];
+    const sent = partitions.map((partition) =>
+      producer.send("t", { value: "x", partition }).then(() => acknowledged.push(partition)),
+    );
+    await until(() => acknowledged.length === 4, "those that had to wait for their turn are sent");
+    isSilent = false;
+    fake.broker(1).hangUp();
+    await Promise.all(sent);
+  });
+
   it("fails a batch of unknown outcome and all behind it when time is up, and begins anew under another producer id", async () => {
     await start();
     fake.createTopic("t");

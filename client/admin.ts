@@ -12,6 +12,7 @@ import type {
 import { checkChanges, checkConfigTarget, checkLookups, checkNewTopics } from "./admin-arguments.js";
 import {
   booleanOption,
+  checkCount,
   checkNumber,
   checkOptions,
   checkPartitions,
@@ -189,6 +190,7 @@ export class Admin {
       readonly validateOnly?: boolean;
     } = {},
   ): Promise<CreatedTopic[]> {
+    checkCount("createTopics", arguments.length, 2);
     checkNewTopics(topics);
     const { deadline, signal } = this.#limits("createTopics", options, "validateOnly");
     const validateOnly = booleanOption("validateOnly", options.validateOnly, false);
@@ -245,6 +247,7 @@ export class Admin {
    * later are not touched, however often the request has to be repeated. Rejects with the first refusal.
    */
   async deleteTopics(names: readonly string[], options: CallOptions = {}): Promise<void> {
+    checkCount("deleteTopics", arguments.length, 2);
     checkTopicNames(names);
     const limits = this.#limits("deleteTopics", options);
     if (names.length === 0) return;
@@ -272,6 +275,7 @@ export class Admin {
    * other partitions.
    */
   async createPartitions(topic: string, partitions: number, options: CallOptions = {}): Promise<void> {
+    checkCount("createPartitions", arguments.length, 3);
     checkTopicName(topic);
     checkNumber("partitions", partitions, { min: 1, max: INT32_MAX });
     const { deadline, signal } = this.#limits("createPartitions", options);
@@ -296,6 +300,7 @@ export class Admin {
 
   /** All topics, by name. */
   async listTopics(options: CallOptions = {}): Promise<TopicListing[]> {
+    checkCount("listTopics", arguments.length, 1);
     const topics = await this.#describe(undefined, this.#limits("listTopics", options));
     return topics
       .map((topic) => ({
@@ -312,6 +317,7 @@ export class Admin {
    * UNKNOWN_TOPIC_OR_PARTITION when one does not exist.
    */
   async describeTopics(names?: readonly string[], options: CallOptions = {}): Promise<TopicDescription[]> {
+    checkCount("describeTopics", arguments.length, 2);
     if (names !== undefined) checkTopicNames(names);
     const limits = this.#limits("describeTopics", options);
     const topics = await this.#describe(names, limits);
@@ -352,6 +358,7 @@ export class Admin {
 
   /** Settings with their values, where those come from, and what they mean. */
   async describeConfigs(target: ConfigTarget, options: CallOptions = {}): Promise<ConfigDescription[]> {
+    checkCount("describeConfigs", arguments.length, 2);
     checkConfigTarget(target);
     const { caller, metadata } = this.#context;
     const limits = this.#limits("describeConfigs", options);
@@ -389,6 +396,7 @@ export class Admin {
       readonly validateOnly?: boolean;
     } = {},
   ): Promise<void> {
+    checkCount("alterConfigs", arguments.length, 3);
     checkConfigTarget(target);
     checkChanges(changes);
     const limits = this.#limits("alterConfigs", options, "validateOnly");
@@ -414,6 +422,7 @@ export class Admin {
       readonly unclean?: boolean;
     } = {},
   ): Promise<ElectionResult[]> {
+    checkCount("electLeaders", arguments.length, 2);
     const named = electionOf(partitions);
     const limits = this.#limits("electLeaders", options, "unclean");
     const unclean = booleanOption("unclean", options.unclean, false);
@@ -447,6 +456,7 @@ export class Admin {
     targets: readonly (TopicPartition & { readonly before: number | "all" })[],
     options: CallOptions = {},
   ): Promise<TopicPartitionOffset[]> {
+    checkCount("deleteRecords", arguments.length, 2);
     checkPartitions(targets);
     for (const { before } of targets) {
       if (before === "all" || (Number.isSafeInteger(before) && before >= 0)) continue;
@@ -480,6 +490,7 @@ export class Admin {
 
   /** Brokers and controller. */
   async describeCluster(options: CallOptions = {}): Promise<ClusterDescription> {
+    checkCount("describeCluster", arguments.length, 1);
     const { metadata } = this.#context;
     await this.#query({ noTopics: true }, this.#limits("describeCluster", options));
     return {
@@ -492,6 +503,7 @@ export class Admin {
 
   /** Offsets of partitions: the oldest, the high watermark, the end of the log, or by time. */
   async listOffsets(lookups: readonly OffsetLookup[], options: CallOptions = {}): Promise<OffsetDescription[]> {
+    checkCount("listOffsets", arguments.length, 2);
     checkLookups(lookups);
     const limits = this.#limits("listOffsets", options);
     const topics = await this.#topicsOf(lookups, limits);

@@ -56,6 +56,16 @@ export function isPlain(given: object): boolean {
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
+/**
+ * Refuses more arguments than a function takes: whoever gives another one believes that it means something. Those that are
+ * `undefined` count too. What ends something (`close`) takes whatever it is given, as a callback does.
+ */
+export function checkCount(name: string, given: number, most: number): void {
+  if (given <= most) return;
+  const takes = most === 0 ? "no arguments" : most === 1 ? "one argument" : `${most} arguments`;
+  throw new InvalidArgumentError(`${name} takes ${takes}, and was given ${given}`, "leave out what is too much");
+}
+
 /** `what` is what the options belong to; throws for an option that does not exist, naming the nearest one that does. */
 export function checkOptions(what: string, given: unknown, known: readonly string[]): void {
   if (!hasFields(given)) {

@@ -6,7 +6,16 @@ import { onAbort } from "../common/on-abort.js";
 import { ApiError } from "../protocol/error-codes.js";
 import { TransportError } from "../protocol/rpc-error.js";
 import { Admin } from "./admin.js";
-import { checkOptions, checkSignal, checkText, checkTopicName, INT32_MAX, numberOption, shown } from "./arguments.js";
+import {
+  checkCount,
+  checkOptions,
+  checkSignal,
+  checkText,
+  checkTopicName,
+  INT32_MAX,
+  numberOption,
+  shown,
+} from "./arguments.js";
 import { BrokerCaller } from "./broker-caller.js";
 import type { ConnectionSettings } from "./broker-connections.js";
 import { Consumer } from "./consumer.js";
@@ -67,6 +76,7 @@ interface ClusterParts {
  * await using cluster = await connect({ bootstrapBrokers: ["localhost:9092"], clientId: "billing" });
  */
 export async function connect(options: ConnectOptions): Promise<Cluster> {
+  checkCount("connect", arguments.length, 1);
   checkOptions("connect", options, optionNames);
   const bootstrap = parseAddresses(options.bootstrapBrokers);
   const settings = {
@@ -178,6 +188,7 @@ export class Cluster implements AsyncDisposable {
    * await using producer = cluster.producer({ acks: "all", lingerMs: 5 });
    */
   producer(options: ProducerOptions = {}): Producer {
+    checkCount("producer", arguments.length, 1);
     this.#checkOpen();
     const { env, metadata, settings, unknownTopicTimeoutMs } = this.#parts;
     const producer = new Producer(
@@ -202,6 +213,7 @@ export class Cluster implements AsyncDisposable {
    * await using consumer = cluster.consumer({ topics: ["orders"], from: "earliest" });
    */
   consumer(options: ConsumerOptions): Consumer {
+    checkCount("consumer", arguments.length, 1);
     this.#checkOpen();
     const { env, logger, metadata, settings, deadlineMs, unknownTopicTimeoutMs } = this.#parts;
     const consumer = new Consumer(
@@ -224,6 +236,7 @@ export class Cluster implements AsyncDisposable {
 
   /** Topics, settings, offsets, leaders. Always the same object. */
   admin(): Admin {
+    checkCount("admin", arguments.length, 0);
     this.#checkOpen();
     this.#admin ??= new Admin({
       metadata: this.#parts.metadata,
@@ -240,6 +253,7 @@ export class Cluster implements AsyncDisposable {
    * and with ClosedError.
    */
   async partitionsOf(topic: string): Promise<number[]> {
+    checkCount("partitionsOf", arguments.length, 1);
     checkTopicName(topic);
     this.#checkOpen();
     return (await this.#waitForTopic(topic, { isAskedAnew: true })).partitions.map(({ partition }) => partition);

@@ -1,6 +1,6 @@
 import type { Logger } from "../common/logger.js";
 import { onAbort } from "../common/on-abort.js";
-import { booleanOption, checkOptions, checkPartition, checkPartitions } from "./arguments.js";
+import { booleanOption, checkCount, checkOptions, checkPartition, checkPartitions } from "./arguments.js";
 import type { ConsumerBatch, ConsumerRecord } from "./consumer-record.js";
 import { checkPosition, consumerSettings } from "./consumer-settings.js";
 import { ClosedError, InvalidArgumentError, toClientError } from "./errors.js";
@@ -129,6 +129,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
    * for await (const record of consumer.records({ untilEnd: true })) console.log(record.value?.toString());
    */
   records(options: ReadOptions = {}): AsyncIterableIterator<ConsumerRecord> {
+    checkCount("records", arguments.length, 1);
     checkOptions("records", options, ["untilEnd"]);
     return new ReadLoop<ConsumerRecord>(this.#loopOf(options, () => this.#collector.takeRecord()));
   }
@@ -142,12 +143,14 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
    * }
    */
   batches(options: BatchReadOptions = {}): AsyncIterableIterator<ConsumerBatch> {
+    checkCount("batches", arguments.length, 1);
     checkOptions("batches", options, ["untilEnd", "reuseMemory"]);
     return new ReadLoop<ConsumerBatch>(this.#loopOf(options, () => this.#collector.takeBatch()));
   }
 
   /** The partitions that are read. Waits until the topics are known. */
   async partitions(): Promise<TopicPartition[]> {
+    checkCount("partitions", arguments.length, 0);
     await this.#prepare();
     return this.#subscription.readers.map(({ topic, partition }) => ({ topic, partition }));
   }
@@ -157,6 +160,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
    * is no place or a partition that is not read, and when the place cannot be looked up; then reading goes on where it was.
    */
   async seek(target: TopicPartition, to: Position): Promise<void> {
+    checkCount("seek", arguments.length, 2);
     checkPartition(target);
     checkPosition(to);
     await this.#prepare();
@@ -174,6 +178,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
    * with InvalidArgumentError when one of them is not read; then none is paused.
    */
   async pause(targets: readonly TopicPartition[]): Promise<void> {
+    checkCount("pause", arguments.length, 1);
     checkPartitions(targets);
     await this.#prepare();
     for (const reader of await this.#readersOf(targets)) {
@@ -186,6 +191,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
 
   /** Delivers records of these partitions again. Rejects with InvalidArgumentError for one that is not read. */
   async resume(targets: readonly TopicPartition[]): Promise<void> {
+    checkCount("resume", arguments.length, 1);
     checkPartitions(targets);
     await this.#prepare();
     for (const reader of await this.#readersOf(targets)) {
@@ -201,6 +207,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
 
   /** The offset of the next record that will be delivered of a partition. Looks it up when nothing was read yet. */
   async position(target: TopicPartition): Promise<number> {
+    checkCount("position", arguments.length, 1);
     checkPartition(target);
     await this.#prepare();
     const reader = await this.#subscription.readerOf(target);
@@ -210,6 +217,7 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
 
   /** The high watermarks now: the offsets that the next records will have. */
   async endOffsets(): Promise<TopicPartitionOffset[]> {
+    checkCount("endOffsets", arguments.length, 0);
     await this.#prepare();
     return this.#subscription.endOffsets();
   }

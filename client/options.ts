@@ -70,8 +70,9 @@ export interface ConnectOptions {
 export type Acks = "all" | "leader" | "none";
 
 /**
- * Chooses the partition of a record that has a key and names none: a number from 0 to `partitionCount` - 1. With any other
- * the record is refused with InvalidArgumentError; what it throws itself is thrown on.
+ * Chooses the partition of a record that has a key and names none: a number from 0 to `partitionCount` - 1. With any other,
+ * or when it throws, the record is refused with InvalidArgumentError, whose `cause` is what it has thrown. It is not called
+ * for records without a key (absent or null).
  */
 export type Partitioner = (key: Uint8Array | string, partitionCount: number) => number;
 
@@ -121,7 +122,7 @@ export interface ProducerOptions {
    */
   readonly maxInFlight?: number;
   /**
-   * Where records with a key go. Records without one fill a batch of one partition, then of another.
+   * Where records with a key go; never asked about others. Records without one fill a batch of one partition, then of another.
    * @defaultValue murmur2, as Java's clients
    */
   readonly partitioner?: Partitioner;

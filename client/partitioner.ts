@@ -1,4 +1,4 @@
-import { checkNumber, INT32_MAX, shown } from "./arguments.js";
+import { checkCount, checkNumber, INT32_MAX, shown } from "./arguments.js";
 import { InvalidArgumentError } from "./errors.js";
 
 /**
@@ -12,6 +12,7 @@ const SHIFT = 24;
 
 /** The hash of the first `length` bytes (all of them by default), as a signed 32-bit number. Throws InvalidArgumentError. */
 export function murmur2(data: Uint8Array, length: number = data?.length): number {
+  checkCount("murmur2", arguments.length, 2);
   if (!(data instanceof Uint8Array)) throw new InvalidArgumentError(`data is ${shown(data)}`, "give a Uint8Array");
   checkNumber("length", length, { min: 0, max: data.length });
   let hash = SEED ^ length;
@@ -41,6 +42,7 @@ const scratch = Buffer.alloc(SCRATCH_UNITS * 3);
 
 /** The partition of a key among `partitionCount`. Text is hashed as UTF-8. Throws InvalidArgumentError. */
 export function partitionOfKey(key: Uint8Array | string, partitionCount: number): number {
+  checkCount("partitionOfKey", arguments.length, 2);
   if (typeof key !== "string" && !(key instanceof Uint8Array)) {
     throw new InvalidArgumentError(`a key is ${shown(key)}`, "give text or a Uint8Array");
   }

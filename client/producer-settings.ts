@@ -1,3 +1,4 @@
+import { reasonOf } from "../common/logger.js";
 import { booleanOption, checkOptions, INT32_MAX, numberOption, shown, wordOption } from "./arguments.js";
 import { InvalidArgumentError } from "./errors.js";
 import type { Acks, Partitioner, ProducerOptions } from "./options.js";
@@ -84,7 +85,14 @@ function checkedPartitioner(given: Partitioner | undefined): Partitioner {
     throw new InvalidArgumentError(`partitioner is ${shown(given)}`, "give a function of key and partitionCount");
   }
   return (key, partitionCount) => {
-    const partition = given(key, partitionCount);
+    let partition: number;
+    try {
+      partition = given(key, partitionCount);
+    } catch (cause) {
+      throw new InvalidArgumentError(`the partitioner has thrown (${reasonOf(cause)})`, "correct the partitioner", {
+        cause,
+      });
+    }
     if (Number.isSafeInteger(partition) && partition >= 0 && partition < partitionCount) return partition;
     throw new InvalidArgumentError(
       `the partitioner chose ${shown(partition)} of ${partitionCount} partitions`,

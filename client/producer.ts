@@ -5,7 +5,7 @@ import { throwUncaught } from "../common/env/time.js";
 import type { LeaderHint } from "../protocol/messages.js";
 import type { RpcConnection } from "../protocol/rpc-connection.js";
 import type { BrokerId } from "../protocol/types.js";
-import { checkList, checkTopicName, shown } from "./arguments.js";
+import { checkCount, checkList, checkTopicName, shown } from "./arguments.js";
 import type { BrokerCaller } from "./broker-caller.js";
 import type { ConnectionSettings } from "./broker-connections.js";
 import { BrokerConnections } from "./broker-connections.js";
@@ -131,6 +131,7 @@ export class Producer implements AsyncDisposable {
    */
   send(topic: string, record: ProducerRecord): Promise<RecordMetadata> {
     return new Promise((resolve, reject) => {
+      checkCount("send", arguments.length, 2);
       // The promise of back-pressure is not needed: this one takes longer.
       void this.produce(topic, record, (error, metadata) => {
         if (error === undefined) resolve(metadata);
@@ -147,6 +148,7 @@ export class Producer implements AsyncDisposable {
    * const places = await producer.sendBatch("orders", [{ value: "a" }, { value: "b" }]);
    */
   async sendBatch(topic: string, records: readonly ProducerRecord[]): Promise<RecordMetadata[]> {
+    checkCount("sendBatch", arguments.length, 2);
     checkTopicName(topic);
     checkList("the records of a batch are", records, "records");
     const places: RecordMetadata[] = [];
@@ -193,6 +195,7 @@ export class Producer implements AsyncDisposable {
   /** The same with a callback that looks at the error only. */
   produce(topic: string, record: ProducerRecord, onOutcome: OnFailure): void | Promise<void>;
   produce(topic: string, record: ProducerRecord, onOutcome?: OnAcknowledged | OnFailure): void | Promise<void> {
+    checkCount("produce", arguments.length, 3);
     // Whoever takes the first parameter only may be given both.
     const onAcknowledged = onOutcome as OnAcknowledged | undefined;
     if (this.#closing !== undefined) throw new ClosedError("producer");
@@ -246,6 +249,7 @@ export class Producer implements AsyncDisposable {
    * `flush` that no callback and no promise was told about.
    */
   async flush(): Promise<void> {
+    checkCount("flush", arguments.length, 0);
     await this.#settled();
     const failure = this.#unreported;
     this.#unreported = undefined;

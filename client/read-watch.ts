@@ -1,6 +1,6 @@
 import type { Clock } from "../common/env/time.js";
 import type { Logger } from "../common/logger.js";
-import type { ClientError} from "./errors.js";
+import type { ClientError } from "./errors.js";
 import { DeadlineExceededError, ProtocolError } from "./errors.js";
 import type { PartitionReader } from "./partition-reader.js";
 

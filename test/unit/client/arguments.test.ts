@@ -142,6 +142,23 @@ describe("the arguments of the client", () => {
       const producer = cluster.producer({ partitioner: () => 2 });
       expect((await producer.send("t", { key: "k", value })).partition).toBe(2);
     });
+
+    it("is refused when its partitioner throws, also when its topic was not known yet; without a key it goes on", async () => {
+      const fault = new TypeError("no such customer");
+      const partitioner = (): number => {
+        throw fault;
+      };
+      // The first record of a producer waits for its topic.
+      const other = await connect({ bootstrapBrokers: fake.bootstrapBrokers });
+      const producer = other.producer({ partitioner });
+      for (let time = 0; time < 2; time += 1) {
+        const refusal = await refusalOf(() => producer.send("t", { key: "k", value }));
+        expect(refusal).toMatchObject({ code: "INVALID_ARGUMENT", cause: fault });
+        expect(refusal.message).toBe("the partitioner has thrown (no such customer); correct the partitioner");
+        expect(await producer.send("t", { value })).toMatchObject({ topic: "t" });
+      }
+      await other.close();
+    });
   });
 
   describe("a producer", () => {

@@ -298,6 +298,18 @@ describe("every public function of the client, given junk,", () => {
     expect({ uncaught, warnings: said.names }).toEqual({ uncaught: [], warnings: [] });
   });
 
+  /** Iteration passes what it likes. */
+  const counted = Object.keys(rows).filter((name) => !/Symbol/.test(name));
+  it.each(counted)("%s: refuses an argument that it does not take", async (name) => {
+    for (const more of [{ signal }, undefined, "junk"]) {
+      const refusal: unknown = await Promise.resolve()
+        .then(() => functionOf(name)(...argumentsOf(name), more))
+        .catch((thrown: unknown) => thrown);
+      expect(refusal).toBeInstanceOf(api.InvalidArgumentError);
+      expect((refusal as api.InvalidArgumentError).what).toMatch(/takes .* arguments?, and was given \d/);
+    }
+  });
+
   it("leaves a cluster that works", async () => {
     const { partition, offset } = await producer.send("t", { partition: 1, value: "after" });
     const reader = cluster.consumer({ topic: "t", from: [{ topic: "t", partition, offset }], partitions: [partition] });

@@ -12,13 +12,13 @@ export class LogDamage {
     /** For messages: the name of the log's directory. */
     private readonly name: string,
     private readonly logger: Logger,
-    /** What lies below it is no part of the log any more. */
-    private readonly logStart: () => Offset,
+    /** What lies outside of them is no part of the log any more. */
+    private readonly bounds: { readonly logStart: Offset; readonly logEnd: Offset },
     private known: readonly DamagedRange[],
     /** Damage was found that was not known. */
     private readonly onNews: () => void,
   ) {
-    this.cutStart(logStart());
+    this.cutStart(bounds.logStart);
     this.#say(this.known);
   }
 
@@ -26,9 +26,13 @@ export class LogDamage {
     return this.known;
   }
 
-  /** Takes note of damage, which is news unless all of it is known. */
+  /**
+   * Takes note of damage, which is news unless all of it is known. A file that is opened to be cut shows what is cut off as
+   * well.
+   */
   add(found: readonly DamagedRange[]): void {
-    const news = startingAt(found, this.logStart()).filter(
+    const { logStart, logEnd } = this.bounds;
+    const news = endingAt(startingAt(found, logStart), logEnd).filter(
       (range) => !this.known.some((known) => known.from <= range.from && known.to >= range.to),
     );
     if (news.length === 0) return;
@@ -66,9 +70,7 @@ export class LogDamage {
 
   /** The log ends here now. */
   cutEnd(offset: Offset): void {
-    this.known = this.known
-      .filter((range) => range.from < offset)
-      .map((range) => (range.to > offset ? { ...range, to: offset } : range));
+    this.known = endingAt(this.known, offset);
   }
 }
 
@@ -85,4 +87,11 @@ function startingAt(ranges: readonly DamagedRange[], offset: Offset): DamagedRan
   return ranges
     .filter((range) => range.to > offset)
     .map((range) => (range.from < offset ? { ...range, from: offset } : range));
+}
+
+/** What of the ranges lies in front of the offset. */
+function endingAt(ranges: readonly DamagedRange[], offset: Offset): DamagedRange[] {
+  return ranges
+    .filter((range) => range.from < offset)
+    .map((range) => (range.to > offset ? { ...range, to: offset } : range));
 }

@@ -68,7 +68,7 @@ export class LogContent {
     this.name = identity.directoryName;
     this.offsets = recovered.offsets;
     this.directory = new LogDirectory(context, identity, disk, recovered);
-    this.damage = new LogDamage(this.name, context.logger, () => this.offsets.logStart, recovered.damage, onDamage);
+    this.damage = new LogDamage(this.name, context.logger, this.offsets, recovered.damage, onDamage);
     this.segments = new SegmentList(
       context,
       this.directory,

@@ -2,7 +2,18 @@ import { jest } from "@jest/globals";
 import { ApiError } from "../../../../protocol/error-codes.js";
 import type { LogListener } from "../../../../broker/log/log.js";
 import { readBatches } from "../../../../protocol/record-batch.js";
-import { batch, DIRECTORY, LogWorld, offset, readAll, stampedBatch, summary, WALL_MS } from "./log-fixtures.js";
+import {
+  batch,
+  DIRECTORY,
+  LogWorld,
+  offset,
+  readAll,
+  SETTINGS,
+  stampedBatch,
+  summary,
+  TOPIC_ID,
+  WALL_MS,
+} from "./log-fixtures.js";
 
 jest.setTimeout(60_000);
 
@@ -299,6 +310,26 @@ describe("a disk that fails", () => {
       await world.complete(again.truncateTo(offset(0)));
       await world.complete(read);
       expect([afterMs, again.logEndOffset, again.damage]).toEqual([afterMs, 0, []]);
+      await world.complete(world.manager.close());
+    }
+  });
+
+  it("forgets what is cut off as rotten, though the file is opened once more for the cut", async () => {
+    for (let seed = 1; seed <= 10; seed += 1) {
+      const world = await LogWorld.open({ seed, tailBytesMax: 0 });
+      const log = world.log({ segmentBytes: 300 });
+      const other = world.manager.create(TOPIC_ID, "orders", 1, { ...SETTINGS, segmentBytes: 100 });
+      for (let mark = 0; mark < 8; mark += 1) for (const one of [log, other]) one.appendAsLeader(batch({ mark }), 0);
+      await world.run(2_000);
+      const path = world.disk.paths().find(isLog)!;
+      world.disk.flipBit(path, world.disk.contentOf(path)!.length - 1, 3);
+      await world.complete(log.verifyRange(offset(0)));
+      const [range] = log.damage;
+      // What others read closes the file between the look where to cut and the cut.
+      const reads = Array.from({ length: 4 }, () => readAll(other));
+      await world.complete(log.truncateTo(range!.from));
+      await world.complete(Promise.all(reads));
+      expect([seed, log.logEndOffset, log.damage]).toEqual([seed, range!.from, []]);
       await world.complete(world.manager.close());
     }
   });

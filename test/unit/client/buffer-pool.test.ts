@@ -60,6 +60,14 @@ describe("BufferPool", () => {
     expect(pool.keptBytes).toBe(7.5 * KIB);
   });
 
+  it("keeps no more than its limit of what was forced beyond that", () => {
+    const pool = new BufferPool(8 * KIB, 16 * KIB);
+    const account = new MemoryAccount(pool.shareOf(1));
+    const forced = Array.from({ length: 5 }, () => pool.force(account, 8 * KIB));
+    for (const buffer of forced) pool.give(account, buffer, true);
+    expect(pool.keptBytes).toBe(16 * KIB);
+  });
+
   it("leaves free what a large record waits for that others hold up, until it has it", () => {
     const pool = new BufferPool(1024, 64 * 1024);
     const [large, busy, idle] = [1, 2, 3].map((id) => new MemoryAccount(pool.shareOf(id)));

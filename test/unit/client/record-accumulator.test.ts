@@ -51,6 +51,19 @@ describe("records that come back behind younger ones", () => {
     return { ...world, accumulator };
   };
 
+  it("go into open batches whose memory counts as such, with what they grew by, until they are closed", () => {
+    const { accumulator, pool } = setUpAccumulator();
+    const seen: number[] = [];
+    for (let count = 0; count < 12; count += 1) {
+      accumulator.append({ value: "x".repeat(100) }, 1000, undefined, undefined);
+      expect(pool.openBytes).toBe(pool.shareOf(1).takenBytes);
+      seen.push(pool.openBytes);
+    }
+    expect(new Set(seen).size).toBeGreaterThan(1);
+    accumulator.closeOpen();
+    expect(pool.openBytes).toBe(0);
+  });
+
   it("keep their deadline in an open batch", () => {
     const { accumulator } = setUpAccumulator();
     accumulator.append({ value: "young" }, 1000, undefined, undefined);

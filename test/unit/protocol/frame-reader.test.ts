@@ -198,6 +198,27 @@ describe("FrameReader", () => {
     expect(frames.map((received) => received.equals(frame.subarray(4)))).toEqual([true]);
   });
 
+  it("asks for no memory when it goes on after a pause while it waits for some: others may be before it", () => {
+    let asked = 0;
+    const frames: Buffer[] = [];
+    const reader = new FrameReader({
+      frameBytesMax: () => 1 << 20,
+      allocate: (size) => {
+        asked += 1;
+        return asked === 1 ? undefined : Buffer.alloc(size);
+      },
+      onFrame: (frame) => frames.push(frame),
+    });
+    const bytes = request(1, 10);
+    reader.receiveBuffer().set(bytes);
+    reader.onReceived(bytes.length);
+    reader.pause();
+    reader.resume();
+    expect([asked, reader.waitsForMemory, frames.length]).toEqual([1, true, 0]);
+    reader.retry();
+    expect([asked, reader.waitsForMemory, frames.length]).toEqual([2, false, 1]);
+  });
+
   it("says what it leaves unfinished when it is stopped, and takes nothing more", () => {
     const reader = new FrameReader({
       frameBytesMax: () => 1 << 20,

@@ -109,6 +109,23 @@ describe("FetchApi", () => {
     await fetch({ sessionId, sessionEpoch: 3, partitions: named(8000, 6000) });
   });
 
+  it("keeps the youngest eight sessions of a connection, and those of other connections", async () => {
+    const { connection } = setUp();
+    const [one, two] = [connection(1), connection(2)];
+    const begin = async ({ fetch }: typeof one): Promise<number> => {
+      const { body } = await fetch({ sessionEpoch: 1, partitions: named(1000, 1) });
+      return body.sessionId ?? 0;
+    };
+    const goOn = ({ fetch }: typeof one, sessionId: number): Promise<string> =>
+      settledWith(fetch({ sessionId, sessionEpoch: 2, partitions: named(1001, 1) }));
+    const other = await begin(two);
+    const sessions: number[] = [];
+    for (let count = 0; count < 9; count += 1) sessions.push(await begin(one));
+    const outcomes = await Promise.all(sessions.map((sessionId) => goOn(one, sessionId)));
+    expect(outcomes).toEqual(["FETCH_SESSION_ID_NOT_FOUND", ...Array.from({ length: 8 }, () => "answered")]);
+    expect(await goOn(two, other)).toBe("answered");
+  });
+
   it("bounds the partitions that all consumers name together, until some of them go", async () => {
     const { connection } = setUp({ partitionsMax: 1000 });
     const [one, two] = [connection(1), connection(2)];

@@ -55,10 +55,13 @@ export abstract class ClientError extends Error {
   readonly brokerId: number | undefined;
 
   protected constructor(init: ClientErrorInit) {
-    super(`${placeOf(init)}${init.what}; ${init.hint}`, init.cause === undefined ? undefined : { cause: init.cause });
+    const place = placeOf(init);
+    // Brokers name the partition too.
+    const what = init.what.startsWith(place) ? init.what : `${place}${init.what}`;
+    super(`${what}; ${init.hint}`, init.cause === undefined ? undefined : { cause: init.cause });
     this.code = init.code;
     this.retriable = init.retriable;
-    this.what = `${placeOf(init)}${init.what}`;
+    this.what = what;
     this.hint = init.hint;
     this.topic = init.topic;
     this.partition = init.partition;
@@ -81,7 +84,8 @@ export class InvalidArgumentError extends ClientError {
 export class ClosedError extends ClientError {
   override readonly name = "ClosedError";
   constructor(what: string) {
-    super({ code: "CLOSED", retriable: false, what: `the ${what} is closed`, hint: "make a new one from the cluster" });
+    const hint = what === "cluster" ? "connect again" : "make a new one from the cluster";
+    super({ code: "CLOSED", retriable: false, what: `the ${what} is closed`, hint });
   }
 }
 
@@ -93,7 +97,10 @@ export class ConnectionError extends ClientError {
       code: "CONNECTION_FAILED",
       retriable: true,
       what,
-      hint: "check that the brokers run and that the addresses are the ones they advertise",
+      hint:
+        place.cause instanceof TransportError && place.cause.isNoBroker
+          ? "give the address and port of a broker; something else listens there"
+          : "check that the brokers run and that the addresses are the ones they advertise",
       ...place,
     });
   }
@@ -241,6 +248,8 @@ const hints: Partial<Record<ErrorName, string>> = {
   CORRUPT_LOG: "restore the replica, or seek past the damage",
   ZOOKEEPER_UNAVAILABLE: "check that the ZooKeeper servers run and that brokers reach them, then try again",
   INCONSISTENT_CLUSTER_ID: "connect again if the cluster was made anew, else to the addresses of yours",
+  PREFERRED_LEADER_NOT_AVAILABLE: "start that broker and wait until it is in sync, then try again",
+  ELIGIBLE_LEADERS_NOT_AVAILABLE: "start the brokers that hold its replicas, then try again",
   ELECTION_NOT_NEEDED: "nothing has to be done",
   BROKER_OVERLOADED: "send less at a time",
 };

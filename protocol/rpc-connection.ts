@@ -97,6 +97,8 @@ export class RpcConnection {
   /** One timer for the deadlines of all requests: one each would cost more than the requests. */
   readonly #earliest: EarliestTimer;
   #end: SocketEnd | undefined;
+  /** Why what the peer has sent is nothing that a broker sends. */
+  #nonsense: string | undefined;
 
   /** Connects and shakes hands. Rejects with TransportError, or with ApiError when the broker refused. */
   static async open(env: Env, options: RpcConnectionOptions): Promise<RpcConnection> {
@@ -128,9 +130,9 @@ export class RpcConnection {
     } catch (error) {
       connection.close();
       if (error instanceof TransportError) {
-        throw new TransportError("connect", true, error.end, `no handshake: ${error.message}`, {
-          cause: error,
-        });
+        const isNoBroker = connection.#nonsense !== undefined;
+        const detail = isNoBroker ? error.message : `no handshake: ${error.message}`;
+        throw new TransportError("connect", true, error.end, detail, { cause: error, isNoBroker });
       }
       throw error;
     } finally {
@@ -270,6 +272,7 @@ export class RpcConnection {
     } catch (error) {
       if (!(error instanceof FrameFault || error instanceof ApiError)) throw error;
       // A peer that sends no frames, or no messages in them, is no broker: nothing it sends can be understood any more.
+      this.#nonsense = error instanceof FrameFault && isHttp(error.firstBytes) ? "it speaks HTTP" : error.message;
       this.#reader.stop();
       this.#socket.destroy();
     }
@@ -335,6 +338,10 @@ export class RpcConnection {
   }
 
   #closedError(kind: RequestKind, notSent: boolean): TransportError {
+    if (this.#nonsense !== undefined) {
+      const detail = `what answers at ${this.address} is no ottla broker (${this.#nonsense})`;
+      return new TransportError("closed", notSent, this.#end, detail, { isNoBroker: true });
+    }
     return new TransportError(
       "closed",
       notSent,
@@ -343,6 +350,8 @@ export class RpcConnection {
     );
   }
 }
+
+const isHttp = (firstBytes: Uint8Array): boolean => Buffer.from(firstBytes).toString("latin1").startsWith("HTTP");
 
 function piecesOf<Kind extends RequestKind>(
   correlationId: number,

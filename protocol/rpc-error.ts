@@ -7,15 +7,18 @@ import type { RequestKind } from "./api-keys.js";
  */
 export class TransportError extends Error {
   override readonly name = "TransportError";
+  /** What answers there speaks another protocol. */
+  readonly isNoBroker: boolean;
   constructor(
     readonly kind: "connect" | "closed" | "timeout",
     readonly notSent: boolean,
     /** How the connection ended, if it did. */
     readonly end: SocketEnd | "refused" | undefined,
     detail: string,
-    options?: ErrorOptions,
+    options?: ErrorOptions & { readonly isNoBroker?: boolean },
   ) {
     super(detail, options);
+    this.isNoBroker = options?.isNoBroker ?? false;
   }
 
   static timeout(kind: RequestKind, address: string, timeoutMs: number): TransportError {

@@ -575,6 +575,24 @@ describe("Admin", () => {
     );
   });
 
+  it.each([
+    ["PREFERRED_LEADER_NOT_AVAILABLE", "broker 2 is not alive and in sync", /start that broker/],
+    ["ELIGIBLE_LEADERS_NOT_AVAILABLE", "none of 2,3 is alive", /start the brokers/],
+  ] as const)(
+    "says what to do when nobody can be elected (%s), and names the partition once",
+    async (code, why, hint) => {
+      await start(1);
+      const { id: topicId } = fake.createTopic("t");
+      const error = errorReport(code, `t-0: ${why}`);
+      fake.broker(1).answer = ({ kind }) =>
+        kind === "electLeaders"
+          ? { body: { partitions: [{ topicId, partition: 0, leaderId: -1, error }] } }
+          : undefined;
+      const [result] = await cluster.admin().electLeaders([{ topic: "t", partition: 0 }]);
+      expect(result?.error).toMatchObject({ code, what: `t-0: ${why}`, hint: expect.stringMatching(hint) });
+    },
+  );
+
   it("elects leaders for every partition when that is said, and unclean ones only when it is said in a word", async () => {
     await start(1);
     fake.createTopic("t", 2);

@@ -1,5 +1,13 @@
 import { connect } from "../../../client/index.js";
+import { nodeEnv } from "../../../common/env/node-env.js";
+import type { Socket } from "../../../common/env/network.js";
 import { FakeCluster, until } from "../../support/fake-broker.js";
+
+/** Whatever listens on some port of this machine. */
+async function listen(accept: (socket: Socket) => void) {
+  const listener = await nodeEnv().network.listen({ host: "127.0.0.1", port: 0 }, accept);
+  return { port: listener.port, [Symbol.asyncDispose]: () => listener.close() };
+}
 
 describe("connect", () => {
   it("finds the cluster through any of its addresses, dead ones included", async () => {
@@ -32,6 +40,42 @@ describe("connect", () => {
       code: "CONNECTION_FAILED",
       what: expect.stringContaining(fake.bootstrapBrokers[0]!),
       hint: expect.stringContaining("check that the brokers run"),
+    });
+  });
+
+  it.each<[string, Buffer | undefined, RegExp, RegExp]>([
+    [
+      "speaks HTTP",
+      Buffer.from("HTTP/1.1 400 Bad Request\r\n\r\n"),
+      /no ottla broker \(it speaks HTTP\)/,
+      /something else/,
+    ],
+    ["sends a frame of no bytes", Buffer.alloc(4), /no ottla broker \(/, /something else/],
+    ["sends garbage", Buffer.from("0000000cdeadbeefdeadbeefdeadbeef", "hex"), /no ottla broker \(/, /something else/],
+    ["answers without a body", Buffer.from("000000020801", "hex"), /no ottla broker \(/, /something else/],
+    ["hangs up", undefined, /the connection to \S+ ended .* before handshake/, /check that the brokers run/],
+  ])("says that what %s is no broker", async (_, bytes, what, hint) => {
+    const sockets: Socket[] = [];
+    await using listener = await listen((socket) => {
+      sockets.push(socket);
+      const received = Buffer.alloc(1024);
+      socket.start({
+        receiveBuffer: () => received,
+        onReceived: () => (bytes === undefined ? socket.destroy() : socket.send([bytes])),
+        onDrained: () => undefined,
+        onClosed: () => undefined,
+      });
+    });
+    const address = `127.0.0.1:${listener.port}`;
+    const error: unknown = await connect({ bootstrapBrokers: address, deadlineMs: 50 }).catch(
+      (thrown: unknown) => thrown,
+    );
+    for (const socket of sockets) socket.destroy();
+    expect(error).toMatchObject({
+      code: "CONNECTION_FAILED",
+      what: expect.stringMatching(what),
+      hint: expect.stringMatching(hint),
+      message: expect.stringContaining(address),
     });
   });
 

@@ -32,6 +32,11 @@ const all: readonly (readonly [new (...args: never[]) => ClientError, ClientErro
 ];
 
 describe("ClientError", () => {
+  it("says what can be made anew where something is closed", () => {
+    expect(new ClosedError("producer").hint).toBe("make a new one from the cluster");
+    expect(new ClosedError("cluster").hint).toBe("connect again");
+  });
+
   it("has subclasses that are called what they are, each with a code of its own", () => {
     for (const [type, error] of all) {
       expect(error.name).toBe(type.name);

@@ -88,6 +88,22 @@ describe("BrokerConnections", () => {
     }
   });
 
+  it("leaves no connection behind to whoever answers in the place of the broker", async () => {
+    await using fake = await FakeCluster.start();
+    const directory = {
+      clusterId: "fake-cluster",
+      addressOf: () => ({ host: "127.0.0.1", port: fake.broker(1).port }),
+      epochOf: () => undefined,
+      onChange: () => () => undefined,
+      onTrouble: () => undefined,
+    };
+    const settings = { clientId: "c", connectTimeoutMs: 5000, requestTimeoutMs: 5000 };
+    const connections = new BrokerConnections(nodeEnv(), directory, settings);
+    await expect(connections.open(2)).rejects.toMatchObject({ errorName: "WRONG_BROKER" });
+    await until(() => fake.broker(1).connectionCount === 0, "it has ended");
+    connections.close();
+  });
+
   it("does not go on making a connection when it is closed, whatever it waits for", async () => {
     await using fake = await FakeCluster.start();
     const env = nodeEnv();

@@ -63,7 +63,7 @@ export const brokerSettings = {
   "auto.create.topics.enable": {
     type: "boolean",
     default: false,
-    doc: "Not supported: topics are created by `ottla topic create` or a client's admin, never by a typing error.",
+    doc: "Not supported: topics are created by `ottla topic create` or a client's admin, never by a typo.",
   },
   "message.max.bytes": {
     type: "number",

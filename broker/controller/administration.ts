@@ -289,7 +289,7 @@ export class Administration {
       );
     }
     const isShared = name === defaultBrokerConfig;
-    // Else a typing error would be answered like a change.
+    // Else a typo would be answered like a change.
     if (!isShared && !state.brokers.has(Number(name)) && !state.brokerConfigs.has(name)) {
       const registered = [...state.brokers.keys()].sort((left, right) => left - right).join(", ");
       throw new ApiError(

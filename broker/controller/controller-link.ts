@@ -32,7 +32,7 @@ const CONNECT_TIMEOUT_MS = 2000;
 const RETRY_MS = 50;
 
 /**
- * A broker's connection to the controller in office, kept for as long as that one is in office: requests go over it, and its
+ * A broker's connection to the active controller, kept for as long as that one is active: requests go over it, and its
  * end is evidence of the controller's death.
  */
 export class ControllerLink {
@@ -130,7 +130,7 @@ export class ControllerLink {
   async #onEnded(peer: LinkedPeer, isEvidence: boolean): Promise<void> {
     const result = await this.#open(peer, this.#parts.probeTimeoutMs());
     if (result === undefined || result instanceof RpcConnection) return;
-    // Whether or not somebody takes over, this link goes on until another controller is in office.
+    // Whether or not somebody takes over, this link goes on until another controller is active.
     this.#connectLater();
     if (!isEvidence || this.#parts.ownEpoch() === undefined) return;
     this.#logger.warn(

@@ -46,9 +46,9 @@ const RETRY_MS = 100;
 const TAKEOVER_JITTER_MS = 20;
 
 /**
- * Each broker's part in having a controller. It watches /controller, runs for office when that is vacant, and otherwise
- * keeps a connection to whoever is in office. When that one's process dies it takes over without waiting for the
- * session to expire. Only a registered broker runs, and one that loses its registration leaves office in the same turn.
+ * Each broker's part in having a controller. It watches /controller, runs for the controllership when that is vacant, and otherwise
+ * keeps a connection to the active controller. When that one's process dies it takes over without waiting for the
+ * session to expire. Only a registered broker runs, and one that loses its registration gives the controllership up in the same turn.
  */
 export class ControllerNode {
   readonly #env: Env;
@@ -112,7 +112,7 @@ export class ControllerNode {
     this.#active?.controller.onControlConnectionEnded(brokerId, epoch);
   }
 
-  /** Takes no more part, and leaves office if in it. */
+  /** Takes no more part, and gives the controllership up if it has it. */
   async stop(): Promise<void> {
     const office = this.#active?.office;
     this.abandon();
@@ -122,8 +122,8 @@ export class ControllerNode {
       await this.#election.resign(office);
       this.#logger.info(`Left office as controller, epoch ${office.epoch}.`);
     } catch (error) {
-      // Somebody else is in office already, or the end of the session vacates it.
-      this.#logger.debug(`The controller's office could not be vacated: ${reasonOf(error)}`);
+      // Somebody else is controller already, or the end of the session vacates it.
+      this.#logger.debug(`the controllership could not be given up: ${reasonOf(error)}`);
     }
   }
 
@@ -164,7 +164,7 @@ export class ControllerNode {
     }
   }
 
-  /** Runs for office, one attempt at a time, until somebody is in office. `onFailed` follows a failed attempt. */
+  /** Runs for the controllership, one attempt at a time, until somebody has it. `onFailed` follows a failed attempt. */
   #run(
     attempt: (registrationVersion: number) => Promise<WonOffice | undefined>,
     onFailed: () => void = () => undefined,
@@ -248,7 +248,7 @@ export class ControllerNode {
     this.#election.resign(office).then(
       () => this.#react(),
       (error: unknown) => {
-        this.#logger.debug(`The office was not vacated: ${reasonOf(error)}`);
+        this.#logger.debug(`the controllership was not given up: ${reasonOf(error)}`);
         this.#react();
       },
     );
@@ -297,7 +297,7 @@ export class ControllerNode {
     const { zookeeper } = this.#parts;
     const attempt = async (registrationVersion: number): Promise<WonOffice | undefined> => {
       const [ids, registered] = await zookeeper.getMany([paths.brokerIds, paths.broker(seen.brokerId)]);
-      // The dead process goes with its office, unless it is half of the cluster: then its session decides about it.
+      // The dead process goes with its controllership, unless it is half of the cluster: then its session decides about it.
       const isMinority = (ids?.stat.childCount ?? 0) > 2;
       const isSame = registered !== undefined && brokerEpochOf(registered.stat) === dead.epoch;
       const isFenced = isMinority && isSame;

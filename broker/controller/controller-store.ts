@@ -27,7 +27,7 @@ import { ZooKeeperError } from "../zookeeper/zookeeper.js";
 import type { Broker, Partition, Topic } from "./cluster-state.js";
 import { contradictionIn } from "./partition-state-machine.js";
 
-/** A successor is in office: nothing may be written any more. */
+/** A successor is active: nothing may be written any more. */
 export class ControllerFenced extends Error {
   override readonly name = "ControllerFenced";
   constructor(epoch: number) {

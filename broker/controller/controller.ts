@@ -60,7 +60,7 @@ export interface ControllerParts {
   readonly interBrokerListener: string;
   /** The broker whose registration was deleted when this controller took over from it. */
   readonly fencedPredecessor: BrokerId | undefined;
-  /** Called once, when this controller gave up its office by itself. */
+  /** Called once, when this controller gave itself up. */
   readonly onResigned: () => void;
 }
 
@@ -78,7 +78,7 @@ interface PendingProposal {
 }
 
 /**
- * The controller in office: the only one to write the state of topics and partitions. It works on one event at a time, to
+ * The active controller: the only one to write the state of topics and partitions. It works on one event at a time, to
  * its end: it decides on the committed state, writes in transactions that fail once a successor is elected, applies what was
  * committed, and sends orders. What it holds in memory is what ZooKeeper holds; after a write whose outcome is unknown it
  * reads everything again before the next event.
@@ -187,7 +187,7 @@ export class Controller implements ControllerApi {
   /** Ends everything at once, without a word to anybody; whoever waits is told NOT_CONTROLLER. Idempotent. */
   abandon(): void {
     if (this.#stopped.signal.aborted) return;
-    this.#stopped.abort(new Error("the controller is not in office any more"));
+    this.#stopped.abort(new Error("the controller is not active any more"));
     this.#isLoaded = false;
     this.#watch?.close();
     this.#rebalance?.cancel();
@@ -200,7 +200,7 @@ export class Controller implements ControllerApi {
     this.#queue.wake();
   }
 
-  /** Somebody else may be in office: finds out, and resigns if so. */
+  /** Somebody else may be controller: finds out, and resigns if so. */
   doubtOffice(): void {
     this.#queue.add({ kind: "OfficeDoubted" });
   }

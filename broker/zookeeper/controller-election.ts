@@ -5,7 +5,7 @@ import type { ZooKeeper } from "./zookeeper.js";
 import { ZooKeeperError } from "./zookeeper.js";
 import type { ZooKeeperOperation } from "../../common/env/zookeeper-connection.js";
 
-/** An office that was won: what every write of this controller proves. */
+/** A controllership that was won: what every write of this controller proves. */
 export interface Controllership {
   readonly epoch: ControllerEpoch;
   /** Version of /controller_epoch; a successor changes it, so a `check` of it fences every older controller. */
@@ -22,7 +22,7 @@ export interface DeadController {
 }
 
 /**
- * Who is controller. Every change of office is one transaction that makes /controller and raises /controller_epoch at the
+ * Who is controller. Every change of controller is one transaction that makes /controller and raises /controller_epoch at the
  * version read before: of two who try, one wins, and whoever was controller before cannot write any more. All methods pass
  * on ZooKeeperError for what ZooKeeper did not answer; after OutcomeUnknown, `tryElect` finds out what happened.
  */
@@ -33,11 +33,11 @@ export class ControllerElection {
     private readonly brokerId: BrokerId,
   ) {}
 
-  /** Runs for office if it is vacant. Undefined: somebody else holds it, or was quicker. */
+  /** Runs for the controllership if it is vacant. Undefined: somebody else holds it, or was quicker. */
   async tryElect(ownRegistrationVersion: number): Promise<Controllership | undefined> {
     const epoch = await this.#readEpoch();
     const current = await this.zookeeper.getIfExists(paths.controller);
-    // Held by our own session although we are not in office: the answer to an earlier attempt was lost, or resigning failed.
+    // Held by our own session although we are not the active controller: the answer to an earlier attempt was lost, or resigning failed.
     // Starting again with a new epoch leaves no doubt about what that attempt might still do.
     const own = current !== undefined && current.stat.ephemeralOwner === this.zookeeper.sessionId;
     if (current !== undefined && !own) return undefined;
@@ -66,13 +66,13 @@ export class ControllerElection {
     ]);
   }
 
-  /** Whether the office is still ours. */
+  /** Whether the controllership is still ours. */
   async holds(office: Controllership): Promise<boolean> {
     const [epoch, controller] = await this.zookeeper.getMany([paths.controllerEpoch, paths.controller]);
     return epoch?.stat.version === office.epochVersion && controller?.stat.ephemeralOwner === this.zookeeper.sessionId;
   }
 
-  /** Leaves office, if it is still ours. */
+  /** Gives the controllership up, if it is still ours. */
   async resign(office: Controllership): Promise<void> {
     await this.zookeeper.multi([
       { kind: "check", path: paths.controllerEpoch, version: office.epochVersion },

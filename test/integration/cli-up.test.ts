@@ -110,7 +110,7 @@ describe("ottla up", () => {
     }
   }, 120_000);
 
-  it("lives in a ZooKeeper that runs already, if told of one, and stays there", async () => {
+  it("lives in an already running ZooKeeper, if told of one, and stays there", async () => {
     const zookeeper = await startRealZooKeeper();
     const address = `${zookeeper.connectString}/ottla-test`;
     try {

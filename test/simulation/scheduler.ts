@@ -140,7 +140,8 @@ export class Scheduler {
   }
 
   async #drive(condition: () => boolean, endMs: number, onLimit: () => void): Promise<void> {
-    if (this.#running) throw new Error("The scheduler runs already: drive it from the test only, one call at a time.");
+    if (this.#running)
+      throw new Error("The scheduler is already running: drive it from the test only, one call at a time.");
     this.#running = true;
     realProcess.on("unhandledRejection", this.#onRejection);
     try {

@@ -43,7 +43,7 @@ const LOOPBACK = "127.0.0.1";
 export interface StartOptions {
   readonly brokers?: number | undefined;
   readonly zookeepers?: number | undefined;
-  /** `host:port,...` of an ensemble that runs already, with a path behind it to live below that: none is started here. */
+  /** `host:port,...` of an already running ensemble, with a path behind it to live below that: none is started here. */
   readonly zookeeper?: string | undefined;
   /** Of the first broker; the others follow. 0: free ones. */
   readonly port?: number | undefined;
@@ -131,7 +131,7 @@ export class LocalCluster {
     } catch (error) {
       const state = readClusterState(this.data);
       if (state !== undefined) await this.#stopEntries(state, (entry) => !startedBefore.has(pidOf(entry)));
-      // What was asked for did not serve, so it is not what the next start comes back to: it may have been a typing error.
+      // What was asked for did not serve, so it is not what the next start comes back to: it may have been a typo.
       try {
         if (before === undefined) removeClusterState(this.data);
         else writeClusterState(this.data, before);

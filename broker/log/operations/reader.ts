@@ -90,8 +90,15 @@ export class LogReader {
     for (const segment of [...segments.all]) {
       if (segment.baseOffset >= end || this.content.cuts !== cuts) break;
       if (segment.endOffset <= offsets.logStart) continue;
-      const found = await segments.use(segment, (files) => this.#searchTime(segment, files, timestamp, end));
-      if (found !== undefined) return found;
+      try {
+        const found = await segments.use(segment, (files) => this.#searchTime(segment, files, timestamp, end));
+        if (found !== undefined) return found;
+      } catch (error) {
+        if (!(error instanceof StorageFailure)) throw error;
+        // As in a read: removed between the look and the opening.
+        if (!segments.all.includes(segment)) return this.offsetForTimestamp(timestamp, end);
+        throw this.writability.refusal(error);
+      }
     }
     return this.content.cuts === cuts ? undefined : this.offsetForTimestamp(timestamp, end);
   }

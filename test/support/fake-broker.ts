@@ -477,11 +477,8 @@ export class FakeBroker {
     }
     if (request.kind === "electLeaders") {
       const { partitions, allPartitions } = (request as FakeRequest<"electLeaders">).body;
-      const asked = allPartitions
-        ? [...cluster.topics.values()].flatMap(({ id, partitions: all }) =>
-            all.map((_, partition) => ({ topicId: id, partition })),
-          )
-        : partitions;
+      // Of all partitions, those that are led as asked are not worth a word.
+      const asked = allPartitions ? [] : partitions;
       return body<"electLeaders">({
         partitions: asked.map((one) => ({ ...one, leaderId: 1, error: errorReport("ELECTION_NOT_NEEDED") })),
       });

@@ -104,6 +104,11 @@ export const regressions: readonly { readonly seed: number; readonly showed: str
     test: "test/unit/broker/log/log-manager.test.ts",
   },
   {
+    seed: 1898531880,
+    showed: "what was on its way to ZooKeeper in a cut of all power was forgotten with the next cut",
+    test: "the seed itself",
+  },
+  {
     seed: 452560217,
     showed: "a follower that cut its log came upon rot in front of the cut, and cut there, below what was committed",
     test: "test/unit/broker/log/log-faults.test.ts",

@@ -15,7 +15,8 @@ const LAST_WRITE_MS = 5000;
 interface PowerCut {
   readonly ids: readonly BrokerId[];
   readonly atMs: number;
-  readonly lastZxid: bigint;
+  /** The last change that was looked at. */
+  lastZxid: bigint;
   /** The session of the controller, if it lost its power too: whatever it writes from then on was on its way. */
   readonly writer: string | undefined;
 }
@@ -41,7 +42,8 @@ interface OpenLoss {
 export class Survivors {
   readonly #open = new Map<PartitionKey, OpenLoss>();
   readonly #lossy = new Set<PartitionKey>();
-  #cut: PowerCut | undefined;
+  /** Whose states may still be on their way. */
+  #cuts: PowerCut[] = [];
   /** How often acknowledged records were lost with permission. */
   permitted = 0;
 
@@ -69,7 +71,7 @@ export class Survivors {
     const office = zookeeper.node(paths.controllerEpoch);
     const isWriterGone = controllerId !== undefined && ids.includes(controllerId);
     const writer = isWriterGone && office !== undefined ? zookeeper.writerOf(office.mzxid) : undefined;
-    this.#cut = { ids, atMs: cluster.nowMs, lastZxid: zookeeper.lastChangeZxid, writer };
+    this.#cuts.push({ ids, atMs: cluster.nowMs, lastZxid: zookeeper.lastChangeZxid, writer });
     for (const topic of this.topics.all) {
       for (let partition = 0; partition < topic.partitions; partition += 1) this.#lookAt(topic, partition);
     }
@@ -87,20 +89,24 @@ export class Survivors {
   }
 
   #lookAtLateStates(): void {
+    const { nowMs } = this.cluster;
+    this.#cuts = this.#cuts.filter(({ atMs, writer }) => {
+      const sinceMs = nowMs - atMs;
+      return sinceMs <= WRITE_MS || (sinceMs <= LAST_WRITE_MS && writer !== undefined);
+    });
+    for (const cut of this.#cuts) this.#lookBehind(cut);
+  }
+
+  #lookBehind(cut: PowerCut): void {
     const { zookeeper, nowMs } = this.cluster;
-    const cut = this.#cut;
-    if (cut === undefined || zookeeper.lastChangeZxid === cut.lastZxid) return;
-    const sinceMs = nowMs - cut.atMs;
-    const isOver = sinceMs > WRITE_MS;
-    if (sinceMs > LAST_WRITE_MS || (isOver && cut.writer === undefined)) {
-      this.#cut = undefined;
-      return;
-    }
-    this.#cut = { ...cut, lastZxid: zookeeper.lastChangeZxid };
+    const { lastZxid } = cut;
+    if (zookeeper.lastChangeZxid === lastZxid) return;
+    const isOver = nowMs - cut.atMs > WRITE_MS;
+    cut.lastZxid = zookeeper.lastChangeZxid;
     for (const topic of this.topics.all) {
       for (let partition = 0; partition < topic.partitions; partition += 1) {
         const node = zookeeper.node(paths.partitionState(topic.name, partition));
-        if (node === undefined || node.mzxid <= cut.lastZxid) continue;
+        if (node === undefined || node.mzxid <= lastZxid) continue;
         if (isOver && zookeeper.writerOf(node.mzxid) !== cut.writer) continue;
         const leader = this.#state(topic, partition)?.leader;
         if (leader !== undefined && cut.ids.includes(leader)) this.#lookAt(topic, partition);

@@ -597,12 +597,9 @@ describe("Admin", () => {
     await start(1);
     fake.createTopic("t", 2);
     const admin = cluster.admin();
-    const elected = [
-      { topic: "t", partition: 0 },
-      { topic: "t", partition: 1 },
-    ];
-    expect(await admin.electLeaders()).toMatchObject(elected);
-    expect(await admin.electLeaders("all", { unclean: true })).toMatchObject(elected);
+    // Of all partitions, those that are led as asked are not worth a word.
+    expect(await admin.electLeaders()).toEqual([]);
+    expect(await admin.electLeaders("all", { unclean: true })).toEqual([]);
     expect(fake.broker(1).bodies("electLeaders")).toMatchObject([
       { partitions: [], allPartitions: true, unclean: false },
       { partitions: [], allPartitions: true, unclean: true },

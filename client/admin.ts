@@ -24,6 +24,7 @@ import {
   shown,
 } from "./arguments.js";
 import type { BrokerCaller, Call, CallResult } from "./broker-caller.js";
+import { checkCluster } from "./broker-connections.js";
 import { ClientError, InvalidArgumentError, OutcomeUnknownError, ProtocolError } from "./errors.js";
 import type { KnownBroker, Metadata } from "./metadata.js";
 import { lookUpOffsets } from "./offset-lookup.js";
@@ -576,16 +577,17 @@ export class Admin {
     request: { topics?: readonly string[]; noTopics?: boolean },
     limits: Limits,
   ): Promise<readonly TopicMetadata[]> {
-    const { caller } = this.#context;
+    const { caller, metadata } = this.#context;
     const askedMs = caller.nowMs;
     const { body } = await caller.call({
       kind: "metadata",
       body: () => request,
       target: caller.anyBroker,
       targetName: "any broker",
+      check: ({ clusterId }, address) => checkCluster(clusterId, metadata.clusterId, address),
       ...limits,
     });
-    this.#context.metadata.apply(body, askedMs);
+    metadata.apply(body, askedMs);
     return body.topics;
   }
 }

@@ -35,6 +35,8 @@ export interface Call<Kind extends RequestKind> {
   readonly signal?: AbortSignal | undefined;
   /** It changes nothing, though requests of its kind do. */
   readonly isQuestion?: boolean;
+  /** Throws ApiError for an answer that is none. */
+  readonly check?: (body: ResponseBody<Kind>, address: string) => void;
   /** An error inside an answer for whose sake the whole request should be sent again. */
   readonly retryFor?: (body: ResponseBody<Kind>) => ErrorName | undefined;
   /** An attempt has failed, and another one may follow: an ApiError or a TransportError. */
@@ -155,6 +157,7 @@ export class BrokerCaller {
         try {
           const connection = await this.#connectionTo(brokerId, call);
           const body = await this.#ask(call, connection, brokerId);
+          call.check?.(body, connection.address);
           const again = call.retryFor?.(body);
           const isLate = again !== undefined && this.#isLate(call, again);
           if (again === undefined) return { body, afterUnknownOutcome, isRepeated };

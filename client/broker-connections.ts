@@ -340,8 +340,14 @@ const handshakeOf = ({ clientId }: ConnectionSettings, clusterId: string): Init<
   clusterId,
 });
 
+/** Throws ApiError when what answers says that it belongs to another cluster than the one that was connected to, if any was. */
+export function checkCluster(answered: string, clusterId: string, address: string): void {
+  if (clusterId === "" || answered === "" || answered === clusterId) return;
+  throw new ApiError("INCONSISTENT_CLUSTER_ID", `${address} belongs to the cluster ${answered}, not to ${clusterId}`);
+}
+
 /** A connection to whatever broker listens there. Rejects with TransportError or ApiError. */
-export function openConnection(
+export async function openConnection(
   env: Env,
   address: BrokerAddress,
   clusterId: string,
@@ -349,7 +355,7 @@ export function openConnection(
   onClosed: () => void,
   allocate?: (bytes: number) => Buffer,
 ): Promise<RpcConnection> {
-  return RpcConnection.open(env, {
+  const connection = await RpcConnection.open(env, {
     host: address.host,
     port: address.port,
     handshake: handshakeOf(settings, clusterId),
@@ -359,4 +365,11 @@ export function openConnection(
     ...(allocate && { allocate }),
     onClosed,
   });
+  try {
+    checkCluster(connection.peer.clusterId, clusterId, connection.address);
+  } catch (error) {
+    connection.close();
+    throw error;
+  }
+  return connection;
 }

@@ -17,7 +17,7 @@ import type { RpcConnection } from "../protocol/rpc-connection.js";
 import { TransportError } from "../protocol/rpc-error.js";
 import type { BrokerId, LeaderEpoch, PartitionEpoch, TopicId } from "../protocol/types.js";
 import type { BrokerAddress, BrokerDirectory, ConnectionSettings } from "./broker-connections.js";
-import { BrokerConnections, openConnection } from "./broker-connections.js";
+import { BrokerConnections, checkCluster, openConnection } from "./broker-connections.js";
 import { ConnectionError } from "./errors.js";
 import { MetadataProbe } from "./metadata-probe.js";
 import type { Deadline } from "./retry.js";
@@ -519,7 +519,11 @@ export class Metadata implements BrokerDirectory {
         });
         next += 1;
         if (next > sources.length) {
-          probes[index]?.ask(request).then((response) => response && settle(() => resolve(response)), fail);
+          const onAnswer = (response: MetadataResponse | undefined): void => {
+            const isOurs = this.#clusterId === "" || response?.clusterId === this.#clusterId;
+            if (response !== undefined && isOurs) settle(() => resolve(response));
+          };
+          probes[index]?.ask(request).then(onAnswer, fail);
           return;
         }
         waitingFor += 1;
@@ -557,6 +561,7 @@ export class Metadata implements BrokerDirectory {
   async #askOne(source: Source, request: Init<MetadataRequest>): Promise<MetadataResponse> {
     const connection = await ("brokerId" in source ? this.#open(source.brokerId) : this.#knock(source.address));
     const { body } = await connection.request("metadata", request);
+    checkCluster(body.clusterId, this.#clusterId || connection.peer.clusterId, connection.address);
     return body;
   }
 

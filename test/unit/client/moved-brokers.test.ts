@@ -103,6 +103,36 @@ describe("a client whose brokers have moved", () => {
     expect(read).toEqual(["before", "after"]);
   });
 
+  it.each(["handshake", "metadata"] as const)(
+    "takes an answer (%s) that names another cluster for one of another cluster, whoever has asked",
+    async (answered) => {
+      fake = await FakeCluster.start(1);
+      cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 10_000 });
+      fake.createTopic("t");
+      fake.broker(1).answer = ({ kind }) =>
+        kind === answered ? { body: { clusterId: "another", brokerId: 1, controllerId: 1 } } : undefined;
+      fake.broker(1).hangUp();
+      const producer = cluster.producer({ deliveryTimeoutMs: 10_000 });
+      const foreign = { code: "INCONSISTENT_CLUSTER_ID", message: expect.stringMatching(/another.*connect again/) };
+      const admin = cluster.admin();
+      await Promise.all([
+        expect(admin.listTopics()).rejects.toMatchObject(foreign),
+        expect(admin.describeCluster()).rejects.toMatchObject(foreign),
+        expect(admin.listOffsets([{ topic: "t", partition: 0, query: "latest" }])).rejects.toMatchObject(foreign),
+        expect(cluster.partitionsOf("t")).rejects.toMatchObject(foreign),
+        expect(producer.send("t", { value: "lost" })).rejects.toMatchObject(foreign),
+        expect(cluster.consumer({ topic: "t" }).partitions()).rejects.toMatchObject(foreign),
+      ]);
+      expect(cluster.clusterId).toBe("fake-cluster");
+      const questions = (): number => fake.broker(1).bodies("metadata").length;
+      const before = questions();
+      fake.broker(1).answer = () => undefined;
+      await until(() => questions() > before, "the first question is answered");
+      await producer.send("t", { value: "after" });
+      expect(await admin.listTopics()).toHaveLength(1);
+    },
+  );
+
   it("asks the others while the address of one belongs to another cluster", async () => {
     fake = await FakeCluster.start(3);
     cluster = await connect({ bootstrapBrokers: fake.bootstrapBrokers, deadlineMs: 10_000 });

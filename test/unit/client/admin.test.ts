@@ -456,6 +456,12 @@ describe("Admin", () => {
     for (const [kind, call] of [
       ["metadata", () => admin.listTopics(limits)],
       ["metadata", () => admin.describeCluster(limits)],
+      ["metadata", () => admin.describeTopics(["t"], limits)],
+      ["metadata", () => admin.describeConfigs({ topic: "t" }, limits)],
+      ["metadata", () => admin.listOffsets([{ topic: "t", partition: 0, query: "latest" }], limits)],
+      ["metadata", () => admin.electLeaders([{ topic: "t", partition: 0 }], limits)],
+      ["metadata", () => admin.electLeaders("all", { ...limits, unclean: true })],
+      ["metadata", () => admin.deleteTopics(["t"], limits)],
       ["describeConfigs", () => admin.describeConfigs({ broker: "" }, limits)],
       ["createTopics", () => admin.createTopics([{ name: "u" }], { ...limits, validateOnly: true })],
       [
@@ -471,6 +477,11 @@ describe("Admin", () => {
       });
       silent.delete(kind);
     }
+    silent.add("listOffsets");
+    await expect(admin.listOffsets([{ topic: "t", partition: 0, query: "latest" }], limits)).rejects.toMatchObject({
+      code: "CONNECTION_FAILED",
+      what: expect.stringContaining("did not answer listOffsets"),
+    });
     silent.add("createTopics");
     await expect(admin.createTopics([{ name: "u" }], limits)).rejects.toMatchObject({ code: "OUTCOME_UNKNOWN" });
   });

@@ -194,7 +194,7 @@ export class FrameReader {
           if (inSlab < HEAD_BYTES) break;
           throw this.#fault(
             "malformed",
-            undefined,
+            readCorrelationId(headBytes),
             `a frame of ${frameBytes} bytes does not begin with a correlation id and a body`,
           );
         }
@@ -239,6 +239,19 @@ export class FrameReader {
 
 /** The head of a frame from its first bytes; undefined when they are too few or are none. */
 export function readFrameHead(bytes: Uint8Array, frameBytes: number): FrameHead | undefined {
+  const { correlationId = 0, tag } = readStart(bytes);
+  // A body is a message: wire type 2.
+  if (tag === undefined || (tag & 7) !== 2) return undefined;
+  return { frameBytes, correlationId, kind: requestKindOf(tag >>> 3) };
+}
+
+/** What an answer to the frame has to name, be its body what it may; undefined when that cannot be told. */
+export function readCorrelationId(bytes: Uint8Array): number | undefined {
+  return readStart(bytes).correlationId ?? readFrameHead(bytes, bytes.length)?.correlationId;
+}
+
+/** The correlation id, if it is written, and the tag behind it. A number that is not there, or is too large, is undefined. */
+function readStart(bytes: Uint8Array): { readonly correlationId?: number; readonly tag: number | undefined } {
   let at = 0;
   const varint = (): number | undefined => {
     let value = 0;
@@ -250,15 +263,8 @@ export function readFrameHead(bytes: Uint8Array, frameBytes: number): FrameHead 
     }
     return undefined;
   };
-  let tag = varint();
-  let correlationId = 0;
-  if (tag === 0x08) {
-    const id = varint();
-    if (id === undefined) return undefined;
-    correlationId = id;
-    tag = varint();
-  }
-  // A body is a message: wire type 2.
-  if (tag === undefined || (tag & 7) !== 2) return undefined;
-  return { frameBytes, correlationId, kind: requestKindOf(tag >>> 3) };
+  const tag = varint();
+  if (tag !== 0x08) return { tag };
+  const correlationId = varint();
+  return correlationId === undefined ? { tag: undefined } : { correlationId, tag: varint() };
 }

@@ -5,7 +5,7 @@ import type { Socket, SocketEnd, SocketHandler } from "../../common/env/network.
 import { apiKeys, UNTRUSTED_FRAME_BYTES_MAX } from "../../protocol/api-keys.js";
 import { ApiError, errorReport } from "../../protocol/error-codes.js";
 import type { FrameHead } from "../../protocol/frame-reader.js";
-import { FrameFault, FrameReader, readFrameHead } from "../../protocol/frame-reader.js";
+import { FrameFault, FrameReader, readCorrelationId } from "../../protocol/frame-reader.js";
 import { decodeRequest, encodeErrorResponse } from "../../protocol/message-codec.js";
 import type { DecodedRequest } from "../../protocol/message-codec.js";
 import type { BrokerIdentity, HandshakeRequest } from "../../protocol/messages.js";
@@ -226,7 +226,7 @@ export class Connection implements RequestContext, SocketHandler {
     } catch (error) {
       release();
       if (!(error instanceof ApiError)) throw error;
-      const id = readFrameHead(frame.subarray(0, 16), frame.length)?.correlationId;
+      const id = readCorrelationId(frame.subarray(0, 16));
       if (error.errorName === "INVALID_REQUEST") this.#onFault(withLength(frame), id, "INVALID_REQUEST", error.message);
       else this.#send({ pieces: encodeErrorResponse(id ?? 0, error.report) });
       return;

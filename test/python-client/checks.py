@@ -86,10 +86,14 @@ def refusals_of_connections():
     many = pb.MetadataRequest(topics=["t"] * 60_000)
     refused("TOO_MANY_ELEMENTS", connection.ask, "metadata", many)
     assert connection.ask("metadata", pb.MetadataRequest()).cluster_id
-    # A frame that is no message ends it, and so does one that is too large for its kind.
-    connection.send_frame(b"\x08\x61\x1a\x7f")
-    refused("INVALID_REQUEST", connection.answer, 97)
-    assert connection.has_ended()
+    # A frame that is no message ends it, and so does one that is too large for its kind. Without a body, with a number or
+    # records in its place, with a body that is longer than the frame, twice the same.
+    nothing = b"\xa2\x06" + bytes([100]) + bytes(100)
+    for no_message in (b"", b"\x18\x01", nothing, b"\x98\x03\x01" + nothing, b"\x1a\x7f", b"\x08\x61\x1a\x00"):
+        connection = Connection(BOOTSTRAP)
+        connection.send_frame(b"\x08\x61" + no_message)
+        refused("INVALID_REQUEST", connection.answer, 97)
+        assert connection.has_ended()
     connection = Connection(BOOTSTRAP)
     connection.socket.sendall(struct.pack(">I", 2 << 20) + b"\x08\x60\x1a\xfb\xff\x7f" + bytes(64))
     refused("FRAME_TOO_LARGE", connection.answer, 96)

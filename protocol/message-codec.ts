@@ -175,7 +175,7 @@ export function decodeRequest(frame: Buffer): DecodedRequest {
   if (countElements(frame, parts.bodyStart, parts.bodyEnd, elementsMax) > elementsMax) {
     throw new ApiError(
       "TOO_MANY_ELEMENTS",
-      `a ${kind} request may hold ${elementsMax} elements; send several requests`,
+      `a ${kind} request may hold ${elementsMax} elements; ${kind === "handshake" ? "leave some out" : "send several requests"}`,
     );
   }
   return {

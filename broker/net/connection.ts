@@ -228,7 +228,7 @@ export class Connection implements RequestContext, SocketHandler {
       if (!(error instanceof ApiError)) throw error;
       const id = readCorrelationId(frame.subarray(0, 16));
       if (error.errorName === "INVALID_REQUEST") this.#onFault(withLength(frame), id, "INVALID_REQUEST", error.message);
-      else this.#send({ pieces: encodeErrorResponse(id ?? 0, error.report) });
+      else this.#onUndecoded(id ?? 0, error);
       return;
     }
     if (this.#state !== "open" && !this.#mayGreet(request)) {
@@ -240,8 +240,20 @@ export class Connection implements RequestContext, SocketHandler {
       if (request.kind === "handshake") this.#greeted(request.body as HandshakeRequest, answer);
       if (answer !== undefined) this.#send(answer);
       // Requests may stand behind it already, meant for another broker or another cluster.
-      if (this.#state === "shaking-hands") this.#leave(true);
+      const isRefused = request.kind === "handshake" && answer?.isRefusal === true && this.#state === "open";
+      if (isRefused || this.#state === "shaking-hands") this.#leave(true);
     });
+  }
+
+  /** A request that cannot be told what it asks for, though its frame can be read. */
+  #onUndecoded(correlationId: number, error: ApiError): void {
+    if (this.#state === "open") {
+      this.#send({ pieces: encodeErrorResponse(correlationId, error.report) });
+      return;
+    }
+    // The refused handshake, or something else in its place.
+    const name = error.errorName === "TOO_MANY_ELEMENTS" ? "TOO_MANY_ELEMENTS" : "HANDSHAKE_REQUIRED";
+    this.#refuseAndEnd(correlationId, name, error.message);
   }
 
   /** Before the handshake was answered nothing else is accepted, and only one handshake. */
@@ -331,7 +343,7 @@ export class Connection implements RequestContext, SocketHandler {
 
   #refuseAndEnd(
     correlationId: number,
-    name: "FRAME_TOO_LARGE" | "INVALID_REQUEST" | "HANDSHAKE_REQUIRED",
+    name: "FRAME_TOO_LARGE" | "INVALID_REQUEST" | "HANDSHAKE_REQUIRED" | "TOO_MANY_ELEMENTS",
     detail: string,
   ): void {
     this.socket.send(encodeErrorResponse(correlationId, errorReport(name, detail)));

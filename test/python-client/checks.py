@@ -74,6 +74,19 @@ def refusals_of_connections():
     stranger = Connection(BOOTSTRAP, handshake=False)
     refused("INCONSISTENT_CLUSTER_ID", stranger.ask, "handshake", pb.HandshakeRequest(cluster_id="another"))
     assert stranger.has_ended()
+    overladen = Connection(BOOTSTRAP, handshake=False)
+    message = refused("TOO_MANY_ELEMENTS", overladen.ask, "handshake", pb.HandshakeRequest(features=["f"] * 101)).message
+    assert "several" not in message, message
+    assert overladen.has_ended()
+    early = Connection(BOOTSTRAP, handshake=False)
+    early.send_frame(b"\x08\x63\xd2\x05\x00")
+    refused("HANDSHAKE_REQUIRED", early.answer, 99)
+    assert early.has_ended()
+    # Also one that is no longer the first.
+    again = Connection(BOOTSTRAP)
+    again.ask("handshake", pb.HandshakeRequest())
+    refused("INCONSISTENT_CLUSTER_ID", again.ask, "handshake", pb.HandshakeRequest(cluster_id="another"))
+    assert again.has_ended()
 
     connection = Connection(BOOTSTRAP)
     # A body of field 90, which no broker knows; the connection goes on.

@@ -20,6 +20,7 @@ class Refused(Exception):
     def __init__(self, detail, hint=None):
         super().__init__("%d: %s" % (detail.code, detail.message))
         self.code = detail.code
+        self.message = detail.message
         self.hint = hint
 
 

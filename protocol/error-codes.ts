@@ -1,3 +1,5 @@
+import { isTopicId } from "./types.js";
+
 /** One row of the table of errors. */
 export interface ErrorCodeEntry {
   readonly code: number;
@@ -157,4 +159,11 @@ export class ApiError extends Error {
 /** The report of a refusal, without making an Error of it: for the paths where refusals are common. */
 export function errorReport(name: ErrorName, detail?: string): ErrorReport {
   return { code: errorCodes[name].code, message: detail ?? errorCodes[name].message };
+}
+
+/** Why a text is the id of no topic, known or not, which asking again does not mend; undefined: it may be one. */
+export function topicIdRefusal(text: string): ErrorReport | undefined {
+  if (isTopicId(text)) return undefined;
+  const shown = JSON.stringify(text.slice(0, 64));
+  return errorReport("INVALID_REQUEST", `${shown} is no topic id: that is a UUID in lower case`);
 }

@@ -1,8 +1,8 @@
-import { ApiError } from "../../protocol/error-codes.js";
+import { ApiError, topicIdRefusal } from "../../protocol/error-codes.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
 import type { FetchedPartition, FetchingReplica, FetchRequest, Init } from "../../protocol/messages.js";
 import type { BrokerEpoch, Offset, TopicId } from "../../protocol/types.js";
-import { isOlderBrokerEpoch, isTopicId, parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
+import { isOlderBrokerEpoch, parseOffset, partitionKey, toOffset } from "../../protocol/types.js";
 import { READ_BUFFER_BYTES } from "../log/index.js";
 import type { LogRead } from "../log/index.js";
 import type { MetadataCache } from "../metadata/metadata-cache.js";
@@ -13,7 +13,7 @@ import type { PartitionTable } from "../partition/partition-table.js";
 import type { ReplicaActivity } from "../partition/replica-activity.js";
 import { FetchSession } from "./fetch-session.js";
 import type { NamedPartitions, SessionPartition } from "./fetch-session.js";
-import { noTopicId, notHere } from "./produce.js";
+import { notHere } from "./produce.js";
 
 /** Of one request, and of one session of a consumer. */
 const PARTITIONS_MAX = 10_000;
@@ -518,7 +518,8 @@ export class FetchApi {
 /** Throws INVALID_REQUEST. */
 function assertWellFormed(request: FetchRequest): void {
   for (const { topicId, fetchOffset, flushedOffset, logStartOffset } of request.partitions) {
-    if (!isTopicId(topicId)) throw new ApiError("INVALID_REQUEST", noTopicId(topicId).message);
+    const refusal = topicIdRefusal(topicId);
+    if (refusal !== undefined) throw new ApiError("INVALID_REQUEST", refusal.message);
     for (const offset of [fetchOffset, flushedOffset, logStartOffset])
       if (parseOffset(offset) === undefined) throw new ApiError("INVALID_REQUEST", "an offset is above 2^53 - 1");
   }

@@ -1,4 +1,4 @@
-import { ApiError, errorReport } from "../../protocol/error-codes.js";
+import { ApiError, errorReport, topicIdRefusal } from "../../protocol/error-codes.js";
 import type { BrokerMetadata, Init, RegisteredBroker, TopicMetadata } from "../../protocol/messages.js";
 import type { BrokerId } from "../../protocol/types.js";
 import type { BrokerConfig } from "../config.js";
@@ -79,6 +79,8 @@ function askedTopics(
   const byId = [...new Set(ids)].map((topicId): Init<TopicMetadata> => {
     const topic = metadata.topic(topicId);
     if (topic !== undefined && topic.growsFrom !== 0) return describe(topic);
+    const refusal = topic === undefined ? topicIdRefusal(topicId) : undefined;
+    if (refusal !== undefined) return { topicId, error: refusal };
     const denial = errorReport("UNKNOWN_TOPIC_ID", `there is no topic with id ${topicId.slice(0, 64)}`);
     return { topicId, error: metadata.refusal(denial, topic !== undefined) };
   });

@@ -1,8 +1,8 @@
 import { counted } from "../../common/counted.js";
-import { ApiError, errorReport } from "../../protocol/error-codes.js";
+import { ApiError, errorReport, topicIdRefusal } from "../../protocol/error-codes.js";
 import type { ErrorReport } from "../../protocol/error-codes.js";
 import type { Init, ProducedPartition, ProducePartition, ProduceRequest } from "../../protocol/messages.js";
-import { acksCodes, isTopicId } from "../../protocol/types.js";
+import { acksCodes } from "../../protocol/types.js";
 import type { MetadataCache } from "../metadata/metadata-cache.js";
 import type { Answer, Handler, RequestContext } from "../net/request-context.js";
 import type { LogAppend } from "../log/index.js";
@@ -95,13 +95,10 @@ function appendTo(
   }
 }
 
-/** A text that is no id of any topic, known or not. */
-export const noTopicId = (text: string): ErrorReport =>
-  errorReport("INVALID_REQUEST", `${JSON.stringify(text.slice(0, 64))} is no topic id: that is a UUID in lower case`);
-
 /** Why a partition is not on this broker. */
 export function notHere(metadata: MetadataCache, topicId: string, partition: number): ErrorReport {
-  if (!isTopicId(topicId)) return noTopicId(topicId);
+  const refusal = topicIdRefusal(topicId);
+  if (refusal !== undefined) return refusal;
   const topic = metadata.topic(topicId);
   if (topic === undefined)
     return metadata.refusal(

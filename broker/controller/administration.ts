@@ -1,7 +1,8 @@
 import { counted } from "../../common/counted.js";
 import type { Env } from "../../common/env/env.js";
 import type { Logger } from "../../common/logger.js";
-import { ApiError } from "../../protocol/error-codes.js";
+import { ApiError, errorReport, topicIdRefusal } from "../../protocol/error-codes.js";
+import type { ErrorReport } from "../../protocol/error-codes.js";
 import type {
   AlterConfigsRequest,
   ConfigEntry,
@@ -213,7 +214,7 @@ export class Administration {
       }),
       ...request.topicIds.map((topicId) => {
         const topic = state.topicsById.get(topicId);
-        const error = topic === undefined ? unknownTopicId(topicId).report : null;
+        const error = topic === undefined ? unknownTopicId(topicId) : null;
         return { topic, result: { name: topic?.name ?? "", topicId, error } };
       }),
     ];
@@ -370,7 +371,7 @@ export class Administration {
       const topic = state.topicsById.get(topicId);
       const from = topic?.partitions.get(partition);
       if (topic === undefined || from === undefined) {
-        results.push({ topicId, partition, leaderId: NO_LEADER, error: unknownTopicId(topicId).report });
+        results.push({ topicId, partition, leaderId: NO_LEADER, error: unknownTopicId(topicId) });
         continue;
       }
       const choice = this.#elected(topic, from, request.unclean);
@@ -477,11 +478,9 @@ export class Administration {
   }
 }
 
-function unknownTopicId(topicId: TopicId): ApiError {
-  return new ApiError(
-    "UNKNOWN_TOPIC_ID",
-    `there is no topic with id ${topicId.slice(0, 64)}, or no such partition of it`,
-  );
+function unknownTopicId(topicId: TopicId): ErrorReport {
+  const unknown = `there is no topic with id ${topicId}, or no such partition of it`;
+  return topicIdRefusal(topicId) ?? errorReport("UNKNOWN_TOPIC_ID", unknown);
 }
 
 function reportOf(error: unknown): ApiError["report"] {

@@ -128,6 +128,9 @@ def metadata():
     unknown = "00000000-0000-4000-8000-000000000000"
     (answer,) = client.bootstrap.ask("metadata", pb.MetadataRequest(topic_ids=[unknown])).topics
     same(NAMES[answer.error.code], "UNKNOWN_TOPIC_ID")
+    for no_id in ("zz", topic.topic_id.upper(), ""):
+        (answer,) = client.bootstrap.ask("metadata", pb.MetadataRequest(topic_ids=[no_id])).topics
+        same(NAMES[answer.error.code], "INVALID_REQUEST")
 
 
 @check
@@ -149,6 +152,12 @@ def create_topics():
     same((NAMES[elected.error.code], elected.leader_id), ("ELECTION_NOT_NEEDED", leader))
     met.add("ELECTION_NOT_NEEDED")
     (gone,) = client.controller().ask("delete_topics", pb.DeleteTopicsRequest(names=[topic.name])).topics
+    no_id = topic.topic_id.upper()
+    elect = pb.ElectLeadersRequest(partitions=[pb.PartitionName(topic_id=no_id, partition=0)])
+    (elected,) = client.controller().ask("elect_leaders", elect).partitions
+    same(NAMES[elected.error.code], "INVALID_REQUEST")
+    (kept,) = client.controller().ask("delete_topics", pb.DeleteTopicsRequest(topic_ids=[no_id])).topics
+    same(NAMES[kept.error.code], "INVALID_REQUEST")
     assert not gone.HasField("error")
     refused("UNKNOWN_TOPIC_OR_PARTITION", client.topic, topic.name)
 

@@ -235,12 +235,19 @@ export class FetchApi {
   #take(request: FetchRequest, session: FetchSession): void {
     const { replica } = request;
     for (const asked of request.partitions) {
-      const fetchOffset = toOffset(asked.fetchOffset);
+      const fetchOffset = parseOffset(asked.fetchOffset);
       const flushedOffset = toOffset(asked.flushedOffset);
       const durableLogStart = toOffset(asked.logStartOffset);
       const damagedFrom = asked.damagedFromPlusOne === 0 ? undefined : parseOffset(asked.damagedFromPlusOne - 1);
       const partition = this.#parts.partitions.get(asked.topicId, asked.partition);
-      const entry = session.put(asked, partition, fetchOffset);
+      const entry = session.put(asked, partition, fetchOffset ?? toOffset(0));
+      if (fetchOffset === undefined) {
+        entry.refusal = new ApiError(
+          "OFFSET_OUT_OF_RANGE",
+          `there is no offset ${asked.fetchOffset}: they end at 2^53 - 1`,
+        );
+        continue;
+      }
       if (replica === null || partition === undefined) continue;
       const lastFetchedEpoch = asked.lastFetchedEpochPlusOne === 0 ? undefined : asked.lastFetchedEpochPlusOne - 1;
       try {
@@ -515,12 +522,12 @@ export class FetchApi {
   }
 }
 
-/** Throws INVALID_REQUEST. */
+/** Throws INVALID_REQUEST: a session remembers partitions by their ids, and nothing under a text that is none. */
 function assertWellFormed(request: FetchRequest): void {
-  for (const { topicId, fetchOffset, flushedOffset, logStartOffset } of request.partitions) {
+  for (const { topicId, flushedOffset, logStartOffset } of request.partitions) {
     const refusal = topicIdRefusal(topicId);
     if (refusal !== undefined) throw new ApiError("INVALID_REQUEST", refusal.message);
-    for (const offset of [fetchOffset, flushedOffset, logStartOffset])
+    for (const offset of [flushedOffset, logStartOffset])
       if (parseOffset(offset) === undefined) throw new ApiError("INVALID_REQUEST", "an offset is above 2^53 - 1");
   }
 }

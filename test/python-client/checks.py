@@ -328,6 +328,13 @@ def refusals_of_fetch():
     as_replica = client.fetch_request(topic, 0)
     as_replica.replica.broker_id = 2
     refused("CLUSTER_AUTHORIZATION_FAILED", leader.ask, "fetch", as_replica)
+    # An offset that no record can have is refused for its partition alone.
+    wide = new_topic(client, partitions=2, assignment=[pb.ReplicaList(broker_ids=[1])] * 2)
+    client.produce(wide, batch_of([b"a"]))
+    both = client.fetch_request(wide, 0)
+    both.partitions.add(topic_id=wide.topic_id, partition=1, fetch_offset=1 << 53)
+    answers = client.leader(wide).ask("fetch", both).partitions
+    same([(one.partition, one.HasField("error") and NAMES[one.error.code]) for one in answers], [(0, False), (1, "OFFSET_OUT_OF_RANGE")])
     # Eight may wait, and the ninth is refused.
     other = Connection("%s:%d" % leader.socket.getpeername()[:2])
     request = client.fetch_request(topic, 1, max_wait_ms=15_000)

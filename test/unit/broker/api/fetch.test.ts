@@ -92,9 +92,23 @@ describe("FetchApi", () => {
       await expect(refused).rejects.toMatchObject({ errorName: "INVALID_REQUEST" });
       await refused.catch((error: Error) => expect(error.message.length).toBeLessThan(200));
     }
-    const offset = fetch({ sessionEpoch: 1, partitions: [{ topicId: TOPIC, partition: 0, fetchOffset: 2 ** 60 }] });
-    await expect(offset).rejects.toMatchObject({ errorName: "INVALID_REQUEST" });
     expect(listeners.size).toBe(0);
+  });
+
+  it("refuses an offset that no record can have for its partition alone, and until it is asked again", async () => {
+    const { connection } = setUp();
+    const { fetch } = connection(1);
+    const [good, bad] = [
+      { topicId: TOPIC, partition: 0, maxBytes: 100 },
+      { topicId: TOPIC, partition: 1, maxBytes: 100, fetchOffset: 2 ** 60 },
+    ];
+    const first = await fetch({ sessionEpoch: 1, minBytes: 1, maxBytes: MIB, partitions: [good, bad] });
+    expect(first.body.partitions).toMatchObject([{ recordBytes: 100 }, { error: { code: 1 } }]);
+    const again = { ...bad, fetchOffset: 0 };
+    const { sessionId } = first.body as { sessionId: number };
+    const second = await fetch({ sessionId, sessionEpoch: 2, minBytes: 1, maxBytes: MIB, partitions: [again] });
+    expect(second.body.partitions).toMatchObject([{ partition: 1, recordBytes: 100 }]);
+    expect(second.body.partitions?.[0]?.error ?? undefined).toBeUndefined();
   });
 
   it("lets a session of a consumer hold 10,000 partitions, counted after what it forgets", async () => {

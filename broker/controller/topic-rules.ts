@@ -80,6 +80,12 @@ export function checkMinimum(topic: string, config: readonly ConfigEntry[], repl
 /** Where the replicas of a new topic go. Throws ApiError when it may not be made so. */
 export function assignNewTopic(topic: NewTopic, limits: TopicLimits): readonly (readonly BrokerId[])[] {
   if (topic.assignment.length > 0) {
+    checkListCount(
+      topic.name,
+      topic.partitions > 0 ? topic.partitions : topic.assignment.length,
+      topic.assignment,
+      "asked for",
+    );
     checkPartitionCount(topic.name, topic.assignment.length, limits);
     return checkManualAssignment(
       topic.name,
@@ -131,12 +137,7 @@ export function assignMorePartitions(
   }
   checkPartitionCount(topic, added, limits);
   if (assignment.length > 0) {
-    if (assignment.length !== added) {
-      throw new ApiError(
-        "INVALID_REPLICA_ASSIGNMENT",
-        `topic ${topic}: ${counted(added, "partition", "are")} added, and ${assignment.length === 1 ? "1 list of replicas was" : `${assignment.length} lists of replicas were`} given`,
-      );
-    }
+    checkListCount(topic, added, assignment, "added");
     return checkManualAssignment(topic, assignment, limits);
   }
   if (current.replicationFactor > limits.brokers.length) {
@@ -173,6 +174,20 @@ function checkPartitionCount(topic: string, partitions: number, limits: TopicLim
       `topic ${topic}: ${partitions} partitions are too many; the cluster has ${limits.partitionCount} of ${limits.partitionsMax} (partitions.max)`,
     );
   }
+}
+
+/** Who gives replicas by hand gives them for each partition. */
+function checkListCount(
+  topic: string,
+  partitions: number,
+  lists: readonly unknown[],
+  what: "added" | "asked for",
+): void {
+  if (lists.length === partitions) return;
+  throw new ApiError(
+    "INVALID_REPLICA_ASSIGNMENT",
+    `topic ${topic}: ${counted(partitions, "partition", "are")} ${what}, and ${lists.length === 1 ? "1 list of replicas was" : `${lists.length} lists of replicas were`} given`,
+  );
 }
 
 function checkManualAssignment(

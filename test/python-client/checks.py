@@ -143,6 +143,7 @@ def create_topics():
     refused("INVALID_PARTITIONS", client.create, "a", partitions=1 << 30)
     refused("INVALID_REPLICATION_FACTOR", client.create, "a", replication_factor=9)
     refused("INVALID_REPLICA_ASSIGNMENT", client.create, "a", assignment=[pb.ReplicaList(broker_ids=[1, 1])])
+    refused("INVALID_REPLICA_ASSIGNMENT", client.create, "a", partitions=5, assignment=[pb.ReplicaList(broker_ids=[1])])
     refused("INVALID_CONFIG", client.create, "a", config=[setting("nosuch", "1")])
     other = next(one.id for one in client.metadata.brokers if one.id != client.metadata.controller_id)
     refused("NOT_CONTROLLER", client.to(other).ask, "create_topics", pb.CreateTopicsRequest())

@@ -84,6 +84,10 @@ describe("a new topic", () => {
     for (const wrong of [lists([1], [2, 3]), lists([1, 1]), lists([9]), lists([])]) {
       expect(refusal(() => assignNewTopic(wanted({ assignment: wrong }), limits()))).toBe("INVALID_REPLICA_ASSIGNMENT");
     }
+    const counts = [1, 2, 5].map((partitions) =>
+      refusal(() => assignNewTopic(wanted({ partitions, assignment: lists([3], [2]) }), limits())),
+    );
+    expect(counts).toEqual(["INVALID_REPLICA_ASSIGNMENT", "none", "INVALID_REPLICA_ASSIGNMENT"]);
   });
 });
 

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import type { RecordBatch } from "./record-batch.js";
 import { BatchFault } from "./record-batch.js";
 
@@ -150,6 +151,7 @@ export class RecordCursor implements RecordPositions {
   headersStart = -1;
   headersEnd = -1;
 
+  readonly #buffer: Buffer;
   readonly #fields: FieldWalker;
   readonly #batchStart: number;
   readonly #end: number;
@@ -163,6 +165,7 @@ export class RecordCursor implements RecordPositions {
 
   constructor(batch: RecordBatch) {
     this.#fields = new FieldWalker(batch.buffer, (detail) => this.#refuse(detail));
+    this.#buffer = batch.buffer;
     this.#batchStart = batch.start;
     this.#end = batch.end;
     this.#at = batch.recordsStart;
@@ -215,7 +218,11 @@ export class RecordCursor implements RecordPositions {
         case HEADER_TAG:
           if (this.headersStart < 0) this.headersStart = position;
           this.headersEnd = recordEnd;
-          for (let inner = fields.start; inner < at;) inner = fields.step(inner, at);
+          for (let inner = fields.start; inner < at;) {
+            inner = fields.step(inner, at);
+            if ((fields.tag as number) === HEADER_KEY_TAG && !isText(this.#buffer, fields.start, inner))
+              this.#refuse("the key of a header is not UTF-8");
+          }
           break;
       }
     }
@@ -238,6 +245,14 @@ export class RecordCursor implements RecordPositions {
       `the batch at byte ${this.#batchStart} (offset ${this.#baseOffset}): ${detail}`,
     );
   }
+}
+
+/** Whether the bytes are UTF-8, which code that is generated from the schema insists on. Most keys of headers are ASCII. */
+function isText(buffer: Buffer, start: number, end: number): boolean {
+  for (let at = start; at < end; at += 1) {
+    if ((buffer[at] as number) >= 0x80) return isUtf8(buffer.subarray(at, end));
+  }
+  return true;
 }
 
 /**

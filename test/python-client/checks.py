@@ -152,13 +152,13 @@ def create_topics():
     (elected,) = client.controller().ask("elect_leaders", elect).partitions
     same((NAMES[elected.error.code], elected.leader_id), ("ELECTION_NOT_NEEDED", leader))
     met.add("ELECTION_NOT_NEEDED")
-    (gone,) = client.controller().ask("delete_topics", pb.DeleteTopicsRequest(names=[topic.name])).topics
     no_id = topic.topic_id.upper()
     elect = pb.ElectLeadersRequest(partitions=[pb.PartitionName(topic_id=no_id, partition=0)])
     (elected,) = client.controller().ask("elect_leaders", elect).partitions
     same(NAMES[elected.error.code], "INVALID_REQUEST")
     (kept,) = client.controller().ask("delete_topics", pb.DeleteTopicsRequest(topic_ids=[no_id])).topics
     same(NAMES[kept.error.code], "INVALID_REQUEST")
+    (gone,) = client.controller().ask("delete_topics", pb.DeleteTopicsRequest(names=[topic.name])).topics
     assert not gone.HasField("error")
     refused("UNKNOWN_TOPIC_OR_PARTITION", client.topic, topic.name)
 
@@ -178,7 +178,7 @@ def produce():
     values = [(None, b"a"), (b"k", b"b"), (b"", None)] + [(None, one) for one in (b"c", b"d", b"e", b"f", b"g")]
     same(client.fetch(topic, 0), [(offset, *pair) for offset, pair in enumerate(values)])
     # Records are ordinary protobuf: a number that is 0 may be written, and a field that nobody knows is kept.
-    odd = b"\x0a\x0b\x22\x01h\x10\x00\x08\x00\x4a\x02\xff\xff"
+    odd = b"\x0a\x0b\x22\x01h\x10\x00\x08\x00\x4a\x02\xff\xff" + b"\x4a\x01x"
     same(client.produce(topic, batch_of([b"h"], records=odd)), 8)
     same(client.fetch(topic, 8), [(8, None, b"h")])
 
@@ -214,6 +214,10 @@ def refusals_of_produce():
         batch_of([b"a", b"b"], records=records_of([b"a"]) + records_of([b"b"])),
         batch_of([b"a"], records=b"\x0a\x03\x22\x09a"),
         batch_of([b"a"], producer=(7, -1, 0)),
+        batch_of([b"a"], producer=(1 << 53, 0, 0)),
+        batch_of([b"a"], timestamp=1 << 53),
+        # A header whose key is not UTF-8: generated code refuses to read it.
+        batch_of([b"a"], records=b"\x0a\x06\x2a\x04\x0a\x02\xc3\x28"),
     ]:
         refused("INVALID_RECORD", client.produce, topic, invalid)
     # The bit of the timestamp type is taken.
@@ -324,11 +328,6 @@ def refusals_of_fetch():
     leader = client.leader(topic)
     no_id = pb.FetchRequest(partitions=[pb.FetchPartition(topic_id="x" * 1000)])
     refused("INVALID_REQUEST", leader.ask, "fetch", no_id)
-    many = [pb.FetchPartition(topic_id=topic.topic_id, partition=one) for one in range(10_001)]
-    refused("TOO_MANY_ELEMENTS", leader.ask, "fetch", pb.FetchRequest(partitions=many))
-    as_replica = client.fetch_request(topic, 0)
-    as_replica.replica.broker_id = 2
-    refused("CLUSTER_AUTHORIZATION_FAILED", leader.ask, "fetch", as_replica)
     # An offset that no record can have is refused for its partition alone.
     wide = new_topic(client, partitions=2, assignment=[pb.ReplicaList(broker_ids=[1])] * 2)
     client.produce(wide, batch_of([b"a"]))
@@ -336,6 +335,11 @@ def refusals_of_fetch():
     both.partitions.add(topic_id=wide.topic_id, partition=1, fetch_offset=1 << 53)
     answers = client.leader(wide).ask("fetch", both).partitions
     same([(one.partition, one.HasField("error") and NAMES[one.error.code]) for one in answers], [(0, False), (1, "OFFSET_OUT_OF_RANGE")])
+    many = [pb.FetchPartition(topic_id=topic.topic_id, partition=one) for one in range(10_001)]
+    refused("TOO_MANY_ELEMENTS", leader.ask, "fetch", pb.FetchRequest(partitions=many))
+    as_replica = client.fetch_request(topic, 0)
+    as_replica.replica.broker_id = 2
+    refused("CLUSTER_AUTHORIZATION_FAILED", leader.ask, "fetch", as_replica)
     # Eight may wait, and the ninth is refused.
     other = Connection("%s:%d" % leader.socket.getpeername()[:2])
     request = client.fetch_request(topic, 1, max_wait_ms=15_000)

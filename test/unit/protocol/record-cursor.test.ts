@@ -137,6 +137,21 @@ describe("RecordCursor", () => {
     expect(recordsRefusal(batchOf(beside, 1))).toBeUndefined();
   });
 
+  it("refuses a header whose key is not UTF-8, which code that is generated from the schema does not read", () => {
+    const withKey = (...key: number[]): RecordBatch =>
+      batchOf(Uint8Array.from([0x0a, key.length + 4, 0x2a, key.length + 2, 0x0a, key.length, ...key]), 1);
+    expect(readAll(withKey(...Buffer.from("grün")))).toMatchObject([{ header: [{ key: "grün" }] }]);
+    for (const key of [
+      [0xff, 0xfe],
+      [0xc3, 0x28],
+      [97, 0xc3],
+      [0xed, 0xa0, 0x80],
+    ]) {
+      expect(() => readAll(withKey(...key))).toThrow(/the key of a header is not UTF-8/);
+      expect(recordsRefusal(withKey(...key))).toMatch(/not UTF-8/);
+    }
+  });
+
   it("knows a field however many bytes its tag and its number take", () => {
     // Offset delta 0 in ten bytes, timestamp delta -1, key "k", value "v", header "h": "w".
     const longer = [

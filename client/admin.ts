@@ -273,19 +273,20 @@ export class Admin {
 
   /**
    * Gives a topic more partitions: `partitions` is the total after the change, a whole number from 1 on. Keys may move to
-   * other partitions.
+   * other partitions. The name is resolved once, when the call begins: a topic that is made under it later is not touched,
+   * and UNKNOWN_TOPIC_ID, or OutcomeUnknownError when an earlier attempt was not answered, tells of it.
    */
   async createPartitions(topic: string, partitions: number, options: CallOptions = {}): Promise<void> {
     checkCount("createPartitions", arguments.length, 3);
     checkTopicName(topic);
     checkNumber("partitions", partitions, { min: 1, max: INT32_MAX });
-    const { deadline, signal } = this.#limits("createPartitions", options);
+    const limits = this.#limits("createPartitions", options);
+    const topicId = await this.#topicIdOf(topic, limits);
     const { body, afterUnknownOutcome } = await this.#callController({
       kind: "createPartitions",
-      body: () => ({ topic, partitions, timeoutMs: toldMs(deadline) }),
-      deadline,
-      signal,
-      retryFor: (answer) => retryName([answer.topic?.error ?? null], "UNKNOWN_TOPIC_OR_PARTITION"),
+      body: () => ({ topic, topicId, partitions, timeoutMs: toldMs(limits.deadline) }),
+      ...limits,
+      retryFor: (answer) => retryName([answer.topic?.error ?? null], "UNKNOWN_TOPIC_ID"),
     });
     const error = body.topic?.error ?? null;
     if (afterUnknownOutcome && error !== null) {
@@ -385,7 +386,11 @@ export class Admin {
     return body.config.map(toConfigDescription);
   }
 
-  /** Changes settings; null goes back to the default. Others stay as they are. */
+  /**
+   * Changes settings; null goes back to the default. Others stay as they are. A topic's name is resolved once, when the call
+   * begins: a topic that is made under it later is not touched, and UNKNOWN_TOPIC_ID, or OutcomeUnknownError when an earlier
+   * attempt was not answered, tells of it.
+   */
   async alterConfigs(
     target: ConfigTarget,
     changes: Readonly<Record<string, string | number | boolean | null>>,
@@ -402,9 +407,10 @@ export class Admin {
     checkChanges(changes);
     const limits = this.#limits("alterConfigs", options, "validateOnly");
     const validateOnly = booleanOption("validateOnly", options.validateOnly, false);
+    const topicId = "topic" in target ? await this.#topicIdOf(target.topic, limits) : "";
     await this.#callController({
       kind: "alterConfigs",
-      body: () => ({ ...resourceOf(target), config: configEntries(changes), validateOnly }),
+      body: () => ({ ...resourceOf(target), topicId, config: configEntries(changes), validateOnly }),
       ...limits,
       isQuestion: validateOnly,
     });
@@ -571,6 +577,23 @@ export class Admin {
       if (patience.isOver || refusal.code !== "UNKNOWN_TOPIC_OR_PARTITION") throw refusal;
       await metadata.nextAnswer(Math.min(AGAIN_MS, patience.leftMs));
     }
+  }
+
+  /**
+   * What a change of the topic is repeated for. The controller knows all topics: it is asked about one of which a broker has
+   * not heard, so that a name that is spelt wrongly is refused at once, and in its words.
+   */
+  async #topicIdOf(name: string, limits: Limits): Promise<string> {
+    const [known] = await this.#query({ topics: [name] }, limits);
+    if (known !== undefined && known.error === null) return known.topicId;
+    await this.#callController({
+      kind: "alterConfigs",
+      body: () => ({ ...resourceOf({ topic: name }), config: [], validateOnly: true }),
+      ...limits,
+      isQuestion: true,
+    });
+    const [topic] = await this.#describe([name], limits);
+    return (topic as TopicMetadata).topicId;
   }
 
   async #query(

@@ -133,7 +133,8 @@ export class BrokerCaller {
     let zookeeperAwaySinceMs: number | undefined;
     /** Whether a refusal that may pass is told all the same. */
     const isTold = (name: ErrorName): boolean => {
-      if (name === "UNKNOWN_TOPIC_OR_PARTITION" && call.target === this.controller) {
+      const isUnknown = name === "UNKNOWN_TOPIC_OR_PARTITION" || name === "UNKNOWN_TOPIC_ID";
+      if (isUnknown && call.target === this.controller) {
         // It knows all topics, unless it is not the controller any more: that is found out before it is asked again.
         if (isUnknownTopic) return true;
         isUnknownTopic = true;
@@ -447,7 +448,10 @@ export class BrokerCaller {
     cause: unknown,
     afterUnknownOutcome: boolean,
   ): Error {
-    const what = `${call.targetName} did not answer ${call.kind} within ${call.deadline.totalMs} ms`;
+    // What is told before the deadline is a refusal.
+    const what = call.deadline.isOver
+      ? `${call.targetName} did not answer ${call.kind} within ${call.deadline.totalMs} ms`
+      : `${call.targetName} did not answer ${call.kind} in time, and a later attempt was refused`;
     const why = cause instanceof Error ? ` (${cause.message})` : "";
     const mayBeDone = afterUnknownOutcome && call.isQuestion !== true && !questions.has(call.kind);
     if (mayBeDone) return new OutcomeUnknownError(`${what}${why}`, { cause });

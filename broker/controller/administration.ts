@@ -164,6 +164,20 @@ export class Administration {
     return new ApiError("UNKNOWN_TOPIC_OR_PARTITION", `there is no topic ${JSON.stringify(name)}`);
   }
 
+  /** The topic of that name, and with that id if there is one in the request. Throws ApiError. */
+  #named(name: string, topicId: TopicId): Topic {
+    const topic = this.#parts.state.topics.get(name);
+    if (topic !== undefined && (topicId === "" || topic.topicId === topicId)) return topic;
+    if (topicId === "" || this.#parts.state.unreadableTopics.has(name)) throw this.#missing(name);
+    const past = `topic ${JSON.stringify(name)} with id ${topicId.slice(0, 64)} was deleted`;
+    throw new ApiError(
+      "UNKNOWN_TOPIC_ID",
+      topic === undefined
+        ? `${past}; make it again first`
+        : `${past}, and made again with id ${topic.topicId}; repeat it with that id if that topic is meant`,
+    );
+  }
+
   #limits(partitionCount: number): TopicLimits {
     const { state, settings } = this.#parts;
     return {
@@ -178,8 +192,12 @@ export class Administration {
 
   async createPartitions(request: CreatePartitionsRequest): Promise<Init<TopicResult>> {
     const { state, store, changes } = this.#parts;
-    const topic = state.topics.get(request.topic);
-    if (topic === undefined) return { name: request.topic, error: this.#missing(request.topic).report };
+    let topic: Topic;
+    try {
+      topic = this.#named(request.topic, request.topicId);
+    } catch (error) {
+      return { name: request.topic, topicId: request.topicId, error: reportOf(error) };
+    }
     const before = [...topic.partitions.values()].sort((left, right) => left.partition - right.partition);
     const replicationFactor = replicationFactorOf(topic);
     let added: readonly (readonly BrokerId[])[];
@@ -261,9 +279,8 @@ export class Administration {
   }
 
   async #alterTopicConfig(request: AlterConfigsRequest): Promise<void> {
-    const { state, store, changes, channels } = this.#parts;
-    const topic = state.topics.get(request.name);
-    if (topic === undefined) throw this.#missing(request.name);
+    const { store, changes, channels } = this.#parts;
+    const topic = this.#named(request.name, request.topicId);
     const refusal = topicConfigRefusal(request.config);
     if (refusal !== undefined) throw new ApiError("INVALID_CONFIG", `topic ${topic.name}: ${refusal}`);
     // Of one that is being made nothing is known yet.

@@ -85,7 +85,7 @@ describe("fast fencing", () => {
     victim.ordersHeld = true;
     const config = [{ name: "segment.ms", value: "5000" }];
     await cluster.simulation.complete(
-      cluster.api.alterConfigs({ resource: 0, name: "letters", config, validateOnly: false }),
+      cluster.api.alterConfigs({ resource: 0, name: "letters", topicId: "", config, validateOnly: false }),
     );
     cluster.crash(victim.brokerId);
     await cluster.simulation.runUntil(

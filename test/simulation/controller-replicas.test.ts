@@ -1,6 +1,6 @@
 import type { AlterPartitionsRequest, IsrAnswer } from "../../protocol/messages.js";
 import type { ApiError } from "../../protocol/error-codes.js";
-import { errorNameOf } from "../../protocol/error-codes.js";
+import { errorCodes, errorNameOf } from "../../protocol/error-codes.js";
 import { ControllerCluster, SESSION_TIMEOUT_MS, hostOf } from "./controller-cluster.js";
 
 /** Interleavings of what replicas lose: seats in the ISR, power cuts, topics that are made again. */
@@ -61,6 +61,7 @@ describe("a proposed ISR", () => {
     const altering = cluster.api.alterConfigs({
       resource: 0,
       name: "letters",
+      topicId: "",
       config: [{ name: "min.insync.replicas", value: "2" }],
       validateOnly: false,
     });
@@ -250,14 +251,50 @@ describe("a topic", () => {
     const configs = (): unknown[] =>
       cluster.alive.map((broker) => Object.fromEntries([...broker.topics.values()][0]!.config));
     expect(configs()).toEqual(Array(3).fill({ "retention.ms": "1000" }));
-    const alter = (name: string, value: string | null, validateOnly = false) =>
-      simulation.complete(api.alterConfigs({ resource: 0, name: "letters", config: [{ name, value }], validateOnly }));
+    const alter = (setting: string, value: string | null, validateOnly = false) => {
+      const config = [{ name: setting, value }];
+      return simulation.complete(api.alterConfigs({ resource: 0, name: "letters", topicId: "", config, validateOnly }));
+    };
     await alter("retention.ms", null, true);
     expect(configs()).toEqual(Array(3).fill({ "retention.ms": "1000" }));
     await alter("segment.ms", "5000");
     await alter("retention.ms", null);
     expect(configs()).toEqual(Array(3).fill({ "segment.ms": "5000" }));
     await expect(alter("retention.mss", "1")).rejects.toThrow(/did you mean retention.ms/);
+    cluster.assertClean();
+  });
+
+  it("is not changed for whoever means an earlier one of its name", async () => {
+    const cluster = await clusterWith(48);
+    const { api, simulation } = cluster;
+    const former = [...cluster.broker(1).topics.keys()][0]!;
+    await simulation.complete(api.deleteTopics({ names: ["letters"], topicIds: [], timeoutMs: 5000 }));
+    const config = [{ name: "retention.ms", value: "1" }];
+    const alter = (topicId: string, validateOnly = false) =>
+      simulation.complete(api.alterConfigs({ resource: 0, name: "letters", topicId, config, validateOnly }));
+    const grow = async (topicId: string) => {
+      const request = { topic: "letters", topicId, partitions: 5, assignment: [], timeoutMs: 5000 };
+      return (await simulation.complete(api.createPartitions(request))).topic!;
+    };
+    const refused = async (what: RegExp): Promise<void> => {
+      for (const validateOnly of [true, false])
+        await expect(alter(former, validateOnly)).rejects.toMatchObject({
+          errorName: "UNKNOWN_TOPIC_ID",
+          message: expect.stringMatching(what),
+        });
+      const { error } = await grow(former);
+      expect(error).toMatchObject({ code: errorCodes.UNKNOWN_TOPIC_ID.code, message: expect.stringMatching(what) });
+    };
+    await refused(/letters.*deleted.*make it again/);
+    const topicId = (await cluster.createTopic("letters")).topicId!;
+    await cluster.settled();
+    await refused(/letters.*made again.*repeat/);
+    await cluster.settled();
+    const configs = () => cluster.alive.map((broker) => [...broker.topics.get(topicId)!.config.keys()]);
+    expect(configs()).toEqual(Array(3).fill([]));
+    await alter(topicId);
+    expect(configs()).toEqual(Array(3).fill(["retention.ms"]));
+    expect(await grow(topicId)).toMatchObject({ topicId, partitions: 5 });
     cluster.assertClean();
   });
 
@@ -288,6 +325,7 @@ describe("settings of brokers", () => {
         cluster.api.alterConfigs({
           resource: 1,
           name,
+          topicId: "",
           config: [{ name: "log.retention.ms", value }],
           validateOnly: false,
         }),

@@ -157,7 +157,13 @@ describe.each(["sent", "committed"] as const)("a controller that dies when a wri
         moment,
         (running) => running.createTopic("letters", { partitions: 2, replicationFactor: 1 }),
         (running) =>
-          running.api.createPartitions({ topic: "letters", partitions: PARTITIONS, assignment: [], timeoutMs: 10_000 }),
+          running.api.createPartitions({
+            topic: "letters",
+            topicId: "",
+            partitions: PARTITIONS,
+            assignment: [],
+            timeoutMs: 10_000,
+          }),
       );
       await cluster.simulation.runUntil(
         () => partitionsKnown(cluster).every((count) => count === 2 || count === PARTITIONS),

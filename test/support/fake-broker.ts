@@ -7,7 +7,7 @@ import { errorReport } from "../../protocol/error-codes.js";
 import { FrameReader } from "../../protocol/frame-reader.js";
 import type { RequestBody, ResponseBody } from "../../protocol/message-codec.js";
 import { decodeRequest, encodeErrorResponse, encodeResponse } from "../../protocol/message-codec.js";
-import { OffsetSpec } from "../../protocol/messages.js";
+import { ConfigResource, OffsetSpec } from "../../protocol/messages.js";
 import type { FetchRequest, Init, LeaderHint } from "../../protocol/messages.js";
 import { readBatch, readBatches } from "../../protocol/record-batch.js";
 import { toOffset } from "../../protocol/types.js";
@@ -46,6 +46,8 @@ export interface FakeTopic {
   readonly partitions: FakePartition[];
   /** Told, not enforced. */
   maxBatchBytes: number;
+  /** What it was altered to: kept, not applied. */
+  readonly config: Map<string, string | null>;
 }
 
 const env = nodeEnv();
@@ -82,6 +84,7 @@ export class FakeCluster implements AsyncDisposable {
       id: `00000000-0000-4000-8000-${String(this.#topicCount).padStart(12, "0")}`,
       partitions: [],
       maxBatchBytes: 1 << 20,
+      config: new Map(),
     };
     this.topics.set(name, topic);
     this.addPartitions(name, partitionCount);
@@ -124,6 +127,12 @@ export class FakeCluster implements AsyncDisposable {
 export function endOffsetOf(partition: FakePartition): number {
   const last = partition.batches[partition.batches.length - 1];
   return last === undefined ? partition.startOffset : readBatch(last, 0).endOffset;
+}
+
+/** Why a controller does not change a topic of which a request says the id, or nothing. */
+function refusalOf(topic: FakeTopic | undefined, topicId: string): ErrorName | undefined {
+  if (topicId !== "" && topic?.id !== topicId) return "UNKNOWN_TOPIC_ID";
+  return topic === undefined ? "UNKNOWN_TOPIC_OR_PARTITION" : undefined;
 }
 
 interface Session {
@@ -471,7 +480,10 @@ export class FakeBroker {
       });
     }
     if (request.kind === "createPartitions") {
-      const { topic, partitions } = (request as FakeRequest<"createPartitions">).body;
+      const { topic, topicId, partitions } = (request as FakeRequest<"createPartitions">).body;
+      const refusal = refusalOf(cluster.topics.get(topic), topicId);
+      if (refusal !== undefined)
+        return body<"createPartitions">({ topic: { name: topic, error: errorReport(refusal) } });
       cluster.addPartitions(topic, partitions);
       return body<"createPartitions">({ topic: { name: topic, partitions } });
     }
@@ -483,6 +495,12 @@ export class FakeBroker {
         partitions: asked.map((one) => ({ ...one, leaderId: 1, error: errorReport("ELECTION_NOT_NEEDED") })),
       });
     }
+    const { resource, name, topicId, config, validateOnly } = (request as FakeRequest<"alterConfigs">).body;
+    if (resource !== ConfigResource.TOPIC) return body<"alterConfigs">({});
+    const topic = cluster.topics.get(name);
+    const refusal = refusalOf(topic, topicId);
+    if (refusal !== undefined) return { refuse: refusal };
+    if (!validateOnly) for (const entry of config) topic?.config.set(entry.name, entry.value);
     return body<"alterConfigs">({});
   }
 

@@ -240,6 +240,83 @@ describe("Admin", () => {
     ]);
   });
 
+  const changes = [
+    ["createPartitions", () => cluster.admin().createPartitions("t", 3)],
+    ["alterConfigs", () => cluster.admin().alterConfigs({ topic: "t" }, { "retention.ms": 1 })],
+  ] as const;
+
+  describe.each(changes)("in %s", (kind, change) => {
+    it("spares a topic that was made under the name before the request was repeated, and says so", async () => {
+      await start(1);
+      const { id } = fake.createTopic("t");
+      fake.broker(1).answer = (request) => {
+        if (request.kind !== kind || request.count > 1) return undefined;
+        fake.topics.delete("t");
+        fake.createTopic("t");
+        return "hang-up";
+      };
+      await expect(change()).rejects.toMatchObject({
+        code: "OUTCOME_UNKNOWN",
+        what: expect.stringMatching(/refused.*id/),
+      });
+      const asked = fake.broker(1).bodies(kind);
+      expect(new Set(asked.map(({ topicId }) => topicId))).toEqual(new Set([id]));
+      expect(asked.length).toBeLessThan(4);
+      expect(fake.topics.get("t")?.partitions).toHaveLength(1);
+      expect(fake.topics.get("t")?.config.size).toBe(0);
+    });
+
+    it("is refused when the topic was made anew before it arrived", async () => {
+      await start(1);
+      fake.createTopic("t");
+      fake.broker(1).answer = (request) => {
+        if (request.kind !== kind || request.count > 1) return undefined;
+        fake.topics.delete("t");
+        fake.createTopic("t");
+        return undefined;
+      };
+      await expect(change()).rejects.toMatchObject({ code: "UNKNOWN_TOPIC_ID" });
+      expect(fake.topics.get("t")?.partitions).toHaveLength(1);
+      expect(fake.topics.get("t")?.config.size).toBe(0);
+    });
+
+    it("is done to a topic that the controller knows and the brokers have not heard of yet", async () => {
+      await start(1, 1, 3000);
+      const { id } = fake.createTopic("t");
+      let questions = 0;
+      fake.broker(1).answer = (request) => {
+        if (request.kind !== "metadata" || !(request.body as { topics: string[] }).topics.includes("t"))
+          return undefined;
+        questions += 1;
+        const error = errorReport("UNKNOWN_TOPIC_OR_PARTITION");
+        return questions > 2 ? undefined : { body: { controllerId: 1, topics: [{ name: "t", error }] } };
+      };
+      await change();
+      expect(questions).toBeGreaterThan(2);
+      expect(fake.broker(1).bodies(kind).at(-1)).toMatchObject({ topicId: id });
+    });
+
+    it("is refused at once when the controller knows no such topic", async () => {
+      await start(1, 1, 100_000);
+      await expect(change()).rejects.toMatchObject({ code: "UNKNOWN_TOPIC_OR_PARTITION" });
+      expect(fake.topics.size).toBe(0);
+    });
+  });
+
+  it("only asks about the topic that it found first when settings are to be checked", async () => {
+    await start(1);
+    fake.createTopic("t");
+    fake.broker(1).answer = ({ kind, count }) => {
+      if (kind !== "alterConfigs" || count > 1) return undefined;
+      fake.topics.delete("t");
+      fake.createTopic("t");
+      return "hang-up";
+    };
+    await expect(
+      cluster.admin().alterConfigs({ topic: "t" }, { "retention.ms": 1 }, { validateOnly: true }),
+    ).rejects.toMatchObject({ code: "UNKNOWN_TOPIC_ID" });
+  });
+
   it("takes a topic for deleted that a controller has deleted which was deposed before it could say so", async () => {
     await start(1);
     fake.createTopic("t");
@@ -384,6 +461,8 @@ describe("Admin", () => {
     for (const call of [
       () => admin.describeConfigs({ topic: "t" }),
       () => admin.deleteTopics(["t"]),
+      () => admin.createPartitions("t", 2),
+      () => admin.alterConfigs({ topic: "t" }, { "retention.ms": 1 }),
       () => admin.electLeaders([place]),
       () => admin.deleteRecords([{ ...place, before: 0 }]),
       () => admin.listOffsets([{ ...place, query: "latest" }]),

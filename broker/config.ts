@@ -439,6 +439,9 @@ export interface SettingChange {
   readonly value: string | null;
 }
 
+/** In its one way: no spaces, no plus, no exponent, no other base, no zeros in front. */
+const WHOLE_NUMBER = /^(?:0|-?[1-9]\d*)$/;
+
 /** A value read from text, or why it cannot be one. */
 function parseSetting(
   name: string,
@@ -448,12 +451,12 @@ function parseSetting(
   switch (entry.type) {
     case "number": {
       const value = Number(text);
-      if (text.trim() === "" || !Number.isSafeInteger(value))
+      const most = entry.most ?? Number.MAX_SAFE_INTEGER;
+      if (!WHOLE_NUMBER.test(text))
         return { refusal: `${name}=${text}: give a whole number${entry.unit ? ` (${entry.unit})` : ""}` };
-      if (entry.least !== undefined && value < entry.least)
-        return { refusal: `${name}=${text}: give ${entry.least} or more` };
-      if (entry.most !== undefined && value > entry.most)
-        return { refusal: `${name}=${text}: give ${entry.most} or less` };
+      if (value < (entry.least ?? Number.MIN_SAFE_INTEGER))
+        return { refusal: `${name}=${text}: give ${entry.least ?? Number.MIN_SAFE_INTEGER} or more` };
+      if (value > most) return { refusal: `${name}=${text}: give ${most} or less` };
       return { value };
     }
     case "boolean":

@@ -31,6 +31,24 @@ describe("settings of a broker", () => {
     expect(wrong).toThrow(/connections\.max=1: give 10 or more/);
   });
 
+  it("take a number in one way to write it", () => {
+    expect(new BrokerConfig({ "log.retention.ms": "-1" }).get("log.retention.ms")).toBe(-1);
+    for (const text of ["0x10", "1e3", " 5 ", "+5", "5.0", "007", "-0", "0b11", "1_000", "", " ", "٥", "Infinity"]) {
+      const value = `num.partitions=${text}: give a whole number (count)`;
+      expect(() => new BrokerConfig({ "num.partitions": text })).toThrow(value);
+      expect(topicConfigRefusal([{ name: "retention.ms", value: text }])).toMatch(/give a whole number \(ms\)$/);
+    }
+  });
+
+  it("say of a number that is too large how large it may be", () => {
+    const value = String(2n ** 60n);
+    const refusal = `retention.ms=${value}: give 9007199254740991 or less`;
+    expect(topicConfigRefusal([{ name: "retention.ms", value }])).toBe(refusal);
+    expect(topicConfigRefusal([{ name: "retention.ms", value: `-${value}` }])).toMatch(/give -1 or more/);
+    const most = String(Number.MAX_SAFE_INTEGER);
+    expect(topicConfigRefusal([{ name: "retention.ms", value: most }])).toBeUndefined();
+  });
+
   it("have a bound where they are told to another broker in 32 bits: beyond it they would become another number", () => {
     for (const name of ["replica.fetch.wait.max.ms", "replica.fetch.max.bytes", "replica.fetch.response.max.bytes"])
       expect(() => new BrokerConfig({ [name]: String(2 ** 32 + 2048) })).toThrow(

@@ -35,12 +35,17 @@ export function checkProduced(batch: RecordBatch, wallMs: number, maxMessageByte
     );
   const refusal = produceRefusal(batch);
   if (refusal !== undefined) throw new ApiError("INVALID_RECORD", refusal);
-  if (!batch.crcMatches) throw new ApiError("CORRUPT_MESSAGE");
+  const which = `the batch at byte ${batch.start} of the records`;
+  if (!batch.crcMatches) throw new ApiError("CORRUPT_MESSAGE", `${which} does not match its checksum`);
   // Acknowledged, they would be replicated and kept, and no reader could get past them.
   const unreadable = recordsRefusal(batch);
   if (unreadable !== undefined) throw new ApiError("INVALID_RECORD", unreadable);
-  if (batch.maxTimestamp > wallMs + TIMESTAMP_AHEAD_MS_MAX || batch.baseTimestamp > wallMs + TIMESTAMP_AHEAD_MS_MAX)
-    throw new ApiError("INVALID_TIMESTAMP");
+  const newest = Math.max(batch.maxTimestamp, batch.baseTimestamp);
+  if (newest > wallMs + TIMESTAMP_AHEAD_MS_MAX)
+    throw new ApiError(
+      "INVALID_TIMESTAMP",
+      `${which} has timestamp ${newest}, more than an hour ahead of the broker's clock, which says ${wallMs}`,
+    );
 }
 
 /**

@@ -56,6 +56,14 @@ describe("append as leader", () => {
     const ahead = WALL_MS + 2 * 3_600_000;
     expect(refusal(() => log.appendAsLeader(batch({ timestamp: ahead }), 0))).toBe("INVALID_TIMESTAMP");
     expect(refusal(() => log.appendAsLeader(Buffer.concat([batch(), damaged]), 0))).toBe("CORRUPT_MESSAGE");
+    // Which of them, and by what.
+    const pair = Buffer.concat([batch(), damaged]);
+    expect(() => log.appendAsLeader(pair, 0)).toThrow(
+      `the batch at byte ${batch().length} of the records does not match`,
+    );
+    expect(() => log.appendAsLeader(batch({ timestamp: ahead }), 0)).toThrow(
+      `the batch at byte 0 of the records has timestamp ${ahead}, more than an hour ahead of the broker's clock, which says ${WALL_MS / 10_000}`,
+    );
     expect(log.logEndOffset).toBe(0);
     expect(world.disk.paths().filter((path) => path.endsWith(".log"))).toEqual([]);
   });

@@ -98,18 +98,22 @@ export function collectSettings(
   text: string,
   previous: readonly (readonly [string, string])[] | undefined,
 ): (readonly [string, string])[] {
-  const assignment = parseAssignment(text);
+  const assignment = parseAssignment(text, "retention.ms=60000");
   if (previous?.some(([name]) => name === assignment[0]))
     throw usageError(`${text} sets ${assignment[0]} a second time`, "keep one of them");
   return [...(previous ?? []), assignment];
 }
 
-/** Splits `NAME=VALUE`; the value may hold further equal signs. */
-export function parseAssignment(text: string): readonly [name: string, value: string] {
+/** Splits `NAME=VALUE`; the value may hold further equal signs. `example` is what it looks like. */
+function parseAssignment(text: string, example: string): readonly [name: string, value: string] {
   const at = text.indexOf("=");
-  if (at <= 0) throw usageError(`${text} is not NAME=VALUE`, "write one like retention.ms=60000");
+  if (at <= 0) throw usageError(`${text} is not NAME=VALUE`, `write one like ${example}`);
   return [text.slice(0, at), text.slice(at + 1)];
 }
+
+/** For commander: a header of a record. */
+export const parseHeader = (text: string): readonly [name: string, value: string] =>
+  parseAssignment(text, "source=web");
 
 /** Bytes for people: `1.5 MiB`. */
 export function formatSize(bytes: number): string {

@@ -15,7 +15,7 @@ import type { ProducerFlags } from "../cli/producer-options.js";
 import { addProducerOptions, producerOptions } from "../cli/producer-options.js";
 import { InputProgress } from "../cli/progress.js";
 import { checkPartitions } from "../cli/partitions.js";
-import { collect, formatCount, parseAssignment, parseCount, parseRate, plural } from "../cli/quantities.js";
+import { collect, formatCount, parseCount, parseHeader, parseRate, plural } from "../cli/quantities.js";
 import { describeError, EXIT_FAILED, runCommand } from "../cli/run-command.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
 import type { TextEncoding } from "../cli/byte-text.js";
@@ -57,7 +57,7 @@ export function addProduceCommand(program: Command): void {
       parseCount(0, 2 ** 31 - 1),
     )
     .addOption(new Option("--compression <codec>", "none: others come later").choices(["none"]))
-    .option("-H, --header <name=value>", "a header of every record; may be repeated", collect(parseAssignment))
+    .option("-H, --header <name=value>", "a header of every record; may be repeated", collect(parseHeader))
     .option("--from <file>", "where the records come from; - is standard input", "-")
     .addOption(
       new Option("--format <format>", "a line is a record, a JSON value or array element is, or the whole input is")

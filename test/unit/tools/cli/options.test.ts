@@ -1,15 +1,17 @@
 import {
   durationMsOf,
-  parseAssignment,
+  collectSettings,
   parseCount,
   parseDuration,
   parseDurationWithin,
+  parseHeader,
   formatDuration,
   plural,
   parseRate,
   parseSize,
   parseSizeWithin,
 } from "../../../../tools/cli/quantities.js";
+import { CliError } from "../../../../tools/cli/cli-error.js";
 import { readProperties } from "../../../../tools/cli/properties.js";
 import { parseStartPosition } from "../../../../tools/cli/start-position.js";
 
@@ -37,7 +39,7 @@ describe("quantities", () => {
   });
   it("keeps counts to whole numbers in their range", () => {
     expect(parseCount(1, 5)("5")).toBe(5);
-    for (const text of ["0", "6", "1.5", "-1", "x", "", "9007199254740993"])
+    for (const text of ["0", "6", "1.5", "-1", "x", "", "9007199254740993", "0x3", "3e0", " 3 ", "+3"])
       expect(() => parseCount(1, 5)(text)).toThrow();
   });
   it("keeps durations and sizes to their range", () => {
@@ -63,8 +65,21 @@ describe("quantities", () => {
   it("reads rates and assignments", () => {
     expect(parseRate("1000/s")).toBe(1000);
     expect(() => parseRate("0")).toThrow("is not a rate");
-    expect(parseAssignment("a=b=c")).toEqual(["a", "b=c"]);
-    expect(() => parseAssignment("=b")).toThrow("is not NAME=VALUE");
+    expect(collectSettings("a=b=c", undefined)).toEqual([["a", "b=c"]]);
+    expect(parseHeader("a=b=c")).toEqual(["a", "b=c"]);
+    const hintOf = (parse: () => unknown): string | undefined => {
+      try {
+        parse();
+      } catch (error) {
+        if (error instanceof CliError) return `${error.message} - ${error.hint}`;
+        throw error;
+      }
+      return undefined;
+    };
+    expect(hintOf(() => collectSettings("=b", undefined))).toBe(
+      "=b is not NAME=VALUE - write one like retention.ms=60000",
+    );
+    expect(hintOf(() => parseHeader("=b"))).toBe("=b is not NAME=VALUE - write one like source=web");
   });
 });
 

@@ -220,7 +220,10 @@ export class UnreadableBatchError extends ClientError {
     super({
       code: "UNREADABLE_BATCH",
       retriable: false,
-      what: `the records from offset ${offset} to ${nextOffset - 1} are not what the head of their batch says`,
+      what:
+        nextOffset - offset === 1
+          ? `the record at offset ${offset} is not what the head of its batch says`
+          : `the records from offset ${offset} to ${nextOffset - 1} are not what the head of their batch says`,
       hint: `seek to ${nextOffset}, or set onUnreadable to "skip"`,
       ...place,
     });

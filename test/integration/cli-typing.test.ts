@@ -340,7 +340,9 @@ describe("ottla, typed by a person", () => {
     const line = `consume ${topic} --from earliest --until-end`;
     for (const more of ["", " --on-unreadable error"]) {
       const { code, stderr } = await run(line + more);
-      expect(stderr).toMatch(/ - begin behind them with --from 4, or leave them out with --on-unreadable skip\n$/);
+      expect(stderr).toMatch(
+        / - begin behind with --from 4, or leave out what is unreadable with --on-unreadable skip\n$/,
+      );
       expect(code).toBe(1);
     }
     expect((await run(`consume ${topic} --from 4 --until-end`)).stdout).toBe("d\n");

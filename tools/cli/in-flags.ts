@@ -97,7 +97,7 @@ export function inFlags(sentence: string): string {
       })
       .replace(
         /seek to (\d+), or set onUnreadable to "skip"/g,
-        "begin behind them with --from $1, or leave them out with --on-unreadable skip",
+        "begin behind with --from $1, or leave out what is unreadable with --on-unreadable skip",
       )
       .replace(/\b[a-z]+(?:[A-Z][a-z]+)+\b/g, (name) => (Object.hasOwn(flags, name) ? (flags[name] as string) : name))
   );

@@ -17,6 +17,7 @@ import { parseStartPosition } from "../cli/start-position.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
 import { addTopicOption, topicsNamed } from "../cli/topic-names.js";
 import { addAliases, refuseOption } from "../cli/typed-options.js";
+import { unreadableOption } from "../cli/unreadable-option.js";
 
 interface ConsumeOptions {
   readonly from?: StartPosition;
@@ -52,12 +53,7 @@ export function addConsumeCommand(program: Command): void {
       "value, json, or a template: %t topic, %p partition, %o offset, %k key, %v value, %T timestamp, %d time, %h headers, \\n",
       parseFormat,
     )
-    .addOption(
-      new Option(
-        "--on-unreadable <error|skip>",
-        "a batch that is whole, and whose records cannot be read: end with an error (the default), or leave it out",
-      ).choices(["error", "skip"]),
-    )
+    .addOption(unreadableOption())
     .addOption(new Option("--from-beginning").hideHelp())
     .action((topics: readonly string[], options: ConsumeOptions) =>
       runCommand(command, (context) => consume(context, topicsNamed(context, topics, options.topic), options)),

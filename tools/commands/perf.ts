@@ -1,7 +1,14 @@
 import type { Command } from "commander";
 import { Option } from "commander";
 import fs from "node:fs";
-import type { Acknowledgement, Admin, ConsumerOptions, OnAcknowledged, ProducerOptions } from "../../client/index.js";
+import type {
+  Acknowledgement,
+  Admin,
+  ConsumerOptions,
+  OnAcknowledged,
+  ProducerOptions,
+  UnreadablePolicy,
+} from "../../client/index.js";
 import { CliError, usageError } from "../cli/cli-error.js";
 import { connectFor } from "../cli/cluster-connection.js";
 import type { CommandContext } from "../cli/command-context.js";
@@ -15,6 +22,7 @@ import { namingFlag } from "../cli/file-errors.js";
 import { formatCount, parseCount, parseRate, parseSizeWithin, plural } from "../cli/quantities.js";
 import { describeError, runCommand } from "../cli/run-command.js";
 import { withSuggestion } from "../cli/topic-suggestion.js";
+import { unreadableOption } from "../cli/unreadable-option.js";
 
 interface PerfOptions extends ProducerFlags {
   readonly records?: number;
@@ -30,6 +38,7 @@ interface PerfOptions extends ProducerFlags {
   readonly from?: "earliest" | "latest";
   readonly values?: boolean;
   readonly fetchSize?: number;
+  readonly onUnreadable?: UnreadablePolicy;
 }
 
 /** One measurement, as it is printed. */
@@ -87,12 +96,14 @@ export function addPerfCommands(program: Command): void {
     .addOption(new Option("--from <position>", "where to begin").choices(["earliest", "latest"]).default("earliest"))
     .option("--values", "make a view of each value, as a program that looks at them would")
     .option("--fetch-size <size>", "bytes of a partition in one answer (1MiB)", parseSizeWithin("1B", "32MiB"))
+    .addOption(unreadableOption())
     .action((topic: string | undefined, options: PerfOptions) =>
       runCommand(consume, (context) => perfConsume(context, topic ?? DEFAULT_TOPIC, options)),
     );
   const latency = producing("latency", "write one record at a time and wait until it is read")
     .option("-n, --records <number>", "how many, beside the warm-up (10,000)", parseCount(1))
     .option("--warmup <number>", "records before the clock starts", parseCount(), 2000)
+    .addOption(unreadableOption())
     .action((topic: string | undefined, options: PerfOptions) =>
       runCommand(latency, (context) => perfLatency(context, topic ?? DEFAULT_TOPIC, options)),
     );
@@ -262,7 +273,7 @@ function perfProducerOptions(context: CommandContext, options: PerfOptions): Pro
 
 function consumerOptions(
   topic: string,
-  options: Pick<PerfOptions, "from" | "fetchSize">,
+  options: Pick<PerfOptions, "from" | "fetchSize" | "onUnreadable">,
   signal: AbortSignal,
 ): ConsumerOptions {
   return {
@@ -270,6 +281,7 @@ function consumerOptions(
     from: options.from ?? "earliest",
     signal,
     ...(options.fetchSize === undefined ? {} : { partitionBytes: options.fetchSize }),
+    ...(options.onUnreadable === undefined ? {} : { onUnreadable: options.onUnreadable }),
   };
 }
 

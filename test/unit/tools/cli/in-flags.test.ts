@@ -49,8 +49,8 @@ describe("errors of the client, told to who types commands", () => {
     ],
     [
       new UnreadableBatchError(3, 4, { topic: "t", partition: 0 }),
-      "t-0: the records from offset 3 to 3 are not what the head of their batch says",
-      "begin behind them with --from 4, or leave them out with --on-unreadable skip",
+      "t-0: the record at offset 3 is not what the head of its batch says",
+      "begin behind with --from 4, or leave out what is unreadable with --on-unreadable skip",
     ],
     [
       new ProtocolError("INVALID_REQUIRED_ACKS", undefined),

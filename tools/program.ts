@@ -10,6 +10,7 @@ import { didYouMean } from "./cli/suggestion.js";
 import type { Terminal } from "./cli/terminal.js";
 import { processTerminal, setInvocation } from "./cli/terminal.js";
 import { nameFlagsInErrors, pathOf } from "./cli/typed-options.js";
+import { asTyped } from "./cli/typed-program.js";
 import { addBrokerCommand } from "./commands/broker.js";
 import { addClusterCommands } from "./commands/cluster.js";
 import { addConfigCommands } from "./commands/config.js";
@@ -63,10 +64,10 @@ export async function runProgram(
     nameFlagsInErrors(command);
     command
       .configureOutput({
-        writeOut: (text) => void terminal.stdout.write(text),
+        writeOut: (text) => void terminal.stdout.write(asTyped(text)),
         // The help of a group that is typed without a command is as long as that of `--help`: its error names them.
         writeErr: (text) => {
-          if (command === program) terminal.stderr.write(text);
+          if (command === program) terminal.stderr.write(asTyped(text));
         },
         outputError: () => undefined,
       })

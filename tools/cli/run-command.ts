@@ -7,6 +7,7 @@ import { reasonOf } from "../../common/logger.js";
 import { Stdout } from "./stdout.js";
 import { invocationOf } from "./terminal.js";
 import { typedFlag } from "./typed-options.js";
+import { asTyped } from "./typed-program.js";
 
 /** After the first signal a command has so long to flush and end. */
 const END_AFTER_SIGNAL_MS = 5000;
@@ -59,7 +60,7 @@ export async function runCommand(
     isTyped: terminal.isTyped,
     flag: (attribute) => typedFlag(command, attribute),
     note: (sentence) => {
-      if (!common.json) stderr.write(`${sentence}\n`);
+      if (!common.json) stderr.write(`${asTyped(sentence)}\n`);
     },
   };
   let exitCode: number;
@@ -92,7 +93,9 @@ export function reportError(
   options: { readonly json: boolean; readonly debug: boolean },
   stderr: NodeJS.WritableStream = process.stderr,
 ): number {
-  const { name, message, hint, retriable, exitCode } = describeError(error);
+  const { name, retriable, exitCode, ...said } = describeError(error);
+  const message = asTyped(said.message);
+  const hint = said.hint === undefined ? undefined : asTyped(said.hint);
   stderr.write(`error: ${name}: ${oneLine(message)}${hint === undefined ? "" : ` - ${oneLine(hint)}`}\n`);
   if (options.json) {
     stderr.write(`${JSON.stringify({ error: { name, message, hint: hint ?? null, retriable } })}\n`);

@@ -346,7 +346,8 @@ export class WaitingRecords<Place extends RecordPlace> {
     }
     for (const [share, sharing] of byShare) {
       const line = this.#forMemory.get(share);
-      const all = line === undefined ? sharing : [...emptied(line), ...sharing];
+      // Of the same moment, what is taken back was encoded before.
+      const all = line === undefined ? sharing : [...sharing, ...emptied(line)];
       for (const waiting of all.sort((left, right) => left.deadlineMs - right.deadlineMs)) this.#lineUp(waiting, share);
     }
     // Only now: what a callback hands over stands behind those that are lined up.

@@ -71,6 +71,26 @@ describe("WaitingRecords", () => {
     expect(place.share.isShort).toBe(false);
   });
 
+  it("puts what was encoded already before what waits, also where both have the same deadline", () => {
+    const time = new ManualTime();
+    const admitted: unknown[] = [];
+    let isRoom = false;
+    const waiting: WaitingRecords<RecordPlace> = new WaitingRecords<RecordPlace>(time, 1000, {
+      placeOf: () => place,
+      tryAppend: (_, { value }) => isRoom && admitted.push(value) > 0,
+      onFailed: (error) => {
+        throw error;
+      },
+    });
+    const deadlineMs = time.monotonicMs() + 1000;
+    void waiting.awaitMemory("t", place, { key: "k", value: "second" }, 0, undefined);
+    const back = { record: { key: "k", value: "first" }, timestamp: 0, onAcknowledged: undefined, isNamed: false };
+    waiting.takeBack("t", [{ ...back, deadlineMs }]);
+    isRoom = true;
+    waiting.admit();
+    expect(admitted).toEqual(["first", "second"]);
+  });
+
   it("fails a record that cannot be encoded, whatever was thrown, and admits those behind it", async () => {
     const admitted: unknown[] = [];
     const failed: ClientError[] = [];

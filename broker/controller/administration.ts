@@ -141,7 +141,15 @@ export class Administration {
     const topicId = this.#env.random.uuid();
     const warning = newTopicWarning(wanted, assignment[0]?.length ?? 0, limits);
     const partitionCount = assignment.length;
-    const topic = { name: wanted.name, topicId, version: 0, config, partitionCount, partitions: new Map() };
+    const topic = {
+      name: wanted.name,
+      topicId,
+      version: 0,
+      config,
+      partitionCount,
+      growsFrom: 0,
+      partitions: new Map(),
+    };
     return { topic, assignment, warning };
   }
 
@@ -216,6 +224,7 @@ export class Administration {
     const assignment = [...before.map(({ replicas }) => replicas), ...added];
     await store.growTopic(topic, assignment, partitions, (chunk) => {
       topic.partitionCount = assignment.length;
+      topic.growsFrom = before.length;
       changes.apply(chunk);
     });
     this.#logger.info(`Topic ${topic.name} grew from ${before.length} to ${counted(assignment.length, "partition")}.`);

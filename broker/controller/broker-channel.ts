@@ -464,6 +464,7 @@ function topicStates(state: ClusterState, keys: Keys, durability: (topic: Topic)
       config: configEntries(topic.config),
       durability: durability(topic),
       partitionCount: topic.partitionCount,
+      growsFrom: topic.growsFrom,
       partitions,
     });
   }

@@ -78,7 +78,8 @@ export class ClusterLoader {
   ): Topic {
     const { name, topicId, version, config } = stored;
     const partitions = new Map<number, Partition>();
-    const topic: Topic = { name, topicId, version, config, partitionCount: stored.assignment.length, partitions };
+    const partitionCount = stored.assignment.length;
+    const topic: Topic = { name, topicId, version, config, partitionCount, growsFrom: 0, partitions };
     const rulesOf = this.changes.rules(topic);
     for (const [number, found] of stored.states) {
       const { leader, leaderEpoch, partitionEpoch, isr, elr, unverified, lost, brokerEpochs, durability } = found;

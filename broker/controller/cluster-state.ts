@@ -64,6 +64,8 @@ export interface Topic {
   config: ConfigZnode;
   /** As the committed assignment says; 0: some of those cannot be made, and the others must do. */
   partitionCount: number;
+  /** How many there were before those that are being made; 0 when it is being made itself, or nobody knows any more. */
+  growsFrom: number;
   /** Those whose state is committed; all of them but in the middle of a creation. */
   readonly partitions: Map<number, Partition>;
 }

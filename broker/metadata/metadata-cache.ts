@@ -94,6 +94,8 @@ export class MetadataCache {
         if (known === undefined || isAtLeastAsNew(state, known)) cached.partitions.set(message.partition, state);
       }
       if (cached.partitions.size >= topic.partitionCount) cached.growsFrom = undefined;
+      else if (hasFirst(cached.partitions, topic.growsFrom))
+        cached.growsFrom = Math.max(topic.growsFrom, cached.growsFrom ?? countBefore);
       else cached.growsFrom ??= countBefore;
     }
   }
@@ -128,4 +130,9 @@ export class MetadataCache {
     this.#topics.delete(topicId);
     if (this.#idsByName.get(topic.name) === topicId) this.#idsByName.delete(topic.name);
   }
+}
+
+function hasFirst(partitions: ReadonlyMap<number, CommittedState>, count: number): boolean {
+  for (let partition = 0; partition < count; partition += 1) if (!partitions.has(partition)) return false;
+  return true;
 }

@@ -51,6 +51,7 @@ const topicNamed = (name: string): Topic => ({
   version: 0,
   config: new Map(),
   partitionCount: 0,
+  growsFrom: 0,
   partitions: new Map(),
 });
 

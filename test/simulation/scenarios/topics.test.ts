@@ -67,6 +67,7 @@ describe("a log that no order named", () => {
         name: "letters",
         config: [],
         partitionCount: 0,
+        growsFrom: 0,
         durability: "",
         partitions: [named] as never,
       });

@@ -13,7 +13,7 @@ describe("what a broker tells clients of a topic whose partitions it hears of in
     const handle = metadataHandler("cluster", new BrokerConfig({}), metadata, () => 1);
     return {
       /** The controller tells of partitions `from` to `to`, of so many. */
-      tell: (from: number, to: number, partitionCount: number): void => {
+      tell: (from: number, to: number, partitionCount: number, growsFrom = 0): void => {
         const partitions = Array.from({ length: to - from }, (_, index) => ({
           partition: from + index,
           leaderId: 1,
@@ -23,7 +23,7 @@ describe("what a broker tells clients of a topic whose partitions it hears of in
           isr: [1],
           elr: [],
         }));
-        const topic = { topicId: "id", name: "t", config: [], durability: "", partitionCount, partitions };
+        const topic = { topicId: "id", name: "t", config: [], durability: "", partitionCount, growsFrom, partitions };
         metadata.apply({ brokers: [], deletedTopicIds: [], topics: [topic] } as unknown as ControllerOrdersRequest);
       },
       /** How many partitions it names, or its error, by each way of asking. */
@@ -57,6 +57,18 @@ describe("what a broker tells clients of a topic whose partitions it hears of in
     tell(0, 1, 5);
     expect(told()).toEqual([2, 2, 2]);
     tell(4, 5, 5);
+    expect(told()).toEqual([5, 5, 5]);
+  });
+
+  it("is the former ones while it grows also at a broker that has started meanwhile, once it knows all of them", () => {
+    const { tell, told } = setUp();
+    tell(2, 3, 5, 2);
+    expect(told()).toEqual([notYet, notYet, undefined]);
+    tell(0, 1, 5, 2);
+    expect(told()).toEqual([notYet, notYet, undefined]);
+    tell(1, 2, 5, 2);
+    expect(told()).toEqual([2, 2, 2]);
+    tell(3, 5, 5, 2);
     expect(told()).toEqual([5, 5, 5]);
   });
 

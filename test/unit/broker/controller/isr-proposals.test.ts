@@ -24,6 +24,7 @@ const topic: Topic = {
   version: 0,
   config: new Map(),
   partitionCount: 1,
+  growsFrom: 0,
   partitions: new Map([[0, partition]]),
 };
 

@@ -93,8 +93,10 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
       onDamaged: (reader, offset, fault) => errors.onDamaged(reader, offset, fault),
       onPartitionError: (reader, brokerId, answer, name) => errors.onPartitionError(reader, brokerId, answer, name),
       onRefused: (brokerId, error) => this.#buffer.fail(toClientError(error, { brokerId })),
-      onCheck: () => {
+      onCheck: (arrives) => {
         this.#subscription.failRefused();
+        // Behind a slow link an answer may take longer than the deadline of a loop.
+        if (arrives) this.#watch.onProgress();
         this.#watch.look(this.#subscription.readers, this.#buffer.isAwaited);
       },
     });

@@ -79,6 +79,8 @@ export class FetchLoop {
   readonly readers = new Set<PartitionReader>();
   readonly #backoff: Backoff;
   #session: Session | undefined;
+  /** What the session's connection had received when `arrives` was asked. */
+  #receivedBytes = 0;
   /** The broker had no place for a session: each request is one's first. */
   #isWithoutSession = false;
   #notBeforeMs = 0;
@@ -97,6 +99,14 @@ export class FetchLoop {
   /** For how long the oldest question has been waiting beyond the time it may be held back; below 0: it is not overdue. */
   overdueMs(nowMs: number): number {
     return this.#askedAtMs === undefined ? -1 : nowMs - this.#askedAtMs - this.host.settings.fetchWaitMs - SILENCE_MS;
+  }
+
+  /** Whether an answer is being received, and some of it since this was asked before. */
+  arrives(): boolean {
+    const connection = this.#session?.connection;
+    const before = this.#receivedBytes;
+    this.#receivedBytes = connection?.receivedBytes ?? 0;
+    return connection?.isReceiving === true && this.#receivedBytes !== before;
   }
 
   /** Something may have to be asked: a partition was added, resumed, read or moved. */

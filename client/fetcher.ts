@@ -21,7 +21,7 @@ export interface FetcherContext {
 
 /** What a fetcher tells its consumer: what its loops tell, and when it is time to look after what else may go wrong. */
 export interface FetcherEvents extends Pick<FetchHost, "onFetched" | "onDamaged" | "onPartitionError" | "onRefused"> {
-  onCheck(): void;
+  onCheck(arrives: boolean): void;
 }
 
 /** How often silent leaders are looked for while something is read. */
@@ -188,13 +188,15 @@ export class Fetcher {
 
   #onTimer(): void {
     const nowMs = this.#env.clock.monotonicMs();
+    let arrives = false;
     for (const loop of this.#loops.values()) {
+      if (loop.arrives()) arrives = true;
       const overdueMs = loop.overdueMs(nowMs);
       if (overdueMs < 0) continue;
       if (loop.readers.size === 0) this.#leave(loop);
       else this.#onOverdue(loop);
     }
-    this.events.onCheck();
+    this.events.onCheck(arrives);
     this.wake();
     this.wakeAt(nowMs + CHECK_MS);
   }

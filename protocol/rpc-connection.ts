@@ -173,6 +173,11 @@ export class RpcConnection {
     return this.#receivedBytes;
   }
 
+  /** Some of an answer is here, and not all of it. */
+  get isReceiving(): boolean {
+    return this.#reader.isInsideFrame;
+  }
+
   /** Bytes that wait here for the kernel to take them. */
   get unsentBytes(): number {
     return this.#socket.unsentBytes;
@@ -322,7 +327,7 @@ export class RpcConnection {
 
   /** Whether an answer is being received, and some of it since the request was last out of time. */
   #arrivesFor(pending: PendingRequest): boolean {
-    const arrives = this.#reader.isInsideFrame && this.#receivedBytes > pending.receivedBytes;
+    const arrives = this.isReceiving && this.#receivedBytes > pending.receivedBytes;
     pending.receivedBytes = this.#receivedBytes;
     return arrives;
   }

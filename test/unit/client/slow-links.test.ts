@@ -115,6 +115,17 @@ describe("a client behind a slow link", () => {
     for await (const { offset } of consumer) if (offset === 7) break;
   });
 
+  it("reads to the end what takes longer to arrive than deadlineMs, as long as it arrives", async () => {
+    const producer = cluster.producer({ batchBytes: 100_000 });
+    for (let index = 0; index < 8; index += 1) await producer.send("t", { value: "x".repeat(50_000) });
+    await using hasty = await connect({ bootstrapBrokers: [`127.0.0.1:${link.port}`], deadlineMs: 1000 });
+    const consumer = hasty.consumer({ topics: ["t"], from: "earliest", signal: AbortSignal.timeout(10_000) });
+    let read = 0;
+    // Two seconds of bytes that come without a pause.
+    for await (const { offset } of consumer.records({ untilEnd: true })) read = offset + 1;
+    expect(read).toBe(8);
+  });
+
   it("lists topics that take seconds", async () => {
     for (let index = 0; index < 2000; index += 1) fake.createTopic(`${"t".repeat(150)}${index}`);
     const before = link.connections;

@@ -327,6 +327,16 @@ describe("ottla, typed by a person", () => {
     expect(await run("elect-leaders --json")).toEqual({ code: 0, stdout: "", stderr: "" });
   });
 
+  it("reports why a record was not written, in the line of the record", async () => {
+    const topic = newTopic();
+    const { code, stdout } = await run(`produce ${topic} --report`, `a\n${"x".repeat(3 * 1024 * 1024)}\n`);
+    expect(code).toBe(1);
+    const failed = jsonLines(stdout).find(({ line, error }) => line === 2 && error !== undefined);
+    const message = expect.stringMatching(/3145\d{3} bytes/) as string;
+    const error = { name: "RECORD_TOO_LARGE", message, hint: expect.stringMatching(/\w/) as string, retriable: false };
+    expect(failed).toEqual({ line: 2, error });
+  });
+
   it("ends at a batch whose records nobody can read, or leaves it out and says which", async () => {
     const topic = newTopic();
     await run(`produce ${topic}`, "a\n");

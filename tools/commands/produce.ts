@@ -281,7 +281,10 @@ class ProduceRun {
   #reporterOf(line: number): OnAcknowledged {
     return (error, place) => {
       this.#onOutcome(error);
-      if (error !== undefined) return this.context.out.writeJson({ line, error: { name: describeError(error).name } });
+      if (error !== undefined) {
+        const { name, message, hint, retriable } = describeError(error);
+        return this.context.out.writeJson({ line, error: { name, message, hint: hint ?? null, retriable } });
+      }
       const { partition, offset, timestamp } = place as NonNullable<typeof place>;
       this.context.out.writeText(
         `{"line":${line},"partition":${partition},"offset":${offset},"timestamp":${timestamp}}\n`,

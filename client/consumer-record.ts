@@ -42,7 +42,10 @@ export class ConsumerRecord {
     return this.valueStart < 0 ? null : this.batch.bytes.subarray(this.valueStart, this.valueEnd);
   }
 
-  /** In the order in which they were sent; names may repeat. */
+  /**
+   * In the order in which they were sent; names may repeat. A name is text: what is not UTF-8 in it, which clients that take it
+   * for bytes may write, is read as U+FFFD. Values are the bytes that were sent.
+   */
   get headers(): readonly DecodedHeader[] {
     return readHeaders(this.batch.bytes, this.headersStart, this.headersEnd);
   }

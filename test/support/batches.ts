@@ -18,16 +18,25 @@ export function batchOfRecords(
   timestamp = Date.now(),
 ): Buffer {
   const records = Buffer.from(codecs.Records.encode({ record: [...record] }).finish());
+  return batchOfBytes(
+    records,
+    { lastOffsetDelta: record.length - 1, recordCount: record.length, ...header },
+    timestamp,
+  );
+}
+
+/** The same of the bytes of records, whatever they are; of one record, if the head does not say otherwise. */
+export function batchOfBytes(records: Buffer, header: Partial<BatchHeader> = {}, timestamp = Date.now()): Buffer {
   const buffer = Buffer.concat([Buffer.alloc(BATCH_HEAD_BYTES_MAX), records]);
   const start = writeBatchHead(buffer, BATCH_HEAD_BYTES_MAX, buffer.length, {
     attributes: 0,
-    lastOffsetDelta: record.length - 1,
+    lastOffsetDelta: 0,
     baseTimestamp: timestamp,
     maxTimestamp: timestamp,
     producerId: -1,
     producerEpoch: -1,
     baseSequence: -1,
-    recordCount: record.length,
+    recordCount: 1,
     ...header,
   });
   return buffer.subarray(start);

@@ -1,11 +1,12 @@
 import { connect } from "../../../client/index.js";
-import type { Cluster, ConsumerRecord } from "../../../client/index.js";
+import type { Cluster, Consumer, ConsumerRecord } from "../../../client/index.js";
 import { silentLogger } from "../../../common/logger.js";
 import { errorReport } from "../../../protocol/error-codes.js";
 import type { FetchRequest } from "../../../protocol/messages.js";
+import { codecs } from "../../../protocol/messages.js";
 import { readBatch } from "../../../protocol/record-batch.js";
 import { toOffset } from "../../../protocol/types.js";
-import { batchOf } from "../../support/batches.js";
+import { batchOf, batchOfBytes } from "../../support/batches.js";
 import type { FakeAnswer } from "../../support/fake-broker.js";
 import { eventually } from "../../support/eventually.js";
 import { FakeCluster, until } from "../../support/fake-broker.js";
@@ -648,6 +649,28 @@ describe("Consumer", () => {
     });
   });
 
+  it.each(["error", "skip"] as const)(
+    "delivers a record whose header has a key that is not UTF-8, with U+FFFD in its place (onUnreadable %s)",
+    async (onUnreadable) => {
+      await start();
+      fake.createTopic("t");
+      await write("t", [["a"], ["b"], ["c"]]);
+      const header = [{ key: "so-und", value: Buffer.from("1") }];
+      const record = [{ offsetDelta: 0, value: Buffer.from("b"), header }];
+      const records = Buffer.from(codecs.Records.encode({ record }).finish());
+      // As somebody writes it who takes it for bytes.
+      records[records.indexOf("so-und") + 2] = 0xe9;
+      const bytes = batchOfBytes(records);
+      readBatch(bytes, 0).stamp(toOffset(1), 0);
+      fake.partition("t").batches[1] = bytes;
+      const consumer = cluster.consumer({ topics: ["t"], from: "earliest", onUnreadable });
+      const read: unknown[] = [];
+      for await (const { value, headers } of consumer.records({ untilEnd: true }))
+        read.push([value?.toString(), ...headers.map(({ key, value: of }) => [key, of?.toString()])]);
+      expect(read).toEqual([["a"], ["b", ["so\ufffdund", "1"]], ["c"]]);
+    },
+  );
+
   it("reads nothing behind a batch that it cannot decompress", async () => {
     await start();
     fake.createTopic("t");
@@ -1043,6 +1066,50 @@ describe("Consumer", () => {
     held[1]?.({ body: { partitions: [{ error: errorReport("CORRUPT_LOG") }] } });
     await failed;
     expect(await consumer.position(place)).toBe(2);
+  });
+
+  it.each([
+    ["in the log", 0],
+    ["behind it, which has been noticed", 9],
+  ])("is where a seek has put it while the end to read to is looked up, from an offset %s", async (_, from) => {
+    await start();
+    fake.createTopic("t");
+    await write("t", [["a"], ["b"], ["c"]]);
+    const held: ((answer: FakeAnswer) => void)[] = [];
+    fake.broker(1).answer = ({ kind }) =>
+      kind === "listOffsets" ? new Promise((resolve) => held.push(resolve)) : undefined;
+    const place = { topic: "t", partition: 0 };
+    const consumer = cluster.consumer({ topics: ["t"], from: [{ ...place, offset: from }] });
+    const reading = all(consumer.records({ untilEnd: true }));
+    await until(() => held.length === 1, "the end is looked up");
+    if (from > 3) {
+      held[0]?.(undefined);
+      await until(() => held.length === 2, "the start is looked up, because the offset is none");
+    }
+    await consumer.seek(place, { offset: 1 });
+    held.at(-1)?.(undefined);
+    expect(await settled(reading)).toEqual(["1:b", "2:c"]);
+  });
+
+  it.each([
+    ["position", (consumer: Consumer) => consumer.position({ topic: "t", partition: 1 })],
+    ["seek", (consumer: Consumer) => consumer.seek({ topic: "t", partition: 1 }, { timestamp: 0 })],
+  ] as const)("ends a search by %s for the start of a partition that is gone", async (_, search) => {
+    await start();
+    fake.createTopic("t", 2);
+    const consumer = cluster.consumer({ topic: "t", partitions: [1], from: "latest" });
+    await consumer.partitions();
+    fake.broker(1).answer = ({ kind }) => {
+      if (kind !== "listOffsets" || fake.topics.get("t")?.partitions.length === 1) return undefined;
+      fake.topics.delete("t");
+      fake.createTopic("t", 1);
+      return { body: { partitions: [{ error: errorReport("UNKNOWN_TOPIC_ID") }] } };
+    };
+    await expect(settled<unknown>(search(consumer))).rejects.toMatchObject({
+      code: "UNKNOWN_TOPIC_OR_PARTITION",
+      topic: "t",
+      partition: 1,
+    });
   });
 
   it("does not say that there is no such topic when no broker answers", async () => {

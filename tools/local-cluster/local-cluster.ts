@@ -205,12 +205,18 @@ export class LocalCluster {
     options: Pick<StartOptions, "say" | "signal">,
   ): Promise<LocalProcess> {
     const former = this.find(target);
-    await stopProcess(former);
-    await claimPortsOf([{ port: former.port }], claims, "stop it, and try again");
-    const state = this.state();
-    return former.kind === "broker"
-      ? { kind: "broker", ...this.#startBroker(former, state) }
-      : { kind: "zookeeper", ...(await this.#startZooKeeper(former, state, await this.#findZooKeeper(options))) };
+    const stop = async (): Promise<void> => {
+      await stopProcess(former);
+      await claimPortsOf([{ port: former.port }], claims, "stop it, and try again");
+    };
+    if (former.kind === "broker") {
+      await stop();
+      return { kind: "broker", ...this.#startBroker(former, this.state()) };
+    }
+    // Before it is stopped: where none is found, the server that runs goes on.
+    const installation = await this.#findZooKeeper(options);
+    await stop();
+    return { kind: "zookeeper", ...(await this.#startZooKeeper(former, this.state(), installation)) };
   }
 
   /** All processes, as they stand in the state file. */

@@ -3,6 +3,8 @@ import type { BrokerId } from "../protocol/types.js";
 /** What records for one leader take of their producer's memory; -1 stands for partitions that have no leader. */
 export class MemoryShare {
   takenBytes = 0;
+  /** Something of it was given back since it was last looked whether anything is. */
+  givesBack = false;
   /** Records wait for room in it: one that comes now must stand behind them. */
   isShort = false;
 
@@ -36,6 +38,8 @@ export class MemoryAccount {
 const BUFFER_BYTES_MIN = 512;
 /** A share may be so many times as large as what it leaves to the others. */
 const SHARE_TO_FREE_MAX = 7;
+/** So often something is given back before it is looked anew who does. */
+const GIVES_LATELY = 256;
 /** A batch begins with more than it needs as long as open ones take no more than one part in so many of the memory. */
 const LARGE_BEGINNINGS_PART = 8;
 
@@ -50,8 +54,9 @@ const LARGE_BEGINNINGS_PART = 8;
  * holds seven eighths of the memory in the end; the others go on with the rest, among whom it is divided in the same way.
  *
  * A large record does not wait for ever behind small ones for other leaders: as long as only these are in its way, they
- * leave free what it needs, except that one that has nothing out may take one buffer. So it has its memory when what was
- * out at its coming is back, if it takes no more than the limit less a buffer for each of them.
+ * leave free what it needs, except that one that has nothing out may take one ordinary buffer. So it has its memory when what
+ * was out at its coming is back, if it takes no more than the limit less a buffer for each of them. Nothing is left free for it
+ * where that cannot be enough, because a leader that gives nothing back holds too much.
  */
 export class BufferPool {
   readonly #idle = new Map<number, Buffer[]>();
@@ -60,6 +65,8 @@ export class BufferPool {
   /** Of what is taken, how much lies in batches that take more records. Whoever opens and closes these keeps it. */
   openBytes = 0;
   readonly #shares = new Map<BrokerId, MemoryShare>();
+  /** Since it was last forgotten who gives back. */
+  #gives = 0;
   /** What was refused first of that which others hold up. It counts as long as records wait in the share. */
   #reserved: { readonly share: MemoryShare; readonly bytes: number } | undefined;
 
@@ -131,6 +138,7 @@ export class BufferPool {
     const { length } = buffer;
     this.#takenBytes -= length;
     account.add(-length);
+    this.#noteGiven(account.share);
     if (!reusable || length !== this.#sizeFor(length) || length > this.bufferBytes) return;
     if (this.#takenBytes + this.#idleBytes + length > this.limitBytes) return;
     let idle = this.#idle.get(length);
@@ -139,20 +147,38 @@ export class BufferPool {
     this.#idleBytes += length;
   }
 
+  #noteGiven(share: MemoryShare): void {
+    share.givesBack = true;
+    this.#gives += 1;
+    if (this.#gives < GIVES_LATELY) return;
+    this.#gives = 0;
+    for (const one of this.#shares.values()) one.givesBack = false;
+  }
+
   #isRoom(share: MemoryShare, wantedBytes: number): boolean {
     if (this.#takenBytes === 0) return true;
     const freeBytes = this.limitBytes - this.#takenBytes - wantedBytes;
     if (freeBytes < 0) return false;
     const shareBytes = share.takenBytes;
-    if (this.#shares.size === 1 || shareBytes === 0) return true;
-    if (freeBytes < this.#reservedBytes(share)) return false;
+    if (this.#shares.size === 1) return true;
+    const isOneBuffer = shareBytes === 0 && wantedBytes <= this.bufferBytes;
+    if (!isOneBuffer && freeBytes < this.#reservedBytes(share)) return false;
+    if (shareBytes === 0) return true;
     return shareBytes + wantedBytes <= SHARE_TO_FREE_MAX * freeBytes;
   }
 
   /** What must be left free for the sake of another share. */
   #reservedBytes(share: MemoryShare): number {
     const reserved = this.#reserved;
-    return reserved !== undefined && reserved.share !== share && reserved.share.isShort ? reserved.bytes : 0;
+    if (reserved === undefined || reserved.share === share || !reserved.share.isShort) return 0;
+    return this.#canHave(reserved.share, reserved.bytes) ? reserved.bytes : 0;
+  }
+
+  /** Whether it is enough that those give back what they have who have lately given back anything. */
+  #canHave(share: MemoryShare, bytes: number): boolean {
+    let freeBytes = this.limitBytes;
+    for (const other of this.#shares.values()) if (other !== share && !other.givesBack) freeBytes -= other.takenBytes;
+    return bytes <= freeBytes;
   }
 
   #reserve(share: MemoryShare, wantedBytes: number): void {

@@ -69,8 +69,8 @@ interface PendingRequest {
   readonly whileArriving: boolean;
   /** `#receivedBytes` when it was last out of time. */
   receivedBytes: number;
-  /** Where it ends among all bytes that were sent, and how many of them were under way with it. */
-  readonly sentBytes: number;
+  /** Where it ends among the bytes of all that is answered, and how many of them were under way with it. */
+  readonly askedBytes: number;
   readonly underWayBytes: number;
   readonly onOutcome: (outcome: RpcOutcome<RequestKind>) => void;
 }
@@ -91,6 +91,8 @@ export class RpcConnection {
   #receivedBytes = 0;
   /** Of all requests, whether the kernel has taken them or not. */
   #sentBytes = 0;
+  /** Of these, what belongs to requests that are answered. */
+  #askedBytes = 0;
   /** So many of them the peer has received: it has answered what stands at their end. */
   #arrivedBytes = 0;
   #bytesPerMs = 0;
@@ -188,9 +190,12 @@ export class RpcConnection {
     return this.#sentBytes - this.#socket.unsentBytes;
   }
 
-  /** Bytes of requests that the peer may not have received yet, at the most. */
+  /**
+   * Bytes of requests that the peer may not have received yet, at the most. Without those that are not answered: nothing tells
+   * when they arrive, and they would count for ever.
+   */
   get underWayBytes(): number {
-    return Math.min(this.#sentBytes - this.#arrivedBytes, this.#socket.unsentBytes + KERNEL_BYTES_MAX);
+    return Math.min(this.#askedBytes - this.#arrivedBytes, this.#socket.unsentBytes + KERNEL_BYTES_MAX);
   }
 
   /** How many bytes in a millisecond were sent and answered when there were last enough to tell; 0: there never were. */
@@ -233,7 +238,7 @@ export class RpcConnection {
     const sentAtMs = this.#env.clock.monotonicMs();
     const deadlineMs = sentAtMs + options.timeoutMs;
     const pieces = piecesOf(correlationId, kind, body, options);
-    this.#countSent(pieces);
+    this.#askedBytes += this.#countSent(pieces);
     this.#pending.set(correlationId, {
       kind,
       sentAtMs,
@@ -241,7 +246,7 @@ export class RpcConnection {
       deadlineMs,
       whileArriving: options.whileArriving ?? false,
       receivedBytes: 0,
-      sentBytes: this.#sentBytes,
+      askedBytes: this.#askedBytes,
       underWayBytes: this.underWayBytes,
       onOutcome: onOutcome as PendingRequest["onOutcome"],
     });
@@ -266,8 +271,11 @@ export class RpcConnection {
     this.#socket.destroy();
   }
 
-  #countSent(pieces: readonly Uint8Array[]): void {
-    for (const { length } of pieces) this.#sentBytes += length;
+  #countSent(pieces: readonly Uint8Array[]): number {
+    let bytes = 0;
+    for (const { length } of pieces) bytes += length;
+    this.#sentBytes += bytes;
+    return bytes;
   }
 
   #onReceived(count: number): void {
@@ -302,9 +310,9 @@ export class RpcConnection {
   }
 
   /** The peer has answered, so it has received all that was sent up to the end of this request. */
-  #onArrived({ sentBytes, underWayBytes, sentAtMs }: PendingRequest): void {
-    if (sentBytes <= this.#arrivedBytes) return;
-    this.#arrivedBytes = sentBytes;
+  #onArrived({ askedBytes, underWayBytes, sentAtMs }: PendingRequest): void {
+    if (askedBytes <= this.#arrivedBytes) return;
+    this.#arrivedBytes = askedBytes;
     if (underWayBytes < MEASURED_BYTES_MIN) return;
     this.#bytesPerMs = underWayBytes / Math.max(1, this.#env.clock.monotonicMs() - sentAtMs);
   }

@@ -108,4 +108,46 @@ describe("BufferPool", () => {
     expect(pool.take(busy!, 1024)).toBeDefined();
     expect(pool.take(busy!, 1024)).toBeDefined();
   });
+
+  it("lets a large record in before others that came later and take turns, though these are large too", () => {
+    const pool = new BufferPool(1024, 8192);
+    const [first, second, third] = [1, 2, 3].map((id) => new MemoryAccount(pool.shareOf(id))) as [
+      MemoryAccount,
+      MemoryAccount,
+      MemoryAccount,
+    ];
+    const out = [second, third].map((account) => ({ account, buffer: pool.take(account, 4000) as Buffer }));
+    const takeLarge = (): Buffer | undefined => pool.take(first, 5000);
+    expect(takeLarge()).toBeUndefined();
+    first.share.isShort = true;
+    // As with `WaitingRecords.admit`: with all that comes back the large one is asked first.
+    const turns: (Buffer | undefined)[] = [];
+    for (let turn = 0; turn < 20 && turns.at(-1) === undefined; turn += 1) {
+      const { account, buffer } = out.shift() as (typeof out)[number];
+      pool.give(account, buffer, true);
+      turns.push(takeLarge());
+      const next = pool.take(account, 4000);
+      if (next !== undefined) out.push({ account, buffer: next });
+      if (out.length === 0) break;
+    }
+    expect(turns.at(-1)).toBeDefined();
+  });
+
+  it("does not hold a leader that answers to one buffer, for a large record that a silent leader has no room for anyway", () => {
+    const pool = new BufferPool(1024, 64 * KIB);
+    const [silent, large, busy] = [1, 2, 3].map((id) => new MemoryAccount(pool.shareOf(id))) as [
+      MemoryAccount,
+      MemoryAccount,
+      MemoryAccount,
+    ];
+    // Its machine is gone: nothing of this comes back before deliveryTimeoutMs.
+    for (let count = 0; count < 40; count += 1) expect(pool.take(silent, 1024)).toBeDefined();
+    silent.share.isShort = true;
+    // 24 KiB are left for all others, whatever they do.
+    expect(pool.take(large, 30 * KIB)).toBeUndefined();
+    large.share.isShort = true;
+    let taken = 0;
+    while (taken < 10 && pool.take(busy, 1024) !== undefined) taken += 1;
+    expect(taken).toBe(10);
+  });
 });

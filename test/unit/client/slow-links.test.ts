@@ -8,6 +8,7 @@ const STEP_MS = 20;
 /** A way to a port that takes its time, as one over a long distance does. Everything arrives, in order. */
 class SlowLink implements AsyncDisposable {
   readonly #sockets = new Set<net.Socket>();
+  readonly #cut = new Set<net.Socket>();
   connections = 0;
   /** Of each connection, each way. */
   bytesPerMs = 200;
@@ -30,6 +31,11 @@ class SlowLink implements AsyncDisposable {
     return (this.server.address() as net.AddressInfo).port;
   }
 
+  /** Nothing passes on the connections that there are, and nobody is told; new ones work. */
+  cut(): void {
+    for (const socket of this.#sockets) this.#cut.add(socket.pause());
+  }
+
   #pass(from: net.Socket, to: net.Socket): void {
     this.#sockets.add(from);
     from.on("error", () => to.destroy());
@@ -37,6 +43,7 @@ class SlowLink implements AsyncDisposable {
     let queued = Buffer.alloc(0);
     from.on("data", (bytes) => (queued = Buffer.concat([queued, bytes])));
     const timer = setInterval(() => {
+      if (this.#cut.has(from)) return;
       const step = this.bytesPerMs * STEP_MS;
       if (queued.length > 0) to.write(queued.subarray(0, step));
       queued = queued.subarray(step);
@@ -125,6 +132,18 @@ describe("a client behind a slow link", () => {
     for await (const { offset } of consumer.records({ untilEnd: true })) read = offset + 1;
     expect(read).toBe(8);
   });
+
+  it("leaves a connection that was cut, also where no answers tell what has arrived", async () => {
+    link.bytesPerMs = 100_000;
+    const producer = cluster.producer({ acks: "none", idempotent: false, deliveryTimeoutMs: 20_000 });
+    for (let index = 0; index < 60; index += 1) await producer.send("t", { value: "x".repeat(100_000) });
+    const before = link.connections;
+    link.cut();
+    // More than the kernels hold.
+    const sent = Array.from({ length: 200 }, () => producer.send("t", { value: "x".repeat(100_000) }));
+    await Promise.all(sent);
+    expect(link.connections).toBeGreaterThan(before);
+  }, 40_000);
 
   it("lists topics that take seconds", async () => {
     for (let index = 0; index < 2000; index += 1) fake.createTopic(`${"t".repeat(150)}${index}`);

@@ -275,6 +275,23 @@ describe("a client whose topics are changed by somebody else", () => {
       expect(await take(consumer, 1)).toEqual(["new 1"]);
     });
 
+    it("stays paused where it was paused while the consumer waited for another partition", async () => {
+      fake.createTopic("t", 1);
+      const consumer = cluster.consumer({ topics: ["t"], from: "earliest" });
+      await consumer.partitions();
+      // The second partition is not known yet; it comes with the topic's successor.
+      const paused = consumer.pause([
+        { topic: "t", partition: 0 },
+        { topic: "t", partition: 1 },
+      ]);
+      await recreate(2);
+      await paused;
+      const loop = take(consumer, 1);
+      const nothing = new Promise((resolve) => setTimeout(resolve, 1000, "nothing"));
+      expect(await Promise.race([loop, nothing])).toBe("nothing");
+      await consumer.close();
+    });
+
     it("is said once, with what to do, to a consumer that has read the former one", async () => {
       fake.createTopic("t");
       await cluster.producer().send("t", { value: "old" });

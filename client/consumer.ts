@@ -203,8 +203,10 @@ export class Consumer implements AsyncIterable<ConsumerRecord>, AsyncDisposable 
     this.#fetcher.wake();
   }
 
-  #readersOf(targets: readonly TopicPartition[]): Promise<PartitionReader[]> {
-    return Promise.all(targets.map((target) => this.#subscription.readerOf(target)));
+  async #readersOf(targets: readonly TopicPartition[]): Promise<PartitionReader[]> {
+    await Promise.all(targets.map((target) => this.#subscription.readerOf(target)));
+    // What one of them was waited for may have put others in the place of those that were found before.
+    return targets.map((target) => this.#subscription.presentReaderOf(target));
   }
 
   /** The offset of the next record that will be delivered of a partition. Looks it up when nothing was read yet. */

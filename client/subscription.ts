@@ -117,7 +117,12 @@ export class Subscription {
       await this.context.waitForTopic(topic, [partition], this.signal);
       this.onMetadata();
     }
-    const reader = this.#readers.get(key);
+    return this.presentReaderOf({ topic, partition });
+  }
+
+  /** The same for one that is known, without a wait. */
+  presentReaderOf({ topic, partition }: TopicPartition): PartitionReader {
+    const reader = this.#readers.get(readerKey(topic, partition));
     if (reader !== undefined) return reader;
     throw new InvalidArgumentError(`the consumer does not read ${topic}-${partition}`, "name one of its partitions()");
   }

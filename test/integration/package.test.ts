@@ -1,5 +1,6 @@
 import { execFile, execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync } from "node:fs";
+import { rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { connect } from "../../client/index.js";
@@ -96,6 +97,9 @@ beforeAll(async () => {
     ["install", "--no-audit", "--no-fund", "--prefer-offline", join(place, archive)],
     join(place, "apps"),
   );
+  // What `npm install --save-dev @types/node` would put there.
+  mkdirSync(join(place, "apps/node_modules/@types"), { recursive: true });
+  symlinkSync(join(checkout, "node_modules/@types/node"), join(place, "apps/node_modules/@types/node"));
   const up = await succeed(
     join(place, "apps/node_modules/.bin/ottla"),
     ["up", "--detach", "--json", "--port", "0"],
@@ -108,6 +112,11 @@ afterAll(async () => {
   await run(join(place, "apps/node_modules/.bin/ottla"), ["down"], place);
   rmSync(place, { recursive: true, force: true });
 }, 120_000);
+
+/** As `npx tsc` does in a project. */
+async function compile(directory: string): Promise<void> {
+  await succeed(process.execPath, [join(checkout, "node_modules/typescript/bin/tsc"), "-p", "."], directory);
+}
 
 /** The topics of README's programs as they find them there: without records of another test. */
 async function beforeProgram(): Promise<void> {
@@ -145,6 +154,19 @@ describe("the package", () => {
     expect(outcome).toEqual({ code: 0, stdout: `${output.replace("offset 2", "offset 0")}\n`, stderr: "" });
   }, 120_000);
 
+  it("runs README's TypeScript program with the tsconfig.json that stands before it", async () => {
+    const directory = project("ts-readme", "module");
+    const { imports, body, output } = programOf("ts");
+    writeFileSync(join(directory, "main.ts"), `${imports}\n${body}\n`);
+    const settings = blocksOf("README.md").filter(({ language }) => language === "json");
+    expect(settings).toHaveLength(1);
+    writeFileSync(join(directory, "tsconfig.json"), settings[0]?.text ?? "");
+    await compile(directory);
+    await beforeProgram();
+    const outcome = await run(process.execPath, ["main.js"], directory);
+    expect(outcome).toEqual({ code: 0, stdout: `${output}\n`, stderr: "" });
+  }, 240_000);
+
   it.each([
     { name: "nodenext", type: "module", options: { module: "nodenext" } },
     { name: "node16", type: "commonjs", options: { module: "node16" } },
@@ -162,10 +184,10 @@ describe("the package", () => {
       const compilerOptions = {
         ...options,
         ...{ target: "es2022", lib: ["es2022", "esnext.disposable"], strict: true, skipLibCheck: false, outDir: "out" },
-        ...{ types: ["node"], typeRoots: [join(checkout, "node_modules/@types")] },
+        types: ["node"],
       };
       writeFileSync(join(directory, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["main.ts"] }));
-      await succeed(process.execPath, [join(checkout, "node_modules/typescript/bin/tsc"), "-p", "."], directory);
+      await compile(directory);
       await beforeProgram();
       const outcome = await run(process.execPath, ["out/main.js"], directory);
       expect(outcome).toEqual({ code: 0, stdout: `${output}\n`, stderr: "" });

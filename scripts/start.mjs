@@ -74,6 +74,7 @@ function report(error) {
 }
 
 function parseOptions() {
+  refuseOptionsOfNpm();
   try {
     const { values } = parseArgs({
       options: {
@@ -95,6 +96,24 @@ function parseOptions() {
     );
     process.exit(2);
   }
+}
+
+/** `npm start --port 0`: npm keeps what stands before a `--`, and gives this script at most the values. */
+function refuseOptionsOfNpm() {
+  if (process.env["npm_lifecycle_event"] !== "start") return;
+  const values = process.argv.slice(2);
+  const kept = ["port", "data", "brokers", "zookeeper"].flatMap((name) => {
+    const value = process.env[`npm_config_${name}`];
+    return value === undefined ? [] : [{ name, value }];
+  });
+  const [first] = kept;
+  if (first === undefined) return;
+  const word = { port: "N", data: "DIR", brokers: "N", zookeeper: "HOST:PORT" };
+  const valueOf = ({ name, value }) =>
+    value !== "true" ? value : kept.length === 1 && values.length === 1 ? values[0] : word[name];
+  const typed = kept.map((one) => `--${one.name} ${quoted(valueOf(one))}`).join(" ");
+  say(`error: USAGE: --${first.name} went to npm, not to ottla: no -- stands before it - type npm start -- ${typed}`);
+  process.exit(2);
 }
 
 function number(name, text, min, max) {
@@ -127,7 +146,7 @@ async function carryOneRecord(bootstrapBrokers) {
 
 /** As a shell takes it for one word. */
 function quoted(text) {
-  return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+  return /^[\w./:,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 function welcome({ cluster, bootstrap, zookeeper, ranBefore }, place) {

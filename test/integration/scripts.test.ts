@@ -29,4 +29,21 @@ describe("the scripts of the checkout", () => {
       expect(stderr).toMatch(/^error: USAGE: Unknown option '--nosuch'[^\n]* - [^\n]+\n$/);
     },
   );
+
+  it.each([
+    { typed: "--port 0", args: ["0"], kept: { npm_config_port: "true" }, right: "--port 0" },
+    { typed: "--port=0", args: [], kept: { npm_config_port: "0" }, right: "--port 0" },
+    {
+      typed: "--brokers 1 --data /tmp/x",
+      args: ["1", "/tmp/x"],
+      kept: { npm_config_brokers: "true", npm_config_data: "true" },
+      right: "--data DIR --brokers N",
+    },
+  ])("show the -- that `npm start $typed` lacks", async ({ args, kept, right }) => {
+    const environment = { ...kept, npm_lifecycle_event: "start" };
+    const { code, stdout, stderr } = await startProgram(`${scripts}/start.mjs`, args, environment).result;
+    expect([code, stdout]).toEqual([2, ""]);
+    expect(stderr).toMatch(/^error: USAGE: --\w+ went to npm, not to ottla: no -- stands before it - /);
+    expect(stderr.endsWith(` - type npm start -- ${right}\n`)).toBe(true);
+  });
 });

@@ -1,8 +1,12 @@
-// npm run check: form, types, and who imports whom. Prints only what fails, and one line at the end.
+// npm run check: form, types, and who imports whom. Prints what it does, what fails, and one line at the end.
 import os from "node:os";
 import { join } from "node:path";
+import { clearInterval, setInterval } from "node:timers";
 import { fileURLToPath } from "node:url";
 import { helpIfAsked, prepare, root, run, say, takesNothing } from "./prepare.mjs";
+
+/** The whole takes a minute or two: so often it is said that it goes on. */
+const STILL_MS = 30_000;
 
 const bin = (name) => join(root, "node_modules/.bin", name);
 
@@ -32,6 +36,11 @@ const checks = [
 /** Runs all; resolves with whether all passed. The compiler of the main sources has run in the build before. */
 export async function check() {
   const startedMs = Date.now();
+  const seconds = () => Math.round((Date.now() - startedMs) / 1000);
+  const names = checks.map(({ name }) => name).join(", ");
+  const what = "checking form and types";
+  say(`${what} (${names}) ...`);
+  const timer = setInterval(() => say(`${what}: ${seconds()} s so far`), STILL_MS);
   const waiting = [...checks];
   const failed = [];
   const worker = async () => {
@@ -43,12 +52,11 @@ export async function check() {
     }
   };
   await Promise.all(Array.from({ length: Math.max(2, os.availableParallelism()) }, worker));
-  const seconds = Math.round((Date.now() - startedMs) / 1000);
-  const names = checks.map(({ name }) => name).join(", ");
+  clearInterval(timer);
   say(
     failed.length === 0
-      ? `check passed in ${seconds} s (${names})`
-      : `check failed in ${seconds} s: ${failed.join(", ")}`,
+      ? `check passed in ${seconds()} s (${names})`
+      : `check failed in ${seconds()} s: ${failed.join(", ")}`,
   );
   return failed.length === 0;
 }

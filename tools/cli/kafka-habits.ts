@@ -16,6 +16,9 @@ export function instead(args: readonly string[]): string | undefined {
   if (Object.hasOwn(verbs, tool)) return typeThis([...(verbs[tool] as Words), ...rest]);
   if (tool === "topic" && (rest[0] === "produce" || rest[0] === "consume")) return typeThis(rest);
   if (["group", "groups", "kafka-consumer-groups"].includes(tool)) return NO_GROUPS;
+  // As kafka-topics, without the half of its name.
+  if (tool === "topics" || (tool === "topic" && topicVerb.test(rest[0] ?? "")))
+    return kafkaTools["kafka-topics"]?.(kafkaOptions(rest));
   if (tool === "kcat" || tool === "kafkacat") return insteadOfKcat(rest);
   if (tool === "rpk") return insteadOfRpk(rest);
   return Object.hasOwn(kafkaTools, tool) ? kafkaTools[tool]?.(kafkaOptions(rest)) : undefined;
@@ -33,9 +36,12 @@ const verbs: Readonly<Record<string, Words>> = {
   list: ["topic", "list"],
   ls: ["topic", "list"],
   info: ["cluster", "describe"],
+  version: ["--version"],
   start: ["up"],
   stop: ["down"],
 };
+
+const topicVerb = /^--(alter|create|delete|describe|list)$/;
 
 interface GivenOptions {
   readonly flags: ReadonlySet<string>;
@@ -369,6 +375,7 @@ function bootstrap(given: GivenOptions): string[] {
   const brokers =
     given.values.get("bootstrap-server") ??
     given.values.get("broker-list") ??
+    given.values.get("b") ??
     properties?.slice("bootstrap.servers=".length);
   return brokers === undefined ? [] : ["-b", brokers];
 }

@@ -111,6 +111,10 @@ const habits: readonly (readonly [theirs: string, ours: string])[] = [
   ["topic consume orders -n 1 -o start -b BOOT", "consume orders -n 1 -o start -b BOOT"],
   ["topic produce orders -k 42 -b BOOT", "produce orders -k 42 -b BOOT"],
   ["list -b BOOT", "topic list -b BOOT"],
+  ["topics --list --bootstrap-server BOOT", "topic list -b BOOT"],
+  ["topic --list -b BOOT", "topic list -b BOOT"],
+  ["topic --describe --topic orders --bootstrap-server BOOT", "topic describe orders -b BOOT"],
+  ["version", "--version"],
   ["describe orders -b BOOT", "topic describe orders -b BOOT"],
 ];
 
@@ -159,6 +163,7 @@ const corrections: readonly (readonly [wrong: string, hint: string, right: strin
   ["--partitions 2 topic create new3", "write it behind ottla topic create", "topic create --partitions 2 new3"],
   ["topic list --json=true", "write --json", "topic list --json"],
   ["topic list payments", "type ottla topic list", "topic list"],
+  ["consume orders --from earliest -f %k '%v\\n'", "put both in quotes", "consume orders --until-end -f '%k %v\\n'"],
   ["topic describe order", "did you mean orders?", "topic describe orders"],
   ["produce", "type ottla produce TOPIC", "produce orders"],
   ["produce orders --encoding hexx", "did you mean hex?", "produce orders --encoding hex"],

@@ -129,6 +129,15 @@ describe("ottla, typed by a person", () => {
       expect(stderr.endsWith("\n0 records\n")).toBe(true);
     });
 
+    it("says why it shows no records when nobody has said where to begin", async () => {
+      const topic = newTopic();
+      expect((await run(`consume ${topic} --until-end`)).stderr).toBe(
+        "0 records\nwithout --from it begins at the end; --from earliest shows the records that are there\n",
+      );
+      for (const from of ["--from latest", "--from earliest", "--from-beginning"])
+        expect((await run(`consume ${topic} --until-end ${from}`)).stderr).toBe("0 records\n");
+    });
+
     it("counts one record as one", async () => {
       const topic = newTopic();
       await run(`produce ${topic}`, "a\n");

@@ -100,20 +100,23 @@ async function consume(context: CommandContext, topics: readonly string[], optio
   if (from.kind === "latest" && options.untilEnd !== true)
     context.note(`waiting for new records of ${topics.join(", ")}; Ctrl-C ends, --from earliest shows those before`);
   try {
-    await printRecords(context, consumer, print, options, patience);
+    const printed = await printRecords(context, consumer, print, options, patience);
+    const isByDefault = options.from === undefined && options.fromBeginning !== true;
+    if (printed === 0 && isByDefault && !context.signal.aborted)
+      context.note("without --from it begins at the end; --from earliest shows the records that are there");
   } finally {
     patience?.end();
   }
 }
 
-/** Prints until the count, the end, or the user says stop. */
+/** Prints until the count, the end, or the user says stop; resolves with how many it printed. */
 async function printRecords(
   context: CommandContext,
   consumer: Consumer,
   print: RecordPrinter,
   options: ConsumeOptions,
   patience: Patience | undefined,
-): Promise<void> {
+): Promise<number> {
   const { out, signal } = context;
   const most = options.count ?? Number.POSITIVE_INFINITY;
   let printed = 0;
@@ -125,16 +128,17 @@ async function printRecords(
         printed += 1;
         if (printed >= most) {
           isWhole = true;
-          return;
+          return printed;
         }
       }
       // The time that whoever reads the output takes is not the cluster's.
       patience?.end();
       if (out.isFull) await unlessAborted(out.ready(), signal);
-      if (signal.aborted) return;
+      if (signal.aborted) return printed;
       patience?.begin();
     }
     isWhole = true;
+    return printed;
   } finally {
     // When it fails at once, the error says all there is to say.
     if (isWhole || printed > 0 || signal.aborted) context.note(plural(printed, "record"));

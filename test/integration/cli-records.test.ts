@@ -73,6 +73,9 @@ describe("ottla produce and consume", () => {
     );
     expect(code).toBe(1);
     expect(stderr).toMatch(/^error: NO_KEY_SEPARATOR: line 3 /);
+    expect(stderr.split("\n")[0]).toMatch(
+      / - correct the line, [^;]+; what stands before is written already: give only /,
+    );
     expect(jsonLines(stdout)).toEqual([{ records: 2, acked: 2, failed: 0, seconds: expect.any(Number) }]);
     expect(await read(topic)).toHaveLength(2);
   });

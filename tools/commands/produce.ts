@@ -106,11 +106,23 @@ async function produce(context: CommandContext, topic: string | undefined, optio
   // When nothing was written, the error says all there is to say.
   if (acked > 0 || context.signal.aborted || (failed === 0 && failure === undefined))
     context.note(
-      `${formatCount(acked)} of ${plural(records, "record")} acknowledged in ${seconds} s${failed > 0 ? `, ${formatCount(failed)} failed` : ""}`,
+      `${formatCount(acked)} of ${plural(records, "record")} acknowledged in ${seconds} s${failed > 0 ? `, ${formatCount(failed)} failed` : ""}${failure === undefined ? "" : ", up to the error"}`,
     );
-  if (failure !== undefined) throw failure;
+  if (failure !== undefined) throw acked > 0 ? withWhatIsWritten(failure) : failure;
   if (run.firstFailure !== undefined && !context.signal.aborted) throw run.firstFailure;
   return failed > 0 ? EXIT_FAILED : 0;
+}
+
+/** Whoever corrects the input and gives it again would write its beginning twice. */
+function withWhatIsWritten(error: unknown): CliError {
+  const { name, message, hint, retriable, exitCode } = describeError(error);
+  const written = "what stands before is written already: give only the rest, or it is written twice";
+  return new CliError(name, message, {
+    hint: hint === undefined ? written : `${hint}; ${written}`,
+    retriable,
+    exitCode,
+    cause: error,
+  });
 }
 
 function checkOptions({ flag, encoding }: CommandContext, options: ProduceOptions): void {

@@ -300,7 +300,7 @@ describe("ottla up", () => {
       0,
       "adding broker 2; replicas stay where they are, new topics use all brokers\n" +
         "broker 1 goes on with the settings of before: those of --set come with a restart (ottla restart 1)\n" +
-        "of an earlier run, still running: broker 1\n",
+        "of an earlier run, still running: broker 1, ZooKeeper server 1\n",
     ]);
     expect((await status()).map(({ kind, alive }) => [kind, alive])).toEqual([
       ["broker", true],

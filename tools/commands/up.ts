@@ -86,7 +86,7 @@ function announce({ json, out, note }: CommandContext, cluster: LocalCluster, se
       data: cluster.data,
     });
   if (serving.foundRunning.length > 0)
-    note(`of an earlier run, still running: ${serving.foundRunning.map((id) => `broker ${id}`).join(", ")}`);
+    note(`of an earlier run, still running: ${serving.foundRunning.join(", ")}`);
   out.writeText(
     `the cluster serves\n  brokers    ${serving.bootstrap}\n  zookeeper  ${serving.zookeeper}\n  data       ${cluster.data}\n`,
   );

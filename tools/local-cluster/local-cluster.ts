@@ -62,8 +62,8 @@ export interface ServingCluster {
   readonly cluster: string;
   readonly bootstrap: string;
   readonly zookeeper: string;
-  /** Brokers of an earlier `up` that were still running. */
-  readonly foundRunning: readonly number[];
+  /** The names of brokers and ZooKeeper servers of an earlier `up` that were still running. */
+  readonly foundRunning: readonly string[];
   /** Whether every process was: nothing here was started by this call, and none of it is this caller's to stop. */
   readonly ranBefore: boolean;
 }
@@ -104,7 +104,10 @@ export class LocalCluster {
   async #start(options: StartOptions, claims: PortClaims): Promise<ServingCluster> {
     const before = readClusterState(this.data);
     const wanted = await this.#plan(before, options, claims);
-    const running = wanted.brokers.filter(isRunning).map(({ id }) => id);
+    const running = [
+      ...wanted.brokers.filter(isRunning).map(({ id }) => nameOf({ kind: "broker", id })),
+      ...wanted.zookeepers.filter(isRunning).map(({ id }) => nameOf({ kind: "zookeeper", id })),
+    ];
     if (before !== undefined) sayWhatChanges(before, wanted, options.say);
     const installation = wanted.zookeepers.every(isRunning) ? undefined : await this.#findZooKeeper(options);
     const deadline = Date.now() + options.timeoutMs;

@@ -402,6 +402,12 @@ describe("ottla kill, pause, resume and restart", () => {
     expect(await cluster.json(["pause", "controller"])).toMatchObject([{ action: "pause", id: paused }]);
     expect(await cluster.json(["resume", String(paused)])).toMatchObject([{ action: "resume", id: paused }]);
 
+    const resumed = await cluster.ottla(["resume", String(paused)]);
+    expect([resumed.code, resumed.stdout]).toEqual([
+      0,
+      expect.stringMatching(new RegExp(`^broker ${paused} \\(pid \\d+\\) was not paused\\n$`)),
+    ]);
+
     expect(await cluster.json(["restart", String(id)])).toMatchObject([{ action: "restart", id }]);
     await eventually("all replicas are in sync", async () => {
       const [topic] = await cluster.json<{ partitions: { isr: number[] }[] }>(["topic", "describe", "t"]);

@@ -150,11 +150,13 @@ function countBy(
 async function act(context: CommandContext, action: Action, text: string, data: string | undefined): Promise<void> {
   const local = new LocalCluster(dataPlace(data, process.env));
   const target = local.find(await resolveTarget(context, local, text));
+  const ranOn = action === "resume" && target.process !== undefined && conditionOf(target.process) === "running";
   const done = await perform(context, local, action, target);
   const { kind, id } = done;
   const pid = done.process?.pid ?? null;
   const pastTense = { kill: "killed", pause: "paused", resume: "resumed", restart: "restarted" }[action];
   if (context.json) context.out.writeJson({ action, kind, id, pid });
+  else if (ranOn) context.out.writeText(`${nameOf(done)} (pid ${pid}) was not paused\n`);
   else context.out.writeText(`${pastTense} ${nameOf(done)} (pid ${pid})\n`);
 }
 

@@ -40,8 +40,7 @@ try {
   say("starting ZooKeeper and brokers ...");
   serving = await local.start({ ...options, timeoutMs: START_MS_MAX, signal: interruption.signal, say });
   const place = await carryOneRecord(serving.bootstrap);
-  if (serving.foundRunning.length > 0)
-    say(`of an earlier run, still running: ${serving.foundRunning.join(", ")}`);
+  if (serving.foundRunning.length > 0) say(`of an earlier run, still running: ${serving.foundRunning.join(", ")}`);
   console.log(welcome(serving, place));
 } catch (error) {
   process.exitCode = interruption.signal.aborted ? EXIT_INTERRUPTED : report(error);

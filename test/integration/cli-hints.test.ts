@@ -1,3 +1,11 @@
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import type { CliError } from "../../tools/cli/cli-error.js";
+import { connectFor } from "../../tools/cli/cluster-connection.js";
+import type { CommandContext } from "../../tools/cli/command-context.js";
+import { writeClusterState } from "../../tools/local-cluster/cluster-state.js";
+import { identityOf } from "../../tools/local-cluster/process-identity.js";
 import { runTyped } from "../support/command-line.js";
 import { FakeCluster } from "../support/fake-broker.js";
 import { shellWords } from "../support/shell-words.js";
@@ -191,6 +199,38 @@ const corrections: readonly (readonly [wrong: string, hint: string, right: strin
     "perf produce new4 -n 5 --max-in-flight 6 --no-idempotent",
   ],
 ];
+
+describe("the hint of a command that reaches nobody at the usual addresses", () => {
+  it("names the cluster that runs here on other ports", async () => {
+    const data = fs.mkdtempSync(path.join(os.tmpdir(), "ottla-test-"));
+    const before = process.env["OTTLA_HOME"];
+    process.env["OTTLA_HOME"] = data;
+    const hint = async (): Promise<string | undefined> => {
+      const context = { bootstrap: "127.0.0.1:1", bootstrapFrom: undefined, timeoutMs: 200, note: () => undefined };
+      const signal = new AbortController().signal;
+      const error: unknown = await connectFor({ ...context, signal } as unknown as CommandContext).catch(
+        (failure: unknown) => failure,
+      );
+      return (error as CliError).hint;
+    };
+    try {
+      expect(await hint()).toMatch(/^start a cluster with ottla up, /);
+      const own = identityOf(process.pid);
+      const brokers = [
+        { id: 1, port: 19092, process: own },
+        { id: 2, port: 19093 },
+      ];
+      writeClusterState(data, { version: 1, brokers, zookeepers: [], settings: {} });
+      expect(await hint()).toBe(
+        "a cluster runs on other ports: add --bootstrap 127.0.0.1:19092, or set OTTLA_BOOTSTRAP to that",
+      );
+    } finally {
+      if (before === undefined) delete process.env["OTTLA_HOME"];
+      else process.env["OTTLA_HOME"] = before;
+      fs.rmSync(data, { recursive: true });
+    }
+  });
+});
 
 describe("a hint", () => {
   let cluster: FakeCluster;

@@ -2,6 +2,9 @@ import type { Cluster } from "../../client/index.js";
 import type { LogFields, Logger } from "../../common/logger.js";
 import { silentLogger } from "../../common/logger.js";
 import { CliError, usageError } from "./cli-error.js";
+import { readClusterState } from "../local-cluster/cluster-state.js";
+import { dataPlace } from "../local-cluster/data-place.js";
+import { conditionOf } from "../local-cluster/process-identity.js";
 import type { CommandContext } from "./command-context.js";
 import { parseBootstrap } from "./command-context.js";
 import { withFlagInHint } from "./flag-in-hint.js";
@@ -50,8 +53,24 @@ export async function connectFor(context: CommandContext): Promise<Cluster> {
     const { name, message } = describeError(error);
     if (name !== "CONNECTION_FAILED") throw error;
     if (context.bootstrapFrom !== undefined) throw withFlagInHint(error, context.bootstrapFrom);
-    const hint = "start a cluster with ottla up, or name brokers of one that runs with --bootstrap";
+    const running = runningHere();
+    const hint =
+      running === undefined
+        ? "start a cluster with ottla up, or name brokers of one that runs with --bootstrap"
+        : `a cluster runs on other ports: add --bootstrap ${running}, or set OTTLA_BOOTSTRAP to that`;
     throw new CliError(name, message, { hint, retriable: true, cause: error });
+  }
+}
+
+/** The addresses of the brokers that run of the cluster which `ottla up` has started here; undefined: there are none. */
+function runningHere(): string | undefined {
+  try {
+    const brokers = readClusterState(dataPlace(undefined, process.env))?.brokers ?? [];
+    const running = brokers.filter((entry) => entry.process !== undefined && conditionOf(entry.process) !== "gone");
+    return running.length === 0 ? undefined : running.map(({ port }) => `127.0.0.1:${port}`).join(",");
+  } catch {
+    // A state file that cannot be read is told by the commands that are about it.
+    return undefined;
   }
 }
 

@@ -1,6 +1,6 @@
 /** The commands as sentences name them. `an ottla broker` is a thing. */
 const COMMAND =
-  /(?<![\w./-])(?<!\ban )ottla (?=(?:broker|cluster|config|consume|down|elect-leaders|help|kill|log|pause|perf|produce|restart|resume|status|topic|up)\b|--help\b|\[)/g;
+  /(?<![\w./-])(?<!\ban )ottla (?=(?:broker|cluster|config|consume|down|elect-leaders|help|kill|log|pause|perf|produce|restart|resume|status|topic|up)\b|--(?:help|version)\b|\[)/g;
 
 /**
  * A sentence with the commands in it as they work where this one was typed: the script of a checkout, which is on no path,

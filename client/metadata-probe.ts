@@ -51,7 +51,8 @@ export class MetadataProbe {
       this.#connection = connection;
       if (this.#isEnded) return undefined;
       const timeoutMs = Math.min(settings.requestTimeoutMs, this.#patienceMs);
-      const { body } = await connection.request("metadata", request, { timeoutMs });
+      // Behind a slow link a long answer takes its time: one that arrives is waited for.
+      const { body } = await connection.request("metadata", request, { timeoutMs, whileArriving: true });
       this.#connection = undefined;
       onEnded = host.adopt(connection) ?? onEnded;
       return body;

@@ -207,11 +207,11 @@ export class RpcConnection {
   request<Kind extends RequestKind>(
     kind: Kind,
     body: Init<RequestBody<Kind>>,
-    options: { readonly timeoutMs?: number; readonly records?: readonly (readonly Uint8Array[])[] } = {},
+    options: Partial<Patience> & Pick<SentRecords, "records"> = {},
   ): Promise<RpcResponse<Kind>> {
     return new Promise((resolve, reject) => {
       const timeoutMs = options.timeoutMs ?? this.#options.requestTimeoutMs;
-      this.send(kind, body, { timeoutMs, ...(options.records && { records: options.records }) }, (outcome) => {
+      this.send(kind, body, { ...options, timeoutMs }, (outcome) => {
         if (outcome instanceof Error) reject(outcome);
         else resolve(outcome);
       });

@@ -230,7 +230,7 @@ async function perfLatency(context: CommandContext, topic: string, options: Perf
   const records = options.records ?? DEFAULT_RECORDS.latency;
   await using producer = cluster.producer(settings);
   await ensureTopic(context, cluster.admin(), topic, options);
-  await using consumer = cluster.consumer(consumerOptions(topic, { from: "latest" }, signal));
+  await using consumer = cluster.consumer(consumerOptions(topic, { ...options, from: "latest" }, signal));
   // Positions are fixed before the first record, or it would be missed.
   for (const target of await consumer.partitions()) await consumer.position(target);
   const reader = consumer.records()[Symbol.asyncIterator]();

@@ -76,6 +76,13 @@ describe("ottla up", () => {
 
     const again = await up("--json");
     expect(jsonLines(again.stdout)).toEqual([line]);
+    const elsewhere = await up("--port", "0");
+    expect([elsewhere.code, elsewhere.stderr]).toEqual([
+      0,
+      `the cluster in ${data} keeps its ports: --port 0 is for brokers that are new\n` +
+        "of an earlier run, still running: broker 1, ZooKeeper server 1\n",
+    ]);
+    expect(elsewhere.stdout).toContain(`\n  commands   OTTLA_BOOTSTRAP=${line?.["bootstrap"]} ottla topic list\n`);
     expect((await status()).map(({ pid }) => pid)).toEqual(pids);
 
     expect(jsonLines((await runOttla(["down", "--data", data, "--json"])).stdout)).toEqual([{ stopped: 2 }]);

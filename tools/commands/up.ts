@@ -5,6 +5,7 @@ import type { CommandContext } from "../cli/command-context.js";
 import { addCommonOptions } from "../cli/command-context.js";
 import { collectSettings, parseCount, plural } from "../cli/quantities.js";
 import { runCommand } from "../cli/run-command.js";
+import { asTyped } from "../cli/typed-program.js";
 import { dataPlace } from "../local-cluster/data-place.js";
 import { isRunning, LocalCluster, nameOf } from "../local-cluster/local-cluster.js";
 import type { ServingCluster } from "../local-cluster/local-cluster.js";
@@ -85,11 +86,13 @@ function announce({ json, out, note }: CommandContext, cluster: LocalCluster, se
       zookeeper: serving.zookeeper,
       data: cluster.data,
     });
-  if (serving.foundRunning.length > 0)
-    note(`of an earlier run, still running: ${serving.foundRunning.join(", ")}`);
+  if (serving.foundRunning.length > 0) note(`of an earlier run, still running: ${serving.foundRunning.join(", ")}`);
   out.writeText(
     `the cluster serves\n  brokers    ${serving.bootstrap}\n  zookeeper  ${serving.zookeeper}\n  data       ${cluster.data}\n`,
   );
+  // Commands look for brokers at the usual ports only, unless they are told.
+  if (!serving.bootstrap.startsWith("127.0.0.1:9092"))
+    out.writeText(`  commands   OTTLA_BOOTSTRAP=${serving.bootstrap} ${asTyped("ottla topic list")}\n`);
 }
 
 /** Says when a process ends that was not told to, until the signal comes. */

@@ -109,6 +109,8 @@ export class LocalCluster {
       ...wanted.zookeepers.filter(isRunning).map(({ id }) => nameOf({ kind: "zookeeper", id })),
     ];
     if (before !== undefined) sayWhatChanges(before, wanted, options.say);
+    if (options.port === 0 && before?.brokers.length === wanted.brokers.length)
+      options.say(`the cluster in ${this.data} keeps its ports: --port 0 is for brokers that are new`);
     const installation = wanted.zookeepers.every(isRunning) ? undefined : await this.#findZooKeeper(options);
     const deadline = Date.now() + options.timeoutMs;
     const startedBefore = new Set([...wanted.brokers, ...wanted.zookeepers].filter(isRunning).map(pidOf));

@@ -286,6 +286,7 @@ describe("ottla up", () => {
 
     // What that start died of still stands in the log.
     const hurried = await up("--port", "0", "--timeout", "1ms");
+    expect(hurried.stderr).toMatch(/ - see \S+, or give it longer with --timeout$/m);
     expect(hurried.stderr).toMatch(/^error: START_TIMED_OUT: [^\n]* does not serve yet - /m);
 
     const served = await up("--json", "--port", "0");
@@ -323,6 +324,15 @@ describe("ottla up", () => {
     expect((await runOttla(["kill", "2", "--data", data])).code).toBe(0);
     const { stderr, stdout } = await runOttla(["down", "--data", data]);
     expect([stderr, stdout]).toEqual(["stopping 1 process\n", "stopped 1 process\n"]);
+  }, 60_000);
+
+  it("says that its brokers wait for a ZooKeeper that somebody else was to start", async () => {
+    const { code, stderr } = await up("--port", "0", "--zookeeper", "127.0.0.1:1", "--timeout", "500ms");
+    expect([code, stderr]).toEqual([
+      1,
+      "error: START_TIMED_OUT: broker 1 does not serve yet: it waits for ZooKeeper, and nobody answers at 127.0.0.1:1 - " +
+        "start that ZooKeeper, or correct --zookeeper\n",
+    ]);
   }, 60_000);
 
   it("does not know what brokers do that say nothing", async () => {

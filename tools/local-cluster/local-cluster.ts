@@ -16,7 +16,7 @@ import { readClusterState, removeClusterState, writeClusterState } from "./clust
 import { prepareDataPlace } from "./data-place.js";
 import { checkConnectString, checkPorts, checkSettings } from "./start-checks.js";
 import { PortClaims, portsOf } from "./port-claims.js";
-import { describePortHolder, isPortPermitted } from "./ports.js";
+import { describePortHolder, isAnyListening, isPortPermitted, orphansOf } from "./ports.js";
 import type { ProcessIdentity } from "./process-identity.js";
 import { conditionOf, identityOf, signalProcess } from "./process-identity.js";
 
@@ -551,11 +551,18 @@ export class LocalCluster {
         throw new CliError("DID_NOT_START", `${name} ended instead of serving${lastError()}`, {
           hint: `see ${log}`,
         });
-      if (Date.now() > deadline)
-        throw new CliError("START_TIMED_OUT", `${name} does not serve yet${lastError()}`, {
-          hint: `see ${log}, or start it with ottla and a longer --timeout`,
+      if (Date.now() > deadline) {
+        const zookeeper = target.kind === "broker" ? this.state().zookeeper : undefined;
+        const silent = zookeeper === undefined || (await isAnyListening(zookeeper)) ? undefined : zookeeper;
+        const why = silent === undefined ? lastError() : `: it waits for ZooKeeper, and nobody answers at ${silent}`;
+        throw new CliError("START_TIMED_OUT", `${name} does not serve yet${why}`, {
+          hint:
+            silent === undefined
+              ? `see ${log}, or give it longer with --timeout`
+              : "start that ZooKeeper, or correct --zookeeper",
           retriable: true,
         });
+      }
       await sleep(POLL_MS);
     }
   }
@@ -727,6 +734,7 @@ async function claimPortsOf(
   whatToDo: string,
 ): Promise<void> {
   const holders: string[] = [];
+  const orphans = new Set<number>();
   for (const { port } of entries) {
     const claim = await claims.claim(port);
     // Another command may wait for the process that this one has just stopped.
@@ -742,8 +750,15 @@ async function claimPortsOf(
           ? "another cluster that starts just now"
           : await describePortHolder(port);
     holders.push(`port ${port} is taken by ${holder}`);
+    if (claim === "taken") for (const pid of await orphansOf(port)) orphans.add(pid);
   }
-  if (holders.length > 0) throw new CliError("PORT_TAKEN", holders.join(", "), { hint: whatToDo });
+  if (holders.length === 0) return;
+  // No command finds them any more: what was known of them lay in the directory.
+  const hint =
+    orphans.size === 0
+      ? whatToDo
+      : `a cluster whose directory was deleted still runs there: end it with kill ${[...orphans].join(" ")}, and try again`;
+  throw new CliError("PORT_TAKEN", holders.join(", "), { hint });
 }
 
 function putAside(logFile: string): void {

@@ -4,6 +4,8 @@ import net from "node:net";
 
 const LOOPBACK = "127.0.0.1";
 const PROBE_MS = 300;
+const CONNECT_MS = 1000;
+const ZOOKEEPER_PORT = 2181;
 
 /** Whether this process could listen on the port now, on the loopback address and on all addresses. */
 export async function isPortFree(port: number): Promise<boolean> {
@@ -33,6 +35,42 @@ export async function describePortHolder(port: number): Promise<string> {
   const what = isKafka || /\bkafka\.Kafka\b/.test(command ?? "") ? "a Kafka broker" : nameOf(command);
   if (pid === undefined) return what ?? "another process";
   return `${what ?? "another process"} (pid ${pid})`;
+}
+
+/**
+ * The processes of a local cluster, ZooKeeper among them, of which one listens on this port and whose directory was deleted
+ * while they ran: they still write to logs in it. Empty where it is another process, and where the system does not tell.
+ */
+export async function orphansOf(port: number): Promise<number[]> {
+  const pid = process.platform === "linux" ? await pidListeningOn(port) : undefined;
+  const data = pid === undefined ? undefined : /^(.+)\/logs\/broker-\d+\.log \(deleted\)$/.exec(errorsOf(pid))?.[1];
+  if (data === undefined) return [];
+  return namesIn("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((one) => errorsOf(one).startsWith(`${data}/`) && errorsOf(one).endsWith(" (deleted)"));
+}
+
+/** The file that a process writes its errors to. */
+const errorsOf = (pid: number): string => linkOf(`/proc/${pid}/fd/2`);
+
+/** Whether somebody listens at one of the addresses of a connect string, `host:port,...` with or without a path. */
+export async function isAnyListening(connectString: string): Promise<boolean> {
+  const addresses = connectString.replace(/\/.*$/, "").split(",");
+  const isListening = (address: string): Promise<boolean> => {
+    const [, host = address, port = String(ZOOKEEPER_PORT)] = /^\[?(.+?)\]?:(\d+)$/.exec(address.trim()) ?? [];
+    return new Promise((resolve) => {
+      const socket = net.connect({ host, port: Number(port) });
+      const end = (is: boolean): void => {
+        socket.destroy();
+        resolve(is);
+      };
+      socket.setTimeout(CONNECT_MS, () => end(false));
+      socket.on("error", () => end(false));
+      socket.on("connect", () => end(true));
+    });
+  };
+  return (await Promise.all(addresses.map(isListening))).includes(true);
 }
 
 function nameOf(command: string | undefined): string | undefined {

@@ -1,5 +1,6 @@
 import { jest } from "@jest/globals";
 import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import fs from "node:fs";
 import net from "node:net";
 import os from "node:os";
@@ -9,7 +10,13 @@ import type { ClusterState } from "../../../../tools/local-cluster/cluster-state
 import { dataPlace, prepareDataPlace } from "../../../../tools/local-cluster/data-place.js";
 import { LocalCluster } from "../../../../tools/local-cluster/local-cluster.js";
 import { PortClaims } from "../../../../tools/local-cluster/port-claims.js";
-import { describePortHolder, isPortFree, isPortPermitted } from "../../../../tools/local-cluster/ports.js";
+import {
+  describePortHolder,
+  isAnyListening,
+  isPortFree,
+  isPortPermitted,
+  orphansOf,
+} from "../../../../tools/local-cluster/ports.js";
 import { conditionOf, identityOf, signalProcess } from "../../../../tools/local-cluster/process-identity.js";
 import type { ProcessIdentity } from "../../../../tools/local-cluster/process-identity.js";
 import { eventually } from "../../../support/eventually.js";
@@ -50,6 +57,47 @@ describe("process identity", () => {
 });
 
 describe("ports", () => {
+  it("knows the processes of a cluster whose directory was deleted", async () => {
+    const data = path.join(directory, "data");
+    const listen =
+      'require("net").createServer().listen(0, "127.0.0.1", function () { console.log(this.address().port) })';
+    const children: ChildProcess[] = [];
+    const start = async (log: string): Promise<{ readonly port: number; readonly pid: number }> => {
+      fs.mkdirSync(path.dirname(path.join(data, log)), { recursive: true });
+      const errors = fs.openSync(path.join(data, log), "a");
+      const child = spawn(process.execPath, ["-e", listen], { stdio: ["ignore", "pipe", errors] });
+      fs.closeSync(errors);
+      children.push(child);
+      const port = Number(await new Promise((resolve) => child.stdout?.once("data", resolve)));
+      return { port, pid: child.pid as number };
+    };
+    try {
+      const broker = await start("logs/broker-1.log");
+      const zookeeper = await start("zookeeper-1/zookeeper.log");
+      expect(await orphansOf(broker.port)).toEqual([]);
+      fs.rmSync(data, { recursive: true });
+      // Where the system does not tell which files a process has open, it is any other process.
+      const pids = process.platform === "linux" ? [broker.pid, zookeeper.pid].sort((a, b) => a - b) : [];
+      expect((await orphansOf(broker.port)).sort((a, b) => a - b)).toEqual(pids);
+      const options = { timeoutMs: 1000, signal: new AbortController().signal, say: () => undefined };
+      await expect(new LocalCluster(data).start({ ...options, brokers: 1, port: broker.port })).rejects.toMatchObject({
+        errorName: "PORT_TAKEN",
+        hint: expect.stringContaining(pids.length === 0 ? "stop it" : "whose directory was deleted still runs there: "),
+      });
+    } finally {
+      for (const child of children) child.kill("SIGKILL");
+    }
+  });
+
+  it("knows whether anybody listens at the addresses of a ZooKeeper", async () => {
+    const server = net.createServer((socket) => socket.destroy());
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as net.AddressInfo;
+    expect(await isAnyListening(`127.0.0.1:1,127.0.0.1:${port}/a/path`)).toBe(true);
+    await new Promise((resolve) => server.close(resolve));
+    expect(await isAnyListening(`127.0.0.1:1,127.0.0.1:${port}/a/path`)).toBe(false);
+  });
+
   it("knows who holds a port, and the next one that is free", async () => {
     const server = net.createServer((socket) => socket.resume());
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -129,7 +129,9 @@ export class ControllerCluster {
   }
 
   async createTopic(name: string, topic: Partial<Init<NewTopic>> = {}): Promise<Init<TopicResult>> {
-    const newTopic = { name, partitions: 1, replicationFactor: 3, config: [], assignment: [], ...topic } as NewTopic;
+    const assignment = topic.assignment ?? [];
+    const partitions = Math.max(1, assignment.length);
+    const newTopic = { name, partitions, replicationFactor: 3, config: [], assignment, ...topic } as NewTopic;
     const request = { topics: [newTopic], timeoutMs: 10_000, validateOnly: false };
     const { topics } = await this.simulation.complete(this.api.createTopics(request));
     return topics?.[0] ?? {};

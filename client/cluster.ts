@@ -120,8 +120,11 @@ export async function connect(options: ConnectOptions): Promise<Cluster> {
     if (!(error instanceof ApiError || error instanceof TransportError)) throw error;
     if (error instanceof ApiError) throw toClientError(error);
     const addresses = bootstrap.map(formatAddress).join(", ");
-    const why = metadata.lookupFailure()?.what ?? error.message;
-    throw new ConnectionError(`none of ${addresses} answered within ${deadlineMs} ms (${why})`, { cause: error });
+    const failure = metadata.lookupFailure();
+    const why = failure?.what ?? error.message;
+    // What the time was up in the middle of says less.
+    const cause = failure?.cause ?? error;
+    throw new ConnectionError(`none of ${addresses} answered within ${deadlineMs} ms (${why})`, { cause });
   } finally {
     limit.cancel();
     stopListening();

@@ -125,7 +125,7 @@ export class Metadata implements BrokerDirectory {
   readonly #borrowed = new Map<string, number>();
   readonly #suspectUntilMs = new Map<BrokerId, number>();
   /** Whom the cluster was asked through since it answered last, and why that came to nothing. By address. */
-  readonly #failures = new Map<string, string>();
+  readonly #failures = new Map<string, { readonly reason: string; readonly cause?: unknown }>();
   readonly #listeners = new Set<() => void>();
   readonly #waiting = new Set<() => void>();
   #foreign: ForeignCluster | undefined;
@@ -252,10 +252,12 @@ export class Metadata implements BrokerDirectory {
 
   /** Why nobody answers: who was asked, and what came of it. Undefined while nobody has failed. */
   lookupFailure(): ConnectionError | undefined {
-    const reasons = [...this.#failures.values()];
-    if (reasons.length === 0) return undefined;
+    const failures = [...this.#failures.values()];
+    if (failures.length === 0) return undefined;
+    const reasons = failures.map(({ reason }) => reason);
+    const { cause } = failures[0] as { readonly cause?: unknown };
     const more = reasons.length > REASONS_MAX ? `; ${reasons.length - REASONS_MAX} more` : "";
-    return new ConnectionError(`${reasons.slice(0, REASONS_MAX).join("; ")}${more}`);
+    return new ConnectionError(`${reasons.slice(0, REASONS_MAX).join("; ")}${more}`, { cause });
   }
 
   /** Whether the cluster refused to describe the topic when it was asked last. */
@@ -507,10 +509,10 @@ export class Metadata implements BrokerDirectory {
         }
         const address = this.#textOf(source);
         const isFirstRound = next < sources.length;
-        const onFailed = (reason: string): void => {
+        const onFailed = (reason: string, cause?: unknown): void => {
           if ("brokerId" in source) this.suspect(source.brokerId);
           // In later rounds nothing new is found out.
-          if (isFirstRound && !settled) this.#failures.set(address, reason);
+          if (isFirstRound && !settled) this.#failures.set(address, { reason, cause });
         };
         timer = this.#env.timers.after(SILENCE_MS, () => {
           onFailed(`${address} has not answered`);
@@ -531,7 +533,7 @@ export class Metadata implements BrokerDirectory {
           (response) => settle(() => resolve(response)),
           (error: unknown) => {
             waitingFor -= 1;
-            onFailed(reasonOf(error));
+            onFailed(reasonOf(error), error);
             if (isForeign(error)) foreign = error;
             if (next < sources.length) askNext();
             else if (waitingFor === 0) fail(foreign ?? error);

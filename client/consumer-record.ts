@@ -43,8 +43,8 @@ export class ConsumerRecord {
   }
 
   /**
-   * In the order in which they were sent; names may repeat. A name is text: what is not UTF-8 in it, which clients that take it
-   * for bytes may write, is read as U+FFFD. Values are the bytes that were sent.
+   * In the order in which they were sent; names may repeat. A name is text: a batch in which one is not UTF-8 is refused by
+   * leaders, and is unreadable here (`onUnreadable`). Values are the bytes that were sent.
    */
   get headers(): readonly DecodedHeader[] {
     return readHeaders(this.batch.bytes, this.headersStart, this.headersEnd);

@@ -103,11 +103,10 @@ export class WaitingRecords<Place extends RecordPlace> {
     timestamp: number,
     onAcknowledged: OnAcknowledged | undefined,
   ): Promise<void> {
-    return new Promise((resolve) => {
-      const deadlineMs = this.clock.monotonicMs() + this.timeoutMs;
+    return this.#wait({ topic, record, timestamp, onAcknowledged, place: undefined }, (waiting) => {
       let line = this.#forTopic.get(topic);
       if (line === undefined) this.#forTopic.set(topic, (line = new FifoQueue()));
-      line.push({ topic, record, timestamp, onAcknowledged, deadlineMs, place: undefined, isOver: false, resolve });
+      line.push(waiting);
     });
   }
 
@@ -119,20 +118,9 @@ export class WaitingRecords<Place extends RecordPlace> {
     timestamp: number,
     onAcknowledged: OnAcknowledged | undefined,
   ): Promise<void> {
-    return new Promise((resolve) => {
-      const deadlineMs = this.clock.monotonicMs() + this.timeoutMs;
-      const waiting = {
-        topic,
-        record,
-        timestamp,
-        onAcknowledged,
-        deadlineMs,
-        place: undefined,
-        isOver: false,
-        resolve,
-      };
-      this.#lineUpForPartition(waiting, partition);
-    });
+    return this.#wait({ topic, record, timestamp, onAcknowledged, place: undefined }, (waiting) =>
+      this.#lineUpForPartition(waiting, partition),
+    );
   }
 
   /** Resolves when the record is encoded or has failed. */
@@ -143,12 +131,18 @@ export class WaitingRecords<Place extends RecordPlace> {
     timestamp: number,
     onAcknowledged: OnAcknowledged | undefined,
   ): Promise<void> {
+    return this.#wait({ topic, record, timestamp, onAcknowledged, place }, (waiting) =>
+      this.#lineUp(waiting, place.share),
+    );
+  }
+
+  /** The time for its delivery counts from here. */
+  #wait(
+    call: Pick<WaitingRecord<Place>, "topic" | "record" | "timestamp" | "onAcknowledged" | "place">,
+    lineUp: (waiting: WaitingRecord<Place>) => void,
+  ): Promise<void> {
     return new Promise((resolve) => {
-      const deadlineMs = this.clock.monotonicMs() + this.timeoutMs;
-      this.#lineUp(
-        { topic, record, timestamp, onAcknowledged, deadlineMs, place, isOver: false, resolve },
-        place.share,
-      );
+      lineUp({ ...call, deadlineMs: this.clock.monotonicMs() + this.timeoutMs, isOver: false, resolve });
     });
   }
 

@@ -433,7 +433,6 @@ export class PartitionQueue {
       const { refreshMetadata } = errorCodes[name];
       this.#awaitsLeader = refreshMetadata;
       this.#sendAgain(leader);
-      // Last: what the hint says is told at once, and this queue pumps then.
       if (refreshMetadata) this.host.onMoved(this.topic, this.partition, hint);
     } else if (identityLost.has(name) && this.#sequence.hasIdentity) {
       // Behind one that failed this is what must happen: what to do is decided by that one's outcome.

@@ -5,6 +5,15 @@ import { nodeEnv } from "../../../common/env/node-env.js";
 import type { FakeAnswer } from "../../support/fake-broker.js";
 import { FakeCluster, surfacingIn, until } from "../../support/fake-broker.js";
 
+/** Knows one broker, wherever it is asked for. */
+const directoryOf = (fake: FakeCluster) => ({
+  clusterId: "fake-cluster",
+  addressOf: () => ({ host: "127.0.0.1", port: fake.broker(1).port }),
+  epochOf: () => undefined,
+  onChange: () => () => undefined,
+  onTrouble: () => undefined,
+});
+
 describe("BrokerConnections", () => {
   it("keeps one connection to a broker, though one is adopted while another is being opened", async () => {
     await using fake = await FakeCluster.start();
@@ -42,13 +51,7 @@ describe("BrokerConnections", () => {
   it("leaves no connection behind when it is closed, at whatever moment of one being made", async () => {
     await using fake = await FakeCluster.start();
     const env = nodeEnv();
-    const directory = {
-      clusterId: "fake-cluster",
-      addressOf: () => ({ host: "127.0.0.1", port: fake.broker(1).port }),
-      epochOf: () => undefined,
-      onChange: () => () => undefined,
-      onTrouble: () => undefined,
-    };
+    const directory = directoryOf(fake);
     const settings = { clientId: "c", connectTimeoutMs: 600_000, requestTimeoutMs: 5000 };
     for (let microtasks = 0; microtasks < 20; microtasks += 1) {
       let close = (): void => undefined;
@@ -90,13 +93,7 @@ describe("BrokerConnections", () => {
 
   it("leaves no connection behind to whoever answers in the place of the broker", async () => {
     await using fake = await FakeCluster.start();
-    const directory = {
-      clusterId: "fake-cluster",
-      addressOf: () => ({ host: "127.0.0.1", port: fake.broker(1).port }),
-      epochOf: () => undefined,
-      onChange: () => () => undefined,
-      onTrouble: () => undefined,
-    };
+    const directory = directoryOf(fake);
     const settings = { clientId: "c", connectTimeoutMs: 5000, requestTimeoutMs: 5000 };
     const connections = new BrokerConnections(nodeEnv(), directory, settings);
     await expect(connections.open(2)).rejects.toMatchObject({ errorName: "WRONG_BROKER" });
@@ -109,13 +106,7 @@ describe("BrokerConnections", () => {
     const env = nodeEnv();
     const signals: (AbortSignal | undefined)[] = [];
     const settings = { clientId: "c", connectTimeoutMs: 600_000, requestTimeoutMs: 5000 };
-    const directory = {
-      clusterId: "fake-cluster",
-      addressOf: () => ({ host: "127.0.0.1", port: fake.broker(1).port }),
-      epochOf: () => undefined,
-      onChange: () => () => undefined,
-      onTrouble: () => undefined,
-    };
+    const directory = directoryOf(fake);
     // For the answer to its handshake.
     fake.broker(1).isSilent = true;
     const shaking = new BrokerConnections(env, directory, settings);

@@ -1,56 +1,30 @@
 import { BufferPool } from "../../../client/buffer-pool.js";
 import { LeaderTurns } from "../../../client/leader-turns.js";
-import type { QueueHost } from "../../../client/partition-queue.js";
 import { PartitionQueue } from "../../../client/partition-queue.js";
 import { topicReplacedError } from "../../../client/errors.js";
 import type { ProducerBatch } from "../../../client/producer-batch.js";
 import { errorReport } from "../../../protocol/error-codes.js";
 import type { ErrorName } from "../../../protocol/error-codes.js";
+import { nothing, queueHost, TOPIC } from "./queue-fixtures.js";
 
 /** Goal: each buffer is given back once, and used again only when nobody can read it. */
 describe("the memory of a partition's batches", () => {
   const setUp = () => {
     const time = { nowMs: 1000 };
-    const nothing = (): undefined => undefined;
     const pool = new BufferPool(2048, 1 << 20);
     const turns = new LeaderTurns();
     const answers: ((answer: unknown) => void)[] = [];
     const homeless: ProducerBatch[] = [];
-    const host = {
+    const host = queueHost(pool, {
       env: { clock: { monotonicMs: () => time.nowMs }, random: { float: () => 0.5 } },
-      settings: {
-        acks: "all",
-        idempotent: true,
-        maxInFlight: 5,
-        lingerMs: 0,
-        deliveryTimeoutMs: 1000,
-        requestTimeoutMs: 30_000,
-      },
-      pool,
-      isMemoryTight: () => false,
-      onLingering: nothing,
-      refresh: nothing,
-      leaderOf: () => ({ leaderId: 1, leaderEpoch: 1, partition: 0 }),
       connectionTo: () => ({
         send: (_: string, __: unknown, ___: unknown, onAnswer: (answer: unknown) => void) => answers.push(onAnswer),
       }),
-      connectionFailure: nothing,
-      dropConnection: nothing,
       turnsAt: () => turns,
-      identity: () => ({ producerId: 1, producerEpoch: 0 }),
-      identityFailure: undefined,
-      discardIdentity: nothing,
-      onMoved: nothing,
-      onTrouble: nothing,
-      wakeAt: nothing,
-      onClosedBatch: nothing,
       onHomeless: (batches: readonly ProducerBatch[]) => homeless.push(...batches),
-      pumpDuringAppend: nothing,
-      onDoneBatch: (_: unknown, run: (onThrown: () => void) => void) => run(nothing),
-    } as unknown as QueueHost;
-    const topic = { name: "t", topicId: "x", batchBytesMax: 2048, partitions: [] };
+    });
     const share = pool.shareOf(1);
-    const queue = new PartitionQueue(host, topic, 0, share);
+    const queue = new PartitionQueue(host, TOPIC, 0, share);
     const answer = (index: number, error: ErrorName | null): void =>
       answers[index]?.({
         body: { partitions: [{ error: error && errorReport(error), baseOffset: 0, leader: null }] },

@@ -1,23 +1,17 @@
 import { BufferPool } from "../../../client/buffer-pool.js";
-import { LeaderTurns } from "../../../client/leader-turns.js";
-import type { QueueHost } from "../../../client/partition-queue.js";
 import { PartitionQueue } from "../../../client/partition-queue.js";
 import type { RecordsInPlace } from "../../../protocol/message-codec.js";
 import { errorReport } from "../../../protocol/error-codes.js";
 import { readBatch } from "../../../protocol/record-batch.js";
+import { nothing, queueHost, TOPIC } from "./queue-fixtures.js";
 
 describe("a queue of a partition whose leader refuses and names another one", () => {
   it.each([true, false])("sends what was refused before anything new (idempotent %s)", (idempotent) => {
-    const nothing = (): undefined => undefined;
     const pool = new BufferPool(2048, 1 << 20);
-    const turns = new LeaderTurns();
     const answers: ((answer: unknown) => void)[] = [];
     /** To which leader how many records went. */
     const sent: [leaderEpoch: number, records: number][] = [];
     let leader = { leaderId: 1, leaderEpoch: 1, partition: 0 };
-    const topic = { name: "t", topicId: "x", batchBytesMax: 2048, partitions: [] } as unknown as ConstructorParameters<
-      typeof PartitionQueue
-    >[1];
     const connection = {
       send: (_: string, __: unknown, { inPlace }: { inPlace: RecordsInPlace }, onAnswer: (answer: unknown) => void) => {
         sent.push([
@@ -27,41 +21,17 @@ describe("a queue of a partition whose leader refuses and names another one", ()
         answers.push(onAnswer);
       },
     };
-    const host = {
-      env: { clock: { monotonicMs: () => 1000 }, random: { float: () => 0.5 } },
-      settings: {
-        acks: "all",
-        idempotent,
-        maxInFlight: 5,
-        lingerMs: 0,
-        deliveryTimeoutMs: 1000,
-        requestTimeoutMs: 30_000,
-      },
-      pool,
-      isMemoryTight: () => false,
-      onLingering: nothing,
-      refresh: nothing,
+    const parts = {
       leaderOf: () => leader,
       connectionTo: () => connection,
-      connectionFailure: nothing,
-      dropConnection: nothing,
-      turnsAt: () => turns,
-      identity: () => ({ producerId: 1, producerEpoch: 0 }),
-      identityFailure: undefined,
-      discardIdentity: nothing,
       // As a producer does: the hint is believed, and all queues are told of it at once.
       onMoved: () => {
         leader = { ...leader, leaderId: 2, leaderEpoch: 2 };
-        queue.onMetadata(topic);
+        queue.onMetadata(TOPIC);
       },
-      onTrouble: nothing,
-      wakeAt: nothing,
-      onClosedBatch: nothing,
-      onHomeless: nothing,
-      pumpDuringAppend: nothing,
-      onDoneBatch: (_: unknown, run: (onThrown: () => void) => void) => run(nothing),
-    } as unknown as QueueHost;
-    const queue = new PartitionQueue(host, topic, 0, pool.shareOf(1));
+    };
+    const host = queueHost(pool, parts, { idempotent });
+    const queue = new PartitionQueue(host, TOPIC, 0, pool.shareOf(1));
     const add = (count: number): void => {
       for (let index = 0; index < count; index += 1) queue.accumulator.append({ value: "x" }, 1000, undefined, nothing);
     };

@@ -1,8 +1,7 @@
 import { BufferPool } from "../../../client/buffer-pool.js";
-import { LeaderTurns } from "../../../client/leader-turns.js";
 import type { ProducerIdentity } from "../../../client/producer-sequence.js";
-import type { QueueHost } from "../../../client/partition-queue.js";
 import { PartitionQueue } from "../../../client/partition-queue.js";
+import { nothing, queueHost, TOPIC } from "./queue-fixtures.js";
 
 describe("a queue of a partition whose oldest batch has an unknown outcome", () => {
   it("sends nothing more under an identity that it is about to give up, whoever hears of the failure", () => {
@@ -11,43 +10,24 @@ describe("a queue of a partition whose oldest batch has an unknown outcome", () 
     const answers: ((answer: unknown) => void)[] = [];
     const outcomes: string[] = [];
     const pool = new BufferPool(2048, 1 << 20);
-    const turns = new LeaderTurns();
     let onDone = (): void => undefined;
-    const nothing = (): undefined => undefined;
     const connection = {
       send: (_kind: string, _body: unknown, _options: unknown, onAnswer: (answer: unknown) => void) =>
         answers.push(onAnswer),
     };
-    const host = {
+    const parts = {
       env: { clock: { monotonicMs: () => nowMs }, random: { float: () => 0.5 } },
-      settings: { acks: "all", idempotent: true, lingerMs: 0, deliveryTimeoutMs: 1000, requestTimeoutMs: 30_000 },
-      pool,
-      isMemoryTight: () => false,
-      onLingering: nothing,
-      refresh: nothing,
-      leaderOf: () => ({ leaderId: 1, leaderEpoch: 1, partition: 0 }),
       connectionTo: () => connection,
-      connectionFailure: nothing,
-      dropConnection: nothing,
-      turnsAt: () => turns,
       identity: () => identity,
-      identityFailure: undefined,
       discardIdentity: () => (identity = undefined),
-      onMoved: nothing,
-      onTrouble: nothing,
-      wakeAt: nothing,
-      onClosedBatch: nothing,
-      onHomeless: nothing,
       pumpDuringAppend: (queue: PartitionQueue) => queue.pump(),
       onDoneBatch: (_batch: unknown, run: (onThrown: () => void) => void) => {
         run(nothing);
         onDone();
       },
-    } as unknown as QueueHost;
-    const topic = { name: "t", topicId: "x", batchBytesMax: 2048 } as unknown as ConstructorParameters<
-      typeof PartitionQueue
-    >[1];
-    const queue = new PartitionQueue(host, topic, 0, pool.shareOf(1));
+    };
+    const host = queueHost(pool, parts, { maxInFlight: 1 });
+    const queue = new PartitionQueue(host, TOPIC, 0, pool.shareOf(1));
     const add = (count: number): void => {
       for (let index = 0; index < count; index += 1)
         queue.accumulator.append({ value: Buffer.alloc(1500) }, nowMs, undefined, (...[error]) => {

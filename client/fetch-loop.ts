@@ -86,7 +86,7 @@ export class FetchLoop {
   #notBeforeMs = 0;
   /** Why the last request came to nothing; undefined: it was answered. */
   lastError: TransportError | ApiError | undefined;
-  /** Since when (monotonic) an answer is overdue; undefined: none is. */
+  /** Since when (monotonic) an answer is waited for, and nothing of it comes; undefined: none is. */
   #askedAtMs: number | undefined;
 
   constructor(
@@ -101,12 +101,15 @@ export class FetchLoop {
     return this.#askedAtMs === undefined ? -1 : nowMs - this.#askedAtMs - this.host.settings.fetchWaitMs - SILENCE_MS;
   }
 
-  /** Whether an answer is being received, and some of it since this was asked before. */
+  /** Whether an answer is being received, and some of it since this was asked before. The silence counts from now on then. */
   arrives(): boolean {
     const connection = this.#session?.connection;
     const before = this.#receivedBytes;
     this.#receivedBytes = connection?.receivedBytes ?? 0;
-    return connection?.isReceiving === true && this.#receivedBytes !== before;
+    const arrives = connection?.isReceiving === true && this.#receivedBytes !== before;
+    // Nobody is silent from whom something comes.
+    if (arrives && this.#askedAtMs !== undefined) this.#askedAtMs = this.host.env.clock.monotonicMs();
+    return arrives;
   }
 
   /** Something may have to be asked: a partition was added, resumed, read or moved. */

@@ -82,6 +82,20 @@ describe("FetchLoop", () => {
     expect(loop.overdueMs(time.monotonicMs())).toBe(2100 - FETCH_WAIT_MS - 500);
   });
 
+  it("counts the silence from the last bytes of an answer that is being received", () => {
+    const { loop, time, state } = startLoop();
+    const connection = state.connection as unknown as { receivedBytes: number; isReceiving: boolean };
+    loop.wake();
+    Object.assign(connection, { receivedBytes: 100, isReceiving: true });
+    time.advance(5000);
+    expect(loop.arrives()).toBe(true);
+    expect(loop.overdueMs(time.monotonicMs())).toBeLessThan(0);
+    // Nothing more of it comes.
+    time.advance(5000);
+    expect(loop.arrives()).toBe(false);
+    expect(loop.overdueMs(time.monotonicMs())).toBe(5000 - FETCH_WAIT_MS - 500);
+  });
+
   it("takes nothing of an answer that comes when nobody reads, and asks for it again", () => {
     const { loop, time, questions, bodies, state, told } = startLoop();
     const place = { topicId, partition: 0 };
